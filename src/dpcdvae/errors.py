@@ -1,0 +1,22 @@
+"""The two ways a request can end without a bug: the input is wrong, or the user stopped it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used.
+
+    The message is one line: what is wrong, where, and what to do about it. The command line
+    prints it without a traceback and exits with code 2.
+    """
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
+    """An :class:`InputError` that lists the choices and offers the nearest one."""
+    choices = sorted(choices)
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return InputError(f"unknown {kind} '{name}': {hint}choose from {', '.join(choices)}")

@@ -1,0 +1,109 @@
+"""Writing without leaving halves: temporary name, then rename. Hashes and manifests."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dpcdvae.errors import InputError
+
+
+def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
+    """The output path, after making sure *before any work* that it can be written.
+
+    Raises:
+        InputError: the path exists (and ``overwrite`` is off) or its folder cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists: give another --out, remove it, or add --overwrite")
+    parent = next(p for p in path.absolute().parents if p.exists())
+    if not parent.is_dir():
+        raise InputError(f"cannot write {path}: {parent} is not a folder")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"cannot write {path}: no permission to write in {parent}")
+    return path
+
+
+@contextlib.contextmanager
+def atomic_output(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary sibling path to fill (a file or a folder); renamed onto ``path`` on success.
+
+    On any exception, Ctrl-C included, the temporary is removed and ``path`` is what it was before.
+    The temporary keeps the suffix of ``path``, as writers choose the format by it.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if path.is_dir() and temporary.is_dir():
+            # A folder cannot be renamed onto a folder that is not empty: swap, then remove.
+            old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with atomic_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file, or of every file of a folder in the order of their names."""
+    path = Path(path)
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{file.relative_to(path)}\0{sha256(file)}\n".encode())
+        return digest.hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def manifest_path(output: str | Path) -> Path:
+    """Where the manifest of an output lies: inside a folder, beside a file."""
+    output = Path(output)
+    return output / "manifest.json" if output.is_dir() else output.with_name(output.name + ".manifest.json")
+
+
+def write_manifest(output: str | Path, command: str, arguments: Mapping[str, Any], **facts: Any) -> Path:
+    """Records how ``output`` was made: version, command, arguments, seed, hashes, counts."""
+    from dpcdvae import __version__
+
+    path = manifest_path(output)
+    write_json(
+        path,
+        {
+            "dpcdvae": __version__,
+            "python": sys.version.split()[0],
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": command,
+            "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()},
+            **facts,
+        },
+    )
+    return path
