@@ -1,0 +1,18 @@
+"""Shared fixtures: where real data is, if anywhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder with ``perov_5/``, ``carbon_24/`` ... in CDVAE's CSV format; tests that need it skip without."""
+    named = os.environ.get("DPCDVAE_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no real data: set DPCDVAE_DATA to a folder with perov_5/, carbon_24/, mp_20/")
+    return folder
