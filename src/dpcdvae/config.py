@@ -31,7 +31,7 @@ PRESETS = Path(__file__).parent / "presets"
 class Section(BaseModel):
     """Immutable; refuses options it does not know, and values of another type ("10" is no integer)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):

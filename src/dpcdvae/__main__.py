@@ -1,0 +1,7 @@
+"""``python -m dpcdvae``."""
+
+import sys
+
+from dpcdvae.cli import main
+
+sys.exit(main())

@@ -1,0 +1,66 @@
+"""The command ``dpcdvae``. Each command: parse, call, write; what is heavy it imports when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from dpcdvae import __version__
+from dpcdvae.cli.common import run
+
+# Command -> the module in this package that defines a function (or a group `app`) of that name.
+COMMANDS = {
+    "data": "data",
+    "train": "train",
+    "models": "sample",
+    "generate": "sample",
+    "reconstruct": "sample",
+    "evaluate": "evaluate",
+    "demo": "demo",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return run(build_app(), arguments or ["--help"])
+
+
+def build_app() -> typer.Typer:
+    app = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, callback=_options
+    )
+    for name, module_name in COMMANDS.items():
+        if importlib.util.find_spec(f"dpcdvae.cli.{module_name}") is None:
+            continue
+        module = importlib.import_module(f"dpcdvae.cli.{module_name}")
+        command = getattr(module, name, None)
+        if command is None:
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def _show_version(show: bool) -> None:
+    if show:
+        print(f"dpcdvae {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Generate crystal structures with DP-CDVAE, and get honest numbers about them.
+
+    \b
+    Example:
+      dpcdvae generate perov-5-compact -n 100 --seed 0 --out crystals.extxyz
+    """

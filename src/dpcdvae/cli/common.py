@@ -1,0 +1,84 @@
+"""How every command ends: exit codes and one-line errors. Options that several commands share."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dpcdvae.errors import InputError
+
+OK, BUG, BAD_INPUT, STOPPED, BROKEN_PIPE = 0, 1, 2, 130, 141
+
+# Typer's own name for it moved between its versions; this base class of a public one did not.
+UsageError: Any = typer.BadParameter.__base__
+
+OutOption = Annotated[Path, typer.Option("--out", help="Where to write; must not exist yet.", show_default=False)]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
+
+
+def run(app: typer.Typer, arguments: Sequence[str]) -> int:
+    """Runs a command line and returns its exit code.
+
+    0 done; 2 bad input, told in one line on standard error; 130 stopped by Ctrl-C; 141 the reader
+    of standard output went away. Any other exception is a bug: it leaves as a traceback (code 1).
+    """
+    try:
+        code = app(list(arguments), prog_name="dpcdvae", standalone_mode=False)
+        sys.stdout.flush()
+        if code == STOPPED:
+            return _stopped()
+        return code if isinstance(code, int) else OK
+    except InputError as error:
+        return _bad_input("dpcdvae", str(error))
+    except UsageError as error:
+        return _usage_error(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return _stopped()
+    except BrokenPipeError:
+        return _broken_pipe()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # Typer meets it first
+            return _broken_pipe()
+        raise
+
+
+def _bad_input(command: str, message: str) -> int:
+    print(f"{command}: error: {' '.join(message.split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _stopped() -> int:
+    print("dpcdvae: stopped", file=sys.stderr)
+    return STOPPED
+
+
+def _broken_pipe() -> int:
+    # Python flushes standard output once more at exit: give it somewhere to go.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE
+
+
+def _usage_error(error: Any) -> int:
+    """One line, with the nearest option where there is one and the way to the help page."""
+    message = error.format_message()
+    if error.ctx is None:
+        return _bad_input("dpcdvae", message)
+    command = error.ctx.command_path
+    if "\n" in message.strip():  # a group without a command: its help page
+        print(message, file=sys.stderr)
+        return BAD_INPUT
+    unknown = getattr(error, "option_name", None)
+    if unknown and "o such option" in message:
+        known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
+        near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.4)
+        message = f"no such option {unknown}" + (f": did you mean {near[0]}?" if near else "")
+    else:
+        message = message[:1].lower() + message[1:]
+    return _bad_input(command, f"{message.rstrip('.')} (see {command} --help)")

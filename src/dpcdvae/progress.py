@@ -1,0 +1,100 @@
+"""How far a long loop has come and how long it still takes, on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+T = TypeVar("T")
+
+SILENT_SECONDS = 2.0  # shorter work shows nothing
+LINE_SECONDS = 30.0  # between two lines where standard error is no terminal
+
+
+class Progress:
+    """A bar on a terminal; elsewhere (a log file) a plain line now and then; nothing for short work.
+
+    >>> with Progress("sampling", total=1000) as bar:
+    ...     bar.advance()
+    """
+
+    def __init__(self, description: str, total: int | None = None) -> None:
+        self.description = description
+        self.total = total
+        self.done = 0
+        self._start = self._last_line = time.monotonic()
+        self._bar: RichProgress | None = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self.done)
+            self._bar.stop()
+
+    def advance(self, steps: int = 1) -> None:
+        self.done += steps
+        now = time.monotonic()
+        if now - self._start < SILENT_SECONDS:
+            return
+        if sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = self._open_bar()
+            self._bar.update(self._bar.task_ids[0], completed=self.done)
+        elif now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
+            print(self.line(), file=sys.stderr, flush=True)
+
+    def line(self) -> str:
+        """The state in words, e.g. ``sampling 120/1000, 2 min 10 s left``."""
+        seconds = time.monotonic() - self._start
+        if not self.total:
+            return f"{self.description} {self.done}, {duration(seconds)}"
+        left = seconds / max(self.done, 1) * (self.total - self.done)
+        return f"{self.description} {self.done}/{self.total}, {duration(left)} left"
+
+    def _open_bar(self) -> RichProgress:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn() if self.total is None else TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        bar.start()
+        bar.add_task(self.description, total=self.total)
+        return bar
+
+
+def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yields ``items`` while a :class:`Progress` counts them; the total is ``len(items)`` where there is one."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with Progress(description, total) as bar:
+        for item in items:
+            yield item
+            bar.advance()
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``2 min 10 s``, ``3 h 5 min``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
