@@ -1,9 +1,207 @@
-"""Crystals from files and into files."""
+"""Crystals from files and into files: one table of formats, one ``read``, one ``write``."""
 
 from __future__ import annotations
 
-from dpcdvae.io.cif import crystal_from_cif
-from dpcdvae.io.failures import Failure
-from dpcdvae.io.tabular import read_csv
+import gzip
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 
-__all__ = ["Failure", "crystal_from_cif", "read_csv"]
+from dpcdvae.crystal import Crystal
+from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.files import atomic_output, check_output
+from dpcdvae.io.atoms import parse_extxyz, parse_poscar, render_extxyz, render_poscar
+from dpcdvae.io.cif import cif_text, crystal_from_cif, parse_cif, render_cif
+from dpcdvae.io.documents import parse_json, render_json
+from dpcdvae.io.failures import Collector, Failure, ReportedError
+from dpcdvae.io.peers import parse_npz, parse_pt, render_npz
+from dpcdvae.io.sources import Source, sources
+from dpcdvae.io.tabular import parse_csv, render_csv
+from dpcdvae.registry import Registry
+
+__all__ = ["FORMATS", "Failure", "Format", "cif_text", "crystal_from_cif", "read", "read_csv", "write"]
+
+Parse = Callable[[bytes, str, str, Collector], None]  # content, where it stands, stem of its name
+Render = Callable[[Sequence[Crystal]], bytes]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: the endings of its name, its parser, and its writer if it has one."""
+
+    suffixes: tuple[str, ...]
+    parse: Parse
+    render: Render | None
+
+
+FORMATS: Registry[Format] = Registry(
+    "file format",
+    {
+        "cif": Format((".cif",), parse_cif, render_cif),
+        "extxyz": Format((".extxyz", ".xyz"), parse_extxyz, render_extxyz),
+        "poscar": Format((".vasp", ".poscar"), parse_poscar, render_poscar),
+        "csv": Format((".csv",), parse_csv, render_csv),
+        "json": Format((".json",), parse_json, render_json),
+        "npz": Format((".npz",), parse_npz, render_npz),
+        "pt": Format((".pt",), parse_pt, None),
+    },
+)
+FOLDER, ZIP = "folder", "zip"  # of CIFs
+
+
+def read(path: str | Path, failures: list[Failure] | None = None) -> list[Crystal]:
+    """Crystals of a file, or of every file of a folder or ``.zip`` (in natural order of their names).
+
+    The ending of the name says the format: ``.cif`` (one or several data blocks), ``.extxyz``, ``.xyz``,
+    ``.vasp``, POSCAR, CONTCAR, ``.csv`` with a ``cif`` column, ``.json`` (pymatgen's or our own), ``.npz``
+    and ``.pt`` (see :mod:`dpcdvae.io.peers`), each also with ``.gz``. In a folder, files with other
+    endings are passed over. Ids are made unique: the second ``a`` becomes ``a-2``.
+
+    Args:
+        path: what to read.
+        failures: if given, items that cannot be used (unparsable, partial occupancy, isotopes, NaN, no
+            volume) are added here and reading goes on.
+
+    Raises:
+        InputError: nothing there, a format not known, a file that is no such file, no crystal in it;
+            without ``failures`` also the first bad item, naming file, row or block, and reason.
+    """
+    path = Path(path)
+    collector = Collector(failures)
+    if not path.is_dir() and path.suffix.lower() != ".zip":
+        for source in sources(path):
+            _read_alone(source, _format_of(source.name), collector)
+    else:
+        readable = [(s, f) for s in sources(path) if (f := _format_or_none(s.name)) is not None]
+        for source, format in readable:
+            with collector.item(source.stem, source.where):
+                format.parse(source.load(), source.where, source.stem, collector)
+    return _checked(collector, path)
+
+
+def read_csv(path: str | Path, failures: list[Failure] | None = None) -> list[Crystal]:
+    """:func:`read` for a CSV (or ``.csv.gz``) with a ``cif`` column, whatever the file is called.
+
+    Rows count from 1, the header aside; numbers in other columns become properties.
+    """
+    collector = Collector(failures)
+    for source in sources(Path(path)):
+        _read_alone(source, FORMATS["csv"], collector)
+    return _checked(collector, Path(path))
+
+
+def _read_alone(source: Source, format: Format, collector: Collector) -> None:
+    try:
+        format.parse(source.load(), source.where, source.stem, collector)
+    except ReportedError:
+        raise
+    except InputError as error:
+        raise InputError(f"{source.where}: {error}") from error
+
+
+def _checked(collector: Collector, path: Path) -> list[Crystal]:
+    if not collector.crystals and not collector.failures:
+        raise InputError(f"{path}: no crystals in it (formats: {', '.join(FORMATS)})")
+    return _unique(collector.crystals)
+
+
+def write(
+    crystals: Iterable[Crystal], path: str | Path, *, format: str | None = None, overwrite: bool = False
+) -> Path:
+    """Writes crystals in the format the name ends in, all of them or, on any error, nothing.
+
+    ``.cif`` (one block each), ``.extxyz``, ``.xyz``, ``.csv`` (CDVAE's columns), ``.json`` (exact), ``.npz``,
+    ``.vasp`` or POSCAR (one crystal), each also with ``.gz``; ``.zip``, or a name without ending or with a
+    final ``/``, for one CIF per crystal, called by its id. Crystals without id become ``crystal-0`` and so on.
+    CIF, CSV, POSCAR and npz keep lengths and angles, or a right-handed setting, not the orientation in space.
+
+    Args:
+        crystals: at least one. path: where to. format: a name in ``FORMATS``, ``"folder"`` or ``"zip"``,
+            to overrule the ending. overwrite: replace what is there.
+
+    Raises:
+        InputError: an unknown format, a path that exists or cannot be written, a crystal with NaN or
+            without volume, no crystals at all, or several in a POSCAR.
+    """
+    name = _output_format(path, format)
+    path = check_output(path, overwrite=overwrite)
+    crystals = _unique([c if c.id else c.with_id(f"crystal-{k}") for k, c in enumerate(crystals)])
+    if not crystals:
+        raise InputError(f"no crystals to write to {path}")
+    for crystal in crystals:
+        if (reason := crystal.problem()) is not None:
+            raise InputError(f"crystal '{crystal.id}' cannot be written to {path}: {reason}")
+    render = None if name in (FOLDER, ZIP) else FORMATS[name].render
+    content = render(crystals) if render else b""
+    with atomic_output(path) as temporary:
+        if name == FOLDER:
+            temporary.mkdir()
+            for file, crystal in _file_names(crystals):
+                (temporary / file).write_text(cif_text(crystal), encoding="ascii")
+        elif name == ZIP:
+            with zipfile.ZipFile(temporary, "w") as archive:
+                for file, crystal in _file_names(crystals):  # ZipInfo's fixed date: the same bytes every time
+                    archive.writestr(zipfile.ZipInfo(file), cif_text(crystal), zipfile.ZIP_DEFLATED)
+        else:
+            temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix.lower() == ".gz" else content)
+    return path
+
+
+def _format_or_none(name: str) -> Format | None:
+    if re.match(r"(POSCAR|CONTCAR)([._-]|$)", name) and not name.lower().endswith(".cif"):
+        return FORMATS["poscar"]
+    suffix = PurePath(name).suffix.lower()
+    return next((f for f in FORMATS.values() if suffix in f.suffixes), None)
+
+
+def _format_of(name: str) -> Format:
+    format = _format_or_none(name)
+    if format is None:
+        known = [s for f in FORMATS.values() for s in f.suffixes]
+        raise unknown_name(f"ending of '{name}':", PurePath(name).suffix, [*known, ".zip"])
+    return format
+
+
+def _output_format(path: str | Path, format: str | None) -> str:
+    """The name of the format to write."""
+    writable = [name for name, entry in FORMATS.items() if entry.render is not None]
+    if format is not None:
+        if format not in (*writable, FOLDER, ZIP):
+            raise unknown_name("output format", format, [*writable, FOLDER, ZIP])
+        return format
+    name = Path(path).name
+    name = name[:-3] if name.lower().endswith(".gz") else name
+    by_name = _format_or_none(name)
+    if by_name is not None and by_name.render is not None:
+        return next(key for key, entry in FORMATS.items() if entry is by_name)
+    suffix = PurePath(name).suffix.lower()
+    if suffix == ".zip":
+        return ZIP
+    if not suffix or str(path).endswith("/") or Path(path).is_dir():
+        return FOLDER
+    suffixes = [s for key in writable for s in FORMATS[key].suffixes]
+    raise unknown_name(f"ending of '{path}' (end it in / for a folder of CIFs):", suffix, [*suffixes, ".zip"])
+
+
+def _unique(crystals: Sequence[Crystal]) -> list[Crystal]:
+    taken: set[str] = set()
+    return [c if (id := _free(c.id, taken)) == c.id else c.with_id(id) for c in crystals]
+
+
+def _file_names(crystals: Sequence[Crystal]) -> list[tuple[str, Crystal]]:
+    """``<id>.cif`` with what no file system minds, unique also where case makes no difference."""
+    taken: set[str] = set()
+    stems = (re.sub(r"[^A-Za-z0-9_.+-]", "_", c.id)[:100].lstrip(".") or "crystal" for c in crystals)
+    return [(_free(stem, taken, str.lower) + ".cif", c) for stem, c in zip(stems, crystals, strict=True)]
+
+
+def _free(name: str, taken: set[str], fold: Callable[[str], str] = str) -> str:
+    """``name``, or ``name-2``, ``name-3`` ... if it is taken; takes it."""
+    candidate, number = name, 1
+    while fold(candidate) in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    taken.add(fold(candidate))
+    return candidate

@@ -15,18 +15,19 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from dpcdvae.crystal import Crystal, lattice_from_parameters
-from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.errors import InputError
 from dpcdvae.io.failures import Collector
+from dpcdvae.io.sources import decode
+from dpcdvae.io.species import atomic_number_of
 
 MAX_CIF_BYTES = 10_000_000  # of one data block; a crystal of 100 000 atoms has about 5 MB
 
 _TOKEN = re.compile(r"""'(?:[^'\n]|'(?=\S))*'|"(?:[^"\n]|"(?=\S))*"|\#[^\n]*|\S+""")
-_SPECIES = re.compile(r"([A-Z][a-z]?)(?:\d*[+-]|[+-]\d+)?$")
 _CELL = [f"_cell_{kind}" for kind in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")]
 _SITE = "_atom_site_"
 # Our own items; CIF reserves no prefix for them, and other readers pass over what they do not know.
 _ID, _PROPERTY_NAME, _PROPERTY_VALUE = "_dpcdvae_id", "_dpcdvae_property_name", "_dpcdvae_property_value"
+_OWN_ID = re.compile(rf"^{_ID}\s+'([^']*)'", re.MULTILINE)
 _PARSER_ERRORS = (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, AssertionError)
 
 
@@ -43,31 +44,31 @@ def crystal_from_cif(text: str, id: str = "") -> Crystal:
         InputError: no or several data blocks, partial occupancies, isotopes, dummy species, or text
             that pymatgen cannot parse. A NaN lattice is not an error here: see ``Crystal.problem``.
     """
-    blocks = [block for _, block in split_blocks(text) if "_cell_" in block or _SITE in block]
+    blocks = _crystal_blocks(text)
     if len(blocks) != 1:
         raise InputError(f"one CIF data block with a cell is needed, found {len(blocks)}")
-    return _crystal_from_block(blocks[0], id)
+    return _crystal_from_block(blocks[0][1], id or _own_id(blocks[0][1]))
 
 
-def read_cif(data: bytes, where: str, stem: str, collector: Collector) -> None:
+def parse_cif(data: bytes, where: str, stem: str, collector: Collector) -> None:
     """Every data block with a cell; named after the file if it is alone, after the block otherwise."""
-    blocks = [(name, block) for name, block in split_blocks(decode(data, where)) if "_cell_" in block or _SITE in block]
+    blocks = _crystal_blocks(decode(data))
     if not blocks:
-        raise InputError(f"{where}: no CIF data block with a cell in it")
+        raise InputError("no CIF data block with a cell in it")
     for number, (name, block) in enumerate(blocks, 1):
-        id = stem if len(blocks) == 1 else name
+        id = _own_id(block) or (stem if len(blocks) == 1 else name)
         place = where if len(blocks) == 1 else f"{where} block {number} (data_{name})"
         with collector.item(id, place):
-            written = _items(block) or {}
-            own = unquote(_unquoted(written[_ID][0])) if _ID in written else id
-            collector.add(_crystal_from_block(block, own), place)
+            collector.add(_crystal_from_block(block, id), place)
 
 
-def decode(data: bytes, where: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not a text file in UTF-8 (byte {error.start})") from None
+def _crystal_blocks(text: str) -> list[tuple[str, str]]:
+    return [(name, block) for name, block in split_blocks(text) if "_cell_" in block or _SITE in block]
+
+
+def _own_id(block: str) -> str:
+    match = _OWN_ID.search(block)
+    return unquote(match[1]) if match else ""
 
 
 def split_blocks(text: str) -> Iterator[tuple[str, str]]:
@@ -103,7 +104,7 @@ def _items(block: str) -> dict[str, list[str]] | None:
     i, end = 1, len(tokens)  # tokens[0] is data_...
     while i < end:
         token = tokens[i]
-        if token[0] == "_" and i + 1 < end and tokens[i + 1][0] != "_":
+        if token[0] == "_" and i + 1 < end and tokens[i + 1][0] != "_" and tokens[i + 1].lower() != "loop_":
             items[token.lower()] = [tokens[i + 1]]
             i += 2
         elif token.lower() == "loop_":
@@ -114,7 +115,7 @@ def _items(block: str) -> dict[str, list[str]] | None:
             tags, start = tokens[first:i], i
             while i < end and tokens[i][0] != "_" and tokens[i].lower() != "loop_":
                 i += 1
-            if not tags or (i - start) % len(tags):
+            if not tags or i == start or (i - start) % len(tags):
                 return None
             for column, tag in enumerate(tags):
                 items[tag.lower()] = tokens[start + column : i : len(tags)]
@@ -132,25 +133,16 @@ def _plain_p1(items: Mapping[str, Sequence[str]], id: str) -> Crystal | None:
         columns = [np.array([float(v) for v in items[f"{_SITE}fract_{axis}"]]) for axis in "xyz"]
         occupancies = [float(v) for v in items.get(_SITE + "occupancy", ())]
         species = items[_SITE + "type_symbol"]
+        names, values = items.get(_PROPERTY_NAME, ()), items.get(_PROPERTY_VALUE, ())
+        properties = {unquote(_unquoted(n)): float(v) for n, v in zip(names, values, strict=True)}
     except (KeyError, ValueError):
         return None
-    numbers = []
-    for text in species:
-        if not (match := _SPECIES.match(_unquoted(text))):
-            return None
-        if match[1] in ("D", "T"):
-            raise InputError(f"crystal '{id}': isotope '{match[1]}': write it as H")
-        if match[1] not in ATOMIC_NUMBERS:
-            raise InputError(f"crystal '{id}': '{match[1]}' is not an element")
-        numbers.append(ATOMIC_NUMBERS[match[1]])
+    numbers = [atomic_number_of(_unquoted(text)) for text in species]
+    if None in numbers or len({len(numbers), *map(len, columns)}) > 1:
+        return None
     if any(o != 1.0 for o in occupancies):
         raise InputError(f"crystal '{id}' has partial occupancies: give an ordered structure")
-    properties = {
-        unquote(_unquoted(name)): float(value)
-        for name, value in zip(items.get(_PROPERTY_NAME, ()), items.get(_PROPERTY_VALUE, ()), strict=True)
-    }
     lattice = lattice_from_parameters(parameters[:3], parameters[3:])
-    id = id or unquote(_unquoted(items.get(_ID, ("",))[0]))
     return Crystal(np.array(numbers, np.int64), np.stack(columns, -1), lattice, id, properties)
 
 
@@ -181,8 +173,6 @@ def _with_pymatgen(block: str, id: str) -> Crystal:
         try:
             parser = CifParser.from_str(block, frac_tolerance=0.0)
             structures = parser.parse_structures(primitive=False, check_occu=True, on_error="raise")
-        except InputError:
-            raise
         except _PARSER_ERRORS as error:  # whatever a third-party parser meets in arbitrary text
             raise InputError(f"not a CIF that pymatgen can parse ({type(error).__name__}: {error})") from error
     return Crystal.from_pymatgen(structures[0], id)
@@ -223,6 +213,10 @@ def cif_text(crystal: Crystal) -> str:
         for index, (symbol, (x, y, z)) in enumerate(zip(crystal.symbols, coords, strict=True))
     ]
     return "\n".join(lines) + "\n"
+
+
+def render_cif(crystals: Sequence[Crystal]) -> bytes:
+    return "\n".join(cif_text(crystal) for crystal in crystals).encode("ascii")
 
 
 def right_handed(crystal: Crystal) -> Crystal:

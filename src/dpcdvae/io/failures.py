@@ -22,24 +22,30 @@ class Failure:
         return f"{self.where}: {self.reason}"
 
 
+class ReportedError(InputError):
+    """An InputError whose message already says where."""
+
+
 class Collector:
     """The crystals of one reading. Without a list of failures the first bad item raises InputError."""
 
     def __init__(self, failures: list[Failure] | None) -> None:
         self.crystals: list[Crystal] = []
-        self._failures = failures
+        self.failures = failures
 
     def fail(self, id: str, where: str, reason: str) -> None:
         failure = Failure(id, where, " ".join(reason.split()))
-        if self._failures is None:
-            raise InputError(str(failure))
-        self._failures.append(failure)
+        if self.failures is None:
+            raise ReportedError(str(failure))
+        self.failures.append(failure)
 
     @contextlib.contextmanager
     def item(self, id: str, where: str) -> Iterator[None]:
         """An InputError inside is a failure of this item alone."""
         try:
             yield
+        except ReportedError:
+            raise
         except InputError as error:
             self.fail(id, where, str(error))
 

@@ -1,0 +1,196 @@
+"""The two formats of atoms in Cartesian or fractional coordinates: extended XYZ and VASP's POSCAR."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.errors import InputError
+from dpcdvae.io.cif import right_handed
+from dpcdvae.io.failures import Collector
+from dpcdvae.io.sources import decode
+from dpcdvae.io.species import atomic_number_of
+
+_QUOTED = r'"(?:\\.|[^"\\])*"'
+_PAIR = re.compile(rf"({_QUOTED}|[^\s=]+)\s*=\s*({_QUOTED}|\{{[^}}]*\}}|\[[^\]]*\]|\S+)")
+_WORD = re.compile(r"[A-Za-z_][\w.:/+-]*$", re.ASCII)
+_ID_KEYS = ("id", "material_id", "name")
+_RESERVED = ("Lattice", "Properties", "pbc", *_ID_KEYS)
+
+
+def parse_extxyz(data: bytes, where: str, stem: str, collector: Collector) -> None:
+    """Every frame of an extended XYZ file (https://github.com/libAtoms/extxyz), finite numbers as properties.
+
+    Raises:
+        InputError: a line that should give a number of atoms does not, so the next frame cannot be found.
+    """
+    lines = decode(data).splitlines()
+    position, number = 0, 0
+    while position < len(lines):
+        if not lines[position].strip():
+            position += 1
+            continue
+        number += 1
+        count = lines[position].strip()
+        if not count.isdecimal():
+            raise InputError(f"line {position + 1}: a number of atoms is needed, found '{count[:30]}'")
+        frame = lines[position + 1 : position + 2 + int(count)]
+        id, place = f"{stem}-{number - 1}", f"{where} frame {number}"
+        with collector.item(id, place):
+            if len(frame) < int(count) + 1:
+                raise InputError(f"cut off: {count} atoms announced, {max(len(frame) - 1, 0)} there")
+            collector.add(_frame(frame, id), place)
+        position += int(count) + 2
+
+
+def _frame(lines: Sequence[str], id: str) -> Crystal:
+    info = {_bare(key): _bare(value) for key, value in _PAIR.findall(lines[0])}
+    id = next((info[key] for key in _ID_KEYS if info.get(key)), id)
+    if "Lattice" not in info:
+        raise InputError("no Lattice: a crystal needs its cell")
+    columns, offset = {}, 0
+    specification = info.get("Properties", "species:S:1:pos:R:3").split(":")
+    for name, width in zip(specification[::3], specification[2::3], strict=False):
+        columns[name] = offset
+        offset += int(width)
+    species = next((columns[name] for name in ("species", "Z", "numbers") if name in columns), None)
+    if species is None or "pos" not in columns:
+        raise InputError("Properties names no species or no pos")
+    rows = [line.split() for line in lines[1:]]
+    if any(len(row) < offset for row in rows):
+        raise InputError(f"a line of atoms has fewer than {offset} columns")
+    numbers = np.array([_species(row[species]) for row in rows], np.int64)
+    first = columns["pos"]
+    lattice = _floats(info["Lattice"].split(), "Lattice")
+    if len(lattice) != 9:
+        raise InputError(f"Lattice has {len(lattice)} numbers, 9 are needed")
+    cart_coords = _floats([v for row in rows for v in row[first : first + 3]], "a coordinate").reshape(-1, 3)
+    properties = {k: v for k, text in info.items() if k not in _RESERVED and (v := _finite(text)) is not None}
+    return _from_cartesian(numbers, cart_coords, lattice.reshape(3, 3), id, properties)
+
+
+def _from_cartesian(
+    numbers: npt.NDArray[np.int64],
+    cart_coords: npt.NDArray[np.float64],
+    lattice: npt.NDArray[np.float64],
+    id: str,
+    properties: dict[str, float] | None = None,
+) -> Crystal:
+    probe = Crystal(numbers, np.zeros_like(cart_coords), lattice, id)
+    if (reason := probe.problem()) is not None:
+        raise InputError(reason)
+    frac_coords = np.asarray(np.linalg.solve(lattice.T, cart_coords.T).T, np.float64)
+    return Crystal(numbers, frac_coords, lattice, id, properties or {})
+
+
+def _bare(text: str) -> str:
+    if text[0] == '"' and text[-1] == '"' and len(text) > 1:
+        return re.sub(r"\\(.)", r"\1", text[1:-1])
+    return text
+
+
+def _species(text: str) -> int:
+    number = int(text) if text.isdecimal() else atomic_number_of(text)
+    if number is None:
+        raise InputError(f"'{text}' is not an element")
+    return number
+
+
+def _floats(words: Sequence[str], what: str) -> npt.NDArray[np.float64]:
+    try:
+        return np.array([float(word) for word in words], np.float64)
+    except ValueError as error:
+        raise InputError(f"{what} is not a number ({error})") from None
+
+
+def _finite(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def render_extxyz(crystals: Sequence[Crystal]) -> bytes:
+    """Cartesian coordinates with 10 decimals; id and properties in the comment line."""
+    lines = []
+    for crystal in crystals:
+        lattice = " ".join(f"{v:.12g}" for v in crystal.lattice.ravel())
+        pairs = [f'Lattice="{lattice}"', "Properties=species:S:1:pos:R:3", f"id={_word(crystal.id, always=True)}"]
+        pairs += [f"{_word(name)}={float(value)!r}" for name, value in crystal.properties.items()]
+        lines += [str(crystal.num_atoms), " ".join([*pairs, 'pbc="T T T"'])]
+        coords = np.round(crystal.cart_coords, 10) + 0.0  # no "-0.0000000000"
+        lines += [
+            f"{symbol:<2} {x:.10f} {y:.10f} {z:.10f}"
+            for symbol, (x, y, z) in zip(crystal.symbols, coords, strict=True)
+        ]  # fmt: skip
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _word(text: str, always: bool = False) -> str:
+    if not always and _WORD.match(text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def parse_poscar(data: bytes, where: str, stem: str, collector: Collector) -> None:
+    """A POSCAR or CONTCAR with element symbols (VASP 5 or later).
+
+    The id is the name of a ``.vasp`` file, or the comment line of one that is just called POSCAR.
+    """
+    lines = decode(data).splitlines()
+    comment = lines[0].strip()
+    id = comment if comment and stem.upper().startswith(("POSCAR", "CONTCAR")) else stem
+    with collector.item(id, where):
+        collector.add(_poscar(lines, id), where)
+
+
+def _poscar(lines: Sequence[str], id: str) -> Crystal:
+    """https://www.vasp.at/wiki/index.php/POSCAR"""
+    if len(lines) < 8:
+        raise InputError("cut off: a POSCAR has at least 8 lines")
+    scale = _floats(lines[1].split()[:3], "the scaling factor")
+    lattice = _floats([v for line in lines[2:5] for v in line.split()[:3]], "a lattice vector")
+    if len(scale) not in (1, 3) or len(lattice) != 9:
+        raise InputError("a scaling factor and three lattice vectors are needed in lines 2 to 5")
+    lattice = lattice.reshape(3, 3)
+    if len(scale) == 1 and scale[0] < 0:  # minus the volume
+        with np.errstate(divide="ignore"):
+            scale = np.cbrt(-scale / abs(np.linalg.det(lattice)))
+    lattice = lattice * scale
+    words, counts = lines[5].split(), lines[6].split()
+    if words and words[0].isdecimal():
+        raise InputError("no element symbols in line 6 (VASP 4): add them")
+    if len(words) != len(counts) or not all(c.isdecimal() for c in counts):
+        raise InputError("lines 6 and 7 must give as many element symbols as counts")
+    # PAW data sets add to the symbol: Ti_pv, Ti/0123abc
+    numbers = [_species(re.split(r"[_/]", word)[0]) for word in words]
+    atomic_numbers = np.repeat(np.array(numbers, np.int64), [int(c) for c in counts])
+    start = 8 if lines[7].strip()[:1] in "Ss" else 7
+    mode = lines[start].strip()[:1].lower() if start < len(lines) else ""
+    rows = [line.split()[:3] for line in lines[start + 1 : start + 1 + len(atomic_numbers)]]
+    if len(rows) < len(atomic_numbers) or any(len(row) < 3 for row in rows):
+        raise InputError(f"cut off: {len(atomic_numbers)} atoms announced")
+    coords = _floats([v for row in rows for v in row], "a coordinate").reshape(-1, 3)
+    if mode in ("c", "k"):
+        return _from_cartesian(atomic_numbers, coords * scale, lattice, id)
+    return Crystal(atomic_numbers, coords, lattice, id)
+
+
+def render_poscar(crystals: Sequence[Crystal]) -> bytes:
+    """One crystal, atoms grouped by element in the order of first appearance, as POTCAR wants them."""
+    if len(crystals) != 1:
+        raise InputError(f"a POSCAR holds one crystal, not {len(crystals)}: write a folder, .zip, .extxyz or .cif")
+    crystal = right_handed(crystals[0])  # VASP refuses a negative triple product
+    elements = list(dict.fromkeys(crystal.symbols))
+    order = sorted(range(crystal.num_atoms), key=lambda i: elements.index(crystal.symbols[i]))
+    lines = [crystal.id, "1.0"]
+    lines += [" ".join(f"{v:.12f}" for v in row) for row in crystal.lattice + 0.0]
+    lines += [" ".join(elements), " ".join(str(crystal.symbols.count(e)) for e in elements), "Direct"]
+    lines += [" ".join(f"{v:.12f}" for v in crystal.frac_coords[i] + 0.0) for i in order]
+    return ("\n".join(lines) + "\n").encode()

@@ -1,0 +1,117 @@
+"""Flat arrays of many crystals: the files of CDVAE, DP-CDVAE and DiffCSP (``eval_*.pt``), and ``.npz``.
+
+The layout is the one those programs share: ``frac_coords`` (N, 3), ``atom_types`` (N,) atomic
+numbers, ``num_atoms`` (n,), ``lengths`` (n, 3) Å, ``angles`` (n, 3) degrees, in ``.pt`` files with a
+leading axis of repeated evaluations. In ``.npz`` this package adds ``ids`` and ``property/<name>``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.crystal import Crystal, lattice_from_parameters
+from dpcdvae.errors import InputError
+from dpcdvae.io.cif import right_handed
+from dpcdvae.io.failures import Collector
+
+Array = npt.NDArray[Any]
+KEYS = ("frac_coords", "num_atoms", "atom_types", "lengths", "angles")
+_PROPERTY = "property/"
+
+
+def parse_npz(data: bytes, where: str, stem: str, collector: Collector) -> None:
+    """Runs no code from the file (``allow_pickle`` stays off)."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            if missing := [key for key in KEYS if key not in stored.files]:
+                raise InputError(f"no array {', '.join(missing)} (found {', '.join(stored.files[:12])})")
+            arrays = {name: stored[name] for name in stored.files}
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise InputError(f"not an .npz file of plain arrays, or cut off ({error})") from error
+    ids = [str(id) for id in np.atleast_1d(arrays["ids"])] if "ids" in arrays else []
+    _add_crystals(arrays, ids, where, stem, collector)
+
+
+def parse_pt(data: bytes, where: str, stem: str, collector: Collector) -> None:
+    """Tensors and plain Python values only: a file that needs pickled code is refused."""
+    import torch
+
+    try:
+        # The public programs store their command-line arguments beside the tensors: a plain record.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            "refused: it needs Python code to be unpickled, or is no torch file. Save a dictionary of "
+            f"the tensors {', '.join(KEYS)} alone (torch.save), or an .npz of them"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"not a torch file, or cut off ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"a dictionary of tensors is needed, found a {type(content).__name__}")
+    if missing := [key for key in KEYS if not isinstance(content.get(key), torch.Tensor)]:
+        raise InputError(f"no tensor {', '.join(missing)} (found {', '.join(map(str, content))})")
+    arrays = {key: content[key].detach().numpy() for key in KEYS}
+    if arrays["frac_coords"].ndim == 2:
+        _add_crystals(arrays, [], where, stem, collector)
+        return
+    if len({len(value) for value in arrays.values()}) > 1:
+        raise InputError("the tensors differ in the number of evaluations (first axis)")
+    repeats = len(arrays["frac_coords"])
+    for repeat in range(repeats):
+        name = stem if repeats == 1 else f"{stem}-{repeat}"
+        _add_crystals({key: value[repeat] for key, value in arrays.items()}, [], where, name, collector)
+
+
+def _add_crystals(
+    arrays: Mapping[str, Array], ids: Sequence[str], where: str, stem: str, collector: Collector
+) -> None:
+    coords, num_atoms, numbers, lengths, angles = (np.asarray(arrays[key]) for key in KEYS)
+    count, total = len(num_atoms) if num_atoms.ndim == 1 else -1, len(coords)
+    shapes = {key: np.shape(arrays[key]) for key in KEYS}
+    wanted = {"frac_coords": (total, 3), "num_atoms": (count,), "atom_types": (total,),
+              "lengths": (count, 3), "angles": (count, 3)}  # fmt: skip
+    if shapes != wanted or any(arrays[key].dtype.kind not in "iu" for key in ("num_atoms", "atom_types")):
+        raise InputError(f"shapes or types do not fit: {', '.join(f'{k} {v}' for k, v in shapes.items())}")
+    if num_atoms.astype(np.int64).sum() != total or (count and num_atoms.min() < 0):
+        raise InputError(f"num_atoms add up to {num_atoms.astype(np.int64).sum()}, but there are {total} atoms")
+    properties = {k.removeprefix(_PROPERTY): v for k, v in arrays.items() if k.startswith(_PROPERTY)}
+    if any(len(values) != count for values in (*properties.values(), *([ids] if ids else []))):
+        raise InputError(f"ids or properties are not as many as the crystals ({count})")
+    lattices = lattice_from_parameters(lengths.astype(np.float64), angles.astype(np.float64))
+    ends = np.cumsum(num_atoms, dtype=np.int64)
+    digits = len(str(max(count - 1, 0)))
+    for k, (start, end) in enumerate(zip(ends - num_atoms, ends, strict=True)):
+        id = ids[k] if ids else f"{stem}-{k:0{digits}d}"
+        place = f"{where} crystal {k + 1}"
+        with collector.item(id, place):
+            own = {name: float(values[k]) for name, values in properties.items() if np.isfinite(values[k])}
+            collector.add(Crystal(numbers[start:end], coords[start:end], lattices[k], id, own), place)
+
+
+def render_npz(crystals: Sequence[Crystal]) -> bytes:
+    """float64; a property that a crystal lacks is NaN."""
+    crystals = [right_handed(crystal) for crystal in crystals]
+    arrays: dict[str, Array] = {
+        "frac_coords": np.concatenate([c.frac_coords for c in crystals]),
+        "num_atoms": np.array([c.num_atoms for c in crystals], np.int32),
+        "atom_types": np.concatenate([c.atomic_numbers for c in crystals]).astype(np.uint8),
+        "lengths": np.stack([c.lengths for c in crystals]),
+        "angles": np.stack([c.angles for c in crystals]),
+        "ids": np.array([c.id for c in crystals]),
+    }
+    for name in sorted({name for crystal in crystals for name in crystal.properties}):
+        arrays[_PROPERTY + name] = np.array([c.properties.get(name, np.nan) for c in crystals])
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
