@@ -1,0 +1,185 @@
+"""The house stands: imports point down only, and what needs no torch loads without it.
+
+The floor table is the one in docs/architecture.md, so that page cannot drift from the code.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "dpcdvae"
+COMPONENTS, BRANCH, TOP = 3, "branch", "top"
+
+# The one torch below floor 1: peers' eval_*.pt are torch files. It is imported when such a file is read.
+LAZY_TORCH = {"io/peers.py"}
+
+# What a machine that only trains may lack.
+ABSENT_ON_TRAINING_MACHINES = ["pymatgen", "ase", "scipy", "spglib", "matplotlib", "smact", "matminer", "pandas"]
+
+
+def floors() -> dict[str, int | str]:
+    """unit (module or sub-package) -> floor, as docs/architecture.md has it."""
+    table: dict[str, int | str] = {}
+    for line in (ROOT / "docs" / "architecture.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and re.fullmatch(r"\d|branch|top", cells[0]):
+            floor = int(cells[0]) if cells[0].isdigit() else cells[0]
+            table |= dict.fromkeys(re.findall(r"`(\w+)`", cells[2]), floor)
+    return table
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def unit_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names of all that a module imports anywhere: lazily and for type checking too."""
+    here = ["dpcdvae", *path.relative_to(PACKAGE).with_suffix("").parts]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*here[: -node.level], *([node.module] if node.module else [])] if node.level else [node.module]
+            # `from dpcdvae import io` imports a unit, `from dpcdvae.io import read` a name in one.
+            yield from (".".join([*map(str, base), alias.name]) for alias in node.names)
+
+
+def unit_imports(path: Path) -> set[str]:
+    names = (name.split(".") for name in imported(path))
+    return {parts[1] for parts in names if parts[0] == "dpcdvae" and len(parts) > 1} - {"__version__", unit_of(path)}
+
+
+def allowed(floor: int | str, target: int | str) -> bool:
+    if floor == TOP:
+        return True
+    if floor == BRANCH:
+        return target == 0
+    if not isinstance(target, int) or not isinstance(floor, int):
+        return False
+    return target < floor if floor == COMPONENTS else target <= floor
+
+
+def test_table_names_every_module_and_no_other() -> None:
+    units = {unit_of(path) for path in modules()} - {"__init__"}
+    assert set(floors()) == units
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    if path == PACKAGE / "__init__.py":
+        return  # the public names: lazy, and checked by test_importing_the_package_is_light
+    table = floors()
+    floor = table[unit_of(path)]
+    wrong = {unit for unit in unit_imports(path) if not allowed(floor, table[unit])}
+    assert not wrong, f"floor {floor} may not import {wrong}"
+
+
+def test_no_unit_imports_itself_through_others() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in modules():
+        if unit_of(path) != "__init__":
+            graph.setdefault(unit_of(path), set()).update(unit_imports(path))
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_floor_0_and_branches_do_not_mention_torch(path: Path) -> None:
+    if floors().get(unit_of(path)) in (0, BRANCH) and str(path.relative_to(PACKAGE)) not in LAZY_TORCH:
+        assert not {name.split(".")[0] for name in imported(path)} & {"torch", "lightning", "safetensors"}
+
+
+def test_the_test_itself_sees_imports(tmp_path: Path) -> None:
+    """A checker that finds nothing would pass everything."""
+    found = unit_imports(PACKAGE / "batch.py")
+    assert {"crystal", "lattice"} <= found
+    assert allowed(1, 0)
+    assert not allowed(0, 1)
+    assert not allowed(BRANCH, 1)
+    assert not allowed(BRANCH, BRANCH)
+    assert not allowed(COMPONENTS, COMPONENTS)
+    assert not allowed(4, TOP)
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def without(blocked: list[str], units: list[str]) -> str:
+    """Code that imports all modules of ``units`` where ``blocked`` packages do not exist, and prints what got loaded."""
+    return f"""
+import importlib, json, pkgutil, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"blocked: {{name}}")
+
+sys.meta_path.insert(0, Blocker())
+for unit in {units!r}:
+    module = importlib.import_module("dpcdvae." + unit)
+    for inner in pkgutil.walk_packages(getattr(module, "__path__", []), module.__name__ + "."):
+        importlib.import_module(inner.name)
+print(json.dumps(sorted({{name.split(".")[0] for name in sys.modules}})))
+"""
+
+
+def test_floor_0_and_branches_load_without_torch() -> None:
+    units = [unit for unit, floor in floors().items() if floor in (0, BRANCH)]
+    assert {"io", "evaluation", "datasets", "report"} <= set(units)
+    loaded = json.loads(run_python(without(["torch", "lightning", "safetensors"], units)))
+    assert "numpy" in loaded
+
+
+def test_training_needs_no_chemistry_library() -> None:
+    units = [unit for unit, floor in floors().items() if floor not in (BRANCH, TOP)]
+    loaded = json.loads(run_python(without(ABSENT_ON_TRAINING_MACHINES, units)))
+    assert "torch" in loaded
+
+
+def test_importing_the_package_is_light() -> None:
+    loaded = json.loads(
+        run_python(
+            "import dpcdvae, json, sys; dpcdvae.__version__, dir(dpcdvae);"
+            "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+        )
+    )
+    assert not {"numpy", "torch", "pymatgen", "ase", "pydantic", "typer"} & set(loaded)
+
+
+def test_help_is_light() -> None:
+    """Time depends on the machine; what is imported does not."""
+    loaded = json.loads(
+        run_python(
+            "import contextlib, io, json, sys\nfrom dpcdvae.cli import main\n"
+            "with contextlib.redirect_stdout(io.StringIO()) as page:\n    assert main(['--help']) == 0\n"
+            "assert 'generate' in page.getvalue()\n"
+            "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+        )
+    )
+    heavy = {"torch", "lightning", "pymatgen", "ase", "scipy", "matplotlib", "smact", "matminer", "pandas"}
+    assert not heavy & set(loaded)
+
+
+def test_public_names_resolve() -> None:
+    import dpcdvae
+
+    for name in dpcdvae.__all__:
+        assert getattr(dpcdvae, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        dpcdvae.nothing  # noqa: B018
