@@ -1,0 +1,152 @@
+"""Presets state only what differs; overrides are checked; every mistake is one line that helps."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpcdvae.config import PRESETS, Config, load_config, load_preset, merge, option_names, preset_names
+from dpcdvae.errors import InputError
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return result
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_differs_from_its_parent_only_where_it_says(name: str) -> None:
+    own = tomllib.loads((PRESETS / f"{name}.toml").read_text())
+    parent = load_config(own["extends"]) if "extends" in own else Config()
+    before, after = flat(parent.to_dict()), flat(load_config(name).to_dict())
+    said = flat({key: value for key, value in own.items() if key != "extends"})
+    changed = {option: value for option, value in after.items() if before.get(option) != value}
+    assert changed == said, "a preset states what differs: all of it, and nothing that is so already"
+
+
+def test_the_published_configuration() -> None:
+    """Spec 7: public Carbon-24 configuration; Perov-5 in batches of 512."""
+    carbon = load_config("paper/dp-cdvae-carbon_24")
+    assert (carbon.model.max_atoms, carbon.model.latent_dim, carbon.train.batch_size) == (24, 256, 256)
+    assert (carbon.loss.lattice, carbon.model.lattice_scaler) == (100.0, "minmax")
+    assert (carbon.loss.coords_late, carbon.loss.coords_late_epoch) == (10.0, 1000)
+    assert (carbon.loss.teacher_forcing_epochs, carbon.loss.types, carbon.loss.kl) == (400, 0.1, 0.01)
+    assert load_config("paper/dp-cdvae-perov_5").train.batch_size == 512
+    assert carbon.diffusion.turn_frame
+    assert carbon.diffusion.time_input == "step"
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_round_trip_through_json(name: str) -> None:
+    config = load_config(name)
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize("option", option_names())
+def test_every_option_can_be_set(option: str) -> None:
+    """Writing an option's own value changes nothing, so the name and the way values are read are right."""
+    config = load_config("paper/dp-cdvae")
+    value = flat(config.to_dict()).get(option, {})
+    text = json.dumps(value) if value != {} else "{}"
+    assert load_config("paper/dp-cdvae", [f"{option}={text}"]) == config
+
+
+def test_overrides_come_in_order_and_reach_options() -> None:
+    config = load_config(
+        "compact",
+        ["train.max_epochs=3", "train.max_epochs=4", "denoiser.options.fourier=[3, 8]", "train.precision=bf16-mixed"],
+    )
+    assert config.train.max_epochs == 4
+    assert config.denoiser.options["fourier"] == [3, 8]
+    assert config.train.precision == "bf16-mixed"
+
+
+def test_options_belong_to_the_component_they_were_written_for() -> None:
+    base = {"encoder": {"name": "a", "options": {"hidden": 1}}, "train": {"lr": 1.0}}
+    assert merge(base, {"encoder": {"name": "b"}}) == {"encoder": {"name": "b"}, "train": {"lr": 1.0}}
+    assert merge(base, {"encoder": {"name": "a", "options": {"x": 2}}})["encoder"]["options"] == {"hidden": 1, "x": 2}
+    assert base["encoder"] == {"name": "a", "options": {"hidden": 1}}
+
+
+def test_a_file_of_ones_own_extends_presets_and_files(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text('extends = "compact"\n[train]\nlr = 0.5\n')
+    (tmp_path / "mine.toml").write_text('extends = "base.toml"\n[train]\nmax_epochs = 7\n')
+    config = load_config(tmp_path / "mine.toml")
+    assert (config.train.lr, config.train.max_epochs) == (0.5, 7)
+    assert config.model == load_config("compact").model
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.max_epoch=3", "did you mean 'train.max_epochs'"),
+        ("trane.max_epochs=3", "did you mean 'train.max_epochs'"),
+        ("max_epochs=3", "did you mean 'train.max_epochs'"),
+        ("model.lr=1.0", "did you mean 'train.lr'"),
+        ("train.max_epochs=ten", "train.max_epochs: input should be a valid integer, not 'ten'"),
+        ('train.max_epochs="10"', "should be a valid integer, not '10'"),
+        ("train.max_epochs=0", "greater than 0"),
+        ("train.lr=nan", "finite"),
+        ("train.tensorboard=1", "valid boolean"),
+        ("train.devices=some", "valid integer or input should be 'auto', not 'some'"),
+        ("diffusion.reverse_rule=eq8", "'eq7' or 'eq6', not 'eq8'"),
+        ("train=3", "is a section"),
+        ("train.max_epochs", "section.option=value"),
+        ("encoder.options=3", "dictionary"),
+    ],
+)
+def test_bad_overrides(override: str, message: str) -> None:
+    with pytest.raises(InputError, match="--set") as caught:
+        load_config("compact", [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_preset_offers_the_nearest() -> None:
+    with pytest.raises(InputError, match="unknown preset 'compat': did you mean 'compact'"):
+        load_config("compat")
+    with pytest.raises(InputError, match="did you mean 'paper/dp-cdvae-perov_5'"):
+        load_config("paper/dpcdvae-perov5")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('extends = "a.toml"', "goes in a circle"),
+        ('extends = "copmact"', "did you mean 'compact'"),
+        ('extends = "missing.toml"', "no preset file"),
+        ('extends = ["compact"]', "names one other preset"),
+        ("model = ", "is not TOML"),
+        ("[model]\nlatent = 3", "unknown option 'model.latent': did you mean 'model.latent_dim'"),
+        ("[trian]\nlr = 3", "unknown option 'trian': did you mean 'train'"),
+        ("train = 3", "option train"),
+    ],
+)
+def test_bad_preset_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_preset_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no preset file"):
+        load_config(tmp_path / "nowhere.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="is not TOML"):
+        load_config(tmp_path / "binary.toml")
+
+
+def test_a_configuration_never_changes() -> None:
+    config = load_config("compact")
+    with pytest.raises(ValueError, match="frozen"):
+        config.train.lr = 1.0  # type: ignore[misc]
+    assert load_preset("compact") == load_preset("compact")
