@@ -121,7 +121,7 @@ def run_python(code: str) -> str:
 
 
 def without(blocked: list[str], units: list[str]) -> str:
-    """Code that imports all modules of ``units`` where ``blocked`` packages do not exist, and prints what got loaded."""
+    """Code that imports all modules of ``units`` where no ``blocked`` package exists, and prints what got loaded."""
     return f"""
 import importlib, json, pkgutil, sys
 

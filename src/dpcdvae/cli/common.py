@@ -67,18 +67,15 @@ def _broken_pipe() -> int:
 
 def _usage_error(error: Any) -> int:
     """One line, with the nearest option where there is one and the way to the help page."""
-    message = error.format_message()
-    if error.ctx is None:
-        return _bad_input("dpcdvae", message)
-    command = error.ctx.command_path
-    if "\n" in message.strip():  # a group without a command: its help page
+    message = error.format_message().strip()
+    if "\n" in message:  # a group without a command: its help page
         print(message, file=sys.stderr)
         return BAD_INPUT
+    command = error.ctx.command_path if error.ctx else "dpcdvae"
     unknown = getattr(error, "option_name", None)
-    if unknown and "o such option" in message:
+    if error.ctx and unknown and "o such option" in message:
         known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
         near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.4)
         message = f"no such option {unknown}" + (f": did you mean {near[0]}?" if near else "")
-    else:
-        message = message[:1].lower() + message[1:]
-    return _bad_input(command, f"{message.rstrip('.')} (see {command} --help)")
+    message = (message[:1].lower() + message[1:]).rstrip(".")
+    return _bad_input(command, f"{message} (see {command} --help)")
