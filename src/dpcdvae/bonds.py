@@ -188,7 +188,8 @@ def _faces(vectors: Floats) -> tuple[Floats, float] | None:
     faces = edges.T.ravel()
     angles = _triangle_solid_angle(middle[faces], np.tile(corners[f], (2, 1)), np.tile(corners[g], (2, 1)))
     farthest = float(np.sqrt((corners**2).sum(1).max()))
-    return np.bincount(faces, weights=angles, minlength=len(vectors)), farthest
+    solid_angles = np.bincount(faces, weights=angles, minlength=len(vectors)).astype(np.float64)
+    return solid_angles, farthest
 
 
 def _triangle_solid_angle(a: Floats, b: Floats, c: Floats) -> Floats:

@@ -1,0 +1,24 @@
+"""Data sets by name: the published ones, the built-in one, and the user's own, prepared and cached.
+
+Loading a prepared data set needs numpy alone; preparing one needs pymatgen.
+"""
+
+from __future__ import annotations
+
+from dpcdvae.datasets.building import add_dataset, get_dataset
+from dpcdvae.datasets.catalogue import DATASETS, SPLITS, DatasetSpec
+from dpcdvae.datasets.store import Dataset, dataset_file, home, load_dataset, load_split, prepared_names
+
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "Dataset",
+    "DatasetSpec",
+    "add_dataset",
+    "dataset_file",
+    "get_dataset",
+    "home",
+    "load_dataset",
+    "load_split",
+    "prepared_names",
+]

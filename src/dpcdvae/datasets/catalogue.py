@@ -1,0 +1,102 @@
+"""The data sets known by name: what they hold, where they come from, on what terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dpcdvae.registry import Registry
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What is known about a data set before it is there.
+
+    Attributes:
+        title: what it holds.
+        max_atoms: atoms in the largest cell.
+        energy: the property that the published protocol calls the energy, if there is one.
+        columns: unit or meaning of each property.
+        url: folder with ``train.csv``, ``val.csv`` and ``test.csv``; empty for what is built, not fetched.
+        blobs: git blob SHA-1 of the CSV of each split, as in the public repository.
+        licence: terms, as far as they are known.
+        citation: the paper of the data.
+    """
+
+    title: str
+    max_atoms: int
+    energy: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
+    blobs: Mapping[str, str] = field(default_factory=dict)
+    licence: str = ""
+    citation: str = ""
+
+
+CDVAE_DATA = "https://raw.githubusercontent.com/txie-93/cdvae/main/data"
+_CURATED = "curated by Xie et al., ICLR 2022 (repository: MIT)"
+
+DATASETS: Registry[DatasetSpec] = Registry(
+    "data set",
+    {
+        "perov_5": DatasetSpec(
+            title="18 928 perovskites ABX3, 5 atoms a cell, 56 elements",
+            max_atoms=20,
+            energy="heat_ref",
+            columns={
+                "heat_all": "heat of formation, eV (as in the CMR; per atom or cell is not stated)",
+                "heat_ref": "heat of formation against reference phases, eV (as in the CMR)",
+                "dir_gap": "direct band gap, eV",
+                "ind_gap": "indirect band gap, eV",
+            },
+            url=f"{CDVAE_DATA}/perov_5",
+            blobs={
+                "train": "0769074b5d51d293b765c4371b8f55c468c9c9f2",
+                "val": "4a2c8dde98347dd0e01fa83dcf3982c2abe98f9f",
+                "test": "d3c5d5af4b27a2a139149f2bb73c8a3dba9d8ac1",
+            },
+            licence=f"Computational Materials Repository: see its terms; {_CURATED}",
+            citation="Castelli et al., Energy Environ. Sci. 5, 5814 and 9034 (2012)",
+        ),
+        "carbon_24": DatasetSpec(
+            title="10 153 carbon structures from random search at 10 GPa, 6 to 24 atoms a cell",
+            max_atoms=24,
+            energy="energy_per_atom",
+            columns={"energy_per_atom": "eV/atom"},
+            url=f"{CDVAE_DATA}/carbon_24",
+            blobs={
+                "train": "5e7ae970fbad8ddc46b6963e8cd6e425f11783a6",
+                "val": "b3e29b927883642426ca1d9632d00359b412742b",
+                "test": "9beca843fde489de1fe288b32f9e3ff710d42803",
+            },
+            licence=f"CC BY 4.0 (Materials Cloud 2020.0026/v1); {_CURATED}",
+            citation="Pickard, Materials Cloud 2020.0026/v1 (2020), doi:10.24435/materialscloud:2020.0026/v1",
+        ),
+        "mp_20": DatasetSpec(
+            title="45 231 inorganic materials from the Materials Project, 1 to 20 atoms a cell, 89 elements",
+            max_atoms=20,
+            energy="formation_energy_per_atom",
+            columns={
+                "formation_energy_per_atom": "eV/atom",
+                "e_above_hull": "eV/atom",
+                "band_gap": "eV",
+                "spacegroup.number": "international number",
+            },
+            url=f"{CDVAE_DATA}/mp_20",
+            blobs={
+                "train": "b1c9d498565ac2fd8d075a51ff2ef5e51ba6c21f",
+                "val": "7efe4d7ebeb4f460ceaad35e5326c42111d9c9a1",
+                "test": "5dc643041df53f5ce4970a79930ad262b4f07acd",
+            },
+            licence=f"Materials Project: CC BY 4.0, see its terms; {_CURATED}",
+            citation="Jain et al., APL Materials 1, 011002 (2013)",
+        ),
+        "prototypes": DatasetSpec(
+            title="textbook structure types with tabulated radii, built by this package",
+            max_atoms=20,
+            licence="MIT (this package)",
+        ),
+    },
+)

@@ -1,0 +1,124 @@
+"""Crystals as read -> crystals as trained on: standardised, checked, with their bonds; the bad ones named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from dpcdvae.bonds import crystal_nn_bonds
+from dpcdvae.crystal import Crystal
+from dpcdvae.elements import SYMBOLS
+from dpcdvae.errors import InputError
+from dpcdvae.io.failures import Failure
+from dpcdvae.parallel import Lost, map_items
+from dpcdvae.standardise import standardise
+from dpcdvae.table import CrystalTable
+
+PREPARATION = 1
+"""Raised whenever the same crystal is prepared differently, so that older caches are built again."""
+
+MAX_ELEMENT = 100
+"""The networks know the elements up to fermium (spec: one-hot over 1..100)."""
+
+Prepared = tuple[Crystal, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How crystals are prepared. Part of what decides whether a cache is still good.
+
+    Attributes:
+        max_atoms: larger cells are failures; counted in the cell that is kept.
+        primitive: go to the primitive cell before the Niggli reduction.
+        time_limit: seconds for one crystal (in worker processes only).
+    """
+
+    max_atoms: int
+    primitive: bool = False
+    time_limit: float = 60.0
+
+    def recorded(self) -> dict[str, Any]:
+        """What a cache has to agree with."""
+        settings = asdict(self) | {"preparation": PREPARATION}
+        del settings["time_limit"]
+        return settings
+
+
+def prepare(
+    crystals: Sequence[Crystal],
+    places: Sequence[str],
+    settings: Settings,
+    *,
+    workers: int = 0,
+    description: str = "preparing",
+) -> tuple[CrystalTable, list[Failure]]:
+    """Standardises every crystal and finds its bonds.
+
+    Args:
+        places: where each crystal stands (file and row), for the failures.
+        workers: processes; 0 for this one (see :func:`dpcdvae.parallel.map_items`).
+
+    Returns:
+        The usable crystals in their order, and a failure with its reason for every other one.
+    """
+    jobs = [(crystal, settings) for crystal in crystals]
+    results = map_items(
+        prepare_one, jobs, workers=workers, time_limit=settings.time_limit, description=description
+    )  # fmt: skip
+    good: list[Prepared] = []
+    failures = []
+    for crystal, place, result in zip(crystals, places, results, strict=True):
+        if isinstance(result, (str, Lost)):
+            failures.append(Failure(crystal.id, place, result if isinstance(result, str) else result.reason))
+        else:
+            good.append(result)
+    return CrystalTable.from_crystals([c for c, _ in good], [b for _, b in good]), failures
+
+
+def prepare_one(job: tuple[Crystal, Settings]) -> Prepared | str:
+    """One crystal and its bonds, or why it cannot be used."""
+    crystal, settings = job
+    try:
+        problem = crystal.problem() or _unknown_element(crystal)
+        # A cell far too large is refused before anything that takes long on it.
+        too_large = crystal.num_atoms > settings.max_atoms and not settings.primitive
+        if not problem and not too_large:
+            crystal = standardise(crystal, primitive=settings.primitive)
+            too_large = crystal.num_atoms > settings.max_atoms
+        if too_large:
+            problem = f"{crystal.num_atoms} atoms in the cell: more than {settings.max_atoms}"
+        return problem or (crystal, crystal_nn_bonds(crystal))
+    except InputError as error:
+        return str(error).removeprefix(f"crystal '{crystal.id}': ")
+    except Exception as error:
+        # A set of ten thousands is not lost to one crystal on which a library stumbles.
+        return f"{type(error).__name__}: {error}"
+
+
+def _unknown_element(crystal: Crystal) -> str | None:
+    highest = int(crystal.atomic_numbers.max())
+    return f"element {SYMBOLS[highest]} is beyond number {MAX_ELEMENT}" if highest > MAX_ELEMENT else None
+
+
+def summary(counts: dict[str, int], failures: Sequence[Failure]) -> str:
+    """One line: crystals by split, and the failures by reason."""
+    text = f"{sum(counts.values())} crystals (" + ", ".join(f"{s} {n}" for s, n in counts.items()) + ")"
+    if not failures:
+        return text
+    reasons = "; ".join(f"{n} x {reason}" for reason, n in by_reason(failures)[:3])
+    return f"{text}; {len(failures)} could not be used: {reasons}"
+
+
+def by_reason(failures: Sequence[Failure]) -> list[tuple[str, int]]:
+    """How often each reason occurs, numbers in it aside, the most frequent first."""
+    kinds: Counter[str] = Counter()
+    example: dict[str, str] = {}
+    for failure in failures:
+        kind = "".join("#" if ch.isdigit() else ch for ch in failure.reason.replace(failure.id or "\0", ""))
+        kinds[kind] += 1
+        example.setdefault(kind, failure.reason)
+    return [(example[kind], n) for kind, n in kinds.most_common()]
