@@ -140,7 +140,7 @@ def wasserstein_interval(
     for k in range(replicates):  # one at a time: a matrix of all would not fit the processor's cache
         drawn = np.bincount(inverse[rng.integers(total, size=total)], minlength=len(sample))
         cdf = np.concatenate([[0.0], np.cumsum(drawn) / total])[position]
-        distances[k] = np.abs(cdf - reference_cdf) @ widths
+        distances[k] = np.sum(np.abs(cdf - reference_cdf) * widths)
     return centred_interval(distances, wasserstein(values, reference), level)
 
 
