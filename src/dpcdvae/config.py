@@ -50,7 +50,6 @@ class EncoderConfig(Section):
 
 class DenoiserConfig(Section):
     name: str = "gemnet-t"
-    condition: str = Field("concat", description="how latent, time and Fourier features enter the network")
     options: dict[str, Any] = Field({}, description="checked by the denoiser itself")
 
 
@@ -61,7 +60,6 @@ class DiffusionConfig(Section):
     beta_start: PositiveFloat = 1e-10
     beta_end: PositiveFloat = 0.01
     reverse_rule: Literal["eq7", "eq6"] = "eq7"
-    noise_frame: Literal["fractional", "cartesian"] = "fractional"
     mean_free: bool = Field(True, description="remove each crystal's mean from the noise")
     recentre: bool = Field(True, description="put the centre of the clean coordinates at the origin")
     type_noise: Literal["sum", "softmax"] = Field("sum", description="Eq. 9 as in the public code, or as printed")
@@ -89,6 +87,7 @@ class TrainConfig(Section):
     max_epochs: PositiveInt = 3000
     batch_size: PositiveInt = 256
     lr: PositiveFloat = 1e-3
+    lr_schedule: Literal["plateau", "cosine"] = Field("plateau", description="cosine: to min_lr at max_epochs")
     lr_factor: float = Field(0.6, gt=0, lt=1)
     lr_patience: NonNegativeInt = 30
     min_lr: NonNegativeFloat = 1e-4

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.elements import MAX_ATOMIC_NUMBER, SYMBOLS, atomic_masses
+from dpcdvae.elements import ATOMIC_MASSES, MAX_ATOMIC_NUMBER, SYMBOLS
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Crystal:
     @cached_property
     def density(self) -> float:
         """g/cm^3."""
-        mass = float(atomic_masses()[self.atomic_numbers].sum())
+        mass = float(ATOMIC_MASSES[self.atomic_numbers].sum())
         return mass / self.volume * AMU_PER_CUBIC_ANGSTROM_IN_G_PER_CM3
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from dpcdvae.errors import unknown_name
+from dpcdvae.errors import InputError, unknown_name
 
 T = TypeVar("T")
 
@@ -46,3 +47,23 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def build_options(cls: type[T], values: Mapping[str, Any], component: str) -> T:
+    """The options dataclass of a component from plain values (a preset's ``options`` table).
+
+    Raises:
+        InputError: an option the component does not have (the nearest is offered) or of another type.
+    """
+    defaults = {item.name: item.default for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in defaults:
+            raise unknown_name(f"option of {component}", name, defaults)
+        kind = type(defaults[name])
+        fits = isinstance(value, list if kind is tuple else kind) and not (kind is int and isinstance(value, bool))
+        if not fits and not (kind is float and type(value) is int):
+            raise InputError(f"option {name} of {component} must be of type {kind.__name__}, not {value!r}")
+        if kind in (int, float) and value < 0:
+            raise InputError(f"option {name} of {component} must not be negative, not {value!r}")
+    converted = {k: tuple(v) if isinstance(v, list) else type(defaults[k])(v) for k, v in values.items()}
+    return cls(**converted)

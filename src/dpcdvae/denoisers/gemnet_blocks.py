@@ -1,0 +1,115 @@
+"""The blocks of GemNet-T in the (atoms, slots) layout. N atoms, K slots, h (N, A) and m (N, K, hidden).
+
+The triplets b -> a <- c of GemNet-T share the atom a, so each block of triplets is dense: (K, K) per atom.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from dpcdvae.graph import PeriodicGraph
+from dpcdvae.nn.layers import Dense, Residual, ScaledSiLU, ScaleFactor, residual_mlp
+
+if TYPE_CHECKING:
+    from dpcdvae.denoisers.gemnet import GemNetOptions
+
+
+class EdgeEmbedding(nn.Module):
+    """Activated dense layer of [h_c | h_a | edge features]: the atoms' parts are multiplied before the gather."""
+
+    def __init__(self, atom_width: int, edge_features: int, hidden: int) -> None:
+        super().__init__()
+        self.dense = Dense(2 * atom_width + edge_features, hidden)
+        self.split = [atom_width, atom_width, edge_features]
+        self.activation = ScaledSiLU()
+
+    def forward(self, h: Tensor, edges: Tensor, graph: PeriodicGraph) -> Tensor:
+        source, target, edge = self.dense.linear.weight.split(self.split, 1)
+        from_source = nn.functional.linear(h, source)[graph.source]
+        x = from_source + nn.functional.linear(h, target)[:, None] + nn.functional.linear(edges, edge)
+        return self.activation(x)
+
+
+class TripletInteraction(nn.Module):
+    """m_ca receives from every other edge m_ba at a, weighted by distance and angle."""
+
+    def __init__(self, o: GemNetOptions) -> None:
+        super().__init__()
+        self.incoming = Dense(o.hidden, o.hidden, activation=True)
+        self.radial = Dense(o.emb_rbf, o.hidden)
+        self.radial_scale = ScaleFactor()
+        self.down = Dense(o.hidden, o.emb_trip, activation=True)
+        self.bilinear = Dense(o.emb_cbf * o.emb_trip, o.bil_trip)
+        self.sum_scale = ScaleFactor()
+        self.up = Dense(o.bil_trip, o.hidden, activation=True)
+        self.up_opposite = Dense(o.bil_trip, o.hidden, activation=True)
+
+    def forward(
+        self, m: Tensor, graph: PeriodicGraph, harmonics: Tensor, triplet_basis: Tensor, circular_basis: Tensor
+    ) -> Tensor:
+        """``harmonics`` (N, K * L, K) over (c, order), b; ``circular_basis`` (N, K, emb_cbf, L)."""
+        incoming = self.incoming(m)
+        incoming = self.radial_scale(incoming * self.radial(triplet_basis), incoming, graph.mask)
+        incoming = self.down(incoming)
+        num_atoms, slots, width = incoming.shape
+        by_order = torch.bmm(harmonics, incoming).view(num_atoms * slots, -1, width)
+        mixed = torch.bmm(circular_basis.flatten(0, 1), by_order)
+        x = self.bilinear(mixed.view(num_atoms, slots, -1))
+        x = self.sum_scale(x, incoming, graph.mask)
+        return (self.up(x) + graph.swap(self.up_opposite(x))) / math.sqrt(2)
+
+
+class AtomUpdate(nn.Module):
+    """The messages that arrive at an atom, weighted by distance and summed, through residual layers."""
+
+    def __init__(self, o: GemNetOptions, atom_width: int) -> None:
+        super().__init__()
+        self.radial = Dense(o.emb_rbf, o.hidden)
+        self.scale = ScaleFactor()
+        self.layers = residual_mlp(o.hidden, atom_width, o.layers_atom)
+
+    def forward(self, m: Tensor, atom_basis: Tensor, graph: PeriodicGraph) -> Tensor:
+        summed = (m * self.radial(atom_basis)).sum(1)
+        return self.layers(self.scale(summed, m, graph.mask.any(1), graph.mask))
+
+
+class Interaction(nn.Module):
+    def __init__(self, o: GemNetOptions, atom_width: int) -> None:
+        super().__init__()
+        self.skip = Dense(o.hidden, o.hidden, activation=True)
+        self.triplets = TripletInteraction(o)
+        self.before_skip = nn.Sequential(*(Residual(o.hidden) for _ in range(o.layers_before_skip)))
+        self.after_skip = nn.Sequential(*(Residual(o.hidden) for _ in range(o.layers_after_skip)))
+        self.atom_update = AtomUpdate(o, atom_width)
+        self.concat = EdgeEmbedding(atom_width, o.hidden, o.hidden)
+        self.after_concat = nn.Sequential(*(Residual(o.hidden) for _ in range(o.layers_concat)))
+
+    def forward(
+        self, h: Tensor, m: Tensor, graph: PeriodicGraph, harmonics: Tensor,
+        triplet_basis: Tensor, circular_basis: Tensor, atom_basis: Tensor,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        half = 1 / math.sqrt(2)
+        x = (self.skip(m) + self.triplets(m, graph, harmonics, triplet_basis, circular_basis)) * half
+        m = self.after_skip((m + self.before_skip(x)) * half)
+        h = (h + self.atom_update(m, atom_basis, graph)) * half
+        m = (m + self.after_concat(self.concat(h, m, graph))) * half
+        return h, m
+
+
+class VectorOutput(nn.Module):
+    """One scalar per edge (N, K, 1): how far the atom moves along it."""
+
+    def __init__(self, o: GemNetOptions) -> None:
+        super().__init__()
+        self.layers = residual_mlp(o.hidden, o.hidden, o.layers_atom)
+        self.radial = Dense(o.emb_rbf, o.hidden)
+        self.scale = ScaleFactor()
+        self.out = Dense(o.hidden, 1)
+
+    def forward(self, m: Tensor, out_basis: Tensor, graph: PeriodicGraph) -> Tensor:
+        x = self.layers(m)
+        return self.out(self.scale(x * self.radial(out_basis), m, graph.mask))

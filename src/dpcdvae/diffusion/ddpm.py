@@ -1,0 +1,99 @@
+"""Denoising diffusion of fractional coordinates (Pakornchote et al. 2024, Eqs. 1-7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.config import DiffusionConfig
+from dpcdvae.diffusion.schedules import SCHEDULES
+from dpcdvae.interfaces import CoordinateDiffusion, Corrupted
+from dpcdvae.lattice import wrap
+from dpcdvae.registry import Registry
+
+# (r_t, noise_pred, noise, alpha_bar_t, alpha_bar_s) -> r_s for s < t; floats, ᾱ_0 = 1
+REVERSE_RULES: Registry[Callable[[Tensor, Tensor, Tensor, float, float], Tensor]] = Registry("reverse rule")
+
+
+@REVERSE_RULES.register("eq6")
+def eq6(r_t: Tensor, noise_pred: Tensor, noise: Tensor, alpha_bar_t: float, alpha_bar_s: float) -> Tensor:
+    """r_s = (r_t - β/√(1-ᾱ_t) ε_θ)/√α + σ ε', with α = ᾱ_t/ᾱ_s = 1 - β, that is α_t for s = t-1 (Eq. 6)."""
+    alpha = alpha_bar_t / alpha_bar_s
+    mean = (r_t - (1 - alpha) / (1 - alpha_bar_t) ** 0.5 * noise_pred) / alpha**0.5
+    return mean + posterior_sigma(alpha_bar_t, alpha_bar_s) * noise
+
+
+@REVERSE_RULES.register("eq7")
+def eq7(r_t: Tensor, noise_pred: Tensor, noise: Tensor, alpha_bar_t: float, alpha_bar_s: float) -> Tensor:
+    """r_s = (π(r_t) - √(1-ᾱ_t) ε_θ)/√ᾱ_t + σ ε': a jump to the predicted r_0, and a little noise (Eq. 7)."""
+    mean = (wrap(r_t) - (1 - alpha_bar_t) ** 0.5 * noise_pred) / alpha_bar_t**0.5
+    return mean + posterior_sigma(alpha_bar_t, alpha_bar_s) * noise
+
+
+def posterior_sigma(alpha_bar_t: float, alpha_bar_s: float) -> float:
+    """σ with σ² = (1-ᾱ_s)/(1-ᾱ_t) (1 - ᾱ_t/ᾱ_s) (Eq. 5); 0 for s = 0."""
+    return ((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)) ** 0.5
+
+
+class DDPM(CoordinateDiffusion):
+    """r_t = √ᾱ_t r_0 + √(1-ᾱ_t) ε, t = 1..T, one t per crystal; the target is ε (Eqs. 2, 10)."""
+
+    frame = "fractional"
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        betas = SCHEDULES[config.schedule](config.timesteps, config.beta_start, config.beta_end)
+        alphas_cumprod = torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
+        self.alphas_cumprod = alphas_cumprod.tolist()  # index t = 0..T, exact for the reverse rules
+        self.register_buffer("signal_level", alphas_cumprod.sqrt().to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("noise_level", (1 - alphas_cumprod).sqrt().to(torch.get_default_dtype()), persistent=False)
+        self.reverse = REVERSE_RULES[config.reverse_rule]
+
+    def corrupt(self, batch: CrystalBatch, noise: Tensor, uniform: Tensor) -> Corrupted:
+        clean = recentre(batch) if self.config.recentre else batch.frac_coords
+        noise = self.project(batch, noise)
+        t = (uniform * self.config.timesteps).long().clamp(max=self.config.timesteps - 1) + 1
+        signal, spread = (batch.per_atom(level[t])[:, None] for level in (self.signal_level, self.noise_level))
+        time = t.to(clean.dtype)
+        if self.config.time_input == "fraction":
+            time = time / self.config.timesteps
+        return Corrupted(signal * clean + spread * noise, time, noise, torch.ones_like(time))
+
+    def project(self, batch: CrystalBatch, vectors: Tensor) -> Tensor:
+        """Without each crystal's mean, which says nothing: a crystal moved as a whole is the same crystal."""
+        if not self.config.mean_free:
+            return vectors
+        return vectors - batch.per_atom(batch.mean_over_atoms(vectors))
+
+    def prior(self, batch: CrystalBatch, noise: Tensor) -> Tensor:
+        return self.project(batch, noise)
+
+    def levels(self, steps: int) -> list[tuple[int, int]]:
+        """T..0 in ``steps`` strides as even as integers allow; steps = T visits every t."""
+        edges = [round(self.config.timesteps * k / steps) for k in range(steps, -1, -1)]
+        return list(zip(edges[:-1], edges[1:], strict=True))
+
+    def time(self, level: int) -> float:
+        return level / self.config.timesteps if self.config.time_input == "fraction" else float(level)
+
+    def step(
+        self, batch: CrystalBatch, frac_coords: Tensor, prediction: Tensor, noise: Tensor, level: int, next_level: int
+    ) -> Tensor:
+        bars = self.alphas_cumprod
+        return self.reverse(frac_coords, prediction, self.project(batch, noise), bars[level], bars[next_level])
+
+
+def recentre(batch: CrystalBatch) -> Tensor:
+    """Coordinates around their circular mean, in [-1/2, 1/2).
+
+    The mean on the circle does not jump when an atom crosses a face, as the mean of wrapped coordinates
+    does (by 1/N_a). Where it is undefined (atoms spread evenly, as 0 and 1/2), any origin is as good.
+    """
+    angle = 2 * torch.pi * batch.frac_coords
+    mean = torch.atan2(batch.mean_over_atoms(angle.sin()), batch.mean_over_atoms(angle.cos())) / (2 * torch.pi)
+    shifted = batch.frac_coords - batch.per_atom(mean)
+    return wrap(shifted + 0.5) - 0.5

@@ -1,0 +1,146 @@
+"""DimeNet++ (Gasteiger et al. 2020) on the bonds of a crystal.
+
+Messages live in the slots of the atom they arrive at, so the sum over the triplets k -> j -> i is a
+dense product over the slots of j, followed by one gather that hands it to i.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.graph import PeriodicGraph, bond_graph
+from dpcdvae.interfaces import NUM_ELEMENTS, Encoder
+from dpcdvae.nn.basis import BesselRadialBasis, SphericalBesselBasis, legendre_harmonics
+from dpcdvae.registry import build_options
+
+
+@dataclass(frozen=True)
+class DimeNetOptions:
+    """Defaults: the published encoder (Pakornchote et al. 2024, public configuration)."""
+
+    hidden: int = 128
+    blocks: int = 4
+    int_emb: int = 64
+    basis_emb: int = 8
+    out_emb: int = 256
+    num_spherical: int = 7
+    num_radial: int = 6
+    cutoff: float = 7.0
+    envelope_exponent: int = 5
+    layers_before_skip: int = 1
+    layers_after_skip: int = 2
+    output_layers: int = 3
+
+
+class DimeNetEncoder(Encoder):
+    """Bonded crystals -> (C, out_features): the mean over the atoms of the summed output blocks."""
+
+    def __init__(self, out_features: int, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        o = build_options(DimeNetOptions, options, "dimenet++")
+        self.options = o
+        self.radial_basis = BesselRadialBasis(o.num_radial, o.cutoff, o.envelope_exponent)
+        self.spherical_basis = SphericalBesselBasis(o.num_spherical, o.num_radial, o.cutoff, o.envelope_exponent)
+        self.atom_embedding = nn.Embedding(NUM_ELEMENTS + 1, o.hidden)
+        nn.init.uniform_(self.atom_embedding.weight, -math.sqrt(3), math.sqrt(3))
+        self.radial_embedding = dense(o.num_radial, o.hidden)
+        self.edge_embedding = dense(3 * o.hidden, o.hidden)
+        self.interactions = nn.ModuleList(Interaction(o) for _ in range(o.blocks))
+        self.outputs = nn.ModuleList(Output(o, out_features) for _ in range(o.blocks + 1))
+
+    def forward(self, batch: CrystalBatch) -> Tensor:
+        graph = bond_graph(
+            batch.bonds, batch.bond_images, batch.num_bonds, batch.num_atoms, batch.frac_coords, batch.lattice
+        )
+        mask = graph.mask[..., None]
+        radial = self.radial_basis(graph.distances) * mask
+        harmonics = legendre_harmonics(graph.cosines(), self.options.num_spherical)
+        harmonics = harmonics * graph.triplet_mask()[:, :, None]
+        spherical = self.spherical_basis(graph.distances)
+
+        atoms = self.atom_embedding(batch.atomic_numbers)
+        ends = torch.cat([atoms[graph.source], atoms[:, None].expand(-1, graph.mask.shape[1], -1)], -1)
+        message = self.edge_embedding(torch.cat([ends, self.radial_embedding(radial)], -1))
+        out = self.outputs[0](message, radial)
+        for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
+            message = interaction(message, radial, spherical, harmonics, graph)
+            out = out + output(message, radial)
+        return batch.mean_over_atoms(out)
+
+
+class Interaction(nn.Module):
+    """InteractionPP block: messages (N, K, hidden) updated by those arriving at their source atom."""
+
+    def __init__(self, o: DimeNetOptions) -> None:
+        super().__init__()
+        self.radial = nn.Sequential(linear(o.num_radial, o.basis_emb), linear(o.basis_emb, o.hidden))
+        self.spherical = linear(o.num_spherical * o.num_radial, o.basis_emb)
+        self.spherical_up = linear(o.basis_emb, o.int_emb)
+        self.incoming, self.own = dense(o.hidden, o.hidden), dense(o.hidden, o.hidden)
+        self.down, self.up = dense(o.hidden, o.int_emb, bias=False), dense(o.int_emb, o.hidden, bias=False)
+        self.before_skip = nn.Sequential(*(Skip(o.hidden) for _ in range(o.layers_before_skip)))
+        self.final = dense(o.hidden, o.hidden)
+        self.after_skip = nn.Sequential(*(Skip(o.hidden) for _ in range(o.layers_after_skip)))
+
+    def forward(
+        self, message: Tensor, radial: Tensor, spherical: Tensor, harmonics: Tensor, graph: PeriodicGraph
+    ) -> Tensor:
+        """``spherical`` (N, K, L, R); ``harmonics`` (N, K, L, K), zero where the triplet does not exist."""
+        incoming = self.down(self.incoming(message) * self.radial(radial))
+        # The basis is a product of a part of (order, distance) and a part of (order, angle), so the weight of
+        # each order joins the message before the sum over k, which is then one batched matrix product.
+        weight = self.spherical.weight.unflatten(1, spherical.shape[2:])
+        weight = torch.einsum("nklr,plr->nlkp", spherical, weight)
+        terms = self.spherical_up(weight) * incoming[:, None]
+        summed = graph.swap(torch.bmm(harmonics.flatten(2), terms.flatten(1, 2)))
+        hidden = self.before_skip(self.own(message) + self.up(summed))
+        return self.after_skip(self.final(hidden) + message)
+
+
+class Output(nn.Module):
+    """OutputPP block: messages -> (N, out_features)."""
+
+    def __init__(self, o: DimeNetOptions, out_features: int) -> None:
+        super().__init__()
+        self.radial = linear(o.num_radial, o.hidden)
+        self.up = linear(o.hidden, o.out_emb)
+        self.layers = nn.Sequential(*(dense(o.out_emb, o.out_emb) for _ in range(o.output_layers)))
+        self.final = nn.Linear(o.out_emb, out_features, bias=False)
+        nn.init.zeros_(self.final.weight)  # the first log variance must not be large: it is exponentiated
+
+    def forward(self, message: Tensor, radial: Tensor) -> Tensor:
+        return self.final(self.layers(self.up((self.radial(radial) * message).sum(1))))
+
+
+class Skip(nn.Module):
+    """x + f(x) with f two dense layers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(dense(width, width), dense(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def linear(in_features: int, out_features: int, *, bias: bool = False) -> nn.Linear:
+    """Glorot-orthogonal: orthogonal, scaled to variance 2 / (fan in + fan out) (DimeNet)."""
+    layer = nn.Linear(in_features, out_features, bias=bias)
+    nn.init.orthogonal_(layer.weight)
+    with torch.no_grad():
+        variance = layer.weight.var() if layer.weight.numel() > 1 else torch.ones(())
+        layer.weight.mul_(torch.sqrt(2.0 / ((in_features + out_features) * variance)))
+        if bias:
+            layer.bias.zero_()
+    return layer
+
+
+def dense(in_features: int, out_features: int, *, bias: bool = True) -> nn.Sequential:
+    return nn.Sequential(linear(in_features, out_features, bias=bias), nn.SiLU())

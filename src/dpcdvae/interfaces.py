@@ -1,0 +1,86 @@
+"""The contracts between the model and its components. A component knows these and nothing of its peers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from dpcdvae.batch import CrystalBatch
+
+NUM_ELEMENTS = 100  # types are one-hot over atomic numbers 1..100
+
+
+class Encoder(nn.Module, ABC):
+    """A crystal with its bonds -> features (C, latent_dim), invariant to everything that leaves the crystal itself."""
+
+    @abstractmethod
+    def forward(self, batch: CrystalBatch) -> Tensor: ...
+
+
+class Denoiser(nn.Module, ABC):
+    """A noisy crystal -> what the diffusion needs to clean it."""
+
+    @abstractmethod
+    def forward(self, noisy: CrystalBatch, z: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            noisy: coordinates of any image, types and lattice as the sampler has them.
+            z: (C, latent_dim). time: (C,) float, in the units the diffusion counts.
+
+        Returns:
+            vectors (N, 3), Cartesian, turning with the crystal; type logits (N, NUM_ELEMENTS).
+        """
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """Noisy coordinates and what a perfect denoiser would say about them.
+
+    Attributes:
+        frac_coords: (N, 3); time: (C,) as the denoiser is told; target: (N, 3) in the frame of the diffusion.
+        weight: (C,) of each crystal's squared error in the loss.
+    """
+
+    frac_coords: Tensor
+    time: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+class CoordinateDiffusion(nn.Module, ABC):
+    """Noise on the coordinates, forwards and backwards. One reverse loop serves every kind.
+
+    ``frame`` says where ``target`` and the prediction given to :meth:`step` live; the model turns the
+    denoiser's Cartesian vectors into it, in one place.
+    """
+
+    frame: ClassVar[Literal["fractional", "cartesian"]]
+
+    @abstractmethod
+    def corrupt(self, batch: CrystalBatch, noise: Tensor, uniform: Tensor) -> Corrupted:
+        """Forward process. ``noise`` (N, 3) standard normal, ``uniform`` (C,) in [0, 1) chooses the level."""
+
+    def project(self, batch: CrystalBatch, vectors: Tensor) -> Tensor:
+        """Vectors (N, 3) in the frame of the target, projected on the space that targets can lie in."""
+        return vectors
+
+    @abstractmethod
+    def prior(self, batch: CrystalBatch, noise: Tensor) -> Tensor:
+        """Start of the reverse process (N, 3), from standard normal ``noise``."""
+
+    @abstractmethod
+    def levels(self, steps: int) -> list[tuple[int, int]]:
+        """The reverse process in ``steps`` evaluations: pairs (level, next level), from noise to data."""
+
+    @abstractmethod
+    def time(self, level: int) -> float:
+        """What the denoiser is told at a level."""
+
+    @abstractmethod
+    def step(
+        self, batch: CrystalBatch, frac_coords: Tensor, prediction: Tensor, noise: Tensor, level: int, next_level: int
+    ) -> Tensor:
+        """One reverse step of (N, 3) coordinates; ``noise`` (N, 3) standard normal."""

@@ -1,0 +1,1 @@
+"""The model: components put together, its statistics, its sampling, its checkpoints."""

@@ -1,0 +1,134 @@
+"""The crystal diffusion variational autoencoder: one class for every combination of its components."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.config import Config
+from dpcdvae.denoisers import DENOISERS
+from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
+from dpcdvae.diffusion.atom_types import draw_types, noisy_type_probabilities, one_hot, type_sigmas
+from dpcdvae.encoders import ENCODERS
+from dpcdvae.lattice import cart_to_frac, heights, volume
+from dpcdvae.model.stats import StatisticsDecoder
+
+# A decoded cell is used only if it is one: the neighbour search needs about (cutoff / height)^3 images.
+MIN_HEIGHT = 0.5  # Å
+MAX_LENGTH = 200.0  # Å
+MIN_VOLUME_PER_ATOM = 1.0  # Å^3
+
+
+class Noise(NamedTuple):
+    """Everything random in one training step.
+
+    latent: (C, latent_dim) normal; coords: (N, 3) normal; level, type_level: (C,) uniform; types: (N,) uniform.
+    """
+
+    latent: Tensor
+    coords: Tensor
+    level: Tensor
+    type_level: Tensor
+    types: Tensor
+
+
+class CDVAE(nn.Module):
+    """Encoder, decoded statistics, and a denoiser of coordinates and types, as ``config`` combines them."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        latent_dim = config.model.latent_dim
+        self.encoder = ENCODERS[config.encoder.name](latent_dim, config.encoder.options)
+        self.mu, self.log_var = nn.Linear(latent_dim, latent_dim), nn.Linear(latent_dim, latent_dim)
+        self.stats = StatisticsDecoder(config.model)
+        self.denoiser = DENOISERS[config.denoiser.name](latent_dim, config.denoiser.options)
+        self.diffusion = COORDINATE_DIFFUSIONS[config.diffusion.name](config.diffusion)
+        self.register_buffer(
+            "type_sigmas", type_sigmas(config.diffusion).to(torch.get_default_dtype()), persistent=False
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.type_sigmas.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.type_sigmas.dtype
+
+    def encode(self, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
+        """Bonded crystals -> mean and log variance of z, (C, latent_dim) each."""
+        hidden = self.encoder(batch)
+        return self.mu(hidden), self.log_var(hidden)
+
+    def denoise(self, noisy: CrystalBatch, z: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """The denoiser's vectors, turned into the frame of the diffusion's target, and type logits."""
+        vectors, type_logits = self.denoiser(noisy, z, time)
+        if self.diffusion.frame == "fractional" and self.config.diffusion.turn_frame:
+            vectors = cart_to_frac(vectors, noisy.per_atom(noisy.lattice))
+        return self.diffusion.project(noisy, vectors), type_logits
+
+    def noise_like(self, batch: CrystalBatch, generator: torch.Generator | None = None) -> Noise:
+        """Noise for one training step, drawn on the generator's device and moved to the batch's."""
+        device = generator.device if generator is not None else torch.device("cpu")
+        like = batch.frac_coords
+        crystals, atoms = len(batch), len(like)
+
+        def draw(function: type, *shape: int) -> Tensor:
+            return function(*shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+        return Noise(
+            draw(torch.randn, crystals, self.config.model.latent_dim), draw(torch.randn, atoms, 3),
+            draw(torch.rand, crystals), draw(torch.rand, crystals), draw(torch.rand, atoms),
+        )  # fmt: skip
+
+    def losses(self, batch: CrystalBatch, noise: Noise, *, true_lattice: bool) -> dict[str, Tensor]:
+        """Every term of the loss, unweighted, by the name its weight has in ``config.loss``.
+
+        Each is averaged over the atoms of a crystal, then over crystals (spec: section 7).
+        """
+        mu, log_var = self.encode(batch)
+        z = mu + torch.exp(0.5 * log_var) * noise.latent
+        stats = self.stats(z)
+        losses = self.stats.losses(stats, batch)
+        losses["kl"] = -0.5 * (1 + log_var - mu.square() - log_var.exp()).sum(-1).mean()
+
+        lattice = batch.lattice if true_lattice else self._decoded_lattice(stats.lattice, batch)
+        corrupted = self.diffusion.corrupt(batch, noise.coords, noise.level)
+        level = (noise.type_level * len(self.type_sigmas)).long().clamp(max=len(self.type_sigmas) - 1)
+        sigma = self.type_sigmas[level]
+        noisy_types = self._noisy_types(batch, stats.composition, sigma, noise.types)
+        noisy = batch.replace(frac_coords=corrupted.frac_coords, lattice=lattice, atomic_numbers=noisy_types)
+
+        prediction, type_logits = self.denoise(noisy, z, corrupted.time)
+        squared = (prediction - corrupted.target).square().sum(-1)
+        losses["coords"] = (batch.mean_over_atoms(squared) * corrupted.weight).mean()
+        cross_entropy = nn.functional.cross_entropy(type_logits, batch.atomic_numbers - 1, reduction="none")
+        losses["types"] = (batch.mean_over_atoms(cross_entropy) / sigma).mean()
+        return losses
+
+    def usable_lattice(self, lattice: Tensor, num_atoms: Tensor) -> Tensor:
+        """(C,) True for decoded cells (C, 3, 3) that a crystal with ``num_atoms`` can live in."""
+        flat = lattice.flatten(1)
+        safe = torch.where(flat.isfinite().all(1)[:, None, None], lattice, torch.eye(3).to(lattice))
+        return (
+            flat.isfinite().all(1)
+            & (heights(safe).amin(1) > MIN_HEIGHT)
+            & (safe.abs().amax((1, 2)) < MAX_LENGTH)
+            & (volume(safe) > MIN_VOLUME_PER_ATOM * num_atoms)
+        )
+
+    def _decoded_lattice(self, scaled: Tensor, batch: CrystalBatch) -> Tensor:
+        """The lattice as decoded with the true number of atoms; the true one where that is no cell (yet)."""
+        lattice = self.stats.scaler.inverse(scaled.detach(), batch.num_atoms)
+        usable = self.usable_lattice(lattice, batch.num_atoms)
+        return torch.where(usable[:, None, None], lattice, batch.lattice)
+
+    def _noisy_types(self, batch: CrystalBatch, composition_logits: Tensor, sigma: Tensor, uniform: Tensor) -> Tensor:
+        composition = batch.per_atom(composition_logits.detach().softmax(-1))
+        types = one_hot(batch.atomic_numbers, composition.dtype)
+        form = self.config.diffusion.type_noise
+        return draw_types(noisy_type_probabilities(types, composition, batch.per_atom(sigma), form), uniform)

@@ -1,0 +1,90 @@
+"""What a user fixes before sampling: a number of atoms, a formula; and latents that go with it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dpcdvae.elements import atomic_number
+from dpcdvae.errors import InputError
+from dpcdvae.interfaces import NUM_ELEMENTS
+from dpcdvae.model.stats import StatisticsDecoder
+from dpcdvae.random import CrystalRandom
+
+CANDIDATES = 128  # latents drawn for one that fits the condition
+
+
+@dataclass(frozen=True)
+class Condition:
+    """``num_atoms``: of every crystal, or None. ``types``: (num_atoms,) atomic numbers, or None."""
+
+    num_atoms: int | None
+    types: Tensor | None
+
+    @classmethod
+    def parse(cls, num_atoms: int | None, formula: str | None, max_atoms: int) -> Condition:
+        """Raises InputError when formula and number do not agree or the model cannot hold them."""
+        types = None
+        if formula is not None:
+            numbers = parse_formula(formula)
+            times, rest = divmod(num_atoms or len(numbers), len(numbers))
+            if rest or not times:
+                raise InputError(f"--num-atoms {num_atoms} is no multiple of the {len(numbers)} atoms of {formula}")
+            types = torch.tensor(numbers * times)
+            num_atoms = len(types)
+        if num_atoms is not None and not 1 <= num_atoms <= max_atoms:
+            what = f"formula {formula} has {num_atoms} atoms" if formula else f"--num-atoms is {num_atoms}"
+            raise InputError(f"{what}: this model holds 1 to {max_atoms} (model.max_atoms)")
+        return cls(num_atoms, types)
+
+    def latents(self, stats: StatisticsDecoder, random: CrystalRandom, latent_dim: int) -> Tensor:
+        """(C, latent_dim) from N(0, I), given the condition.
+
+        Importance resampling: of ``CANDIDATES`` draws per crystal, one is taken with probability in
+        proportion to what the decoder gives the wanted number of atoms and composition.
+        """
+        weight = stats.num_atoms[0].weight
+        if self.num_atoms is None:
+            return random.normal("latent", latent_dim).to(weight)
+        with torch.no_grad():
+            candidates = random.normal("latent", latent_dim * CANDIDATES).to(weight).unflatten(1, (CANDIDATES, -1))
+            decoded = stats(candidates)
+            log_weight = decoded.num_atoms.log_softmax(-1)[..., self.num_atoms]
+            if self.types is not None:
+                counts = torch.bincount(self.types.to(weight.device) - 1, minlength=NUM_ELEMENTS).to(weight)
+                log_weight = log_weight + decoded.composition.log_softmax(-1) @ counts
+            gumbel = -torch.log(-torch.log(random.uniform("choice", CANDIDATES))).to(weight)
+            chosen = (log_weight + gumbel).argmax(-1)
+            return candidates[torch.arange(len(chosen), device=chosen.device), chosen]
+
+
+def parse_formula(formula: str) -> list[int]:
+    """``SrTiO3`` -> [38, 22, 8, 8, 8]; parentheses allowed. Raises InputError."""
+    tokens = re.findall(r"[A-Z][a-z]?|\d+|[()]", formula)
+    if not tokens or "".join(tokens) != formula:
+        raise InputError(f"cannot read the formula '{formula}': write it like SrTiO3 or Ca(OH)2")
+    groups: list[list[int]] = [[]]
+    last: list[int] = []
+    for token in tokens:
+        if token == "(":
+            groups.append([])
+            last = []
+        elif token == ")" and len(groups) > 1:
+            last = groups.pop()
+            groups[-1] += last
+        elif token.isdigit() and last and 0 < int(token) <= 1000:
+            groups[-1] += last * (int(token) - 1)
+            last = []
+        elif token[0].isalpha():
+            last = [atomic_number(token)]
+            if last[0] > NUM_ELEMENTS:
+                raise InputError(f"element {token} in '{formula}': models know the elements 1 to {NUM_ELEMENTS}")
+            groups[-1] += last
+        else:
+            raise InputError(f"cannot read the formula '{formula}' at '{token}'")
+    if len(groups) > 1:
+        raise InputError(f"cannot read the formula '{formula}': a parenthesis is not closed")
+    return groups[0]

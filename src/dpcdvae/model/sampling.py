@@ -1,0 +1,193 @@
+"""From latent to crystal: one reverse loop for generation, reconstruction and everything after them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.crystal import Crystal
+from dpcdvae.diffusion.atom_types import types_of_composition
+from dpcdvae.errors import InputError
+from dpcdvae.io import Failure
+from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.model.conditions import Condition
+from dpcdvae.progress import Progress
+from dpcdvae.random import CrystalRandom
+from dpcdvae.table import CrystalTable
+
+BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """What came out: crystals, and those that could not be built, with the reason."""
+
+    crystals: list[Crystal]
+    failures: list[Failure]
+
+
+def generate(
+    model: CDVAE,
+    n: int,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    num_atoms: int | None = None,
+    formula: str | None = None,
+    first: int = 0,
+    batch_size: int = BATCH_SIZE,
+) -> GenerationResult:
+    """New crystals number ``first`` .. ``first + n - 1`` of this seed, from z ~ N(0, I).
+
+    Args:
+        steps: passes of the denoiser; the schedule's own number (T) without it.
+        num_atoms: every crystal gets this many atoms; z is chosen to go with it.
+        formula: every crystal gets these atoms, e.g. ``SrTiO3`` (or ``num_atoms`` / 5 times as many).
+        batch_size: changes memory and speed, not which noise a crystal gets.
+
+    Raises:
+        InputError: more steps than the schedule has, a formula or a number of atoms the model cannot hold.
+    """
+    condition = Condition.parse(num_atoms, formula, model.config.model.max_atoms)
+
+    def batches() -> Iterator[_Request]:
+        for start in range(first, first + n, batch_size):
+            numbers = torch.arange(start, min(start + batch_size, first + n), device=model.device)
+            random = CrystalRandom(seed, numbers)
+            z = condition.latents(model.stats, random, model.config.model.latent_dim)
+            ids = [f"{seed}-{k}" for k in numbers.tolist()]
+            yield _Request(z, random, ids, condition.num_atoms, condition.types)
+
+    return _run(model, batches, n, steps, "generating")
+
+
+def reconstruct(
+    model: CDVAE,
+    table: CrystalTable,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    force_num_atoms: bool = False,
+    force_types: bool = False,
+    sample_latent: bool = False,
+    batch_size: int = BATCH_SIZE,
+) -> GenerationResult:
+    """The crystals of ``table`` encoded and decoded again, under their own ids.
+
+    Args:
+        force_num_atoms: the true number of atoms instead of the decoded one.
+        force_types: the true types, never changed (implies the true number of atoms).
+        sample_latent: z drawn from the encoder's distribution (Eq. 8) instead of its mean.
+    """
+    if not len(table):
+        raise InputError("nothing to reconstruct: the data set is empty")
+    if (table.num_bonds == 0).any():
+        raise InputError("the crystals carry no bonds: reconstruct a prepared data set (dpcdvae data add)")
+    if force_types or force_num_atoms:
+        most = int(table.num_atoms.max())
+        if most > model.config.model.max_atoms:
+            raise InputError(f"a crystal has {most} atoms; this model holds at most {model.config.model.max_atoms}")
+
+    def batches() -> Iterator[_Request]:
+        for start in range(0, len(table), batch_size):
+            indices = np.arange(start, min(start + batch_size, len(table)))
+            batch = CrystalBatch.from_table(table, indices, model.dtype).to(model.device)
+            random = CrystalRandom(seed, torch.from_numpy(indices).to(model.device))
+            mu, log_var = model.encode(batch)
+            if sample_latent:
+                mu = mu + torch.exp(0.5 * log_var) * random.normal("latent", mu.shape[1]).to(mu)
+            ids = [str(name) for name in table.ids[indices]]
+            fixed = batch.num_atoms if force_types or force_num_atoms else None
+            yield _Request(mu, random, ids, fixed, batch.atomic_numbers if force_types else None)
+
+    return _run(model, batches, len(table), steps, "reconstructing")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A batch to decode. ``num_atoms``, if fixed, is one number or (C,); ``types``, if fixed, (n,) of one or all."""
+
+    z: Tensor
+    random: CrystalRandom
+    ids: Sequence[str]
+    num_atoms: int | Tensor | None
+    types: Tensor | None
+
+
+@torch.inference_mode()
+def _run(
+    model: CDVAE, batches: Callable[[], Iterator[_Request]], total: int, steps: int | None, description: str
+) -> GenerationResult:
+    steps = model.config.diffusion.timesteps if steps is None else steps
+    if not 1 <= steps <= model.config.diffusion.timesteps:
+        raise InputError(f"--steps must lie in 1..{model.config.diffusion.timesteps} for this model, not {steps}")
+    was_training = model.training
+    model.eval()
+    crystals: list[Crystal] = []
+    failures: list[Failure] = []
+    with Progress(description, total=total * steps) as bar:
+        for request in batches():
+            batch, usable = decode(model, request.z, request.random, steps, request.num_atoms, request.types,
+                                   on_step=lambda done=len(request.ids): bar.advance(done))  # fmt: skip
+            for crystal, fine in zip(batch.to_crystals(request.ids), usable.tolist(), strict=True):
+                reason = crystal.problem() if fine else "the decoded lattice is no cell"
+                if reason is None:
+                    crystals.append(crystal)
+                else:
+                    failures.append(Failure(crystal.id, "sampling", reason))
+    model.train(was_training)
+    return GenerationResult(crystals, failures)
+
+
+def decode(
+    model: CDVAE,
+    z: Tensor,
+    random: CrystalRandom,
+    steps: int,
+    num_atoms: int | Tensor | None = None,
+    types: Tensor | None = None,
+    on_step: Callable[[], None] = lambda: None,
+) -> tuple[CrystalBatch, Tensor]:
+    """The reverse process (spec: section 8): z (C, latent_dim) -> crystals, and (C,) whether each has a real cell.
+
+    A crystal without one goes through the loop in a unit cell of 5 Å, so that the others keep their places.
+    """
+    stats = model.stats(z)
+    if num_atoms is None:
+        num_atoms = stats.num_atoms[:, 1:].argmax(-1) + 1
+    elif isinstance(num_atoms, int):
+        num_atoms = torch.full((len(z),), num_atoms, device=z.device)
+    lattice = model.stats.scaler.inverse(stats.lattice, num_atoms)
+    usable = model.usable_lattice(lattice, num_atoms)
+    lattice = torch.where(usable[:, None, None], lattice, 5 * torch.eye(3).to(lattice))
+
+    slots = int(num_atoms.max())
+    real = torch.arange(slots, device=z.device) < num_atoms[:, None]  # (C, slots) -> the N atoms
+    if types is None:
+        draws = random.uniform("composition", 2 * slots), random.uniform("shuffle", 2 * slots)
+        start = types_of_composition(stats.composition.softmax(-1), num_atoms, *draws)[:, :slots][real]
+    else:
+        start = types if len(types) == int(num_atoms.sum()) else types.repeat(len(z))
+
+    def noise(stream: str, step: int = 0) -> Tensor:
+        return random.normal(stream, 3 * slots, step).unflatten(1, (slots, 3))[real].to(z.dtype)
+
+    batch = CrystalBatch.unbonded(start, torch.zeros(len(start), 3).to(z), lattice, num_atoms)
+    batch = batch.replace(frac_coords=model.diffusion.prior(batch, noise("prior")))
+    for number, (level, next_level) in enumerate(model.diffusion.levels(steps)):
+        time = torch.full((len(z),), model.diffusion.time(level)).to(z)
+        prediction, type_logits = model.denoise(batch, z, time)
+        coords = model.diffusion.step(batch, batch.frac_coords, prediction, noise("step", number), level, next_level)
+        # A crystal that has run away is finished with, but must not take the neighbour search with it.
+        finite = batch.mean_over_atoms(coords).isfinite().all(-1)
+        usable = usable & finite
+        batch = batch.replace(frac_coords=coords.where(batch.per_atom(finite)[:, None], 0.0))
+        if types is None:
+            batch = batch.replace(atomic_numbers=type_logits.argmax(-1) + 1)
+        on_step()
+    return batch, usable

@@ -1,0 +1,90 @@
+"""What z alone decides: number of atoms, lattice, composition; with the lattice's scaler in the weights."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.config import ModelConfig
+from dpcdvae.interfaces import NUM_ELEMENTS
+from dpcdvae.lattice import lattice_from_parameters, parameters_from_lattice
+from dpcdvae.nn.layers import mlp
+
+
+class Statistics(NamedTuple):
+    """num_atoms: (C, max_atoms + 1) logits; lattice: (C, 6) scaled; composition: (C, 100) logits."""
+
+    num_atoms: Tensor
+    lattice: Tensor
+    composition: Tensor
+
+
+class LatticeScaler(nn.Module):
+    """(C, 6) lengths and angles <-> numbers of order one, by statistics of the training set.
+
+    Lengths are divided by the cube root of the number of atoms first (option ``lattice_per_atom``). A
+    component that is constant in the training set (the angles of Perov-5) keeps its unit.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.kind, self.per_atom = config.lattice_scaler, config.lattice_per_atom
+        self.register_buffer("shift", torch.zeros(6))
+        self.register_buffer("scale", torch.ones(6))
+
+    @torch.no_grad()
+    def fit(self, lattice: Tensor, num_atoms: Tensor) -> None:
+        values = self._per_atom_parameters(lattice.double(), num_atoms)
+        if self.kind == "minmax":
+            shift, scale = values.amin(0), values.amax(0) - values.amin(0)
+        else:
+            shift, scale = values.mean(0), values.std(0, correction=0)
+        self.shift.copy_(shift)
+        self.scale.copy_(torch.where(scale > 1e-4, scale, torch.ones_like(scale)))
+
+    def forward(self, lattice: Tensor, num_atoms: Tensor) -> Tensor:
+        """(C, 3, 3) -> (C, 6) scaled."""
+        return (self._per_atom_parameters(lattice, num_atoms) - self.shift) / self.scale
+
+    def inverse(self, scaled: Tensor, num_atoms: Tensor) -> Tensor:
+        """(C, 6) scaled -> (C, 3, 3); NaN where the six numbers make no cell."""
+        values = scaled * self.scale + self.shift
+        lengths = values[:, :3] * self._size(values, num_atoms)
+        lengths = torch.where(lengths > 0, lengths, torch.nan)
+        return lattice_from_parameters(torch.cat([lengths, values[:, 3:]], -1))
+
+    def _per_atom_parameters(self, lattice: Tensor, num_atoms: Tensor) -> Tensor:
+        values = parameters_from_lattice(lattice)
+        return torch.cat([values[:, :3] / self._size(values, num_atoms), values[:, 3:]], -1)
+
+    def _size(self, like: Tensor, num_atoms: Tensor) -> Tensor:
+        return num_atoms.to(like.dtype).pow(1 / 3 if self.per_atom else 0)[:, None]
+
+
+class StatisticsDecoder(nn.Module):
+    """z (C, latent_dim) -> :class:`Statistics`, one multilayer perceptron for each."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+
+        def head(out_features: int) -> nn.Sequential:
+            return mlp(config.latent_dim, config.stats_hidden_dim, out_features, config.stats_hidden_layers)
+
+        self.num_atoms, self.lattice, self.composition = head(config.max_atoms + 1), head(6), head(NUM_ELEMENTS)
+        self.scaler = LatticeScaler(config)
+
+    def forward(self, z: Tensor) -> Statistics:
+        return Statistics(self.num_atoms(z), self.lattice(z), self.composition(z))
+
+    def losses(self, stats: Statistics, batch: CrystalBatch) -> dict[str, Tensor]:
+        """Cross entropies and mean square error against the true crystals, averaged over crystals."""
+        cross_entropy = nn.functional.cross_entropy
+        per_atom = cross_entropy(batch.per_atom(stats.composition), batch.atomic_numbers - 1, reduction="none")
+        return {
+            "num_atoms": cross_entropy(stats.num_atoms, batch.num_atoms),
+            "lattice": nn.functional.mse_loss(stats.lattice, self.scaler(batch.lattice, batch.num_atoms)),
+            "composition": batch.mean_over_atoms(per_atom).mean(),
+        }

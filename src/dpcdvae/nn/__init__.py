@@ -1,0 +1,1 @@
+"""Bases and small layers that the networks share."""

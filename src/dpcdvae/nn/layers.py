@@ -1,0 +1,104 @@
+"""Small layers: GemNet's bias-free dense layers and scale factors, plain multilayer perceptrons."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+class ScaledSiLU(nn.Module):
+    """SiLU / 0.6: keeps the variance of a standard normal input near one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.silu(x) / 0.6
+
+
+def he_orthogonal_(weight: Tensor) -> Tensor:
+    """Orthogonal, then standardised over the inputs with variance 1/fan_in: decorrelated He scaling (GemNet)."""
+    nn.init.orthogonal_(weight)
+    fan_in = weight.shape[1:].numel()
+    with torch.no_grad():
+        if fan_in > 1:
+            mean, var = weight.mean(1, keepdim=True), weight.var(1, keepdim=True, correction=0)
+            weight.sub_(mean).div_((var + 1e-6).sqrt())
+        weight.mul_(1 / math.sqrt(fan_in))
+    return weight
+
+
+class Dense(nn.Module):
+    """Linear layer without bias, He-orthogonal, with an optional scaled SiLU."""
+
+    def __init__(self, in_features: int, out_features: int, *, activation: bool = False) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features, bias=False)
+        self.activation = ScaledSiLU() if activation else None
+        he_orthogonal_(self.linear.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear(x)
+        return x if self.activation is None else self.activation(x)
+
+
+class Residual(nn.Module):
+    """(x + f(x)) / √2 with f two activated dense layers (GemNet)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(Dense(width, width, activation=True), Dense(width, width, activation=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.layers(x)) / math.sqrt(2)
+
+
+def residual_mlp(in_features: int, width: int, num_residual: int) -> nn.Sequential:
+    return nn.Sequential(Dense(in_features, width, activation=True), *(Residual(width) for _ in range(num_residual)))
+
+
+def mlp(in_features: int, hidden: int, out_features: int, hidden_layers: int = 1) -> nn.Sequential:
+    """Linear-ReLU repeated ``hidden_layers`` times, then Linear."""
+    widths = [in_features] + [hidden] * hidden_layers
+    layers: list[nn.Module] = []
+    for before, after in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], out_features))
+
+
+class ScaleFactor(nn.Module):
+    """A constant that gives a layer's output the variance of its reference (GemNet, appendix on scaling).
+
+    The constants are fitted once, before training, by :func:`fit_scale_factors`; they travel with the
+    weights. A sum over neighbours or a product with a basis changes the variance by factors that depend
+    on the data, which no initialisation rule knows.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(()))
+        self.fitting = False
+
+    def forward(self, x: Tensor, reference: Tensor, mask: Tensor, reference_mask: Tensor | None = None) -> Tensor:
+        """``x`` scaled; while fitting, the masked entries of both decide the scale."""
+        if self.fitting:
+            with torch.no_grad():
+                wanted = reference[mask if reference_mask is None else reference_mask]
+                ratio = wanted.double().var() / x[mask].double().var()
+                if bool(ratio.isfinite()) and float(ratio) > 0:
+                    self.scale.copy_(ratio.sqrt())
+        return x * self.scale
+
+
+@contextlib.contextmanager
+def fit_scale_factors(network: nn.Module) -> Iterator[None]:
+    """Inside, one forward pass of ``network`` on a typical batch sets every scale factor, first layer first."""
+    factors = [module for module in network.modules() if isinstance(module, ScaleFactor)]
+    for factor in factors:
+        factor.fitting = True
+    try:
+        yield
+    finally:
+        for factor in factors:
+            factor.fitting = False

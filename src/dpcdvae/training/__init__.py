@@ -1,0 +1,1 @@
+"""Training a model on a prepared data set: loop, logs, checkpoints, resumption."""
