@@ -4,7 +4,8 @@ CrystalNN (Pan et al., Inorg. Chem. 60, 1590 (2021), doi:10.1021/acs.inorgchem.0
 CDVAE uses it: no distance cut-offs, no electronegativity weight, no correction for porous crystals.
 What remains is geometry. An atom's neighbours are weighted by the solid angle of their Voronoi faces;
 the distinct weights cut a quarter of the unit circle into slices, each slice is the probability of one
-coordination number, and the neighbours of the likeliest number are bonded.
+coordination number, and the neighbours of the likeliest number are bonded. The bonds are those of
+pymatgen, which has errors only where this has none: atoms in gases thinner than 180 Å^3 an atom.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ SEARCH_RADIUS = 7.0
 MIN_DISTANCE = 0.1
 """Å. Closer atoms are the same atom written twice: no bond length is near it (H2: 0.74 Å), and a
 Voronoi face that close would swallow the cell."""
+
+MAX_IMAGES = 2e7
+"""Images searched around one atom; a reduced cell of real density needs some thousands."""
 
 _FIRST_TRY = 48
 """Neighbours of the first Voronoi cell; nearly always enough, and checked (see :func:`_voronoi_cell`)."""
@@ -94,6 +98,8 @@ class _Surroundings:
         wrapped = frac - shift
         # Wrapped atoms differ by less than one cell, so one cell more than the sphere spans is enough.
         reach = np.ceil(radius * np.linalg.norm(np.linalg.inv(lattice), axis=0)).astype(np.int64)
+        if np.prod(2.0 * reach + 1) * len(frac) > MAX_IMAGES:
+            raise InputError(f"crystal '{crystal.id}': the cell is too flat or too skewed to search for neighbours")
         axes = [np.arange(-r, r + 1) for r in reach]
         grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
         cart = wrapped @ lattice

@@ -13,7 +13,9 @@ def standardise(crystal: Crystal, *, primitive: bool = False) -> Crystal:
     """The Niggli-reduced cell with c along z and a in the xz plane, coordinates wrapped into [0, 1).
 
     As CDVAE prepares its data. Standardising twice changes nothing but the last digits. A crystal given
-    in a left-handed cell keeps its handedness: the reduced cell is right-handed.
+    in a left-handed cell keeps its handedness: the reduced cell is right-handed. The reduction is
+    pymatgen's, which takes angles within one degree for equal: a nearly right angle may stay on the
+    wrong side of 90.
 
     Args:
         primitive: go to the primitive cell first.

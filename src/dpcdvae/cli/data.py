@@ -1,0 +1,150 @@
+"""``dpcdvae data``: list, get, add, info."""
+
+from __future__ import annotations
+
+import csv
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dpcdvae.cli.common import OverwriteOption, SeedOption
+from dpcdvae.errors import InputError
+
+app = typer.Typer(help="Data sets: the published ones, the built-in one, and your own.", no_args_is_help=True)
+
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes.", show_default="one for each core")
+]
+PrimitiveOption = Annotated[bool, typer.Option("--primitive", help="Go to the primitive cell first.")]
+
+
+@app.command("list")
+def list_() -> None:
+    """The data sets known by name, and which of them are prepared.
+
+    \b
+    Example:
+      dpcdvae data list
+    """
+    from dpcdvae.datasets import DATASETS, dataset_file, load_dataset, prepared_names
+
+    here = prepared_names()
+    names = [*DATASETS, *(name for name in here if name not in DATASETS)]
+    width = max(len(name) for name in names)
+    for name in names:
+        title = DATASETS[name].title if name in DATASETS else ""
+        state = "built on first use" if name == "prototypes" else "not here: data get"
+        if name in here:
+            try:
+                dataset = load_dataset(name)
+                state = " + ".join(str(len(table)) for table in dataset.tables.values())
+                title = title or str(dataset.metadata.get("title", ""))
+            except InputError:
+                state = f"broken: {dataset_file(name)}"
+        print(f"{name:{width}}  {state:20}  {title}")
+
+
+@app.command()
+def get(
+    name: Annotated[str, typer.Argument(help="perov_5, carbon_24, mp_20 or prototypes.", show_default=False)],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--from", help="Folder with train, val, test .csv or .csv.gz; fetched if not given."),
+    ] = None,
+    store_as: Annotated[
+        str | None, typer.Option("--name", help="Another name for it, for files other than the published ones.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", help="Fetch from this folder (or $DPCDVAE_DATA_URL/NAME) instead.")
+    ] = None,
+    primitive: PrimitiveOption = False,
+    workers: WorkersOption = None,
+) -> None:
+    """Prepare a published data set: fetch and check it, standardise, find bonds, cache.
+
+    Prepared once, it is used again as long as files and settings stay the same. Prints the path of the
+    prepared file, which trains on a machine without pymatgen.
+
+    \b
+    Example:
+      dpcdvae data get perov_5
+      dpcdvae data get carbon_24 --from my/carbon_24
+    """
+    from dpcdvae.datasets import dataset_file, get_dataset
+
+    dataset = get_dataset(
+        name, folder=folder, store_as=store_as, url=url, primitive=primitive, workers=_workers(workers)
+    )  # fmt: skip
+    print(dataset_file(dataset.name))
+
+
+@app.command()
+def add(
+    source: Annotated[
+        Path, typer.Argument(help="A CSV with a 'cif' column, any other crystal file, or a folder.", show_default=False)
+    ],
+    name: Annotated[str, typer.Option("--name", help="Name to train it by.", show_default=False)],
+    split: Annotated[str, typer.Option("--split", help="Fractions of train, val and test.")] = "0.8,0.1,0.1",
+    seed: SeedOption = 0,
+    max_atoms: Annotated[int, typer.Option("--max-atoms", min=1, help="Larger cells are left out.")] = 100,
+    primitive: PrimitiveOption = False,
+    workers: WorkersOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Prepare your own crystals: a CSV, a folder of CIFs, an extxyz ...
+
+    Split by seed, or as it is where a folder holds train, val and test .csv. What cannot be used is
+    named with row and reason, and left out.
+
+    \b
+    Example:
+      dpcdvae data add my_cifs/ --name oxides --split 0.8,0.1,0.1
+    """
+    from dpcdvae.datasets import add_dataset, dataset_file
+
+    add_dataset(
+        source, name, fractions=_fractions(split), seed=seed, max_atoms=max_atoms, primitive=primitive,
+        workers=_workers(workers), overwrite=overwrite,
+    )  # fmt: skip
+    print(dataset_file(name))
+
+
+@app.command()
+def info(
+    name: Annotated[str, typer.Argument(help="A data set, or the path of its .npz file.", show_default=False)],
+    failures: Annotated[bool, typer.Option("--failures", help="Print what was left out, as CSV.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """What is in a prepared data set, and what was left out of it.
+
+    \b
+    Example:
+      dpcdvae data info perov_5
+    """
+    from dpcdvae.datasets import load_dataset
+    from dpcdvae.datasets.description import describe, lines
+
+    dataset = load_dataset(name)
+    if failures:
+        writer = csv.DictWriter(sys.stdout, ["part", "id", "where", "reason"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(dataset.metadata.get("failures", []))
+        return
+    facts: dict[str, Any] = describe(dataset, Path(name) if name.endswith(".npz") else None)
+    print(json_module.dumps(facts, indent=1) if json else "\n".join(lines(facts)))
+
+
+def _workers(workers: int | None) -> int:
+    from dpcdvae.parallel import available_cores
+
+    return workers or available_cores()
+
+
+def _fractions(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--split takes three fractions such as 0.8,0.1,0.1, not '{text}'") from None

@@ -1,0 +1,95 @@
+"""A prepared data set in numbers and words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpcdvae.datasets.preparation import by_reason
+from dpcdvae.datasets.store import Dataset, dataset_file
+from dpcdvae.elements import SYMBOLS
+from dpcdvae.files import sha256
+from dpcdvae.io.failures import Failure
+from dpcdvae.table import CrystalTable
+
+
+def describe(dataset: Dataset, path: Path | None = None) -> dict[str, Any]:
+    """JSON values: counts, atoms, bonds, elements, properties with coverage, failures by reason, file.
+
+    Args:
+        path: its file, if it was not loaded by name.
+    """
+    path = path or dataset_file(dataset.name)
+    metadata = dataset.metadata
+    failures = [Failure(f["id"], f["where"], f["reason"]) for f in metadata.get("failures", [])]
+    tables = dataset.tables
+    numbers = np.concatenate([table.atomic_numbers for table in tables.values()])
+    elements = Counter({SYMBOLS[z]: int(n) for z, n in enumerate(np.bincount(numbers)) if n})
+    return {
+        "name": dataset.name,
+        **{key: metadata[key] for key in ("title", "licence", "citation", "version", "settings", "source")
+           if metadata.get(key)},
+        "splits": {split: _split_facts(table) for split, table in tables.items()},
+        "elements": dict(elements.most_common()),
+        "properties": _property_facts(tables, metadata.get("columns", {})),
+        "energy": metadata.get("energy"),
+        "failures": dict(by_reason(failures)),
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": sha256(path),
+    }  # fmt: skip
+
+
+def _split_facts(table: CrystalTable) -> dict[str, Any]:
+    return {
+        "crystals": len(table),
+        "atoms": {
+            "min": int(table.num_atoms.min()),
+            "mean": round(float(table.num_atoms.mean()), 3),
+            "max": int(table.num_atoms.max()),
+        },
+        "bonds_per_atom": round(2 * int(table.num_bonds.sum()) / int(table.num_atoms.sum()), 3),
+    }
+
+
+def _property_facts(tables: Any, columns: dict[str, str]) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for name in sorted({name for table in tables.values() for name in table.properties}):
+        values = np.concatenate([t.properties.get(name, np.full(len(t), np.nan)) for t in tables.values()])
+        known = values[~np.isnan(values)]
+        facts[name] = {"unit": columns.get(name, ""), "coverage": round(len(known) / len(values), 4)}
+        if len(known):
+            facts[name] |= {"min": float(known.min()), "mean": float(known.mean()), "max": float(known.max())}
+    return facts
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """The same for a terminal."""
+    result = [f"{facts['name']}: {facts.get('title', '')}"]
+    for split, numbers in facts["splits"].items():
+        atoms = numbers["atoms"]
+        result.append(
+            f"  {split:6} {numbers['crystals']:6} crystals, {atoms['min']}-{atoms['max']} atoms "
+            f"(mean {atoms['mean']:.1f}), {numbers['bonds_per_atom']:.2f} bonds an atom"
+        )
+    elements = list(facts["elements"])
+    shown = " ".join(elements[:24]) + (" ..." if len(elements) > 24 else "")
+    result.append(f"elements: {len(elements)} ({shown})")
+    for name, numbers in facts["properties"].items():
+        span = f"{numbers['min']:.4g} to {numbers['max']:.4g}" if "min" in numbers else "no value"
+        mark = " [the energy of the protocol]" if name == facts["energy"] else ""
+        result.append(f"property: {name}, {numbers['unit'] or 'unit unknown'}, {span}, "
+                      f"{100 * numbers['coverage']:.4g} % of the crystals{mark}")  # fmt: skip
+    for part, source in facts.get("source", {}).items():
+        note = {True: ", as published", False: ", not the published file"}.get(source.get("published"), "")
+        result.append(f"source: {part} {source['file']} {source.get('git_blob') or source.get('sha256')}{note}")
+    if "settings" in facts:
+        result.append("settings: " + ", ".join(f"{key} {value}" for key, value in facts["settings"].items()))
+    result.append(f"left out: {sum(facts['failures'].values())}")
+    result += [f"  {count} x {reason}" for reason, count in facts["failures"].items()]
+    result += [f"{key}: {facts[key]}" for key in ("licence", "citation") if key in facts]
+    result.append(f"file: {facts['file']} ({facts['bytes'] / 1e6:.1f} MB, sha256 {facts['sha256']})")
+    return result

@@ -1,0 +1,72 @@
+"""Work in processes: the same results as without, and one bad item costs only itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from dpcdvae.parallel import Lost, available_cores, map_items
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def hang_at_7(x: int) -> int:
+    if x == 7:
+        time.sleep(600)
+    return x * x
+
+
+def die_at_7(x: int) -> int:
+    if x == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x * x
+
+
+def fail_at_7(x: int) -> int:
+    if x == 7:
+        raise LookupError("no 7")
+    return x * x
+
+
+def threads(_: int) -> str:
+    return os.environ["OMP_NUM_THREADS"]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_results_are_in_order(workers: int) -> None:
+    assert map_items(square, range(40), workers=workers) == [x * x for x in range(40)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_items(workers: int) -> None:
+    assert map_items(square, [], workers=workers) == []
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [(hang_at_7, "no result after 1 s"), (die_at_7, "the worker process died (exit code -9)")],
+)
+def test_one_bad_item_costs_only_itself(function: object, reason: str) -> None:
+    results = map_items(function, range(20), workers=1, time_limit=1.0)  # type: ignore[arg-type]
+    assert results == [Lost(reason) if x == 7 else x * x for x in range(20)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_exception_comes_back_as_it_is(workers: int) -> None:
+    with pytest.raises(LookupError, match="no 7"):
+        map_items(fail_at_7, range(20), workers=workers)
+
+
+def test_workers_use_one_thread_and_the_caller_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert map_items(threads, [0], workers=1) == ["1"]
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+def test_at_least_one_core() -> None:
+    assert available_cores() >= 1

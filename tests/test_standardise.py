@@ -1,0 +1,113 @@
+"""Niggli reduction and standard orientation: another cell, the same crystal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpcdvae.crystal import Crystal, lattice_from_parameters
+from dpcdvae.errors import InputError
+from dpcdvae.io import read_csv
+from dpcdvae.standardise import standardise, wrap
+
+
+@pytest.fixture
+def crystal() -> Crystal:
+    rng = np.random.default_rng(0)
+    matrix = 5 * np.eye(3) + rng.normal(size=(3, 3))
+    return Crystal(np.array([8, 8, 22, 38]), rng.random((4, 3)), matrix, "x", {"energy": -1.5})
+
+
+def is_niggli(crystal: Crystal) -> bool:
+    """The main conditions of Int. Tables A, 9.2.2: the shortest vectors, ordered; all angles acute or none.
+
+    pymatgen takes angles within one degree for equal, so a right angle may lie on either side.
+    """
+    g = crystal.lattice @ crystal.lattice.T
+    a, b, c = np.diag(g)
+    tolerance = 1e-3 * c
+    ordered = a <= b + tolerance and b <= c + tolerance
+    short = 2 * abs(g[1, 2]) <= b + tolerance and 2 * max(abs(g[0, 2]), abs(g[0, 1])) <= a + tolerance
+    return bool(ordered and short and ((crystal.angles < 91).all() or (crystal.angles > 89).all()))
+
+
+def test_another_cell_of_the_same_crystal(crystal: Crystal) -> None:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    skew = np.array([[1, 0, 0], [2, 1, 0], [-1, 1, 1]])
+    skewed = Crystal(crystal.atomic_numbers, crystal.frac_coords @ np.linalg.inv(skew), skew @ crystal.lattice, "x")
+    reduced = standardise(skewed)
+    assert is_niggli(reduced)
+    assert not is_niggli(skewed)
+    assert reduced.num_atoms == 4
+    assert reduced.volume == pytest.approx(crystal.volume)
+    matcher = StructureMatcher(primitive_cell=False, ltol=1e-3, stol=1e-3, angle_tol=0.1)
+    rms, _ = matcher.get_rms_dist(crystal.to_pymatgen(), reduced.to_pymatgen())
+    assert rms < 1e-6
+
+
+def test_standard_orientation_wrapped_and_named(crystal: Crystal) -> None:
+    reduced = standardise(crystal)
+    np.testing.assert_allclose(reduced.lattice, lattice_from_parameters(reduced.lengths, reduced.angles), atol=1e-12)
+    assert reduced.lattice[2, 0] == reduced.lattice[2, 1] == reduced.lattice[0, 1] == 0
+    assert ((reduced.frac_coords >= 0) & (reduced.frac_coords < 1)).all()
+    assert (reduced.id, reduced.properties) == ("x", {"energy": -1.5})
+
+
+def test_twice_is_once(crystal: Crystal) -> None:
+    once = standardise(crystal)
+    twice = standardise(once)
+    np.testing.assert_allclose(twice.lattice, once.lattice, atol=1e-9)
+    assert np.abs((twice.frac_coords - once.frac_coords + 0.5) % 1 - 0.5).max() < 1e-9
+
+
+def signed_volume_of_atoms(crystal: Crystal) -> float:
+    """Changes sign in the mirror image: triple product of the minimum-image vectors between the atoms."""
+    difference = crystal.frac_coords[1:] - crystal.frac_coords[0]
+    shifts = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 1, 3)
+    vectors = (difference + shifts) @ crystal.lattice
+    nearest = np.take_along_axis(vectors, np.linalg.norm(vectors, axis=-1).argmin(0)[None, :, None], axis=0)[0]
+    return float(np.linalg.det(nearest))
+
+
+def test_a_left_handed_cell_does_not_become_the_mirror_image(crystal: Crystal) -> None:
+    left = Crystal(crystal.atomic_numbers, crystal.frac_coords[:, [1, 0, 2]], crystal.lattice[[1, 0, 2]], "left")
+    assert np.linalg.det(left.lattice) * np.linalg.det(crystal.lattice) < 0
+    for given in (left, crystal):
+        assert signed_volume_of_atoms(standardise(given)) == pytest.approx(signed_volume_of_atoms(crystal))
+
+
+def test_primitive_cell_of_rock_salt() -> None:
+    coords = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    rock_salt = Crystal(np.repeat([11, 17], 4), np.concatenate([coords, coords + 0.5]), 5.64 * np.eye(3))
+    assert standardise(rock_salt).num_atoms == 8
+    primitive = standardise(rock_salt, primitive=True)
+    assert primitive.num_atoms == 2
+    assert primitive.volume == pytest.approx(rock_salt.volume / 4)
+
+
+@pytest.mark.parametrize("name", ["perov_5/val.csv.gz", "carbon_24/val.csv.gz", "mp_20_reduced/val.csv.gz"])
+def test_real_crystals(data_dir: Path, name: str) -> None:
+    crystals = read_csv(data_dir / name, [])
+    for crystal in (crystals[k] for k in np.linspace(0, len(crystals) - 1, 50, dtype=int)):
+        reduced = standardise(crystal)
+        assert is_niggli(reduced), crystal.id
+        assert reduced.num_atoms == crystal.num_atoms
+        assert reduced.volume == pytest.approx(crystal.volume, rel=1e-6)
+        assert sorted(reduced.atomic_numbers) == sorted(crystal.atomic_numbers)
+        again = standardise(reduced)  # vectors of nearly one length may change places
+        np.testing.assert_allclose(np.sort(again.lengths), np.sort(reduced.lengths), rtol=1e-4)
+
+
+def test_wrapping_never_gives_one() -> None:
+    wrapped = wrap(np.array([-1e-17, -0.25, 1.0, 2.75, 0.0, np.nextafter(1, 0)]))
+    assert ((wrapped >= 0) & (wrapped < 1)).all()
+    np.testing.assert_allclose(wrapped, [0, 0.75, 0, 0.75, 0, 1])
+
+
+@pytest.mark.parametrize("lattice", [np.full((3, 3), np.nan), np.zeros((3, 3)), [[1, 0, 0], [2, 0, 0], [0, 0, 1]]])
+def test_what_is_no_cell_is_refused(lattice: list[list[float]]) -> None:
+    with pytest.raises(InputError, match="crystal 'bad'"):
+        standardise(Crystal(np.array([6]), np.zeros((1, 3)), np.asarray(lattice, float), "bad"))
