@@ -50,7 +50,11 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
             # A folder cannot be renamed onto a folder that is not empty: swap, then remove.
             old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
             path.rename(old)
-            temporary.rename(path)
+            try:
+                temporary.rename(path)
+            finally:
+                if not path.exists():
+                    old.rename(path)
             shutil.rmtree(old)
         else:
             os.replace(temporary, path)

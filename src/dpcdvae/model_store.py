@@ -147,8 +147,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def is_pickle(path: Path) -> bool:
     """True for a file that begins like a pickle (protocol 2 or later) or like torch.save's zip."""
-    with path.open("rb") as stream:
-        head = stream.read(9)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(9)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
     # A safetensors file may begin with 0x80 too: its header length, 8 bytes, then a brace.
     return head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and head[8:9] != b"{")
 

@@ -176,7 +176,7 @@ def _read_tensors(path: Path, digest: str, stated_in: str) -> dict[str, Tensor]:
         raise model_store.pickle_refused(path)
     try:
         tensors = safetensors.torch.load(content)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a dtype that this safetensors does not know
         raise InputError(f"{path} is cut off or no safetensors file ({error}): copy the checkpoint again") from None
     if hashlib.sha256(content).hexdigest() != digest:
         raise InputError(f"{path} is damaged or of another checkpoint: its hash is not the one in {stated_in}")

@@ -2,6 +2,9 @@
 
 Lightning's own dictionary is what is stored; a LightningModule adds to it, in ``on_save_checkpoint``,
 ``dpcdvae_config`` and ``dpcdvae_facts``, and ``dpcdvae_average`` where averaged weights are the ones to use.
+
+Lightning steps ``ReduceLROnPlateau`` after it saves an epoch's checkpoints and not again on resuming, so a
+resumed run would miss one step: the module must step it itself, in ``on_train_epoch_end``.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ class SafetensorsIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Writes Lightning's dictionary as a checkpoint folder.
 
-        The facts get ``epoch`` (epochs behind it) and ``global_step``.
+        The facts get ``epoch`` (the last one trained, counted from 0) and ``global_step``.
         """
         if storage_options is not None:
             raise TypeError("SafetensorsIO takes no storage_options")
@@ -74,7 +77,8 @@ class SafetensorsIO(CheckpointIO):
         """Removes a checkpoint folder; one that is gone already (a killed run removed it) is no error."""
         path = Path(path)
         if path.is_dir():
-            hidden = path.with_name(f".{path.name}.removed")
+            hidden = path.with_name(".removed")
+            shutil.rmtree(hidden, ignore_errors=True)
             path.rename(hidden)  # so that a kill leaves no half of a checkpoint under its name
             shutil.rmtree(hidden)
 
