@@ -116,36 +116,3 @@ def wasserstein(values: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     from scipy.stats import wasserstein_distance
 
     return float(wasserstein_distance(np.asarray(values, np.float64), np.asarray(reference, np.float64)))
-
-
-def wasserstein_interval(
-    values: npt.ArrayLike, reference: npt.ArrayLike, *, seed: int, replicates: int = 500, level: float = 0.95
-) -> tuple[float, float]:
-    """Bootstrap interval of :func:`wasserstein`: what other crystals of the same generator would give.
-
-    ``values`` are drawn anew with replacement, the reference stays. Each replicate carries the
-    sampling noise twice and so lies too high, most of all near zero; therefore the replicates are
-    shifted to have the measured value as their mean. The interval is cut at zero.
-    """
-    sample, inverse = np.unique(np.asarray(values, np.float64), return_inverse=True)
-    reference = np.sort(np.asarray(reference, np.float64))
-    # W1 = integral |F - G| dx, and both are constant between neighbours of the merged sample.
-    grid = np.unique(np.concatenate([sample, reference]))
-    widths = np.diff(grid)
-    reference_cdf = np.searchsorted(reference, grid[:-1], side="right") / len(reference)
-    position = np.searchsorted(sample, grid[:-1], side="right")
-    rng = np.random.default_rng(seed)
-    total = len(inverse)
-    distances = np.empty(replicates)
-    for k in range(replicates):  # one at a time: a matrix of all would not fit the processor's cache
-        drawn = np.bincount(inverse[rng.integers(total, size=total)], minlength=len(sample))
-        cdf = np.concatenate([[0.0], np.cumsum(drawn) / total])[position]
-        distances[k] = np.sum(np.abs(cdf - reference_cdf) * widths)
-    return centred_interval(distances, wasserstein(values, reference), level)
-
-
-def centred_interval(replicates: Array, value: float, level: float = 0.95) -> tuple[float, float]:
-    """The central ``level`` of the replicates, shifted so that their mean is ``value``; never below zero."""
-    tails = (0.5 - level / 2, 0.5 + level / 2)
-    low, high = np.quantile(replicates, tails) - replicates.mean() + value
-    return max(0.0, float(low)), max(0.0, float(high))

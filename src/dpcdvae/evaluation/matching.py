@@ -1,26 +1,24 @@
-"""Is this the same structure? pymatgen's StructureMatcher with the protocol's tolerances, in processes with a time limit."""
+"""Is this the same structure? pymatgen's StructureMatcher with the protocol's tolerances and a time limit."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.workers import Cut, run_limited
+from dpcdvae.parallel import Lost, map_items
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
-    from pymatgen.core import Structure
 
-TOLERANCES = {"ltol": 0.3, "stol": 0.5, "angle_tol": 10.0}  # spec of CDVAE, Xie et al. 2022, appendix
-_PRELOAD = ("pymatgen.analysis.structure_matcher",)
+# Of lengths (a fraction), of sites (of (V/N)^(1/3)), of angles (degrees): CDVAE, Xie et al. 2022.
+TOLERANCES = {"ltol": 0.3, "stol": 0.5, "angle_tol": 10.0}
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def pair(predictions: Sequence[Crystal], truths: Sequence[Crystal], failed: Sequ
     if len(place) == len(truths) and all(id in place for id in ids):
         if len(set(ids)) < len(ids):
             twice = next(id for k, id in enumerate(ids) if id in ids[:k])
-            raise InputError(f"two predictions bear the id '{twice}': paired evaluation takes one for each ground truth")
+            raise InputError(f"two predictions bear the id '{twice}': paired evaluation takes one for each truth")
         chosen = np.array([place[id] for id in ids], np.int64)
         return Pairs(np.arange(len(ids)), chosen, len(truths) - len(ids), "id")
     if len(ids) != len(truths) or failed:
@@ -93,17 +91,21 @@ def match_pairs(
     Crystals of different reduced composition are not handed to the matcher: it would say no.
     """
     rms = np.full(len(predictions), np.nan)
-    tasks = [
-        (k, (p, t))
+    chosen = [
+        k
         for k, (p, t) in enumerate(zip(predictions, truths, strict=True))
         if p.problem() is None and t.problem() is None and p.formula == t.formula
     ]
+    results = map_items(
+        rms_distance,
+        [(predictions[k], truths[k]) for k in chosen],
+        workers=workers,
+        time_limit=time_limit,
+        description="matching",
+    )
     cut: dict[int, str] = {}
-    for k, result in run_limited(
-        rms_distance, tasks, workers=workers, time_limit=time_limit, description="matching", total=len(tasks),
-        preload=_PRELOAD,
-    ):  # fmt: skip
-        if isinstance(result, Cut):
+    for k, result in zip(chosen, results, strict=True):
+        if isinstance(result, Lost):
             cut[k] = result.reason
         elif result is not None:
             rms[k] = result
@@ -114,11 +116,18 @@ def match_pairs(
 def matcher() -> StructureMatcher:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    return StructureMatcher(**TOLERANCES)
+    return StructureMatcher(ltol=TOLERANCES["ltol"], stol=TOLERANCES["stol"], angle_tol=TOLERANCES["angle_tol"])
 
 
-def rms_distance(crystals: tuple[Crystal, Crystal]) -> float | None:
+def rms_distance(crystals: tuple[Crystal, Crystal]) -> float | Lost | None:
     """Normalised rms displacement between (prediction, truth), None where they do not match."""
     prediction, truth = crystals
-    found = matcher().get_rms_dist(prediction.to_pymatgen(), truth.to_pymatgen())
+    try:
+        found = matcher().get_rms_dist(prediction.to_pymatgen(), truth.to_pymatgen())
+    except Exception as error:  # the matcher breaks in many ways on odd cells: counted, with the reason
+        return lost(error)
     return None if found is None else float(found[0])
+
+
+def lost(error: Exception) -> Lost:
+    return Lost(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")

@@ -35,7 +35,7 @@ def structurally_valid(crystals: Sequence[Crystal]) -> npt.NDArray[np.bool_]:
     """
     finite = np.array([np.isfinite(c.lattice).all() and np.isfinite(c.frac_coords).all() for c in crystals], bool)
     valid = finite & np.array([c.volume > MIN_VOLUME for c in crystals], bool)
-    candidates = np.flatnonzero(valid)
+    candidates = np.flatnonzero(valid).tolist()
     distances = shortest_distances([crystals[k] for k in candidates], MIN_DISTANCE)
     valid[candidates] = distances > MIN_DISTANCE
     return valid
@@ -47,7 +47,8 @@ def shortest_distances(crystals: Sequence[Crystal], cutoff: float) -> npt.NDArra
     Right for any cell, as all the lattice translations that can matter are looked at: two wrapped
     atoms are at most half a cell apart along each axis, so a translation by n cells reaches below the
     cutoff only if (n - 1/2) h <= cutoff, with h the distance between the faces of the cell. For
-    ordinary cells and short cutoffs that leaves n = 0 alone. A cell too flat for float64 counts as 0. Lattices and coordinates must be finite, volumes positive.
+    ordinary cells and short cutoffs that leaves n = 0 alone. A cell too flat for float64 counts as 0.
+    Lattices and coordinates must be finite, volumes positive.
     """
     shortest = np.full(len(crystals), np.inf)
     lattices, coords, numbers = [], [], np.array([c.num_atoms for c in crystals], np.int64)

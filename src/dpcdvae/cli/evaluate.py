@@ -1,0 +1,70 @@
+"""``dpcdvae evaluate``: numbers about anyone's crystals."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpcdvae.cli.common import OverwriteOption, SeedOption
+
+
+def evaluate(
+    crystals: Annotated[
+        Path, typer.Argument(help="File, folder or zip of crystals in any format.", show_default=False)
+    ],
+    reference: Annotated[
+        str, typer.Option("--reference", help="DATASET[:split], a file of crystals, or a MODEL.", show_default=False)
+    ],
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Crystal k reconstructs one of the reference, found by id or order.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Write all numbers here too, for machines.")] = None,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Draw the first sixteen crystals (PNG).")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=0, help="Processes.  [default: one for each core]", show_default=False),
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", min=0.1, help="Seconds for one comparison of two structures.")
+    ] = 60.0,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Tell how good crystals are: validity, distances to a reference, matches, uniqueness.
+
+    \b
+    Examples:
+      dpcdvae evaluate crystals/ --reference perov_5:test
+      dpcdvae evaluate reconstructed.extxyz --reference perov_5:test --paired --json numbers.json
+    """
+    from rich.console import Console
+
+    from dpcdvae.evaluation import evaluate as score
+    from dpcdvae.evaluation import resolve_reference
+    from dpcdvae.files import check_output, sha256, write_json, write_manifest
+    from dpcdvae.io import Failure, read
+
+    for output in filter(None, (json, picture)):
+        check_output(output, overwrite=overwrite)
+    failures: list[Failure] = []
+    found = read(crystals, failures)
+    target = resolve_reference(reference)
+    report = score(found, target, paired=paired, failures=failures, workers=workers, seed=seed, time_limit=time_limit)
+    # Into a file or a pipe the table comes whole, whatever the width of the terminal.
+    Console(width=None if sys.stdout.isatty() else 120).print(report.table())
+    arguments = {
+        "crystals": crystals, "reference": reference, "paired": paired, "workers": workers,
+        "time_limit": time_limit, "seed": seed,
+    }  # fmt: skip
+    facts = {"crystals_sha256": sha256(crystals), "reference_sha256": target.sha256}
+    if json is not None:
+        write_json(json, report.to_json())
+        write_manifest(json, "evaluate", arguments, **facts)
+    if picture is not None:
+        from dpcdvae.report.picture import draw
+
+        draw(found, picture)
+        write_manifest(picture, "evaluate", arguments, **facts)
