@@ -146,11 +146,13 @@ def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> Config:
         InputError: unknown preset or option (the nearest name is offered), wrong type, circular
             ``extends``, a file that is not TOML.
     """
-    values = load_preset(preset)
-    config = Config.from_dict(values, where=f"preset '{preset}'")
+    return override_config(Config.from_dict(load_preset(preset), where=f"preset '{preset}'"), overrides)
+
+
+def override_config(config: Config, overrides: Sequence[str]) -> Config:
+    """``config`` with ``section.option=value`` overrides on top; raises as :func:`load_config` does."""
     for override in overrides:
-        values = merge(values, _parse_override(override))
-        config = Config.from_dict(values, where=f"--set {override}")
+        config = Config.from_dict(merge(config.to_dict(), _parse_override(override)), where=f"--set {override}")
     return config
 
 

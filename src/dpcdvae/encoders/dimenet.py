@@ -18,6 +18,7 @@ from dpcdvae.batch import CrystalBatch
 from dpcdvae.graph import PeriodicGraph, bond_graph
 from dpcdvae.interfaces import NUM_ELEMENTS, Encoder
 from dpcdvae.nn.basis import BesselRadialBasis, SphericalBesselBasis, legendre_harmonics
+from dpcdvae.nn.layers import ScaleFactor
 from dpcdvae.registry import build_options
 
 
@@ -83,6 +84,7 @@ class Interaction(nn.Module):
         self.radial = nn.Sequential(linear(o.num_radial, o.basis_emb), linear(o.basis_emb, o.hidden))
         self.spherical = linear(o.num_spherical * o.num_radial, o.basis_emb)
         self.spherical_up = linear(o.basis_emb, o.int_emb)
+        self.triplet_scale = ScaleFactor()  # the sum over triplets grows with coordination, block after block
         self.incoming, self.own = dense(o.hidden, o.hidden), dense(o.hidden, o.hidden)
         self.down, self.up = dense(o.hidden, o.int_emb, bias=False), dense(o.int_emb, o.hidden, bias=False)
         self.before_skip = nn.Sequential(*(Skip(o.hidden) for _ in range(o.layers_before_skip)))
@@ -100,6 +102,7 @@ class Interaction(nn.Module):
         weight = torch.einsum("nklr,plr->nlkp", spherical, weight)
         terms = self.spherical_up(weight) * incoming[:, None]
         summed = graph.swap(torch.bmm(harmonics.flatten(2), terms.flatten(1, 2)))
+        summed = self.triplet_scale(summed, incoming, graph.mask)
         hidden = self.before_skip(self.own(message) + self.up(summed))
         return self.after_skip(self.final(hidden) + message)
 

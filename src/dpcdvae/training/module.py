@@ -125,7 +125,7 @@ class TrainingModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["dpcdvae_config"] = self.config.to_dict()
         metrics = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
-        checkpoint["dpcdvae_facts"] = {**self.facts, "epoch": self.current_epoch + 1, "metrics": metrics}
+        checkpoint["dpcdvae_facts"] = {**self.facts, "metrics": metrics, "val_loss": metrics.get("val/denoise")}
         if self.average is not None:
             checkpoint["dpcdvae_average"] = self.average.state_dict()
 

@@ -1,0 +1,140 @@
+"""``dpcdvae models``, ``dpcdvae generate``, ``dpcdvae reconstruct``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpcdvae.cli.common import OutOption, OverwriteOption, SeedOption
+
+if TYPE_CHECKING:
+    from dpcdvae.model.sampling import GenerationResult
+
+ModelArgument = Annotated[
+    str, typer.Argument(help="A bundled model, a run folder or a checkpoint folder.", show_default=False)
+]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", min=1, help="Passes of the network; fewer is faster.", show_default="all")
+]
+BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Memory and speed, not results.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")]
+
+
+def models() -> None:
+    """The models that come with the package.
+
+    \b
+    Example:
+      dpcdvae models
+    """
+    from dpcdvae.model_store import bundled_models, read_card
+
+    for name in bundled_models():
+        print(f"{name}  {read_card(name)['summary']}")
+
+
+def generate(
+    model: ModelArgument,
+    out: OutOption,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many crystals.")] = 100,
+    seed: SeedOption = 0,
+    steps: StepsOption = None,
+    num_atoms: Annotated[int | None, typer.Option("--num-atoms", min=1, help="Atoms in every cell.")] = None,
+    formula: Annotated[str | None, typer.Option("--formula", help="Atoms of every cell, e.g. SrTiO3.")] = None,
+    first: Annotated[int, typer.Option("--first", min=0, help="Number of the first crystal, to share out a seed.")] = 0,
+    batch_size: BatchOption = 256,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Generate new crystals; the ending of --out chooses the format (a folder gets CIFs).
+
+    Crystal k of a seed is the same whatever the batch size, and whether or not it is made in one go:
+    -n 1000 is -n 500 and -n 500 --first 500.
+
+    \b
+    Example:
+      dpcdvae generate perov-5-compact -n 100 --seed 0 --out crystals.extxyz
+      dpcdvae generate perov-5-compact -n 10 --formula SrTiO3 --out srtio3/
+    """
+    from dpcdvae.files import check_output
+
+    check_output(out, overwrite=overwrite)
+    from dpcdvae.model import sampling
+    from dpcdvae.model.checkpoint import load_model
+
+    result = sampling.generate(
+        load_model(model, device), n, seed=seed, steps=steps, num_atoms=num_atoms, formula=formula,
+        first=first, batch_size=batch_size,
+    )  # fmt: skip
+    arguments = {"n": n, "seed": seed, "steps": steps, "num_atoms": num_atoms, "formula": formula, "first": first}
+    _finish(result, "generate", model, out, overwrite, arguments)
+
+
+def reconstruct(
+    model: ModelArgument,
+    crystals: Annotated[str, typer.Argument(help="DATASET or DATASET:split (test without).", show_default=False)],
+    out: OutOption,
+    force_num_atoms: Annotated[bool, typer.Option("--force-num-atoms", help="True number of atoms.")] = False,
+    force_types: Annotated[bool, typer.Option("--force-types", help="True number and types of atoms.")] = False,
+    sample_latent: Annotated[
+        bool, typer.Option("--sample-latent", help="Draw z as the paper does, instead of its mean.")
+    ] = False,
+    seed: SeedOption = 0,
+    steps: StepsOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many.")] = None,
+    batch_size: BatchOption = 256,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Encode crystals and decode them again, under their own ids.
+
+    \b
+    Example:
+      dpcdvae reconstruct runs/perov perov_5:test --out recon.extxyz
+      dpcdvae evaluate recon.extxyz --reference perov_5:test --paired
+    """
+    from dpcdvae.datasets import load_split
+    from dpcdvae.files import check_output
+
+    check_output(out, overwrite=overwrite)
+    table = load_split(crystals)
+    if limit:
+        table = table.select(range(min(limit, len(table))))
+    from dpcdvae.model import sampling
+    from dpcdvae.model.checkpoint import load_model
+
+    result = sampling.reconstruct(
+        load_model(model, device), table, seed=seed, steps=steps, force_num_atoms=force_num_atoms,
+        force_types=force_types, sample_latent=sample_latent, batch_size=batch_size,
+    )  # fmt: skip
+    arguments = {
+        "crystals": crystals, "limit": limit, "seed": seed, "steps": steps, "force_num_atoms": force_num_atoms,
+        "force_types": force_types, "sample_latent": sample_latent,
+    }  # fmt: skip
+    _finish(result, "reconstruct", model, out, overwrite, arguments)
+
+
+def _finish(
+    result: GenerationResult, command: str, model: str, out: Path, overwrite: bool, arguments: dict[str, Any]
+) -> None:
+    """Writes the crystals and their manifest; says on standard error what could not be built."""
+    from dpcdvae.errors import InputError
+    from dpcdvae.files import write_manifest
+    from dpcdvae.io import write
+    from dpcdvae.model_store import read_description, resolve_model
+
+    for failure in result.failures[:5]:
+        print(f"not built: {failure.id}: {failure.reason}", file=sys.stderr)
+    total = len(result.crystals) + len(result.failures)
+    if not result.crystals:
+        raise InputError(f"none of {total} crystals could be built: the model needs more training")
+    write(result.crystals, out, overwrite=overwrite)
+    write_manifest(
+        out, command, {"model": model, **arguments},
+        model_sha256=read_description(resolve_model(model))["sha256"], crystals=len(result.crystals),
+        failures=[{"id": failure.id, "reason": failure.reason} for failure in result.failures],
+    )  # fmt: skip
+    print(f"{out}: {len(result.crystals)} of {total} crystals")

@@ -1,0 +1,58 @@
+"""``dpcdvae train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpcdvae.errors import InputError
+
+
+def train(
+    dataset: Annotated[
+        str | None,
+        typer.Argument(help="A data set, or the .npz of a prepared one (not with --resume).", show_default=False),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.", show_default=False)] = ...,  # type: ignore[assignment]
+    preset: Annotated[str, typer.Option("--preset", help="A preset's name, or a TOML file of your own.")] = "compact",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="section.option=value; may be repeated.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+) -> None:
+    """Train a model; prints the folder of the run, which generate and reconstruct take as MODEL.
+
+    A run that was stopped or killed continues with --resume from the end of its last whole epoch, as if
+    nothing had happened. The best checkpoints by validation and the last one are kept.
+
+    \b
+    Example:
+      dpcdvae train perov_5 --preset compact --set train.max_epochs=50 --out runs/perov
+      dpcdvae train --resume --out runs/perov
+    """
+    from dpcdvae.config import load_config
+    from dpcdvae.datasets import dataset_file, load_dataset
+    from dpcdvae.files import check_output, sha256
+
+    overrides = set_ or []
+    if resume:
+        from dpcdvae.training.run import resumed_config
+
+        config, preset, facts = resumed_config(out, overrides)
+        dataset = dataset or str(facts["name"])
+    elif dataset is None:
+        raise InputError("which data set? give its name (see dpcdvae data list)")
+    else:
+        check_output(out)
+        config, facts = load_config(preset, overrides), {}
+    data = load_dataset(dataset)
+    digest = sha256(dataset_file(dataset))
+    if resume and facts["sha256"] != digest:
+        raise InputError(f"{out} was trained on another version of '{dataset}': a resumed run needs the same data")
+    facts = {"name": dataset, "sha256": digest}
+
+    from dpcdvae.training.run import train as run
+
+    print(run(data.tables, facts, config, out, preset=preset, resume=resume))

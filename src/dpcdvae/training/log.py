@@ -1,0 +1,82 @@
+"""What a run tells while it goes: a line per epoch for people, a CSV for programs, a bar within the epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from dpcdvae.files import write_text
+from dpcdvae.progress import Progress, duration
+
+TERMS = ("num_atoms", "lattice", "composition", "coords", "types", "kl")
+
+
+class EpochLog(pl.Callback):
+    """Rows of ``metrics.csv`` and lines on standard error. A resumed run continues the file where it resumes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "metrics.csv"
+        self.rows: list[dict[str, Any]] = []
+        self.best = float("inf")
+        self._start = time.monotonic()
+        self._bar: Progress | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as stream:
+                rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= trainer.current_epoch]
+            self.rows = list(rows)
+            self.best = min((float(row["val/denoise"]) for row in rows), default=self.best)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._start = time.monotonic()
+        if trainer.is_global_zero:
+            self._bar = Progress(f"epoch {trainer.current_epoch + 1}", total=int(trainer.num_training_batches))
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        if self._bar is not None:
+            self._bar.advance()
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._close_bar()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        self._close_bar()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._close_bar()
+        if not trainer.is_global_zero:
+            return
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        seconds = time.monotonic() - self._start
+        epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        mark = " *" if metrics["val/denoise"] < self.best else ""
+        self.best = min(self.best, metrics["val/denoise"])
+        self.rows.append({"epoch": epoch, "seconds": f"{seconds:.1f}", "lr": f"{lr:.6g}", **metrics})
+        self._write()
+        terms = "  ".join(f"{name} {metrics[f'val/{name}']:.4g}" for name in TERMS)
+        print(
+            f"epoch {epoch}/{last}  train {metrics['train/loss']:.4f}  val {metrics['val/loss']:.4f}{mark}"
+            f"  [val: {terms}]  lr {lr:.2g}  {duration(seconds)}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, text.getvalue())

@@ -1,0 +1,155 @@
+"""A training run: a folder with its configuration, metrics and checkpoints, started or resumed."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.config import Config, override_config
+from dpcdvae.errors import InputError
+from dpcdvae.files import check_output, write_json
+from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.model.lightning_io import SafetensorsIO, checkpoint_callbacks
+from dpcdvae.model_store import CHECKPOINTS, last_checkpoint, read_json
+from dpcdvae.nn.layers import fit_scale_factors
+from dpcdvae.table import CrystalTable
+from dpcdvae.training.log import EpochLog
+from dpcdvae.training.module import TrainingModule
+RUN_FILE = "run.json"
+
+
+def train(
+    tables: dict[str, CrystalTable], dataset: dict[str, Any], config: Config, folder: str | Path,
+    *, preset: str, resume: bool = False,
+) -> Path:  # fmt: skip
+    """Trains on ``tables["train"]``, keeps the best by ``tables["val"]``; returns the run's folder.
+
+    Args:
+        dataset: what is known of the data (name, hash), stored with every checkpoint.
+        folder: ``run.json``, ``metrics.csv``, ``checkpoints/``; must be new, unless ``resume``.
+        resume: continue the run in ``folder`` from the end of its last complete epoch.
+
+    Raises:
+        InputError: the data do not fit the model, the folder exists or cannot be resumed,
+            the loss stops being finite.
+    """
+    folder = Path(folder)
+    check_data(tables, config)
+    if not resume:
+        check_output(folder)
+        folder.mkdir(parents=True)
+        write_json(folder / RUN_FILE, {"preset": preset, "dataset": dataset, "config": config.to_dict()})
+    torch.set_float32_matmul_precision(config.train.matmul_precision)
+    pl.seed_everything(config.train.seed, verbose=False)
+    model = CDVAE(config)
+    if not resume:
+        prepare(model, tables["train"])
+    facts = {"preset": preset, "dataset": dataset, "seed": config.train.seed}
+    module = TrainingModule(model, tables["train"], tables["val"], facts)
+    trainer = make_trainer(config, folder)
+    _run(trainer, module, str(last_checkpoint(folder)) if resume else None)
+    return folder
+
+
+def resumed_config(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str, dict[str, Any]]:
+    """Configuration (with overrides of ``train`` options only), preset and data set of an earlier run.
+
+    Raises:
+        InputError: no such run, or it has no checkpoint yet.
+    """
+    folder = Path(folder)
+    if not (folder / RUN_FILE).is_file():
+        raise InputError(f"{folder} is no run that could be resumed: it has no {RUN_FILE}")
+    stored = read_json(folder / RUN_FILE)
+    last_checkpoint(folder)
+    for override in overrides:
+        if not override.strip().startswith("train."):
+            raise InputError(f"--set {override}: a resumed run keeps its model; only train.* options can change")
+    config = Config.from_dict(stored["config"], where=f"{folder}/{RUN_FILE}")
+    return override_config(config, overrides), stored["preset"], stored["dataset"]
+
+
+def check_data(tables: dict[str, CrystalTable], config: Config) -> None:
+    """Raises InputError when a split is missing or empty, has no bonds, or has larger crystals than the model."""
+    for split in ("train", "val"):
+        table = tables.get(split)
+        if table is None or not len(table):
+            raise InputError(f"the data set has no crystals in its '{split}' split: training needs some")
+        largest = int(table.num_atoms.max())
+        if largest > config.model.max_atoms:
+            raise InputError(
+                f"a crystal of '{split}' has {largest} atoms, more than model.max_atoms = {config.model.max_atoms}: "
+                f"raise it with --set model.max_atoms={largest}"
+            )
+        if (table.num_bonds == 0).any():
+            raise InputError(f"crystals of '{split}' have no bonds: prepare the data set again (dpcdvae data get)")
+
+
+@torch.no_grad()
+def prepare(model: CDVAE, table: CrystalTable) -> None:
+    """What is measured before the first step: the lattice's scaler and GemNet's scale factors."""
+    everything = CrystalBatch.from_table(table)
+    model.stats.scaler.fit(everything.lattice, everything.num_atoms)
+    generator = torch.Generator().manual_seed(model.config.train.seed)
+    chosen = torch.randperm(len(table), generator=generator)[: model.config.train.batch_size].numpy()
+    batch = CrystalBatch.from_table(table, chosen)
+    with fit_scale_factors(model):
+        model.losses(batch, model.noise_like(batch, generator), true_lattice=True)
+
+
+def make_trainer(config: Config, folder: Path) -> pl.Trainer:
+    """Lightning's trainer, with its devices, nodes, strategies and precisions as ``config.train`` names them."""
+    train = config.train
+    callbacks: list[pl.Callback] = [
+        EpochLog(folder),
+        *checkpoint_callbacks(folder / CHECKPOINTS, "val/denoise", train.save_top_k),
+    ]
+    if train.early_stopping_patience:
+        callbacks.append(EarlyStopping("val/denoise", patience=train.early_stopping_patience))
+    logger: Any = False
+    if train.tensorboard:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        logger = TensorBoardLogger(folder, name="tensorboard", version="")
+    _quieten()
+    return pl.Trainer(
+        max_epochs=train.max_epochs,
+        accelerator=train.accelerator,
+        devices=train.devices,
+        num_nodes=train.num_nodes,
+        strategy=train.strategy,
+        precision=train.precision,  # type: ignore[arg-type]
+        gradient_clip_val=train.grad_clip_value or None,
+        gradient_clip_algorithm="value",
+        callbacks=callbacks,
+        plugins=[SafetensorsIO()],
+        logger=logger,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def _run(trainer: pl.Trainer, module: TrainingModule, checkpoint: str | None) -> None:
+    """``fit``; a Ctrl-C, which Lightning turns into a graceful end, is one again."""
+    trainer.fit(module, ckpt_path=checkpoint)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _quieten() -> None:
+    """Lightning's advice is for its developers; ours is in the lines of each epoch."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message=".*treespec.*")
