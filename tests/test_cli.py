@@ -87,8 +87,8 @@ def test_closed_pipe_is_quiet() -> None:
 
 
 def command_paths() -> list[list[str]]:
-    inner = {"data": ["list", "get", "add", "info"]}
-    return [[name, *rest] for name in COMMANDS for rest in ([[]] + [[i] for i in inner.get(name, [])])]
+    groups = {"data": ["list", "get", "add", "info"]}
+    return [[name, *inner.split()] for name in COMMANDS for inner in groups.get(name, [""])]
 
 
 @pytest.mark.parametrize("path", command_paths(), ids=" ".join)

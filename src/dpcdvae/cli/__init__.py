@@ -32,7 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_app() -> typer.Typer:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, callback=_options)
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        callback=_options,
+        context_settings={"max_content_width": 100},
+    )
     for name, module_name in COMMANDS.items():
         if importlib.util.find_spec(f"dpcdvae.cli.{module_name}") is None:
             continue
