@@ -23,7 +23,8 @@ TYPES = {kind.name: kind for kind in STRUCTURE_TYPES}
 @pytest.mark.parametrize("kind", STRUCTURE_TYPES, ids=lambda kind: kind.name)
 def test_spglib_finds_the_space_group_and_no_smaller_cell(kind: StructureType) -> None:
     spglib = pytest.importorskip("spglib")
-    for crystal in (c for c in _prototypes() if c.id.startswith(f"{kind.name}-")):
+    members = [c for c in _prototypes() if c.id.startswith(f"{kind.name}-")]
+    for crystal in members[:: 1 + len(members) // 8]:  # the geometry is the same for all
         cell = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers)
         assert spglib.get_symmetry_dataset(cell, symprec=1e-5).number == kind.space_group, crystal.id
         assert len(spglib.find_primitive(cell, symprec=1e-5)[2]) == crystal.num_atoms, crystal.id

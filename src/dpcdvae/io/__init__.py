@@ -17,7 +17,7 @@ from dpcdvae.io.cif import cif_text, crystal_from_cif, parse_cif, render_cif
 from dpcdvae.io.documents import parse_json, render_json
 from dpcdvae.io.failures import Collector, Failure, ReportedError
 from dpcdvae.io.peers import parse_npz, parse_pt, render_npz
-from dpcdvae.io.sources import Source, sources
+from dpcdvae.io.sources import Source, files_at
 from dpcdvae.io.tabular import parse_csv, render_csv
 from dpcdvae.registry import Registry
 
@@ -71,11 +71,12 @@ def read(path: str | Path, failures: list[Failure] | None = None) -> list[Crysta
     path = Path(path)
     collector = Collector(failures)
     if not path.is_dir() and path.suffix.lower() != ".zip":
-        for source in sources(path):
+        for source in files_at(path):
             _read_alone(source, _format_of(source.name), collector)
     else:
-        readable = [(s, f) for s in sources(path) if (f := _format_or_none(s.name)) is not None]
-        for source, format in readable:
+        for source in files_at(path):
+            if (format := _format_or_none(source.name)) is None:
+                continue
             with collector.item(source.stem, source.where):
                 format.parse(source.load(), source.where, source.stem, collector)
     return _checked(collector, path)
@@ -87,7 +88,7 @@ def read_csv(path: str | Path, failures: list[Failure] | None = None) -> list[Cr
     Rows count from 1, the header aside; numbers in other columns become properties.
     """
     collector = Collector(failures)
-    for source in sources(Path(path)):
+    for source in files_at(Path(path)):
         _read_alone(source, FORMATS["csv"], collector)
     return _checked(collector, Path(path))
 

@@ -29,7 +29,7 @@ class Source:
         return PurePath(self.name).stem
 
 
-def sources(path: Path) -> Iterator[Source]:
+def files_at(path: Path) -> Iterator[Source]:
     """The files at ``path``, in natural order of their names (``a-2`` before ``a-10``).
 
     Hidden files and manifests in a folder or archive are passed over.
@@ -40,7 +40,7 @@ def sources(path: Path) -> Iterator[Source]:
     if path.is_dir():
         for file in sorted((p for p in path.rglob("*") if p.is_file()), key=lambda p: _natural(str(p))):
             if _is_wanted(file.relative_to(path)):
-                yield from sources(file)
+                yield from files_at(file)
     elif path.suffix.lower() == ".zip":
         yield from _archived(path)
     elif path.exists():
