@@ -75,11 +75,26 @@ def test_random_crystals_agree_with_pymatgen() -> None:
         assert bond_set(crystal) == pymatgen_bond_set(crystal), crystal.id
 
 
-@pytest.mark.parametrize(("length", "reason"), [(6.9, "touching"), (7.2, "wider"), (20.0, "far")])
-def test_sparse_cubic_lattice_has_six_neighbours(length: float, reason: str) -> None:
-    """Also where the first search finds nobody."""
-    crystal = Crystal(np.array([84]), np.zeros((1, 3)), length * np.eye(3), reason)
-    assert bond_set(crystal) == {(0, 0, 0, 0, 1), (0, 0, 0, 1, 0), (0, 0, 1, 0, 0)}
+def simple_cubic(length: float) -> Crystal:
+    return Crystal(np.array([84]), np.zeros((1, 3)), length * np.eye(3), "sparse")
+
+
+def test_sparse_lattice_has_six_neighbours() -> None:
+    assert bond_set(simple_cubic(6.9)) == {(0, 0, 0, 0, 1), (0, 0, 0, 1, 0), (0, 0, 1, 0, 0)}
+
+
+def test_an_isolated_atom_is_named() -> None:
+    with pytest.raises(InputError, match="crystal 'sparse': atom 1 is isolated: nobody within 7 Å"):
+        crystal_nn_bonds(simple_cubic(7.1))
+
+
+@pytest.mark.parametrize("height", [12.0, 30.0])
+def test_a_sheet_in_vacuum_agrees_with_pymatgen(height: float) -> None:
+    """Where the cell of an atom is open to what lies within the first search."""
+    lattice = np.array([[2.46, 0, 0], [-1.23, 2.13, 0], [0, 0, height]])
+    sheet = Crystal(np.array([6, 6]), np.array([[1 / 3, 2 / 3, 0.5], [2 / 3, 1 / 3, 0.5]]), lattice, "sheet")
+    assert bond_set(sheet) == pymatgen_bond_set(sheet)
+    assert len(bond_set(sheet)) == 3
 
 
 def geometry(crystal: Crystal) -> list[tuple[int, int, float]]:

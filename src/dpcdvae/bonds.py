@@ -20,7 +20,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 SEARCH_RADIUS = 7.0
-"""Å. Neighbours beyond it enter only where the Voronoi cell is open without them, as in pymatgen."""
+"""Å. An atom with nobody within it has no bond. For others, neighbours beyond it enter only where the
+Voronoi cell is open without them, as in pymatgen."""
 
 MIN_DISTANCE = 0.1
 """Å. Closer atoms are the same atom written twice: no bond length is near it (H2: 0.74 Å), and a
@@ -41,18 +42,14 @@ def crystal_nn_bonds(crystal: Crystal) -> tuple[Ints, Ints]:
         bonded to i. Each bond once, in ascending order.
 
     Raises:
-        InputError: two atoms closer than :data:`MIN_DISTANCE`, an atom without a bond, or a cell in
-            which an atom's Voronoi cell does not close.
+        InputError: two atoms closer than :data:`MIN_DISTANCE`, an atom with nobody within
+            :data:`SEARCH_RADIUS`, or a cell too skewed to search.
     """
     reason = crystal.problem()
     if reason:
         raise InputError(f"crystal '{crystal.id}': {reason}")
     found = [_with_both_ends(i, *neighbours) for i, neighbours in enumerate(_neighbours_of_all(crystal))]
     edges = np.unique(np.concatenate(found), axis=0)
-    bonded = np.zeros(crystal.num_atoms, bool)
-    bonded[edges[:, :2]] = True
-    if not bonded.all():
-        raise InputError(f"crystal '{crystal.id}': atom {int(np.argmin(bonded)) + 1} has no bond")
     return edges[:, :2], edges[:, 2:]
 
 
@@ -70,6 +67,8 @@ def _neighbours_of_all(crystal: Crystal) -> list[tuple[Ints, Ints]]:
     points = _Surroundings(crystal, radius)
     result = []
     for i in range(crystal.num_atoms):
+        if len(points.of(i)[0]) == 0:
+            raise InputError(f"crystal '{crystal.id}': atom {i + 1} is isolated: nobody within {radius:g} Å, no bond")
         cell = _voronoi_cell(points, i, radius)
         wider = radius
         while cell is None:

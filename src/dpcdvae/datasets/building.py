@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import re
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +23,6 @@ from dpcdvae.datasets.preparation import Settings, prepare, summary
 from dpcdvae.datasets.store import Dataset, dataset_file, home
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure, read, read_csv
-from dpcdvae.io.sources import sources as read_sources
 from dpcdvae.table import CrystalTable, load_tables, save_tables
 
 MAX_ATOMS = 100
@@ -259,9 +260,10 @@ def _split_file(folder: Path, split: str) -> Path | None:
 def _content(file: Path) -> bytes:
     """Content of a file, unpacked."""
     try:
-        return next(iter(read_sources(file))).load()
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from error
+        data = file.read_bytes()
+        return gzip.decompress(data) if file.suffix == ".gz" else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
 
 
 def _read_placed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -116,9 +117,9 @@ def summary(counts: dict[str, int], failures: Sequence[Failure]) -> str:
 def by_reason(failures: Sequence[Failure]) -> list[tuple[str, int]]:
     """How often each reason occurs, numbers in it aside, the most frequent first."""
     kinds: Counter[str] = Counter()
-    example: dict[str, str] = {}
+    examples: dict[str, str] = {}
     for failure in failures:
-        kind = "".join("#" if ch.isdigit() else ch for ch in failure.reason.replace(failure.id or "\0", ""))
+        kind = re.sub(r"[\d.]+", "#", failure.reason.replace(f"'{failure.id}'", ""))
         kinds[kind] += 1
-        example.setdefault(kind, failure.reason)
-    return [(example[kind], n) for kind, n in kinds.most_common()]
+        examples.setdefault(kind, failure.reason)
+    return [(examples[kind], count) for kind, count in kinds.most_common()]
