@@ -145,7 +145,11 @@ def test_any_nesting_comes_back(value: Any) -> None:
 
 
 def test_subclasses_and_paths_are_stored_as_what_they_derive_from(tmp_path: Path) -> None:
-    training = {"state": OrderedDict(a=torch.nn.Parameter(torch.ones(2))), "size": torch.Size([1, 2]), "at": Path("a/b")}
+    training = {
+        "state": OrderedDict(a=nn.Parameter(torch.ones(2))),
+        "size": torch.Size([1, 2]),
+        "at": Path("a/b"),
+    }
     write_checkpoint(tmp_path / "c", {}, {}, {}, training)
     expected = {"state": {"a": torch.ones(2)}, "size": (1, 2), "at": "a/b"}
     assert same(read_training(tmp_path / "c"), expected)
@@ -334,7 +338,8 @@ def test_a_newer_format_asks_for_an_upgrade(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "state", [[1], None, {"$tensor": "gone"}, {"$tuple": 3}, {"$new": 1}, {"a": {"$bytes": "x", "dtype": "f", "shape": []}}]
+    "state",
+    [[1], None, {"$tensor": "gone"}, {"$tuple": 3}, {"$new": 1}, {"a": {"$bytes": "x", "dtype": "f", "shape": []}}],
 )
 def test_a_training_state_of_something_else_is_refused(state: Any, folder: Path) -> None:
     document = json.loads((folder / "training.json").read_text())
