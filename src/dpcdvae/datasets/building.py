@@ -270,6 +270,7 @@ def _read_placed(
     path: Path, reader: Callable[[Path, list[Failure]], list[Crystal]]
 ) -> tuple[list[Crystal], list[str], list[Failure]]:
     """Crystals, where each stands, and what could not be read."""
+    print(f"reading {path}", file=sys.stderr)
     failures: list[Failure] = []
     crystals = reader(path, failures)
     if path.is_dir() or ".csv" not in path.suffixes[-2:]:

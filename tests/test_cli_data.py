@@ -1,0 +1,174 @@
+"""``dpcdvae data`` from the shell: results on stdout, one line on a bad input, nothing left by Ctrl-C."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dpcdvae import __version__
+from dpcdvae.crystal import Crystal
+from dpcdvae.io import cif_text
+from dpcdvae.prototypes import build_prototypes
+
+
+@pytest.fixture(scope="module")
+def crystals() -> list[Crystal]:
+    return build_prototypes()[::10][:40]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "DPCDVAE_HOME": str(tmp_path / "home")}
+
+
+def data(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dpcdvae", "data", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+
+def write_csv(path: Path, crystals: list[Crystal], repeat: int = 1) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["material_id", "cif", "energy"])
+        rows = [(c.id, cif_text(c), 0.5) for c in crystals]
+        for k in range(repeat):
+            writer.writerows((f"{id}-{k}", cif, energy) for id, cif, energy in rows)
+    return path
+
+
+def test_add_list_info(tmp_path: Path, environment: dict[str, str], crystals: list[Crystal]) -> None:
+    source = write_csv(tmp_path / "own.csv", crystals)
+    with source.open("a") as stream:
+        stream.write("bad,no cif at all,\n")
+    done = data(environment, "add", source, "--name", "own", "--split", "0.5,0.25,0.25", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "home" / "datasets" / "own.npz"
+    assert done.stdout == f"{file}\n"
+    assert "own: 40 crystals (train 20, val 10, test 10); 1 could not be used" in done.stderr
+    assert f"{source} row 41" in done.stderr
+
+    listed = data(environment, "list").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["perov_5", "carbon_24", "mp_20", "prototypes", "own"]
+    assert "20 + 10 + 10" in listed[-1]
+
+    facts = json.loads(data(environment, "info", "own", "--json").stdout)
+    assert {split: part["crystals"] for split, part in facts["splits"].items()} == {"train": 20, "val": 10, "test": 10}
+    assert facts["properties"]["energy"]["coverage"] == 1.0
+    assert sum(facts["failures"].values()) == 1
+    assert (facts["version"], facts["file"], facts["bytes"]) == (__version__, str(file), file.stat().st_size)
+    assert sum(facts["elements"].values()) == sum(c.num_atoms for c in crystals)
+    words = data(environment, "info", "own").stdout
+    for part in ("own data from own.csv", "20 crystals", "property: energy", "left out: 1", str(file), "sha256"):
+        assert part in words
+
+    [failure] = csv.DictReader(io.StringIO(data(environment, "info", "own", "--failures").stdout))
+    assert (failure["part"], failure["id"], failure["where"]) == ("all", "bad", f"{source} row 41")
+
+
+def test_get_from_a_folder(tmp_path: Path, environment: dict[str, str], crystals: list[Crystal]) -> None:
+    for split in ("train", "val", "test"):
+        write_csv(tmp_path / "source" / f"{split}.csv", crystals[:5])
+    arguments = ("get", "carbon_24", "--from", tmp_path / "source", "--name", "carbon_24_reduced", "--workers", 1)
+    done = data(environment, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'home' / 'datasets' / 'carbon_24_reduced.npz'}\n"
+    words = data(environment, "info", "carbon_24_reduced").stdout
+    assert "in the place of carbon_24" in words
+    assert "not the published file" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("get", "perov5"), ["unknown data set 'perov5'", "did you mean 'perov_5'"]),
+        (("get", "perov_5", "--from", "nowhere"), ["no such folder: nowhere"]),
+        (("get", "perov_5", "--url", "ftp://x"), ["must start with https://"]),
+        (("get", "perov_5", "--url", "http://127.0.0.1:9"), ["cannot fetch", "--from DIR"]),
+        (("info", "prototype"), ["did you mean 'prototypes'"]),
+        (("info", "mp_20"), ["run 'dpcdvae data get mp_20'"]),
+        (("info", "missing.npz"), ["no data set file missing.npz"]),
+        (("add", "missing.csv", "--name", "x"), ["no such file or folder: missing.csv"]),
+        (("add", ".", "--name", "x", "--split", "a,b"), ["--split takes three fractions", "'a,b'"]),
+        (("add", ".", "--name", "mp_20"), ["is the name of a published data set"]),
+        (("add", ".", "--nam", "x"), ["--name"]),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    environment: dict[str, str], arguments: tuple[str, ...], words: list[str]
+) -> None:
+    done = data(environment, *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize("command", ["list", "get", "add", "info"])
+def test_help_has_an_example(environment: dict[str, str], command: str) -> None:
+    done = data(environment, command, "--help")
+    assert done.returncode == 0
+    assert f"  dpcdvae data {command}" in done.stdout
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent is ``pid`` (Linux)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # gone meanwhile
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie that nobody has collected yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, environment: dict[str, str], crystals: list[Crystal]) -> None:
+    for split in ("train", "val", "test"):
+        write_csv(tmp_path / "source" / f"{split}.csv", crystals, repeat=60 if split == "train" else 1)
+    arguments = ["get", "perov_5", "--from", str(tmp_path / "source"), "--workers", "2"]
+    command = [sys.executable, "-m", "dpcdvae", "data", *arguments]
+    # Its own group of processes, as a terminal makes one and sends Ctrl-C to all of it.
+    process = subprocess.Popen(
+        command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        end = time.monotonic() + 60
+        while len(workers := children(process.pid)) < 3:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(1.0)  # two workers and multiprocessing's own helper are there, and at work
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1] == "dpcdvae: stopped"
+    assert "Traceback" not in err
+    assert [p for p in (tmp_path / "home").rglob("*") if p.is_file()] == []
+    end = time.monotonic() + 10
+    while any(alive(pid) for pid in workers):
+        assert time.monotonic() < end, "a worker outlives the command"
+        time.sleep(0.05)
