@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +17,8 @@ from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.evaluation.distributions import ReferenceStatistics, element_counts
 from dpcdvae.files import sha256
 from dpcdvae.io import read
+from dpcdvae.model_store import CARD, CHECKPOINTS, CONFIG, bundled_models, read_card, read_json
 
-CARD = "card.json"
 STATISTICS_KEY = "training_statistics"
 DEFAULT_SPLIT = "test"
 
@@ -32,12 +31,20 @@ class Reference:
         source: what it is, for the report.
         sha256: hash of the file behind it, "" for crystals that came from no file.
         crystals: None where only statistics are known.
+        statistics: what is known then.
     """
 
     source: str
     sha256: str
     crystals: Sequence[Crystal] | None = None
     statistics: ReferenceStatistics | None = None
+
+    def only(self, ids: Collection[str]) -> Reference:
+        """The part of it that bears these ids; all of it where it has no crystals."""
+        if self.crystals is None:
+            return self
+        chosen = [crystal for crystal in self.crystals if crystal.id in ids]
+        return replace(self, source=f"{len(chosen)} of {self.source}", crystals=chosen)
 
     @property
     def count(self) -> int:
@@ -69,19 +76,20 @@ def as_reference(value: Reference | ReferenceStatistics | Sequence[Crystal] | st
 def resolve_reference(text: str | Path) -> Reference:
     """Finds what a user means by ``--reference``.
 
-    A path to a model's or a run's folder (its card's training statistics), a path to crystals, the name of
-    a bundled model, or a data set as ``NAME`` (its test split) or ``NAME:split``, looked for in this order.
+    A bundled model, the folder of a run or of a model (the training statistics in its card), a file or
+    folder of crystals, or a data set as ``NAME`` (its test split) or ``NAME:split``, looked for in this order.
 
     Raises:
         InputError: nothing of that name, or what is there cannot serve as a reference.
     """
     text = str(text)
     path = Path(text)
+    if text in bundled_models():
+        return _from_card(read_card(text), text)
     if (path / CARD).is_file():
-        return _from_card(path / CARD, text)
-    bundled = _bundled_models()
-    if text in bundled:
-        return _from_card(bundled[text], text)
+        return _from_card(read_json(path / CARD), text)
+    if (path / CONFIG).is_file() or (path / CHECKPOINTS).is_dir():
+        return _from_card(read_card(path), text)
     name, _, split = text.partition(":")
     if path.is_file() and path.suffix == ".npz" and _is_dataset(path):
         return _from_dataset(text, path)
@@ -93,7 +101,7 @@ def resolve_reference(text: str | Path) -> Reference:
         return _from_dataset(text, Path(name))
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"no reference {text}: no such file or folder")
-    raise unknown_name("reference", name, {*DATASETS, *prepared_names(), *bundled})
+    raise unknown_name("reference", name, {*DATASETS, *prepared_names(), *bundled_models()})
 
 
 def _from_dataset(text: str, path: Path) -> Reference:
@@ -107,23 +115,11 @@ def _usable(crystals: Sequence[Crystal], source: str) -> Sequence[Crystal]:
     return crystals
 
 
-def _from_card(path: Path, text: str) -> Reference:
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the model card {path}: {error}") from error
-    if not isinstance(card, dict) or STATISTICS_KEY not in card:
-        raise InputError(
-            f"the model card {path} has no '{STATISTICS_KEY}': give the data set as reference, e.g. perov_5:test"
-        )
+def _from_card(card: Mapping[str, Any], text: str) -> Reference:
+    if STATISTICS_KEY not in card:
+        raise InputError(f"the card of {text} has no '{STATISTICS_KEY}': give a data set as reference instead")
     statistics = ReferenceStatistics.from_json(card[STATISTICS_KEY])
-    return Reference(f"{text} (statistics of {statistics.source})", sha256(path), statistics=statistics)
-
-
-def _bundled_models() -> dict[str, Path]:
-    """Folder name -> card of the models that come with the package."""
-    folder = Path(str(files("dpcdvae"))) / "models"
-    return {card.parent.name: card for card in folder.glob(f"*/{CARD}")}
+    return Reference(f"{text} (statistics of {statistics.source})", statistics.sha256, statistics=statistics)
 
 
 def _is_dataset(path: Path) -> bool:

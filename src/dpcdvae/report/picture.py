@@ -1,0 +1,274 @@
+"""One picture of the first crystals: unit cells with shaded atoms, drawn by matplotlib."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.elements import SYMBOLS
+from dpcdvae.errors import InputError
+from dpcdvae.files import atomic_output
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+Array = npt.NDArray[np.float64]
+
+COLUMNS, ROWS = 4, 4
+AZIMUTH, ELEVATION = np.radians(24.0), np.radians(14.0)  # from where the cell is looked at
+FACE_TOLERANCE = 0.35  # Å; an atom this near to a face is drawn on the opposite face too
+ATOM_SCALE = 0.42  # of the covalent radius
+BOND_FACTOR = 1.15  # of the sum of the covalent radii
+SHELL_FACTOR = 1.2  # of the distance to the nearest neighbour
+FOG = 0.3  # how far the farthest things fade into the background
+LIGHT = np.array([-0.45, 0.6, 0.66])  # towards the light: from above, left, and the viewer
+SPRITE = 96  # pixels across a drawn ball
+EDGE_PIECES = 12  # a cell's edge is cut up so that atoms can hide parts of it
+MIN_HEIGHT = 0.5  # Å; bonds in a flatter cell would be countless
+PANEL = 3.0  # inches
+MARGIN = 1.12
+HEAD, FOOT = -0.36, -0.2  # of half a panel, beyond the drawing
+
+
+def draw(crystals: Sequence[Crystal], path: str | Path) -> None:
+    """Writes a PNG of the first sixteen crystals.
+
+    Raises:
+        InputError: none of the crystals can be drawn (NaN, no volume), or ``path`` cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = [crystal for crystal in crystals if crystal.problem() is None][: COLUMNS * ROWS]
+    if not shown:
+        raise InputError(f"cannot draw {path}: no crystal has finite coordinates and a volume")
+    columns = min(COLUMNS, len(shown))
+    rows = -(-len(shown) // columns)
+    height = PANEL * (1 - (HEAD + FOOT) / 2)
+    figure = Figure(figsize=(PANEL * columns, height * rows), facecolor="white")
+    canvas = FigureCanvasAgg(figure)  # needs no display, and leaves the user's backend alone
+    figure.subplots_adjust(0.0, 0.0, 1.0, 1.0, wspace=0.0, hspace=0.0)
+    for place, crystal in enumerate(shown):
+        _draw_panel(figure.add_subplot(rows, columns, place + 1), crystal)
+    with atomic_output(path) as temporary:
+        canvas.print_figure(temporary, format="png", dpi=150)
+
+
+def _draw_panel(axes: Axes, crystal: Crystal) -> None:
+    axes.set_axis_off()
+    rotation = _view(crystal.lattice)
+    lattice = crystal.lattice @ rotation
+    atoms = atoms_of_cell(crystal)
+    numbers, positions = crystal.atomic_numbers[atoms.index], atoms.positions @ rotation
+    radii = ATOM_SCALE * _covalent_radii()[numbers]
+    corners = np.array(list(itertools.product((0.0, 1.0), repeat=3))) @ lattice
+    everything = np.concatenate([corners, positions + radii[:, None], positions - radii[:, None]])
+    low, high = everything.min(axis=0), everything.max(axis=0)
+
+    def fade(depth: float) -> float:
+        return FOG * (high[2] - depth) / max(high[2] - low[2], 1e-9)
+
+    for start, end in _edges(lattice):
+        for p, q in itertools.pairwise(np.linspace(start, end, EDGE_PIECES + 1)):
+            depth = float(p[2] + q[2]) / 2
+            grey = 0.25 + 0.6 * fade(depth)
+            axes.add_artist(_line(p, q, color=(grey,) * 3, lw=1.0, zorder=depth, solid_capstyle="round"))
+    width = 0.2 * _points_per_angstrom(low, high)
+    for k, toward, inside in bonds_of(crystal, atoms):
+        # From a little inside the ball, which covers the end; to the middle, where the neighbour's half
+        # begins, or a stump where the neighbour lies outside the cell.
+        bond = toward @ rotation
+        if not inside and bond[2] > 0.75 * _norm(bond):
+            continue  # a stump towards the viewer would be a speck on its own ball
+        start = positions[k] + bond * min(0.8 * radii[k] / _norm(bond), 0.5)
+        end = positions[k] + bond * (0.5 if inside else 0.4)
+        depth = float(start[2] + end[2]) / 2
+        colour = _faded(0.9 * _colour(numbers[k]), fade(depth) + (0.0 if inside else 0.25))
+        axes.add_artist(_line(start, end, color=colour, lw=width, zorder=depth, solid_capstyle="butt"))
+    for number, (x, y, depth), radius in zip(numbers, positions, radii, strict=True):
+        axes.imshow(
+            _ball(_faded(_colour(number), fade(depth))), extent=(x - radius, x + radius, y - radius, y + radius),
+            zorder=depth + radius, interpolation="antialiased",
+        )  # fmt: skip
+    _frame(axes, low, high)
+    _label(axes, crystal)
+
+
+def _line(start: Array, end: Array, **style: Any) -> Line2D:
+    from matplotlib.lines import Line2D
+
+    return Line2D([start[0], end[0]], [start[1], end[1]], **style)
+
+
+def _half_width(low: Array, high: Array) -> float:
+    """Å from the middle of the panel to where the drawing ends."""
+    return float((high - low)[:2].max()) / 2
+
+
+def _points_per_angstrom(low: Array, high: Array) -> float:
+    return PANEL * 72 / (2 * MARGIN * _half_width(low, high))
+
+
+def _frame(axes: Axes, low: Array, high: Array) -> None:
+    """A window around the drawing, the same to all sides; above it the formula, below the legend."""
+    x, y = ((low + high) / 2)[:2]
+    half = MARGIN * _half_width(low, high)
+    axes.set_xlim(x - half, x + half)
+    axes.set_ylim(y - half * (1 - FOOT), y + half * (1 - HEAD))
+    axes.set_aspect("equal")
+
+
+def _label(axes: Axes, crystal: Crystal) -> None:
+    a, b, c = crystal.lengths
+    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "zorder": 1e6}
+    axes.text(0.5, 0.985, title_of(crystal), va="top", fontsize=13, color="0.1", **place)
+    axes.text(0.5, 0.905, f"{a:.2f} × {b:.2f} × {c:.2f} Å", va="top", fontsize=7.5, color="0.45", **place)
+    elements = sorted(set(crystal.atomic_numbers.tolist()))
+    step = min(0.15, 0.9 / len(elements))
+    for k, number in enumerate(elements):
+        x = 0.5 + step * (k - (len(elements) - 1) / 2)
+        colour = _colour(number)
+        axes.plot(x - 0.03, 0.045, "o", ms=7, mfc=colour, mec=colour * 0.6, mew=0.6, transform=axes.transAxes)
+        axes.text(
+            x - 0.003, 0.043, SYMBOLS[number], transform=axes.transAxes, va="center", fontsize=9, color="0.2"
+        )  # fmt: skip
+
+
+def title_of(crystal: Crystal) -> str:
+    """The reduced formula in the usual order, digits as subscripts of matplotlib's mathtext."""
+    from pymatgen.core import Composition
+
+    return re.sub(r"(\d+)", r"$_{\1}$", Composition(crystal.composition).reduced_formula)
+
+
+@dataclass(frozen=True)
+class DrawnAtoms:
+    """Atoms of one cell with their copies on its faces, edges and corners.
+
+    Attributes:
+        index: (m,) which atom of the crystal.
+        cells: (m, 3) the lattice translation from that atom, wrapped into the cell.
+        positions: (m, 3) Å.
+    """
+
+    index: npt.NDArray[np.int64]
+    cells: npt.NDArray[np.int64]
+    positions: Array
+
+
+def atoms_of_cell(crystal: Crystal) -> DrawnAtoms:
+    """All atoms to draw so that the cell looks complete."""
+    wrapped = crystal.frac_coords - np.floor(crystal.frac_coords)
+    tolerance = np.minimum(FACE_TOLERANCE / _heights(crystal), 0.2)
+    index, cells = [], []
+    for k, position in enumerate(wrapped):
+        shifts = [(0, 1) if x < t else (0, -1) if x > 1 - t else (0,) for x, t in zip(position, tolerance, strict=True)]
+        for shift in itertools.product(*shifts):
+            index.append(k)
+            cells.append(shift)
+    return DrawnAtoms(np.array(index), np.array(cells), (wrapped[index] + cells) @ crystal.lattice)
+
+
+def bonds_of(crystal: Crystal, atoms: DrawnAtoms) -> Iterator[tuple[int, Array, bool]]:
+    """For each drawn atom and each of its bonds: the (3,) vector to the neighbour, Å, and whether that is drawn.
+
+    Bonded are atoms about as near as their covalent radii say which lie in each other's first shell.
+    """
+    from ase import Atoms
+    from ase.neighborlist import neighbor_list
+
+    if _heights(crystal).min() < MIN_HEIGHT:
+        return
+    wrapped = crystal.frac_coords - np.floor(crystal.frac_coords)
+    cell = Atoms(crystal.atomic_numbers, scaled_positions=wrapped, cell=crystal.lattice, pbc=True)
+    reach = BOND_FACTOR * _covalent_radii()[crystal.atomic_numbers]
+    first, second, distance, vector, shift = neighbor_list("ijdDS", cell, reach)
+    shell = np.full(len(cell), np.inf)
+    np.minimum.at(shell, first, distance)
+    # Atoms on top of each other are no bond to look at, and have no direction.
+    chosen = (distance <= SHELL_FACTOR * np.minimum(shell[first], shell[second])) & (distance > 0.1)
+    drawn = {(int(k), *cell) for k, cell in zip(atoms.index, atoms.cells.tolist(), strict=True)}
+    neighbours = defaultdict(list)
+    for i, j, toward, to in zip(
+        first[chosen].tolist(), second[chosen].tolist(), vector[chosen], shift[chosen], strict=True
+    ):
+        neighbours[i].append((j, toward, to))
+    for place, (k, here) in enumerate(zip(atoms.index.tolist(), atoms.cells, strict=True)):
+        for j, toward, to in neighbours[k]:
+            yield place, toward, (j, *(here + to).tolist()) in drawn
+
+
+def _heights(crystal: Crystal) -> Array:
+    """(3,) Å, distances between opposite faces of the cell."""
+    return 1.0 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)
+
+
+def _view(lattice: Array) -> Array:
+    """Rotation (to be applied from the right) to the viewer's frame: x right, y up, z towards the viewer."""
+    up = lattice[2] / _norm(lattice[2])
+    right = lattice[0] - (lattice[0] @ up) * up
+    right /= _norm(right)
+    back = np.cross(up, right)
+    if back @ lattice[1] < 0:  # a left-handed cell: look at it from the other side
+        back = -back
+    cos_a, sin_a, cos_e, sin_e = np.cos(AZIMUTH), np.sin(AZIMUTH), np.cos(ELEVATION), np.sin(ELEVATION)
+    x = cos_a * right + sin_a * back
+    away = -sin_a * right + cos_a * back
+    return np.stack([x, cos_e * up + sin_e * away, sin_e * up - cos_e * away], axis=1)
+
+
+def _edges(lattice: Array) -> list[tuple[Array, Array]]:
+    """The twelve edges of the cell as pairs of points."""
+    corners = [np.array(corner) for corner in itertools.product((0, 1), repeat=3)]
+    return [(p @ lattice, q @ lattice) for p, q in itertools.combinations(corners, 2) if np.abs(p - q).sum() == 1]
+
+
+def _norm(vector: Array) -> float:
+    return max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def _covalent_radii() -> Array:
+    """(119,) Å, indexed by atomic number; where ASE has none, 1.5."""
+    from ase.data import covalent_radii, missing
+
+    return np.where(np.asarray(covalent_radii) == missing, 1.5, covalent_radii)
+
+
+def _colour(number: int) -> Array:
+    """RGB of an element after Jmol; beyond its table, grey."""
+    from ase.data.colors import jmol_colors
+
+    return np.array(jmol_colors[number]) if number < len(jmol_colors) else np.full(3, 0.6)
+
+
+def _faded(colour: Array, amount: float) -> tuple[float, ...]:
+    amount = round(amount, 2)  # few enough shades that drawn balls can be kept
+    return tuple(float(c) for c in colour * (1 - amount) + amount)
+
+
+@cache
+def _ball(colour: tuple[float, ...]) -> Any:
+    """(SPRITE, SPRITE, 4) picture of a shaded ball with a dark rim and a highlight."""
+    axis = (np.arange(SPRITE) + 0.5) / SPRITE * 2 - 1
+    x, y = np.meshgrid(axis, -axis)
+    radius = np.hypot(x, y)
+    z = np.sqrt(np.clip(1 - radius**2, 0, 1))
+    light = LIGHT / np.linalg.norm(LIGHT)
+    diffuse = np.clip(x * light[0] + y * light[1] + z * light[2], 0, 1)
+    highlight = np.clip(2 * diffuse * z - light[2], 0, 1) ** 18
+    shade = (0.5 + 0.5 * diffuse) * np.clip(0.7 + 0.6 * z, 0, 1)
+    picture = np.empty((SPRITE, SPRITE, 4))
+    picture[..., :3] = np.clip(np.array(colour) * shade[..., None] + 0.55 * highlight[..., None], 0, 1)
+    picture[..., 3] = np.clip((1 - radius) * SPRITE / 2, 0, 1)  # soft over one pixel
+    return picture
