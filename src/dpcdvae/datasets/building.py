@@ -222,7 +222,7 @@ def _still_good(name: str, source: Mapping[str, Any], settings: Settings) -> Dat
         tables, metadata = load_tables(path)
     except InputError:  # cut off or of another kind: build it again
         return None
-    if _hashes(metadata["source"]) != _hashes(source) or metadata["settings"] != settings.recorded():
+    if _hashes(metadata.get("source", {})) != _hashes(source) or metadata.get("settings") != settings.recorded():
         return None
     return Dataset(name, tables, metadata)
 
