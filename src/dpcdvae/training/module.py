@@ -154,6 +154,16 @@ class TrainingModule(pl.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val/loss"}}
 
+    def on_train_epoch_end(self) -> None:
+        # Lightning steps it after the epoch's checkpoints are written, so a resumed run would miss one step.
+        for schedule in self.trainer.lr_scheduler_configs:
+            if isinstance(schedule.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                schedule.scheduler.step(float(self.trainer.callback_metrics["val/loss"]))
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if metric is None:  # the plateau's has been stepped in on_train_epoch_end
+            scheduler.step()
+
 
 def weighted_sum(losses: dict[str, Tensor], config: LossConfig, epoch: int) -> Tensor:
     """The total loss: each term times the weight of the same name (spec: section 7)."""
