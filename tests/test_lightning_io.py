@@ -246,6 +246,16 @@ def test_a_run_killed_while_saving_goes_on_the_same(moment: str, whole: tuple[Pa
     assert model_store.best_checkpoint(tmp_path).name == model_store.best_checkpoint(whole[0]).name
 
 
+def test_a_run_that_was_moved_goes_on_the_same(whole: tuple[Path, Module], tmp_path: Path) -> None:
+    fit(tmp_path / "here", 3, average=True)
+    (tmp_path / "here").rename(tmp_path / "there")
+    module = fit(tmp_path / "there", EPOCHS, resume=True, average=True)
+    assert module.curve == whole[1].curve[3:]
+    assert not [name for name in names(tmp_path / "there") if "-v" in name]
+    assert model_store.best_checkpoint(tmp_path / "there").name == model_store.best_checkpoint(whole[0]).name
+    assert not (tmp_path / "here").exists()
+
+
 def test_weights_alone_cannot_be_resumed(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "c", Module().model.state_dict(), {}, {})
     with pytest.raises(InputError, match="weights only"):
