@@ -132,11 +132,14 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
     module.load_state_dict(checkpoint.weights)
 
 
-def load_model(model: str | Path, device: str | torch.device = "cpu") -> CDVAE:
+def load_model(model: str | Path, device: str | torch.device = "auto") -> CDVAE:
     """A trained model, ready for sampling: a bundled name, a run folder (its best) or a checkpoint folder.
 
+    Args:
+        device: as PyTorch names it; "auto" takes CUDA where it is, else the CPU.
+
     Raises:
-        InputError: no such model, or a checkpoint that cannot be used.
+        InputError: no such model or device, or a checkpoint that cannot be used.
     """
     from dpcdvae.config import Config
     from dpcdvae.model.cdvae import CDVAE
@@ -144,7 +147,12 @@ def load_model(model: str | Path, device: str | torch.device = "cpu") -> CDVAE:
     checkpoint = read_checkpoint(model_store.resolve_model(model))
     module = CDVAE(Config.from_dict(checkpoint.config, where=str(checkpoint.folder / CONFIG)))
     load_weights(module, checkpoint)
-    return module.to(device).eval()
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return module.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
 def _without_tensors(value: Mapping[str, Any], name: str) -> Any:
