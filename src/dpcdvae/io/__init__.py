@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import atomic_output, check_output
-from dpcdvae.io.atoms import parse_extxyz, parse_poscar, render_extxyz, render_poscar
+from dpcdvae.io.atoms import RESERVED, parse_extxyz, parse_poscar, render_extxyz, render_poscar
 from dpcdvae.io.cif import cif_text, crystal_from_cif, parse_cif, render_cif
 from dpcdvae.io.documents import parse_json, render_json
 from dpcdvae.io.failures import Collector, Failure, ReportedError
 from dpcdvae.io.peers import parse_npz, parse_pt, render_npz
 from dpcdvae.io.sources import Source, files_at
 from dpcdvae.io.tabular import parse_csv, render_csv
+from dpcdvae.progress import Progress
 from dpcdvae.registry import Registry
 
 __all__ = ["FORMATS", "Failure", "Format", "cif_text", "crystal_from_cif", "read", "read_csv", "write"]
@@ -69,16 +71,14 @@ def read(path: str | Path, failures: list[Failure] | None = None) -> list[Crysta
             without ``failures`` also the first bad item, naming file, row or block, and reason.
     """
     path = Path(path)
-    collector = Collector(failures)
-    if not path.is_dir() and path.suffix.lower() != ".zip":
+    with Progress(f"reading {path.name}") as bar:
+        collector = Collector(failures, bar)
         for source in files_at(path):
-            _read_alone(source, _format_of(source.name), collector)
-    else:
-        for source in files_at(path):
-            if (format := _format_or_none(source.name)) is None:
-                continue
-            with collector.item(source.stem, source.where):
-                format.parse(source.load(), source.where, source.stem, collector)
+            if not path.is_dir() and path.suffix.lower() != ".zip":
+                _read_alone(source, _format_of(source), collector)
+            elif (format := _format_or_none(source.name)) is not None:
+                with collector.item(source.stem, source.where):
+                    format.parse(source.load(), source.where, source.stem, collector)
     return _checked(collector, path)
 
 
@@ -87,10 +87,12 @@ def read_csv(path: str | Path, failures: list[Failure] | None = None) -> list[Cr
 
     Rows count from 1, the header aside; numbers in other columns become properties.
     """
-    collector = Collector(failures)
-    for source in files_at(Path(path)):
-        _read_alone(source, FORMATS["csv"], collector)
-    return _checked(collector, Path(path))
+    path = Path(path)
+    with Progress(f"reading {path.name}") as bar:
+        collector = Collector(failures, bar)
+        for source in files_at(path):
+            _read_alone(source, FORMATS["csv"], collector)
+    return _checked(collector, path)
 
 
 def _read_alone(source: Source, format: Format, collector: Collector) -> None:
@@ -99,7 +101,7 @@ def _read_alone(source: Source, format: Format, collector: Collector) -> None:
     except ReportedError:
         raise
     except InputError as error:
-        raise InputError(f"{source.where}: {error}") from error
+        raise InputError(f"{source.where}: {' '.join(str(error).split())}") from error
 
 
 def _checked(collector: Collector, path: Path) -> list[Crystal]:
@@ -108,14 +110,13 @@ def _checked(collector: Collector, path: Path) -> list[Crystal]:
     return _unique(collector.crystals)
 
 
-def write(
-    crystals: Iterable[Crystal], path: str | Path, *, format: str | None = None, overwrite: bool = False
-) -> Path:
+def write(crystals: Iterable[Crystal], path: str | Path, *, format: str | None = None, overwrite: bool = False) -> Path:
     """Writes crystals in the format the name ends in, all of them or, on any error, nothing.
 
     ``.cif`` (one block each), ``.extxyz``, ``.xyz``, ``.csv`` (CDVAE's columns), ``.json`` (exact), ``.npz``,
     ``.vasp`` or POSCAR (one crystal), each also with ``.gz``; ``.zip``, or a name without ending or with a
-    final ``/``, for one CIF per crystal, called by its id. Crystals without id become ``crystal-0`` and so on.
+    final ``/``, for one CIF per crystal, called by its id. Crystals without id become ``crystal-0`` and so on;
+    properties that are not finite, or are called like a field of a format (id, name, cif, formula, pbc), are left out.
     CIF, CSV, POSCAR and npz keep lengths and angles, or a right-handed setting, not the orientation in space.
 
     Args:
@@ -123,12 +124,14 @@ def write(
             to overrule the ending. overwrite: replace what is there.
 
     Raises:
-        InputError: an unknown format, a path that exists or cannot be written, a crystal with NaN or
-            without volume, no crystals at all, or several in a POSCAR.
+        InputError: an unknown format, a path that exists or cannot be written, a folder to replace that
+            holds other files, a crystal with NaN or without volume, no crystals at all, or several in a POSCAR.
     """
     name = _output_format(path, format)
     path = check_output(path, overwrite=overwrite)
-    crystals = _unique([c if c.id else c.with_id(f"crystal-{k}") for k, c in enumerate(crystals)])
+    if name == FOLDER and path.is_dir() and (other := [p.name for p in path.iterdir() if not _is_ours(p)]):
+        raise InputError(f"will not replace {path}: it holds other files (such as {other[0]}): give another folder")
+    crystals = _unique([_writable(crystal, number) for number, crystal in enumerate(crystals)])
     if not crystals:
         raise InputError(f"no crystals to write to {path}")
     for crystal in crystals:
@@ -150,6 +153,18 @@ def write(
     return path
 
 
+def _writable(crystal: Crystal, number: int) -> Crystal:
+    """With an id of printable characters, and only properties that are finite and that no format uses itself."""
+    id = " ".join("".join(ch if ch.isprintable() else " " for ch in crystal.id).split()) or f"crystal-{number}"
+    taken = ("", "cif", "formula", *RESERVED)
+    properties = {k: float(v) for k, v in crystal.properties.items() if k not in taken and math.isfinite(v)}
+    return replace(crystal, id=id, properties=properties)
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_file() and (path.suffix == ".cif" or path.name == "manifest.json")
+
+
 def _format_or_none(name: str) -> Format | None:
     if re.match(r"(POSCAR|CONTCAR)([._-]|$)", name) and not name.lower().endswith(".cif"):
         return FORMATS["poscar"]
@@ -157,11 +172,12 @@ def _format_or_none(name: str) -> Format | None:
     return next((f for f in FORMATS.values() if suffix in f.suffixes), None)
 
 
-def _format_of(name: str) -> Format:
-    format = _format_or_none(name)
+def _format_of(source: Source) -> Format:
+    format = _format_or_none(source.name)
     if format is None:
         known = [s for f in FORMATS.values() for s in f.suffixes]
-        raise unknown_name(f"ending of '{name}':", PurePath(name).suffix, [*known, ".zip"])
+        suffix = PurePath(source.name).suffix
+        raise InputError(f"{source.where}: {unknown_name('ending', suffix, [*known, '.zip'])}")
     return format
 
 
@@ -183,7 +199,7 @@ def _output_format(path: str | Path, format: str | None) -> str:
     if not suffix or str(path).endswith("/") or Path(path).is_dir():
         return FOLDER
     suffixes = [s for key in writable for s in FORMATS[key].suffixes]
-    raise unknown_name(f"ending of '{path}' (end it in / for a folder of CIFs):", suffix, [*suffixes, ".zip"])
+    raise InputError(f"{path}: {unknown_name('ending', suffix, [*suffixes, '.zip'])}, or end it in / for a folder")
 
 
 def _unique(crystals: Sequence[Crystal]) -> list[Crystal]:

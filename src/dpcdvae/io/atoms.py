@@ -20,7 +20,7 @@ _QUOTED = r'"(?:\\.|[^"\\])*"'
 _PAIR = re.compile(rf"({_QUOTED}|[^\s=]+)\s*=\s*({_QUOTED}|\{{[^}}]*\}}|\[[^\]]*\]|\S+)")
 _WORD = re.compile(r"[A-Za-z_][\w.:/+-]*$", re.ASCII)
 _ID_KEYS = ("id", "material_id", "name")
-_RESERVED = ("Lattice", "Properties", "pbc", *_ID_KEYS)
+RESERVED = ("Lattice", "Properties", "pbc", *_ID_KEYS)
 
 
 def parse_extxyz(data: bytes, where: str, stem: str, collector: Collector) -> None:
@@ -55,7 +55,9 @@ def _frame(lines: Sequence[str], id: str) -> Crystal:
         raise InputError("no Lattice: a crystal needs its cell")
     columns, offset = {}, 0
     specification = info.get("Properties", "species:S:1:pos:R:3").split(":")
-    for name, width in zip(specification[::3], specification[2::3], strict=False):
+    if len(specification) % 3 or not all(width.isdecimal() for width in specification[2::3]):
+        raise InputError(f"Properties={info['Properties'][:60]} is not name:type:columns and so on")
+    for name, width in zip(specification[::3], specification[2::3], strict=True):
         columns[name] = offset
         offset += int(width)
     species = next((columns[name] for name in ("species", "Z", "numbers") if name in columns), None)
@@ -70,7 +72,7 @@ def _frame(lines: Sequence[str], id: str) -> Crystal:
     if len(lattice) != 9:
         raise InputError(f"Lattice has {len(lattice)} numbers, 9 are needed")
     cart_coords = _floats([v for row in rows for v in row[first : first + 3]], "a coordinate").reshape(-1, 3)
-    properties = {k: v for k, text in info.items() if k not in _RESERVED and (v := _finite(text)) is not None}
+    properties = {k: v for k, text in info.items() if k not in RESERVED and (v := _finite(text)) is not None}
     return _from_cartesian(numbers, cart_coords, lattice.reshape(3, 3), id, properties)
 
 
@@ -95,10 +97,7 @@ def _bare(text: str) -> str:
 
 
 def _species(text: str) -> int:
-    number = int(text) if text.isdecimal() else atomic_number_of(text)
-    if number is None:
-        raise InputError(f"'{text}' is not an element")
-    return number
+    return int(text) if text.isdecimal() else atomic_number_of(text)
 
 
 def _floats(words: Sequence[str], what: str) -> npt.NDArray[np.float64]:
@@ -160,8 +159,8 @@ def _poscar(lines: Sequence[str], id: str) -> Crystal:
         raise InputError("a scaling factor and three lattice vectors are needed in lines 2 to 5")
     lattice = lattice.reshape(3, 3)
     if len(scale) == 1 and scale[0] < 0:  # minus the volume
-        with np.errstate(divide="ignore"):
-            scale = np.cbrt(-scale / abs(np.linalg.det(lattice)))
+        volume = abs(np.linalg.det(lattice))
+        scale = np.cbrt(-scale / volume) if volume else np.zeros(1)  # zeros: a degenerate cell, said later
     lattice = lattice * scale
     words, counts = lines[5].split(), lines[6].split()
     if words and words[0].isdecimal():

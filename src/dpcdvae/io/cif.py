@@ -28,6 +28,7 @@ _SITE = "_atom_site_"
 # Our own items; CIF reserves no prefix for them, and other readers pass over what they do not know.
 _ID, _PROPERTY_NAME, _PROPERTY_VALUE = "_dpcdvae_id", "_dpcdvae_property_name", "_dpcdvae_property_value"
 _OWN_ID = re.compile(rf"^{_ID}\s+'([^']*)'", re.MULTILINE)
+_NOT_GIVEN = (".", "?")
 _PARSER_ERRORS = (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, AssertionError)
 
 
@@ -72,13 +73,16 @@ def _own_id(block: str) -> str:
 
 
 def split_blocks(text: str) -> Iterator[tuple[str, str]]:
-    """(name, text) of each data block; ``data_`` inside a text field is not a block."""
+    """(name, text) of each data block. Text fields, which may hold anything, become a placeholder."""
     lines: list[str] = []
     name, in_field = None, False
     for line in text.splitlines():
         if line.startswith(";"):
             in_field = not in_field
-        elif not in_field and line[:5].lower() == "data_":
+            line = "'text field'" if in_field else ""
+        elif in_field:
+            continue
+        elif line[:5].lower() == "data_":
             if name is not None:
                 yield name, "\n".join(lines)
             name, lines = line[5:].strip(), []
@@ -91,14 +95,19 @@ def _crystal_from_block(block: str, id: str) -> Crystal:
     if len(block) > MAX_CIF_BYTES:
         raise InputError(f"a CIF of {len(block) / 1e6:.0f} MB: more than {MAX_CIF_BYTES / 1e6:.0f} MB for one crystal")
     items = _items(block)
-    crystal = _plain_p1(items, id) if items is not None else None
+    if items is None:
+        return _with_pymatgen(block, id)
+    # Checked here because pymatgen takes Vac for vanadium and drops atoms whose occupancy is not given.
+    for text in items.get(_SITE + "type_symbol", ()):
+        atomic_number_of(_unquoted(text))
+    crystal = _plain_p1(items, id)
+    if crystal is None and any(v in _NOT_GIVEN for v in items.get(_SITE + "occupancy", ())):
+        raise InputError("an occupancy is not given ('.' or '?'): write 1")
     return crystal if crystal is not None else _with_pymatgen(block, id)
 
 
 def _items(block: str) -> dict[str, list[str]] | None:
-    """Values by tag (lower case), one or a column of them; None if the text needs a full parser."""
-    if "\n;" in block:
-        return None
+    """Values by tag (lower case), one or a column of them; None if the text is no plain CIF."""
     tokens = [t for t in _TOKEN.findall(block) if t[0] != "#"]
     items: dict[str, list[str]] = {}
     i, end = 1, len(tokens)  # tokens[0] is data_...
@@ -131,14 +140,14 @@ def _plain_p1(items: Mapping[str, Sequence[str]], id: str) -> Crystal | None:
     try:
         parameters = np.array([float(items[tag][0]) for tag in _CELL])
         columns = [np.array([float(v) for v in items[f"{_SITE}fract_{axis}"]]) for axis in "xyz"]
-        occupancies = [float(v) for v in items.get(_SITE + "occupancy", ())]
+        occupancies = [1.0 if v in _NOT_GIVEN else float(v) for v in items.get(_SITE + "occupancy", ())]
         species = items[_SITE + "type_symbol"]
         names, values = items.get(_PROPERTY_NAME, ()), items.get(_PROPERTY_VALUE, ())
         properties = {unquote(_unquoted(n)): float(v) for n, v in zip(names, values, strict=True)}
     except (KeyError, ValueError):
         return None
     numbers = [atomic_number_of(_unquoted(text)) for text in species]
-    if None in numbers or len({len(numbers), *map(len, columns)}) > 1:
+    if len({len(numbers), *map(len, columns)}) > 1:
         return None
     if any(o != 1.0 for o in occupancies):
         raise InputError(f"crystal '{id}' has partial occupancies: give an ordered structure")

@@ -22,6 +22,8 @@ def parse_json(data: bytes, where: str, stem: str, collector: Collector) -> None
         document = json.loads(decode(data))
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON, or cut off (line {error.lineno}: {error.msg})") from None
+    except RecursionError:
+        raise InputError("JSON nested too deeply") from None
     for number, (id, entry) in enumerate(_entries(document, stem), 1):
         place = f"{where} item {number}"
         with collector.item(id, place):
@@ -32,8 +34,11 @@ def _entries(document: Any, stem: str) -> Iterator[tuple[str, Any]]:
     if isinstance(document, dict) and document.get("format") == FORMAT:
         if document.get("version") != VERSION:
             raise InputError(f"version {document.get('version')} of {FORMAT}, this program reads {VERSION}: update it")
-        entries = document.get("crystals", [])
-        yield from ((str(e.get("id", "")) or f"{stem}-{k}", e) for k, e in enumerate(entries) if isinstance(e, dict))
+        entries = document.get("crystals")
+        if not isinstance(entries, list):
+            raise InputError(f"{FORMAT} without a list 'crystals'")
+        for k, entry in enumerate(entries):
+            yield (str(entry.get("id", "")) if isinstance(entry, dict) else "") or f"{stem}-{k}", entry
     elif isinstance(document, dict) and ("sites" in document or "lattice" in document):
         yield stem, document
     elif isinstance(document, dict):
@@ -50,6 +55,8 @@ def _crystal(entry: Any, id: str) -> Crystal:
     try:
         if "sites" in entry:
             return _from_structure_dict(entry, id)
+        if not all(type(z) is int for z in entry["atomic_numbers"]):
+            raise InputError("atomic_numbers must be integers")
         return Crystal(
             np.array(entry["atomic_numbers"], np.int64), np.array(entry["frac_coords"], np.float64),
             np.array(entry["lattice"], np.float64), id, _numbers(entry.get("properties")),

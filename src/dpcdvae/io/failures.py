@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
+from dpcdvae.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,17 @@ class ReportedError(InputError):
 class Collector:
     """The crystals of one reading. Without a list of failures the first bad item raises InputError."""
 
-    def __init__(self, failures: list[Failure] | None) -> None:
+    def __init__(self, failures: list[Failure] | None, progress: Progress) -> None:
         self.crystals: list[Crystal] = []
         self.failures = failures
+        self._progress = progress
 
     def fail(self, id: str, where: str, reason: str) -> None:
         failure = Failure(id, where, " ".join(reason.split()))
         if self.failures is None:
             raise ReportedError(str(failure))
         self.failures.append(failure)
+        self._progress.advance()
 
     @contextlib.contextmanager
     def item(self, id: str, where: str) -> Iterator[None]:
@@ -54,5 +57,6 @@ class Collector:
         reason = crystal.problem()
         if reason is None:
             self.crystals.append(crystal)
+            self._progress.advance()
         else:
             self.fail(crystal.id, where, reason)

@@ -61,7 +61,9 @@ def parse_pt(data: bytes, where: str, stem: str, collector: Collector) -> None:
         raise InputError(f"a dictionary of tensors is needed, found a {type(content).__name__}")
     if missing := [key for key in KEYS if not isinstance(content.get(key), torch.Tensor)]:
         raise InputError(f"no tensor {', '.join(missing)} (found {', '.join(map(str, content))})")
-    arrays = {key: content[key].detach().numpy() for key in KEYS}
+    # bfloat16 has no counterpart in numpy
+    tensors = {key: content[key].detach() for key in KEYS}
+    arrays = {key: (t.double() if t.is_floating_point() else t).numpy() for key, t in tensors.items()}
     if arrays["frac_coords"].ndim == 2:
         _add_crystals(arrays, [], where, stem, collector)
         return
@@ -73,9 +75,7 @@ def parse_pt(data: bytes, where: str, stem: str, collector: Collector) -> None:
         _add_crystals({key: value[repeat] for key, value in arrays.items()}, [], where, name, collector)
 
 
-def _add_crystals(
-    arrays: Mapping[str, Array], ids: Sequence[str], where: str, stem: str, collector: Collector
-) -> None:
+def _add_crystals(arrays: Mapping[str, Array], ids: Sequence[str], where: str, stem: str, collector: Collector) -> None:
     coords, num_atoms, numbers, lengths, angles = (np.asarray(arrays[key]) for key in KEYS)
     count, total = len(num_atoms) if num_atoms.ndim == 1 else -1, len(coords)
     shapes = {key: np.shape(arrays[key]) for key in KEYS}
@@ -83,13 +83,16 @@ def _add_crystals(
               "lengths": (count, 3), "angles": (count, 3)}  # fmt: skip
     if shapes != wanted or any(arrays[key].dtype.kind not in "iu" for key in ("num_atoms", "atom_types")):
         raise InputError(f"shapes or types do not fit: {', '.join(f'{k} {v}' for k, v in shapes.items())}")
-    if num_atoms.astype(np.int64).sum() != total or (count and num_atoms.min() < 0):
-        raise InputError(f"num_atoms add up to {num_atoms.astype(np.int64).sum()}, but there are {total} atoms")
+    num_atoms = num_atoms.astype(np.int64)
+    if num_atoms.sum() != total or (count and num_atoms.min() < 0):
+        raise InputError(f"num_atoms add up to {num_atoms.sum()}, but there are {total} atoms")
     properties = {k.removeprefix(_PROPERTY): v for k, v in arrays.items() if k.startswith(_PROPERTY)}
-    if any(len(values) != count for values in (*properties.values(), *([ids] if ids else []))):
-        raise InputError(f"ids or properties are not as many as the crystals ({count})")
+    if any(v.shape != (count,) or v.dtype.kind not in "fiu" for v in properties.values()):
+        raise InputError(f"properties must be one number per crystal ({count})")
+    if ids and len(ids) != count:
+        raise InputError(f"there are {len(ids)} ids for {count} crystals")
     lattices = lattice_from_parameters(lengths.astype(np.float64), angles.astype(np.float64))
-    ends = np.cumsum(num_atoms, dtype=np.int64)
+    ends = np.cumsum(num_atoms)
     digits = len(str(max(count - 1, 0)))
     for k, (start, end) in enumerate(zip(ends - num_atoms, ends, strict=True)):
         id = ids[k] if ids else f"{stem}-{k:0{digits}d}"

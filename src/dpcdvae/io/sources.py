@@ -97,7 +97,7 @@ def decode(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"not a text file in UTF-8 (byte {error.start})") from None
+        raise InputError(f"not a text file in UTF-8 (byte {error.start}): save it as UTF-8") from None
 
 
 def _plain_name(name: str) -> str:

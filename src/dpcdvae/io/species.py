@@ -7,20 +7,21 @@ import re
 from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.errors import InputError
 
-_SPECIES = re.compile(r"([A-Z][a-z]?)(?:\d*[+-]|[+-]\d+)?$")
+_SPECIES = re.compile(r"([A-Za-z]{1,3})(?:\d*(?:\.\d+)?[+-]?|[+-]\d+(?:\.\d+)?)$")  # Fe, Fe3+, Fe+3, O2-, Na1
 
 
-def atomic_number_of(species: str) -> int | None:
-    """Atomic number of ``Fe``, ``Fe3+`` or ``O2-``; None for what is not written like that.
+def atomic_number_of(species: str) -> int:
+    """Atomic number of ``Fe``, ``Fe3+`` or ``O2-``.
 
     Raises:
-        InputError: an isotope of hydrogen (D, T), a dummy species (X, Vc), or no element.
+        InputError: an isotope of hydrogen (D, T), a dummy species (X, Vac), or no element.
     """
-    if not (match := _SPECIES.match(species)):
-        return None
-    symbol = match[1]
+    match = _SPECIES.match(species)
+    symbol = match[1] if match else species
+    if symbol in ATOMIC_NUMBERS:
+        return ATOMIC_NUMBERS[symbol]
     if symbol in ("D", "T"):
         raise InputError(f"isotope '{species}': write it as H")
-    if symbol not in ATOMIC_NUMBERS:
-        raise InputError(f"'{species}' is not an element")
-    return ATOMIC_NUMBERS[symbol]
+    near = symbol.capitalize()
+    hint = f": did you mean '{near}'?" if near in ATOMIC_NUMBERS else ""
+    raise InputError(f"'{species[:20]}' is not an element{hint}")

@@ -28,13 +28,13 @@ def parse_csv(data: bytes, where: str, stem: str, collector: Collector) -> None:
     """
     limit = csv.field_size_limit(MAX_CIF_BYTES)  # the default of 131072 is a crystal of 2000 atoms
     try:
-        reader = csv.DictReader(io.StringIO(decode(data), newline=""))
+        reader = csv.DictReader(io.StringIO(decode(data), newline=""), strict=True)
         columns = reader.fieldnames or []
         if "cif" not in columns:
             found = ", ".join(repr(c) for c in columns[:12])
             raise InputError(f"no column 'cif' (columns: {found}): name the column that holds the CIF text 'cif'")
         id_column = next((c for c in ID_COLUMNS if c in columns), None)
-        numeric = [c for c in columns if c and c not in ("cif", id_column)]
+        numeric = [c for c in columns if c and c not in ("cif", *ID_COLUMNS)]
         for number, row in enumerate(reader, 1):
             id = (row[id_column] if id_column else "") or f"{stem}-{number}"
             place = f"{where} row {number}"
