@@ -105,7 +105,7 @@ def _read_alone(source: Source, format: Format, collector: Collector) -> None:
 
 
 def _checked(collector: Collector, path: Path) -> list[Crystal]:
-    if not collector.crystals and not collector.failures:
+    if not collector.crystals and not collector.failed:
         raise InputError(f"{path}: no crystals in it (formats: {', '.join(FORMATS)})")
     return _unique(collector.crystals)
 

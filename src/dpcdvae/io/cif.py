@@ -1,7 +1,7 @@
 """CIF: a quick strict reader for plain P1 files, pymatgen's parser for all others, and a writer.
 
-The quick path reads what pymatgen, ASE and this module write for a crystal without symmetry, some
-hundred times faster than a full parser; it gives up (and pymatgen takes over) on anything it does
+The quick path reads what pymatgen, ASE and this module write for a crystal without symmetry, about
+ten times faster than a full parser; it gives up (and pymatgen takes over) on anything it does
 not know. Both keep the coordinates as printed: pymatgen's habit of moving 0.3333 to 1/3 is off.
 """
 

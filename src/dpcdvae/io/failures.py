@@ -32,14 +32,16 @@ class Collector:
 
     def __init__(self, failures: list[Failure] | None, progress: Progress) -> None:
         self.crystals: list[Crystal] = []
-        self.failures = failures
+        self.failed = 0
+        self._failures = failures
         self._progress = progress
 
     def fail(self, id: str, where: str, reason: str) -> None:
         failure = Failure(id, where, " ".join(reason.split()))
-        if self.failures is None:
+        if self._failures is None:
             raise ReportedError(str(failure))
-        self.failures.append(failure)
+        self._failures.append(failure)
+        self.failed += 1
         self._progress.advance()
 
     @contextlib.contextmanager
