@@ -60,9 +60,7 @@ class CrystalBatch:
         return cls.from_table(CrystalTable.from_crystals(crystals), dtype=dtype)
 
     @classmethod
-    def unbonded(
-        cls, atomic_numbers: Tensor, frac_coords: Tensor, lattice: Tensor, num_atoms: Tensor
-    ) -> CrystalBatch:
+    def unbonded(cls, atomic_numbers: Tensor, frac_coords: Tensor, lattice: Tensor, num_atoms: Tensor) -> CrystalBatch:
         none = num_atoms.new_zeros
         return cls(
             atomic_numbers, frac_coords, lattice, num_atoms, none((0, 2)), none((0, 3)), none(num_atoms.shape)

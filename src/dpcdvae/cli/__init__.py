@@ -17,6 +17,7 @@ from dpcdvae.cli.common import run
 COMMANDS = {
     "data": "data",
     "train": "train",
+    "export": "train",
     "models": "sample",
     "generate": "sample",
     "reconstruct": "sample",

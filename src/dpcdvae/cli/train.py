@@ -1,4 +1,4 @@
-"""``dpcdvae train``."""
+"""``dpcdvae train``, ``dpcdvae export``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dpcdvae.cli.common import OutOption
 from dpcdvae.errors import InputError
 
 
@@ -56,3 +57,18 @@ def train(
     from dpcdvae.training.run import train as run
 
     print(run(data.tables, facts, config, out, preset=preset, resume=resume))
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A run folder (its best) or a checkpoint folder.", show_default=False)],
+    out: OutOption,
+) -> None:
+    """The weights, configuration and card of a trained model in a folder of a few MB, without training state.
+
+    \b
+    Example:
+      dpcdvae export runs/perov --out perov-model
+    """
+    from dpcdvae.training.card import export as write
+
+    print(write(model, out))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.distributions import element_counts, wasserstein
+from dpcdvae.evaluation.distributions import wasserstein
 from dpcdvae.evaluation.intervals import Interval, bootstrap_mean, bootstrap_wasserstein, wilson
 from dpcdvae.evaluation.matching import Pairs, match_pairs, pair
 from dpcdvae.evaluation.reference import Reference
@@ -19,6 +19,7 @@ from dpcdvae.evaluation.uniqueness import find_duplicates
 from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
 from dpcdvae.io import Failure
 from dpcdvae.registry import Registry
+from dpcdvae.statistics import element_counts
 
 UNIQUENESS_SAMPLE = 1000
 """Uniqueness falls with the number of crystals and costs its square: a fixed number keeps reports comparable."""

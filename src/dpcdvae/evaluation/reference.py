@@ -14,10 +14,10 @@ import numpy.typing as npt
 from dpcdvae.crystal import Crystal
 from dpcdvae.datasets import DATASETS, dataset_file, load_split, prepared_names
 from dpcdvae.errors import InputError, unknown_name
-from dpcdvae.evaluation.distributions import ReferenceStatistics, element_counts
 from dpcdvae.files import sha256
 from dpcdvae.io import read
 from dpcdvae.model_store import CARD, CHECKPOINTS, CONFIG, bundled_models, read_card, read_json
+from dpcdvae.statistics import ReferenceStatistics, element_counts
 
 STATISTICS_KEY = "training_statistics"
 DEFAULT_SPLIT = "test"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.distributions import ReferenceStatistics
 from dpcdvae.evaluation.intervals import LEVEL, REPLICATES
 from dpcdvae.evaluation.matching import TOLERANCES
 from dpcdvae.evaluation.metrics import METRICS, Number, Sample
@@ -18,6 +17,7 @@ from dpcdvae.evaluation.reference import Reference, as_reference
 from dpcdvae.evaluation.validity import MIN_DISTANCE, MIN_VOLUME
 from dpcdvae.io import Failure
 from dpcdvae.parallel import available_cores
+from dpcdvae.statistics import ReferenceStatistics
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -23,9 +23,7 @@ class EpochSampler(Sampler[Indices]):
     synchronised training needs.
     """
 
-    def __init__(
-        self, size: int, batch_size: int, *, seed: int | None, rank: int = 0, world_size: int = 1
-    ) -> None:
+    def __init__(self, size: int, batch_size: int, *, seed: int | None, rank: int = 0, world_size: int = 1) -> None:
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = 0

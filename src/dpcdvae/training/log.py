@@ -27,7 +27,7 @@ class EpochLog(pl.Callback):
         self._start = time.monotonic()
         self._bar: Progress | None = None
 
-    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.path.exists():
             with self.path.open(newline="", encoding="utf-8") as stream:
                 rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= trainer.current_epoch]
@@ -63,8 +63,8 @@ class EpochLog(pl.Callback):
         self._write()
         terms = "  ".join(f"{name} {metrics[f'val/{name}']:.4g}" for name in TERMS)
         print(
-            f"epoch {epoch}/{last}  train {metrics['train/loss']:.4f}  val {metrics['val/loss']:.4f}{mark}"
-            f"  [val: {terms}]  lr {lr:.2g}  {duration(seconds)}",
+            f"epoch {epoch}/{last}  train {metrics['train/loss']:.4f}  val {metrics['val/loss']:.4f}"
+            f"  [{terms}]  denoise {metrics['val/denoise']:.4f}{mark}  lr {lr:.2g}  {duration(seconds)}",
             file=sys.stderr, flush=True,
         )  # fmt: skip
 

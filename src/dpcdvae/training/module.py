@@ -113,8 +113,8 @@ class TrainingModule(pl.LightningModule):
         """Exponential moving average, faster in the first steps, when there is little to average."""
         step = self.global_step
         decay = min(self.config.train.weight_ema, (1 + step) / (10 + step))
-        old, new = list(average.parameters()), list(self.model.parameters())
-        torch._foreach_lerp_(old, new, 1 - decay)
+        for old, new in zip(average.parameters(), self.model.parameters(), strict=True):
+            old.lerp_(new, 1 - decay)
         for old_buffer, new_buffer in zip(average.buffers(), self.model.buffers(), strict=True):
             old_buffer.copy_(new_buffer)
 
@@ -125,7 +125,10 @@ class TrainingModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["dpcdvae_config"] = self.config.to_dict()
         metrics = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
-        checkpoint["dpcdvae_facts"] = {**self.facts, "metrics": metrics, "val_loss": metrics.get("val/denoise")}
+        epochs = self.current_epoch + 1  # behind this checkpoint, as it is written at the end of one
+        checkpoint["dpcdvae_facts"] = {
+            **self.facts, "epoch": epochs, "metrics": metrics, "val_loss": metrics.get("val/denoise")
+        }  # fmt: skip
         if self.average is not None:
             checkpoint["dpcdvae_average"] = self.average.state_dict()
 

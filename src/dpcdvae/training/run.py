@@ -21,8 +21,10 @@ from dpcdvae.model.lightning_io import SafetensorsIO, checkpoint_callbacks
 from dpcdvae.model_store import CHECKPOINTS, last_checkpoint, read_json
 from dpcdvae.nn.layers import fit_scale_factors
 from dpcdvae.table import CrystalTable
+from dpcdvae.training.card import write_card
 from dpcdvae.training.log import EpochLog
 from dpcdvae.training.module import TrainingModule
+
 RUN_FILE = "run.json"
 
 
@@ -45,17 +47,19 @@ def train(
     check_data(tables, config)
     if not resume:
         check_output(folder)
-        folder.mkdir(parents=True)
-        write_json(folder / RUN_FILE, {"preset": preset, "dataset": dataset, "config": config.to_dict()})
     torch.set_float32_matmul_precision(config.train.matmul_precision)
     pl.seed_everything(config.train.seed, verbose=False)
-    model = CDVAE(config)
+    model = CDVAE(config)  # refuses unknown components before anything is written
     if not resume:
+        folder.mkdir(parents=True)
+        write_json(folder / RUN_FILE, {"preset": preset, "dataset": dataset, "config": config.to_dict()})
         prepare(model, tables["train"])
     facts = {"preset": preset, "dataset": dataset, "seed": config.train.seed}
     module = TrainingModule(model, tables["train"], tables["val"], facts)
     trainer = make_trainer(config, folder)
     _run(trainer, module, str(last_checkpoint(folder)) if resume else None)
+    if trainer.is_global_zero:
+        write_card(folder, tables)
     return folder
 
 
@@ -141,10 +145,13 @@ def make_trainer(config: Config, folder: Path) -> pl.Trainer:
 
 
 def _run(trainer: pl.Trainer, module: TrainingModule, checkpoint: str | None) -> None:
-    """``fit``; a Ctrl-C, which Lightning turns into a graceful end, is one again."""
-    trainer.fit(module, ckpt_path=checkpoint)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    """``fit``; a Ctrl-C, which Lightning turns into an exit, is one again."""
+    try:
+        trainer.fit(module, ckpt_path=checkpoint)
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _quieten() -> None:

@@ -1,0 +1,176 @@
+"""Training: the same curve after a kill, divergence named, order of batches, the overfitting of one batch."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dpcdvae.config import Config, load_config
+from dpcdvae.datasets import load_dataset
+from dpcdvae.errors import InputError
+from dpcdvae.model.checkpoint import load_model, read_checkpoint
+from dpcdvae.model.sampling import reconstruct
+from dpcdvae.model_store import last_checkpoint, read_card
+from dpcdvae.table import CrystalTable
+from dpcdvae.training.card import export
+from dpcdvae.training.loader import EpochSampler
+from dpcdvae.training.module import weighted_sum
+from dpcdvae.training.run import check_data, resumed_config, train
+
+TINY = [
+    "model.latent_dim=16", "model.stats_hidden_dim=16",
+    "encoder.options={hidden=16, blocks=1, int_emb=8, out_emb=16, output_layers=1}",
+    "denoiser.options={hidden=16, atom_width=16, blocks=1, num_radial=8, emb_trip=8, emb_cbf=4, bil_trip=8,"
+    " layers_atom=1, time_embedding=16, fourier=[]}",
+    "train.batch_size=16",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, CrystalTable]:
+    tables = load_dataset("prototypes").tables
+    return {"train": tables["train"].select(range(64)), "val": tables["val"].select(range(16))}
+
+
+def config(*overrides: str) -> Config:
+    return load_config("compact", [*TINY, *overrides])
+
+
+def run(tables: dict[str, CrystalTable], folder: Path, *overrides: str) -> Path:
+    return train(tables, {"name": "some", "sha256": "0"}, config(*overrides), folder, preset="compact")
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as stream:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
+
+
+@pytest.mark.parametrize("overrides", [(), ("train.weight_ema=0.0", "train.lr_schedule=plateau")])
+def test_a_killed_run_continues_the_same_curve(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    def command(out: Path, *more: str) -> list[str]:
+        settings = [part for value in (*TINY, "train.max_epochs=3", *overrides) for part in ("--set", value)]
+        start = ["prototypes", "--preset", "compact", *settings]
+        return [sys.executable, "-m", "dpcdvae", "train", "--out", str(out), *(more or start)]
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: (killed / "checkpoints" / "last").exists())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(metrics(killed)) < 3, "the run ended before it was killed"
+    subprocess.run(command(killed, "--resume"), check=True, capture_output=True)
+
+    assert metrics(killed) == metrics(tmp_path / "whole")
+    ours, theirs = (read_checkpoint(last_checkpoint(folder)).weights for folder in (killed, tmp_path / "whole"))
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value), name
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
+    settings = [part for value in (*TINY, "train.max_epochs=1000") for part in ("--set", value)]
+    command = [sys.executable, "-m", "dpcdvae", "train", "prototypes", *settings, "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: (tmp_path / "run" / "checkpoints" / "last").exists())
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == "" and err.splitlines()[-1] == "dpcdvae: stopped"
+    assert last_checkpoint(tmp_path / "run").is_dir()
+
+
+def test_a_loss_that_is_not_finite_is_named_with_its_batch(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    lattices = tables["train"].lattices.copy()
+    lattices[5] = np.nan
+    broken = {**tables, "train": CrystalTable(**{**vars(tables["train"]), "lattices": lattices})}
+    order = next(batch for batch in EpochSampler(64, 64, seed=0))
+    batch = int(np.flatnonzero(order == 5)[0]) // 16
+    with pytest.raises(InputError, match=rf"not finite in epoch 0, batch {batch} \(crystals .*resume"):
+        run(broken, tmp_path / "run", "train.max_epochs=1")
+
+
+def test_a_run_is_a_model_with_a_card_and_can_be_exported(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    folder = run(tables, tmp_path / "run", "train.max_epochs=2")
+    card = read_card(folder)
+    assert card["epochs"] in (1, 2) and card["dataset"]["crystals"] == {"train": 64, "val": 16}
+    assert card["training_statistics"]["count"] == 64
+    exported = export(folder, tmp_path / "model")
+    assert not list(exported.glob("training*"))
+    ours, theirs = load_model(exported).state_dict(), load_model(folder).state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    with pytest.raises(InputError, match="exists"):
+        export(folder, tmp_path / "model")
+
+
+def test_the_scaler_travels_with_the_weights(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    model = load_model(run(tables, tmp_path / "run", "train.max_epochs=1"))
+    lengths = np.linalg.norm(tables["train"].lattices, axis=-1) / np.cbrt(tables["train"].num_atoms)[:, None]
+    np.testing.assert_allclose(model.stats.scaler.shift[:3], lengths.mean(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_every_crystal_is_seen_once_an_epoch_in_an_order_of_its_own(world_size: int) -> None:
+    samplers = [EpochSampler(31, 4, seed=1, rank=rank, world_size=world_size) for rank in range(world_size)]
+    orders = []
+    for epoch in (0, 1):
+        batches = []
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+            batches.append(list(sampler))
+            assert len(batches[-1]) == len(sampler)
+        assert len({len(part) for part in batches}) == 1  # or synchronised training would wait for ever
+        orders.append(np.concatenate([np.concatenate(part) for part in batches]))
+        assert set(orders[-1]) == set(range(31))
+    assert not np.array_equal(*orders)
+    samplers[0].set_epoch(0)
+    np.testing.assert_array_equal(np.concatenate(list(samplers[0])), orders[0][: len(orders[0]) // world_size])
+
+
+def test_the_coordinate_weight_changes_at_its_epoch() -> None:
+    loss = config("loss.coords=1.0", "loss.coords_late=10.0", "loss.coords_late_epoch=5").loss
+    losses = {"coords": torch.tensor(2.0), "kl": torch.tensor(3.0)}
+    assert float(weighted_sum(losses, loss, 4)) == pytest.approx(2 + 0.03)
+    assert float(weighted_sum(losses, loss, 5)) == pytest.approx(20 + 0.03)
+
+
+def test_data_that_do_not_fit_are_refused(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"max_atoms = 2: raise it with --set model.max_atoms=\d+"):
+        check_data(tables, config("model.max_atoms=2"))
+    with pytest.raises(InputError, match="'val' split"):
+        check_data({"train": tables["train"]}, config())
+    unbonded = CrystalTable.from_crystals(list(tables["val"]))
+    with pytest.raises(InputError, match="no bonds"):
+        check_data({**tables, "val": unbonded}, config())
+    (tmp_path / "run").mkdir()
+    with pytest.raises(InputError, match="exists"):
+        run(tables, tmp_path / "run")
+    with pytest.raises(InputError, match="no run that could be resumed"):
+        resumed_config(tmp_path / "run")
+
+
+def test_early_stopping_stops(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    settings = ("train.max_epochs=50", "train.early_stopping_patience=1", "train.lr=1e-12", "train.min_lr=0.0")
+    assert len(metrics(run(tables, tmp_path / "run", *settings, "train.weight_ema=0.0"))) < 50
+
+
+def test_float64_trains(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    folder = run(tables, tmp_path / "run", "train.max_epochs=1", "train.precision=64-true")
+    assert np.isfinite(float(metrics(folder)[0]["val/loss"]))
