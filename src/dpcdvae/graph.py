@@ -138,7 +138,6 @@ def _search(
     images = torch.tensor(list(product(*ranges)), device=wrapped.device)
     largest = int(num_atoms.max())
     candidate = torch.arange(largest, device=wrapped.device)
-    metric = lattice @ lattice.transpose(1, 2)
     count = max_neighbours + 1
     per_chunk = max(1, MAX_DISTANCES // (largest * len(images)))
     parts = []

@@ -65,5 +65,11 @@ def build_options(cls: type[T], values: Mapping[str, Any], component: str) -> T:
             raise InputError(f"option {name} of {component} must be of type {kind.__name__}, not {value!r}")
         if kind in (int, float) and value < 0:
             raise InputError(f"option {name} of {component} must not be negative, not {value!r}")
-    converted = {k: tuple(v) if isinstance(v, list) else type(defaults[k])(v) for k, v in values.items()}
-    return cls(**converted)
+    return cls(**{name: _converted(value, defaults[name]) for name, value in values.items()})
+
+
+def _converted(value: Any, default: Any) -> Any:
+    """TOML writes lists for tuples, and integers where a float is meant."""
+    if isinstance(value, list):
+        return tuple(value)
+    return float(value) if isinstance(default, float) else value

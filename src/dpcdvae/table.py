@@ -140,7 +140,7 @@ def save_tables(path: str | Path, tables: Mapping[str, CrystalTable], metadata: 
                 value = getattr(table, item.name)
                 arrays[f"{split}/{item.name}"] = value.astype(_DISK_TYPES.get(item.name, value.dtype))
     with atomic_output(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]  # its keywords are array names
 
 
 def load_tables(path: str | Path) -> tuple[dict[str, CrystalTable], dict[str, Any]]:

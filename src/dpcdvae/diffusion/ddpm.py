@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ class DDPM(CoordinateDiffusion):
     """r_t = √ᾱ_t r_0 + √(1-ᾱ_t) ε, t = 1..T, one t per crystal; the target is ε (Eqs. 2, 10)."""
 
     frame = "fractional"
+    signal_level: Tensor
+    noise_level: Tensor
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
@@ -75,7 +78,7 @@ class DDPM(CoordinateDiffusion):
     def levels(self, steps: int) -> list[tuple[int, int]]:
         """T..0 in ``steps`` strides as even as integers allow; steps = T visits every t."""
         edges = [round(self.config.timesteps * k / steps) for k in range(steps, -1, -1)]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
     def time(self, level: int) -> float:
         return level / self.config.timesteps if self.config.time_input == "fraction" else float(level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -37,6 +38,8 @@ class Noise(NamedTuple):
 
 class CDVAE(nn.Module):
     """Encoder, decoded statistics, and a denoiser of coordinates and types, as ``config`` combines them."""
+
+    type_sigmas: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -77,7 +80,7 @@ class CDVAE(nn.Module):
         like = batch.frac_coords
         crystals, atoms = len(batch), len(like)
 
-        def draw(function: type, *shape: int) -> Tensor:
+        def draw(function: Callable[..., Tensor], *shape: int) -> Tensor:
             return function(*shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
 
         return Noise(

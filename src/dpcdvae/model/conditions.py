@@ -40,13 +40,18 @@ class Condition:
             raise InputError(f"{what}: this model holds 1 to {max_atoms} (model.max_atoms)")
         return cls(num_atoms, types)
 
+    def of_batch(self, size: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+        """Numbers of atoms (size,) and types (N,) of that many crystals; None what is not fixed."""
+        num_atoms = None if self.num_atoms is None else torch.full((size,), self.num_atoms, device=device)
+        return num_atoms, None if self.types is None else self.types.to(device).repeat(size)
+
     def latents(self, stats: StatisticsDecoder, random: CrystalRandom, latent_dim: int) -> Tensor:
         """(C, latent_dim) from N(0, I), given the condition.
 
         Importance resampling: of ``CANDIDATES`` draws per crystal, one is taken with probability in
         proportion to what the decoder gives the wanted number of atoms and composition.
         """
-        weight = stats.num_atoms[0].weight
+        weight = stats.scaler.shift
         if self.num_atoms is None:
             return random.normal("latent", latent_dim).to(weight)
         with torch.no_grad():

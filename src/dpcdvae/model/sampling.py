@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -48,7 +49,8 @@ def generate(
         steps: passes of the denoiser; the schedule's own number (T) without it.
         num_atoms: every crystal gets this many atoms; z is chosen to go with it.
         formula: every crystal gets these atoms, e.g. ``SrTiO3`` (or ``num_atoms`` / 5 times as many).
-        batch_size: changes memory and speed, not which noise a crystal gets.
+        batch_size: crystals decoded at a time. Crystal k gets the same noise whatever it is; but the early
+            steps amplify rounding, so only batches of the same crystals give the same digits.
 
     Raises:
         InputError: more steps than the schedule has, a formula or a number of atoms the model cannot hold.
@@ -61,7 +63,7 @@ def generate(
             random = CrystalRandom(seed, numbers)
             z = condition.latents(model.stats, random, model.config.model.latent_dim)
             ids = [f"{seed}-{k}" for k in numbers.tolist()]
-            yield _Request(z, random, ids, condition.num_atoms, condition.types)
+            yield _Request(z, random, ids, *condition.of_batch(len(ids), model.device))
 
     return _run(model, batches, n, steps, "generating")
 
@@ -110,12 +112,12 @@ def reconstruct(
 
 @dataclass(frozen=True)
 class _Request:
-    """A batch to decode. ``num_atoms``, if fixed, is one number or (C,); ``types``, if fixed, (n,) of one or all."""
+    """A batch to decode: z (C, latent_dim); num_atoms (C,) and types (N,) where they are fixed."""
 
     z: Tensor
     random: CrystalRandom
     ids: Sequence[str]
-    num_atoms: int | Tensor | None
+    num_atoms: Tensor | None
     types: Tensor | None
 
 
@@ -132,8 +134,10 @@ def _run(
     failures: list[Failure] = []
     with Progress(description, total=total * steps) as bar:
         for request in batches():
-            batch, usable = decode(model, request.z, request.random, steps, request.num_atoms, request.types,
-                                   on_step=lambda done=len(request.ids): bar.advance(done))  # fmt: skip
+            advance = partial(bar.advance, len(request.ids))
+            batch, usable = decode(
+                model, request.z, request.random, steps, request.num_atoms, request.types, on_step=advance
+            )  # fmt: skip
             for crystal, fine in zip(batch.to_crystals(request.ids), usable.tolist(), strict=True):
                 reason = crystal.problem() if fine else "the decoded lattice is no cell"
                 if reason is None:
@@ -149,7 +153,7 @@ def decode(
     z: Tensor,
     random: CrystalRandom,
     steps: int,
-    num_atoms: int | Tensor | None = None,
+    num_atoms: Tensor | None = None,
     types: Tensor | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> tuple[CrystalBatch, Tensor]:
@@ -160,8 +164,6 @@ def decode(
     stats = model.stats(z)
     if num_atoms is None:
         num_atoms = stats.num_atoms[:, 1:].argmax(-1) + 1
-    elif isinstance(num_atoms, int):
-        num_atoms = torch.full((len(z),), num_atoms, device=z.device)
     lattice = model.stats.scaler.inverse(stats.lattice, num_atoms)
     usable = model.usable_lattice(lattice, num_atoms)
     lattice = torch.where(usable[:, None, None], lattice, 5 * torch.eye(3).to(lattice))
@@ -172,7 +174,7 @@ def decode(
         draws = random.uniform("composition", 2 * slots), random.uniform("shuffle", 2 * slots)
         start = types_of_composition(stats.composition.softmax(-1), num_atoms, *draws)[:, :slots][real]
     else:
-        start = types if len(types) == int(num_atoms.sum()) else types.repeat(len(z))
+        start = types
 
     def noise(stream: str, step: int = 0) -> Tensor:
         return random.normal(stream, 3 * slots, step).unflatten(1, (slots, 3))[real].to(z.dtype)

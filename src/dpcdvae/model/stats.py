@@ -29,6 +29,9 @@ class LatticeScaler(nn.Module):
     component that is constant in the training set (the angles of Perov-5) keeps its unit.
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.kind, self.per_atom = config.lattice_scaler, config.lattice_per_atom

@@ -23,6 +23,8 @@ def polynomial_envelope(x: Tensor, exponent: int) -> Tensor:
 class GaussianRadialBasis(nn.Module):
     """``num_radial`` Gaussians evenly spaced on [0, cutoff], times the envelope: (...) Å -> (..., num_radial)."""
 
+    centres: Tensor
+
     def __init__(self, num_radial: int, cutoff: float, envelope_exponent: int) -> None:
         super().__init__()
         self.cutoff, self.exponent = cutoff, envelope_exponent
@@ -58,9 +60,8 @@ class SphericalBesselBasis(nn.Module):
         super().__init__()
         self.cutoff, self.exponent = cutoff, envelope_exponent
         zeros = spherical_bessel_zeros(num_spherical, num_radial)
-        orders = np.arange(num_spherical)
         # ∫ j_l(z x)^2 x^2 dx over [0, 1] = j_{l+1}(z)^2 / 2
-        at_zeros = np.stack([_spherical_bessel(zeros[order], order + 1) for order in orders])
+        at_zeros = np.stack([_spherical_bessel(zeros[order], order + 1) for order in range(num_spherical)])
         self.zeros, self.norm = torch.from_numpy(zeros), torch.from_numpy(math.sqrt(2) / np.abs(at_zeros))
 
     def forward(self, distances: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,7 @@ def mlp(in_features: int, hidden: int, out_features: int, hidden_layers: int = 1
     """Linear-ReLU repeated ``hidden_layers`` times, then Linear."""
     widths = [in_features] + [hidden] * hidden_layers
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], out_features))
 
@@ -74,6 +75,8 @@ class ScaleFactor(nn.Module):
     weights. A sum over neighbours or a product with a basis changes the variance by factors that depend
     on the data, which no initialisation rule knows.
     """
+
+    scale: Tensor
 
     def __init__(self) -> None:
         super().__init__()

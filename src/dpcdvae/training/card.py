@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dpcdvae.statistics import ReferenceStatistics
 from dpcdvae.table import CrystalTable
 
 
-def write_card(run: str | Path, tables: dict[str, CrystalTable]) -> Path:
+def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
     """Puts the card beside the weights of a run's best checkpoint; returns that checkpoint's folder."""
     folder = best_checkpoint(run)
     checkpoint = read_checkpoint(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ RUN_FILE = "run.json"
 
 
 def train(
-    tables: dict[str, CrystalTable], dataset: dict[str, Any], config: Config, folder: str | Path,
+    tables: Mapping[str, CrystalTable], dataset: dict[str, Any], config: Config, folder: str | Path,
     *, preset: str, resume: bool = False,
 ) -> Path:  # fmt: skip
     """Trains on ``tables["train"]``, keeps the best by ``tables["val"]``; returns the run's folder.
@@ -81,7 +81,7 @@ def resumed_config(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[C
     return override_config(config, overrides), stored["preset"], stored["dataset"]
 
 
-def check_data(tables: dict[str, CrystalTable], config: Config) -> None:
+def check_data(tables: Mapping[str, CrystalTable], config: Config) -> None:
     """Raises InputError when a split is missing or empty, has no bonds, or has larger crystals than the model."""
     for split in ("train", "val"):
         table = tables.get(split)
