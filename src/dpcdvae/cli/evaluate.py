@@ -43,16 +43,19 @@ def evaluate(
     from rich.console import Console
 
     from dpcdvae.evaluation import evaluate as score
-    from dpcdvae.evaluation import resolve_reference
+    from dpcdvae.evaluation import read_generated, resolve_reference
     from dpcdvae.files import check_output, sha256, write_json, write_manifest
-    from dpcdvae.io import Failure, read
 
     for output in filter(None, (json, picture)):
         check_output(output, overwrite=overwrite)
-    failures: list[Failure] = []
-    found = read(crystals, failures)
+    generated = read_generated(crystals)
     target = resolve_reference(reference)
-    report = score(found, target, paired=paired, failures=failures, workers=workers, seed=seed, time_limit=time_limit)
+    if paired and generated.part:
+        target = target.only(generated.ids)
+    report = score(
+        generated.crystals, target, paired=paired, failures=generated.failures, workers=workers, seed=seed,
+        time_limit=time_limit,
+    )  # fmt: skip
     # Into a file or a pipe the table comes whole, whatever the width of the terminal.
     Console(width=None if sys.stdout.isatty() else 120).print(report.table())
     arguments = {
@@ -66,5 +69,5 @@ def evaluate(
     if picture is not None:
         from dpcdvae.report.picture import draw
 
-        draw(found, picture)
+        draw(generated.crystals, picture)
         write_manifest(picture, "evaluate", arguments, **facts)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from dpcdvae.evaluation.distributions import ReferenceStatistics
+from dpcdvae.evaluation.generated import Generated, read_generated
 from dpcdvae.evaluation.metrics import METRICS, Number
 from dpcdvae.evaluation.reference import Reference, resolve_reference
 from dpcdvae.evaluation.report import Report, evaluate
+from dpcdvae.statistics import ReferenceStatistics
 
-__all__ = ["METRICS", "Number", "Reference", "ReferenceStatistics", "Report", "evaluate", "resolve_reference"]
+__all__ = [
+    "METRICS",
+    "Generated",
+    "Number",
+    "Reference",
+    "ReferenceStatistics",
+    "Report",
+    "evaluate",
+    "read_generated",
+    "resolve_reference",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -51,7 +52,7 @@ def pair(predictions: Sequence[Crystal], truths: Sequence[Crystal], failed: Sequ
     ids = [crystal.id for crystal in predictions]
     if len(place) == len(truths) and all(id in place for id in ids):
         if len(set(ids)) < len(ids):
-            twice = next(id for k, id in enumerate(ids) if id in ids[:k])
+            twice = Counter(ids).most_common(1)[0][0]
             raise InputError(f"two predictions bear the id '{twice}': paired evaluation takes one for each truth")
         chosen = np.array([place[id] for id in ids], np.int64)
         return Pairs(np.arange(len(ids)), chosen, len(truths) - len(ids), "id")

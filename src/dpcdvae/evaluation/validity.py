@@ -51,26 +51,29 @@ def shortest_distances(crystals: Sequence[Crystal], cutoff: float) -> npt.NDArra
     Lattices and coordinates must be finite, volumes positive.
     """
     shortest = np.full(len(crystals), np.inf)
-    lattices, coords, numbers = [], [], np.array([c.num_atoms for c in crystals], np.int64)
-    reach = np.zeros((len(crystals), 3), np.int64)
+    lattices, coords = [], []
+    kinds = np.zeros((len(crystals), 4), np.int64)  # number of atoms and translations: what is looked at together
     for k, crystal in enumerate(crystals):
         lattice, frac = crystal.lattice, crystal.frac_coords
         if (images := _translations(lattice, cutoff)).any():
             # A skewed or thin cell: the reduced one of the same lattice needs the fewest translations.
             lattice, frac = _reduced(lattice, frac)
-            images = _translations(lattice, cutoff)
-            norm = float(np.linalg.norm(lattice, axis=1).min())
-            if norm <= cutoff or images.prod() > _MAX_TRANSLATIONS:
-                shortest[k] = norm if norm <= cutoff else 0.0
-                images[:] = 0  # the answer is known, and a tiny cell would need very many translations
+            # No need to look farther than to the nearest image of an atom itself.
+            images = _translations(lattice, min(cutoff, float(np.linalg.norm(lattice, axis=1).min())))
+            if (2 * images + 1).prod() > _MAX_TRANSLATIONS:
+                shortest[k] = 0.0
+                images[:] = 0
         lattices.append(lattice)
         coords.append(frac)
-        reach[k] = images
-    for images in np.unique(reach, axis=0):
-        group = np.flatnonzero((reach == images).all(axis=1))
-        translations = _box(images)
-        for chunk in _chunks(group, numbers[group] ** 2 * len(translations)):
-            found = _shortest([lattices[k] for k in chunk], [coords[k] for k in chunk], translations)
+        kinds[k] = crystal.num_atoms, *images
+    for kind in np.unique(kinds, axis=0):
+        group = np.flatnonzero((kinds == kind).all(axis=1))
+        translations = _box(kind[1:])
+        size = max(1, _MAX_PAIRS // int(kind[0]) ** 2)
+        for chunk in (group[start : start + size] for start in range(0, len(group), size)):
+            found = _shortest(
+                np.array([lattices[k] for k in chunk]), np.array([coords[k] for k in chunk]), translations
+            )
             shortest[chunk] = np.minimum(shortest[chunk], found)
     shortest[shortest > cutoff] = np.inf
     return shortest
@@ -109,35 +112,20 @@ def _box(images: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return box[np.argsort((box**2).sum(-1), kind="stable")]
 
 
-def _chunks(indices: npt.NDArray[np.int64], costs: npt.NDArray[np.int64]) -> Iterable[npt.NDArray[np.int64]]:
-    parts = np.cumsum(costs) // _MAX_PAIRS
-    return (indices[parts == part] for part in np.unique(parts))
-
-
 def _shortest(
-    lattices: Sequence[npt.NDArray[np.float64]],
-    coords: Sequence[npt.NDArray[np.float64]],
-    translations: npt.NDArray[np.float64],
+    lattices: npt.NDArray[np.float64], coords: npt.NDArray[np.float64], translations: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """(n,) shortest distance over all pairs of atoms and all translations given."""
-    counts = np.array([len(c) for c in coords])
-    width = int(counts.max())
-    frac = np.zeros((len(coords), width, 3))
-    real = np.arange(width) < counts[:, None]
-    frac[real] = np.concatenate(coords)
-    first, second = np.triu_indices(width, k=1)
-    difference = frac[:, first] - frac[:, second]
+    """(n,) shortest distance over all pairs of atoms and all translations; lattices (n, 3, 3), coords (n, atoms, 3)."""
+    first, second = np.triu_indices(coords.shape[1], k=1)
+    difference = coords[:, first] - coords[:, second]
     difference -= np.round(difference)
-    away = ~(real[:, first] & real[:, second])
-    matrix = np.array(lattices)
     shortest = np.full(len(coords), np.inf)
     for k, translation in enumerate(translations):
-        vectors = np.einsum("npi,nij->npj", difference + translation, matrix)
+        vectors = np.einsum("npi,nij->npj", difference + translation, lattices)
         squares = np.einsum("npj,npj->np", vectors, vectors)
-        squares[away] = np.inf
         shortest = np.minimum(shortest, squares.min(axis=1, initial=np.inf))
         if k > 0:  # the images of an atom itself
-            own = translation @ matrix
+            own = np.einsum("i,nij->nj", translation, lattices)
             shortest = np.minimum(shortest, np.einsum("nj,nj->n", own, own))
     return np.sqrt(shortest)
 
