@@ -1,0 +1,164 @@
+"""What the tests of the tensor code share: crystals of every awkward kind, and ways to describe one anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.crystal import Crystal
+from dpcdvae.graph import PeriodicGraph
+from dpcdvae.table import CrystalTable
+
+# Changes of basis: integer matrices of determinant ±1 turn lattice vectors into others of the same lattice.
+UNIMODULAR = [
+    np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]]),
+    np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]]),
+    np.array([[2, 1, 0], [1, 1, 0], [0, -1, 1]]),
+    np.array([[-1, 0, 0], [0, 1, 0], [1, 0, 1]]),  # left-handed
+]
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Networks built inside have their parameters and buffers in ``dtype``."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def random_crystal(seed: int, num_atoms: int = 5, side: float = 4.0, elements: Sequence[int] = (6, 8, 22)) -> Crystal:
+    """Triclinic, atoms anywhere."""
+    rng = np.random.default_rng(seed)
+    lattice = side * (np.eye(3) + 0.25 * rng.uniform(-1, 1, (3, 3)))
+    return Crystal(rng.choice(elements, num_atoms), rng.random((num_atoms, 3)), lattice, f"random-{seed}")
+
+
+def cubic(kind: str, a: float) -> Crystal:
+    """Primitive cells of sc, bcc, fcc and diamond with cubic lattice constant ``a``."""
+    half = a / 2
+    lattice = {
+        "sc": a * np.eye(3),
+        "bcc": half * (np.ones((3, 3)) - 2 * np.eye(3)),
+        "fcc": half * (np.ones((3, 3)) - np.eye(3)),
+        "diamond": half * (np.ones((3, 3)) - np.eye(3)),
+    }[kind]
+    coords = np.array([[0.0] * 3, [0.25] * 3]) if kind == "diamond" else np.zeros((1, 3))
+    return Crystal(np.full(len(coords), 6), coords, lattice, kind)
+
+
+def awkward_crystals() -> list[Crystal]:
+    """Cells that neighbour searches get wrong: skewed, tiny, flat, needle-like, left-handed, large, one atom."""
+    rng = np.random.default_rng(7)
+
+    def filled(lattice: np.ndarray, num_atoms: int, name: str) -> Crystal:
+        return Crystal(rng.integers(1, 90, num_atoms), rng.random((num_atoms, 3)), np.asarray(lattice, float), name)
+
+    return [
+        random_crystal(1),
+        filled([[4, 0, 0], [7, 3.5, 0], [-9, 5, 4]], 4, "skewed"),
+        filled(1.5 * np.eye(3), 1, "tiny"),
+        filled([[9, 0, 0], [0, 9, 0], [4, 4, 1.1]], 3, "sliver"),
+        filled([[1.2, 0, 0], [0, 1.3, 0], [0.5, 0.4, 17]], 2, "needle"),
+        filled([[4, 0.5, 0], [0, 5, 0], [0, 1, -4.5]], 5, "left-handed"),
+        filled(16 * np.eye(3), 12, "large"),
+        filled([[3, 0.2, 0], [0.3, 3.4, 0], [0, 0.1, 3.9]], 1, "one atom"),
+        Crystal(np.array([6, 6]), np.array([[0.0, 0, 0], [1 / 3, 2 / 3, 0.5]]), _hexagonal(2.46, 6.7), "symmetric"),
+    ]
+
+
+def _hexagonal(a: float, c: float) -> np.ndarray:
+    return np.array([[a, 0, 0], [-a / 2, a * np.sqrt(0.75), 0], [0, 0, c]])
+
+
+def batch_of(crystals: Sequence[Crystal], dtype: torch.dtype = torch.float64, *, bonded: bool = False) -> CrystalBatch:
+    return CrystalBatch.from_table(table_of(crystals, bonded=bonded), dtype=dtype)
+
+
+def table_of(crystals: Sequence[Crystal], *, bonded: bool = False) -> CrystalTable:
+    if not bonded:
+        return CrystalTable.from_crystals(crystals)
+    from dpcdvae.bonds import crystal_nn_bonds
+
+    return CrystalTable.from_crystals(crystals, [crystal_nn_bonds(crystal) for crystal in crystals])
+
+
+def rotation(seed: int, *, mirror: bool = False) -> np.ndarray:
+    """A random orthogonal matrix of determinant 1, or -1."""
+    matrix, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    wanted = -1 if mirror else 1
+    return matrix * np.array([1, 1, wanted * np.sign(np.linalg.det(matrix))])
+
+
+def rebased(batch: CrystalBatch, basis: np.ndarray) -> CrystalBatch:
+    """The same crystals described by other lattice vectors: L' = U L, so x' = x U^-1, and images likewise."""
+    matrix = torch.tensor(basis).to(batch.lattice)
+    inverse = torch.linalg.inv(matrix).round()
+    images = batch.bond_images.to(inverse) @ inverse
+    return batch.replace(
+        lattice=matrix @ batch.lattice, frac_coords=batch.frac_coords @ inverse, bond_images=images.long()
+    )
+
+
+def permuted(batch: CrystalBatch, order: Tensor) -> CrystalBatch:
+    """One crystal with its atoms in another order: atom k of the result is atom order[k]."""
+    assert len(batch) == 1
+    place = torch.empty_like(order).scatter(0, order, torch.arange(len(order)))
+    return batch.replace(
+        atomic_numbers=batch.atomic_numbers[order],
+        frac_coords=batch.frac_coords[order],
+        bonds=place[batch.bonds] if len(batch.bonds) else batch.bonds,
+    )
+
+
+def doubled(batch: CrystalBatch, axis: int = 0) -> CrystalBatch:
+    """One crystal in a cell twice as long; atom n + i is atom i in the next cell. Bonds follow."""
+    assert len(batch) == 1
+    n = len(batch.frac_coords)
+    shift = torch.zeros(3).to(batch.frac_coords)
+    shift[axis] = 1.0
+    scale = 1 + shift
+    bonds, images = [], []
+    for half in (0, 1):
+        end = half + batch.bond_images[:, axis]
+        image = batch.bond_images.clone()
+        image[:, axis] = torch.div(end, 2, rounding_mode="floor")
+        bonds.append(torch.stack([batch.bonds[:, 0] + half * n, batch.bonds[:, 1] + (end % 2) * n], 1))
+        images.append(image)
+    return CrystalBatch(
+        batch.atomic_numbers.repeat(2),
+        torch.cat([batch.frac_coords / scale, (batch.frac_coords + shift) / scale]),
+        batch.lattice * scale[:, None],
+        batch.num_atoms * 2,
+        torch.cat(bonds),
+        torch.cat(images),
+        batch.num_bonds * 2,
+    )
+
+
+def neighbours(graph: PeriodicGraph, atom: int) -> Tensor:
+    """(k, 3) vectors in Å from an atom to its neighbours, in an order that depends on nothing else."""
+    mask = graph.mask[atom]
+    vectors = (graph.vectors[atom] * graph.distances[atom][:, None])[mask].double()
+    keys = vectors.mul(1e4).round().long().tolist()
+    return vectors[sorted(range(len(keys)), key=keys.__getitem__)]
+
+
+def sorted_distances(graph: PeriodicGraph, atom: int) -> Tensor:
+    return graph.distances[atom][graph.mask[atom]].sort().values
+
+
+def shake(network: nn.Module, seed: int = 0) -> None:
+    """Adds noise to every weight, so that no law holds only because a layer starts at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in network.parameters():
+            noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+            weight.add_(noise.to(weight) * 0.5 / max(weight.shape[-1] if weight.dim() else 1, 1) ** 0.5)
