@@ -161,4 +161,4 @@ def shake(network: nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for weight in network.parameters():
             noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-            weight.add_(noise.to(weight) * 0.5 / max(weight.shape[-1] if weight.dim() else 1, 1) ** 0.5)
+            weight.add_(noise.to(weight) * 0.2 / max(weight.shape[-1] if weight.dim() else 1, 1) ** 0.5)

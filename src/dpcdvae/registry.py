@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from dpcdvae.errors import InputError, unknown_name
@@ -49,11 +49,12 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._entries)
 
 
-def build_options(cls: type[T], values: Mapping[str, Any], component: str) -> T:
+def build_options(cls: type[T], values: Mapping[str, Any], component: str, may_be_zero: Collection[str] = ()) -> T:
     """The options dataclass of a component from plain values (a preset's ``options`` table).
 
     Raises:
-        InputError: an option the component does not have (the nearest is offered) or of another type.
+        InputError: an option the component does not have (the nearest is offered), of another type, or
+            a number below its range: above zero, or from zero for those in ``may_be_zero``.
     """
     defaults = {item.name: item.default for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name, value in values.items():
@@ -63,8 +64,9 @@ def build_options(cls: type[T], values: Mapping[str, Any], component: str) -> T:
         fits = isinstance(value, list if kind is tuple else kind) and not (kind is int and isinstance(value, bool))
         if not fits and not (kind is float and type(value) is int):
             raise InputError(f"option {name} of {component} must be of type {kind.__name__}, not {value!r}")
-        if kind in (int, float) and value < 0:
-            raise InputError(f"option {name} of {component} must not be negative, not {value!r}")
+        if kind in (int, float) and not (value > 0 or (value == 0 and name in may_be_zero)):
+            least = "0 or more" if name in may_be_zero else "above 0"
+            raise InputError(f"option {name} of {component} must be {least}, not {value!r}")
     return cls(**{name: _converted(value, defaults[name]) for name, value in values.items()})
 
 

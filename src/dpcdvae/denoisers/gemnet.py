@@ -48,12 +48,20 @@ class GemNetOptions:
     fourier: tuple[int, ...] = (3, 8)
 
 
+MAY_BE_ZERO = (
+    "atom_width", "blocks", "layers_before_skip", "layers_after_skip", "layers_concat", "layers_atom", "time_embedding"
+)  # fmt: skip
+
+
 class GemNetDenoiser(Denoiser):
     def __init__(self, latent_dim: int, options: Mapping[str, Any]) -> None:
         super().__init__()
-        o = build_options(GemNetOptions, options, "gemnet-t")
-        if o.fourier and (len(o.fourier) != 2 or o.fourier[0] > o.fourier[1]):
-            raise InputError(f"option fourier of gemnet-t must be [first, last] or [], not {list(o.fourier)}")
+        o = build_options(GemNetOptions, options, "gemnet-t", MAY_BE_ZERO)
+        whole = all(type(n) is int for n in o.fourier)
+        if o.fourier and not (whole and len(o.fourier) == 2 and 0 <= o.fourier[0] <= o.fourier[1]):
+            raise InputError(
+                f"option fourier of gemnet-t must be whole numbers [first, last] or [], not {list(o.fourier)}"
+            )
         if o.time_embedding % 2:
             raise InputError(f"option time_embedding of gemnet-t must be even, not {o.time_embedding}")
         self.options = o

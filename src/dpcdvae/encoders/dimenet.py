@@ -40,12 +40,15 @@ class DimeNetOptions:
     output_layers: int = 3
 
 
+MAY_BE_ZERO = ("blocks", "layers_before_skip", "layers_after_skip", "output_layers")
+
+
 class DimeNetEncoder(Encoder):
     """Bonded crystals -> (C, out_features): the mean over the atoms of the summed output blocks."""
 
     def __init__(self, out_features: int, options: Mapping[str, Any]) -> None:
         super().__init__()
-        o = build_options(DimeNetOptions, options, "dimenet++")
+        o = build_options(DimeNetOptions, options, "dimenet++", MAY_BE_ZERO)
         self.options = o
         self.radial_basis = BesselRadialBasis(o.num_radial, o.cutoff, o.envelope_exponent)
         self.spherical_basis = SphericalBesselBasis(o.num_spherical, o.num_radial, o.cutoff, o.envelope_exponent)
