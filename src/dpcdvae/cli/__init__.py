@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -41,8 +40,6 @@ def build_app() -> typer.Typer:
         context_settings={"max_content_width": 100},
     )
     for name, module_name in COMMANDS.items():
-        if importlib.util.find_spec(f"dpcdvae.cli.{module_name}") is None:
-            continue
         module = importlib.import_module(f"dpcdvae.cli.{module_name}")
         command = getattr(module, name, None)
         if command is None:

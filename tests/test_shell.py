@@ -1,0 +1,248 @@
+"""The whole way from the shell: train, generate, reconstruct, evaluate; stopped half-way; given bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpcdvae.cli import main
+from dpcdvae.crystal import Crystal
+from dpcdvae.io import cif_text, read, write
+
+# One worker trains the model that the others would train again.
+pytestmark = pytest.mark.xdist_group("shell")
+
+DPCDVAE = [sys.executable, "-m", "dpcdvae"]
+FEW_STEPS = ["--steps", "5"]
+
+
+def shell(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*DPCDVAE, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the built-in data set; RUN, trained on it for three epochs; and its best model exported."""
+    folder = tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DPCDVAE_HOME", str(folder / "home"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        done = shell(
+            "train", "prototypes", "--preset", "compact", "--set", "train.max_epochs=3", "--out", "RUN", cwd=folder
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "RUN\n"
+        assert sum(line.startswith("epoch ") for line in done.stderr.splitlines()) == 3
+        done = shell("export", "RUN", "--out", "model", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        yield folder
+
+
+def test_generate_and_evaluate(work: Path) -> None:
+    for out, inside in (("g.extxyz", None), ("cifs/", "*.cif"), ("g.zip", None), ("g.csv", None)):
+        done = shell("generate", "RUN", "-n", "6", "--seed", "3", *FEW_STEPS, "--out", out, cwd=work)
+        assert done.returncode == 0, done.stderr
+        crystals = read(work / out)
+        assert len(crystals) + done.stderr.count("not built") == 6
+        assert inside is None or len(list((work / out).glob(inside))) == len(crystals)
+    manifest = json.loads((work / "g.extxyz.manifest.json").read_text())
+    assert (manifest["command"], manifest["arguments"]["seed"]) == ("generate", 3)
+    done = shell("evaluate", "g.extxyz", "--reference", "prototypes", "--json", "g.json", cwd=work)
+    assert done.returncode == 0, done.stderr
+    names = {metric["name"] for metric in json.loads((work / "g.json").read_text())["metrics"]}
+    assert "structural_validity" in names
+
+
+def test_the_same_seed_gives_the_same_crystals(work: Path) -> None:
+    whole = shell("generate", "RUN", "-n", "4", *FEW_STEPS, "--out", "whole.json", cwd=work)
+    again = shell("generate", "RUN", "-n", "4", *FEW_STEPS, "--batch-size", "3", "--out", "again.json", cwd=work)
+    assert (whole.returncode, again.returncode) == (0, 0), whole.stderr + again.stderr
+    for one, other in zip(read(work / "whole.json"), read(work / "again.json"), strict=True):
+        assert (one.id, one.formula) == (other.id, other.formula)
+        apart = one.frac_coords - other.frac_coords
+        np.testing.assert_allclose(apart - apart.round(), 0, atol=1e-4)
+
+
+def test_reconstruct_and_evaluate(work: Path) -> None:
+    done = shell("reconstruct", "RUN", "prototypes:test", "--limit", "8", "--force-types", *FEW_STEPS,
+                 "--out", "r.extxyz", cwd=work)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = shell("evaluate", "r.extxyz", "--reference", "prototypes:test", "--paired", "--json", "r.json", cwd=work)
+    assert done.returncode == 0, done.stderr
+    names = {metric["name"] for metric in json.loads((work / "r.json").read_text())["metrics"]}
+    assert "match_rate" in names
+
+
+@pytest.fixture(scope="module")
+def many(work: Path) -> Path:
+    """So many crystals that nothing is done with them in a few seconds."""
+    rng = np.random.default_rng(0)
+    crystals = [
+        Crystal.from_parameters(rng.integers(1, 90, 12), rng.random((12, 3)), 6 + rng.random(3), [80, 90, 100], f"c{k}")
+        for k in range(400)
+    ]
+    write(crystals, work / "many.csv")
+    return work / "many.csv"
+
+
+@pytest.mark.parametrize(
+    ("command", "outputs"),
+    [
+        ("data add many.csv --name many --workers 2", ["home/datasets/many.npz"]),
+        ("generate RUN -n 5000 --out stopped/", ["stopped"]),
+        ("reconstruct RUN prototypes:train --out stopped.extxyz", ["stopped.extxyz"]),
+        ("evaluate many.csv --reference many.csv --paired --json stopped.json --workers 2", ["stopped.json"]),
+        ("demo --model model --out stopped-demo -n 5000", ["stopped-demo"]),
+    ],
+    ids=lambda value: value.split()[0] if isinstance(value, str) else "",
+)
+def test_ctrl_c(work: Path, many: Path, command: str, outputs: list[str]) -> None:
+    """The terminal sends it to the whole group, workers included: one line, nothing half-written, nobody left."""
+    before = {path for path in work.rglob("*") if "__pycache__" not in path.parts}
+    process = subprocess.Popen(
+        [*DPCDVAE, *command.split()],
+        cwd=work,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    time.sleep(8)
+    assert process.poll() is None, f"too short a job to stop: {process.communicate()}"
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "dpcdvae: stopped"
+    assert "Traceback" not in err
+    assert out == ""
+    assert not [name for name in outputs if (work / name).exists()]
+    assert {path for path in work.rglob("*") if path.is_file()} <= before
+    assert _group_ends(process.pid)
+
+
+def _group_ends(group: int) -> bool:
+    """Whether within seconds nobody of a process group is left."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_ctrl_c_in_training_leaves_a_run_that_goes_on(work: Path) -> None:
+    process = subprocess.Popen(
+        [*DPCDVAE, "train", "prototypes", "--preset", "compact", "--set", "train.max_epochs=3", "--out", "HALF"],
+        cwd=work,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (work / "HALF" / "checkpoints" / "last" / "config.json").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "dpcdvae: stopped"
+    assert "Traceback" not in err
+    done = shell("train", "--resume", "--out", "HALF", cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 3/3" in done.stderr
+
+
+def test_demo(work: Path) -> None:
+    for n in ("5", "4"):  # the second replaces the first
+        done = shell("demo", "--model", "model", "-n", n, *FEW_STEPS, "--out", "demo", cwd=work)
+        assert done.returncode == 0, done.stderr
+        assert "structural validity" in done.stdout.lower()
+        assert (work / "demo" / "crystals.png").read_bytes().startswith(b"\x89PNG")
+        crystals = read(work / "demo" / "crystals.extxyz")
+        assert len(crystals) == len(read(work / "demo" / "crystals")) <= int(n)
+        assert json.loads((work / "demo" / "manifest.json").read_text())["arguments"]["n"] == int(n)
+
+
+@pytest.fixture
+def bad(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of things that cannot be used."""
+    monkeypatch.chdir(tmp_path)
+    good = Crystal.from_parameters([11, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], [4, 4, 4], [90, 90, 90], "good")
+    (tmp_path / "RUN").symlink_to(work / "RUN")
+    (tmp_path / "no_cif.csv").write_text("id,structure\n1,2\n")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "good.cif").write_text(cif_text(good))
+    (tmp_path / "model").symlink_to(work / "model")
+    for name in ("cut", "newer", "pickle"):
+        shutil.copytree(work / "model", tmp_path / name)
+    weights = (tmp_path / "cut" / "model.safetensors").read_bytes()
+    (tmp_path / "cut" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    description = json.loads((tmp_path / "newer" / "config.json").read_text())
+    (tmp_path / "newer" / "config.json").write_text(json.dumps(description | {"format": 999}))
+    (tmp_path / "pickle" / "model.safetensors").write_bytes(b"\x80\x04\x95" + b"." * 100)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("data add no_cif.csv --name x", "no_cif.csv"),
+        ("data add empty.csv --name x", "empty.csv"),
+        ("data add folder --name x", "no crystals"),
+        ("data add nothing.csv --name x", "no such file"),
+        ("data get perov5", "did you mean 'perov_5'"),
+        ("data info prototype", "did you mean 'prototypes'"),
+        ("train prototype --out x", "did you mean 'prototypes'"),
+        ("train prototypes --preset compat --out x", "did you mean 'compact'"),
+        ("train prototypes --set train.epochs=3 --out x", "did you mean 'train.max_epochs'"),
+        ("train prototypes --set train.max_epochs=many --out x", "valid integer"),
+        ("train prototypes --set diffusion.schedule=cosin --out x", "did you mean 'cosine'"),
+        ("train prototypes --set encoder.name=dimnet --out x", "did you mean 'dimenet++'"),
+        ("train prototypes --set denoiser.options.hiden=3 --out x", "did you mean 'hidden'"),
+        ("train prototypes --set model.max_atoms=2 --out x", "max_atoms"),
+        ("train prototypes --out folder", "folder exists"),
+        ("train --resume --out folder", "folder"),
+        ("generate RUN --out good.cif", "good.cif exists"),
+        ("generate RUN --out good.cif/inside/x.extxyz", "is not a folder"),
+        ("generate RUN --out x.abc", "ending"),
+        ("generate RUN --steps 100000 --out x/", "--steps"),
+        ("generate RUN --formula C1000 --out x/", "holds 1 to 20"),
+        ("generate RUN --formula Xy2 --out x/", "element"),
+        ("generate RUN --num-atoms 1000 --out x/", "holds 1 to 20"),
+        ("generate RUN --step 3 --out x/", "did you mean --steps"),
+        ("generate RUN -n 0 --out x/", "-n"),
+        ("generate RUM --out x/", "RUM"),
+        ("generate folder --out x/", "folder"),
+        ("generate cut --out x/", "cut"),
+        ("generate newer --out x/", "newer dpcdvae"),
+        ("generate pickle --out x/", "pickle"),
+        ("reconstruct RUN prototypes:tset --out x/", "did you mean 'test'"),
+        ("evaluate good.cif --reference perov_5:tets", "perov_5"),
+        ("evaluate nothing.cif --reference good.cif", "nothing.cif"),
+        ("evaluate good.cif --reference good.cif --json folder", "exists"),
+        ("demo --model model --out folder", "folder exists"),
+    ],
+)
+def test_bad_input(bad: Path, command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line on standard error with what is wrong, code 2, and nothing written."""
+    before = sorted(bad.rglob("*"))
+    assert main(command.split()) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert sorted(bad.rglob("*")) == before
