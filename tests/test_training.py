@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import signal
 import subprocess
@@ -19,7 +20,6 @@ from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.model.checkpoint import load_model, read_checkpoint
-from dpcdvae.model.sampling import reconstruct
 from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.table import CrystalTable
 from dpcdvae.training.card import export
@@ -55,10 +55,11 @@ def metrics(folder: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
 
 
-@pytest.mark.parametrize("overrides", [(), ("train.weight_ema=0.0", "train.lr_schedule=plateau")])
-def test_a_killed_run_continues_the_same_curve(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+def test_a_killed_run_continues_the_same_curve(tmp_path: Path) -> None:
     def command(out: Path, *more: str) -> list[str]:
-        settings = [part for value in (*TINY, "train.max_epochs=3", *overrides) for part in ("--set", value)]
+        settings = [
+            part for value in (*TINY, "train.max_epochs=3", "train.batch_size=128") for part in ("--set", value)
+        ]
         start = ["prototypes", "--preset", "compact", *settings]
         return [sys.executable, "-m", "dpcdvae", "train", "--out", str(out), *(more or start)]
 
@@ -69,7 +70,7 @@ def test_a_killed_run_continues_the_same_curve(tmp_path: Path, overrides: tuple[
     wait_until(lambda: (killed / "checkpoints" / "last").exists())
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(metrics(killed)) < 3, "the run ended before it was killed"
+    assert len(metrics(killed)) < 3, "it was over before it could be killed"
     subprocess.run(command(killed, "--resume"), check=True, capture_output=True)
 
     assert metrics(killed) == metrics(tmp_path / "whole")
@@ -98,9 +99,9 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_batch(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
-    lattices = tables["train"].lattices.copy()
-    lattices[5] = np.nan
-    broken = {**tables, "train": CrystalTable(**{**vars(tables["train"]), "lattices": lattices})}
+    coords = tables["train"].frac_coords.copy()
+    coords[int(tables["train"].num_atoms[:5].sum())] = np.nan
+    broken = {**tables, "train": dataclasses.replace(tables["train"], frac_coords=coords)}
     order = next(batch for batch in EpochSampler(64, 64, seed=0))
     batch = int(np.flatnonzero(order == 5)[0]) // 16
     with pytest.raises(InputError, match=rf"not finite in epoch 0, batch {batch} \(crystals .*resume"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -64,7 +65,7 @@ def build_options(cls: type[T], values: Mapping[str, Any], component: str, may_b
         fits = isinstance(value, list if kind is tuple else kind) and not (kind is int and isinstance(value, bool))
         if not fits and not (kind is float and type(value) is int):
             raise InputError(f"option {name} of {component} must be of type {kind.__name__}, not {value!r}")
-        if kind in (int, float) and not (value > 0 or (value == 0 and name in may_be_zero)):
+        if kind in (int, float) and not (0 < value < math.inf or (value == 0 and name in may_be_zero)):
             least = "0 or more" if name in may_be_zero else "above 0"
             raise InputError(f"option {name} of {component} must be {least}, not {value!r}")
     return cls(**{name: _converted(value, defaults[name]) for name, value in values.items()})

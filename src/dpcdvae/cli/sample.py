@@ -59,9 +59,9 @@ def generate(
       dpcdvae generate perov-5-compact -n 100 --seed 0 --out crystals.extxyz
       dpcdvae generate perov-5-compact -n 10 --formula SrTiO3 --out srtio3/
     """
-    from dpcdvae.files import check_output
+    from dpcdvae.io import check_destination
 
-    check_output(out, overwrite=overwrite)
+    check_destination(out, overwrite=overwrite)
     from dpcdvae.model import sampling
     from dpcdvae.model.checkpoint import load_model
 
@@ -97,9 +97,9 @@ def reconstruct(
       dpcdvae evaluate recon.extxyz --reference perov_5:test --paired
     """
     from dpcdvae.datasets import load_split
-    from dpcdvae.files import check_output
+    from dpcdvae.io import check_destination
 
-    check_output(out, overwrite=overwrite)
+    check_destination(out, overwrite=overwrite)
     table = load_split(crystals)
     if limit:
         table = table.select(range(min(limit, len(table))))

@@ -21,6 +21,9 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="section.option=value; may be repeated.", show_default=False)
     ] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", help="Start from the weights of this model.", show_default=False)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
 ) -> None:
     """Train a model; prints the folder of the run, which generate and reconstruct take as MODEL.
@@ -38,6 +41,8 @@ def train(
     from dpcdvae.files import check_output, sha256
 
     overrides = set_ or []
+    if resume and init:
+        raise InputError("--resume continues a run with its own weights: leave out --init")
     if resume:
         from dpcdvae.training.run import resumed_config
 
@@ -56,7 +61,7 @@ def train(
 
     from dpcdvae.training.run import train as run
 
-    print(run(data.tables, facts, config, out, preset=preset, resume=resume))
+    print(run(data.tables, facts, config, out, preset=preset, init=init, resume=resume))
 
 
 def export(

@@ -23,7 +23,17 @@ from dpcdvae.io.tabular import parse_csv, render_csv
 from dpcdvae.progress import Progress
 from dpcdvae.registry import Registry
 
-__all__ = ["FORMATS", "Failure", "Format", "cif_text", "crystal_from_cif", "read", "read_csv", "write"]
+__all__ = [
+    "FORMATS",
+    "Failure",
+    "Format",
+    "check_destination",
+    "cif_text",
+    "crystal_from_cif",
+    "read",
+    "read_csv",
+    "write",
+]
 
 Parse = Callable[[bytes, str, str, Collector], None]  # content, where it stands, stem of its name
 Render = Callable[[Sequence[Crystal]], bytes]
@@ -127,10 +137,7 @@ def write(crystals: Iterable[Crystal], path: str | Path, *, format: str | None =
         InputError: an unknown format, a path that exists or cannot be written, a folder to replace that
             holds other files, a crystal with NaN or without volume, no crystals at all, or several in a POSCAR.
     """
-    name = _output_format(path, format)
-    path = check_output(path, overwrite=overwrite)
-    if name == FOLDER and path.is_dir() and (other := [p.name for p in path.iterdir() if not _is_ours(p)]):
-        raise InputError(f"will not replace {path}: it holds other files (such as {other[0]}): give another folder")
+    name, path = check_destination(path, format=format, overwrite=overwrite), Path(path)
     crystals = _unique([_writable(crystal, number) for number, crystal in enumerate(crystals)])
     if not crystals:
         raise InputError(f"no crystals to write to {path}")
@@ -151,6 +158,15 @@ def write(crystals: Iterable[Crystal], path: str | Path, *, format: str | None =
         else:
             temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix.lower() == ".gz" else content)
     return path
+
+
+def check_destination(path: str | Path, *, format: str | None = None, overwrite: bool = False) -> str:
+    """The name of the format that :func:`write` will use, or its InputError: to ask before hours of work."""
+    name = _output_format(path, format)
+    path = check_output(path, overwrite=overwrite)
+    if name == FOLDER and path.is_dir() and (other := [p.name for p in path.iterdir() if not _is_ours(p)]):
+        raise InputError(f"will not replace {path}: it holds other files (such as {other[0]}): give another folder")
+    return name
 
 
 def _writable(crystal: Crystal, number: int) -> Crystal:

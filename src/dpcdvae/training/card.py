@@ -29,6 +29,7 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
         "dataset": {**dataset, "crystals": sizes},
         "preset": facts["preset"],
         "seed": facts["seed"],
+        "init": facts.get("init"),
         "epochs": facts["epoch"],
         "batch_size": train["batch_size"],
         "losses": facts["metrics"],

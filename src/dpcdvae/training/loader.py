@@ -13,7 +13,22 @@ from dpcdvae.batch import CrystalBatch
 from dpcdvae.table import CrystalTable
 
 Indices = npt.NDArray[np.int64]
-Loader = DataLoader[tuple[CrystalBatch, Indices]]
+
+
+class TrainingBatch:
+    """Crystals and where they stand in their table.
+
+    Not a tuple or dataclass: Lightning looks into those for tensors to convert, and a frozen one fails.
+    """
+
+    def __init__(self, crystals: CrystalBatch, indices: Indices) -> None:
+        self.crystals, self.indices = crystals, indices
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> TrainingBatch:
+        return TrainingBatch(self.crystals.to(device, dtype), self.indices)
+
+
+Loader = DataLoader[TrainingBatch]
 
 
 class EpochSampler(Sampler[Indices]):
@@ -46,14 +61,14 @@ class EpochSampler(Sampler[Indices]):
             yield order[start : start + self.batch_size]
 
 
-class TableDataset(torch.utils.data.Dataset[tuple[CrystalBatch, Indices]]):
+class TableDataset(torch.utils.data.Dataset[TrainingBatch]):
     """Takes the indices of a whole batch at once: assembling it is a few array operations."""
 
     def __init__(self, table: CrystalTable) -> None:
         self.table = table
 
-    def __getitem__(self, indices: Indices) -> tuple[CrystalBatch, Indices]:
-        return CrystalBatch.from_table(self.table, indices), indices
+    def __getitem__(self, indices: Indices) -> TrainingBatch:
+        return TrainingBatch(CrystalBatch.from_table(self.table, indices), indices)
 
     def __len__(self) -> int:
         return len(self.table)

@@ -10,12 +10,11 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import Config, LossConfig
 from dpcdvae.errors import InputError
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.table import CrystalTable
-from dpcdvae.training.loader import Indices, Loader, make_loader
+from dpcdvae.training.loader import Indices, Loader, TrainingBatch, make_loader
 
 VALIDATION_EPOCH = 2**31  # noise of the validation: no training epoch's, and the same every time
 
@@ -56,31 +55,28 @@ class TrainingModule(pl.LightningModule):
         size = self.config.train.batch_size
         return make_loader(self.tables[split], size, seed=seed, rank=rank, world_size=world_size)
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        crystals, indices = batch
-        return crystals.to(device), indices
+    def transfer_batch_to_device(self, batch: TrainingBatch, device: torch.device, dataloader_idx: int) -> Any:
+        return batch.to(device, self.model.dtype)
 
     # one step
 
-    def training_step(self, batch: tuple[CrystalBatch, Indices], batch_idx: int) -> Tensor:
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         losses = self._losses(self.model, batch, self.current_epoch, batch_idx)
         total = weighted_sum(losses, self.config.loss, self.current_epoch)
-        self._check_finite(total, losses, batch[1], batch_idx)
-        self._log("train", total, losses, len(batch[0]))
+        self._check_finite(total, losses, batch.indices, batch_idx)
+        self._log("train", total, losses, len(batch.crystals))
         return total
 
-    def validation_step(self, batch: tuple[CrystalBatch, Indices], batch_idx: int) -> None:
+    def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
         losses = self._losses(self.average or self.model, batch, VALIDATION_EPOCH, batch_idx)
         total = weighted_sum(losses, self.config.loss, self.current_epoch)
-        self._log("val", total, losses, len(batch[0]))
+        self._log("val", total, losses, len(batch.crystals))
 
-    def _losses(
-        self, model: CDVAE, batch: tuple[CrystalBatch, Indices], epoch: int, batch_idx: int
-    ) -> dict[str, Tensor]:
+    def _losses(self, model: CDVAE, batch: TrainingBatch, epoch: int, batch_idx: int) -> dict[str, Tensor]:
         seed = torch.tensor([self.config.train.seed, epoch, batch_idx, self.global_rank])
         generator = torch.Generator().manual_seed(_combine(seed))
         true_lattice = self.current_epoch < self.config.loss.teacher_forcing_epochs
-        return model.losses(batch[0], model.noise_like(batch[0], generator), true_lattice=true_lattice)
+        return model.losses(batch.crystals, model.noise_like(batch.crystals, generator), true_lattice=true_lattice)
 
     def _log(self, split: str, total: Tensor, losses: dict[str, Tensor], size: int) -> None:
         weights = self.config.loss
@@ -120,7 +116,7 @@ class TrainingModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         if self.average is not None:
-            self.average.to(self.device)
+            self.average.to(self.device, self.model.dtype)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["dpcdvae_config"] = self.config.to_dict()

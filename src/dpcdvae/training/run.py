@@ -17,8 +17,9 @@ from dpcdvae.config import Config, override_config
 from dpcdvae.errors import InputError
 from dpcdvae.files import check_output, write_json
 from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.model.checkpoint import load_weights, read_checkpoint
 from dpcdvae.model.lightning_io import SafetensorsIO, checkpoint_callbacks
-from dpcdvae.model_store import CHECKPOINTS, last_checkpoint, read_json
+from dpcdvae.model_store import CHECKPOINTS, last_checkpoint, read_json, resolve_model
 from dpcdvae.nn.layers import fit_scale_factors
 from dpcdvae.table import CrystalTable
 from dpcdvae.training.card import write_card
@@ -30,13 +31,15 @@ RUN_FILE = "run.json"
 
 def train(
     tables: Mapping[str, CrystalTable], dataset: dict[str, Any], config: Config, folder: str | Path,
-    *, preset: str, resume: bool = False,
+    *, preset: str, init: str | Path | None = None, resume: bool = False,
 ) -> Path:  # fmt: skip
     """Trains on ``tables["train"]``, keeps the best by ``tables["val"]``; returns the run's folder.
 
     Args:
         dataset: what is known of the data (name, hash), stored with every checkpoint.
         folder: ``run.json``, ``metrics.csv``, ``checkpoints/``; must be new, unless ``resume``.
+        init: a model whose weights are the start instead of random ones; what it measured of its own
+            training set (lattice scaler, scale factors) comes along.
         resume: continue the run in ``folder`` from the end of its last complete epoch.
 
     Raises:
@@ -50,11 +53,16 @@ def train(
     torch.set_float32_matmul_precision(config.train.matmul_precision)
     pl.seed_everything(config.train.seed, verbose=False)
     model = CDVAE(config)  # refuses unknown components before anything is written
+    facts = {"preset": preset, "dataset": dataset, "seed": config.train.seed}
+    if init is not None:
+        start = read_checkpoint(resolve_model(init))
+        load_weights(model, start)
+        facts["init"] = start.facts
     if not resume:
         folder.mkdir(parents=True)
         write_json(folder / RUN_FILE, {"preset": preset, "dataset": dataset, "config": config.to_dict()})
-        prepare(model, tables["train"])
-    facts = {"preset": preset, "dataset": dataset, "seed": config.train.seed}
+        if init is None:
+            prepare(model, tables["train"])
     module = TrainingModule(model, tables["train"], tables["val"], facts)
     trainer = make_trainer(config, folder)
     _run(trainer, module, str(last_checkpoint(folder)) if resume else None)
