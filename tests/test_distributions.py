@@ -1,0 +1,142 @@
+"""Distances between distributions: independent numbers, limits, and what statistics keep of a data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.errors import InputError
+from dpcdvae.evaluation.distributions import wasserstein
+from dpcdvae.evaluation.intervals import bootstrap_mean, bootstrap_wasserstein, wilson
+from dpcdvae.io import read
+from dpcdvae.statistics import ReferenceStatistics, element_counts
+
+
+def densities(crystals: list[Crystal]) -> np.ndarray:
+    return np.array([crystal.density for crystal in crystals])
+
+
+@pytest.mark.parametrize(
+    ("generated", "test", "density", "elements"),
+    [
+        ("cdvae_replica_perov_gen", "perov_5", 0.0567, 0.1150),
+        ("diffcsp_mp_20_gen", "mp_20_reduced", 0.5115, 0.3139),
+        ("crysbfn_carbon_24_gen", "carbon_24", 0.0702, 0.0),
+    ],
+)
+def test_distances_of_real_generated_crystals(
+    data_dir: Path, generated: str, test: str, density: float, elements: float
+) -> None:
+    """Over all crystals against the official test sets; the numbers come from an independent script."""
+    made = read(data_dir / "generated" / f"{generated}.npz", [])
+    real = read(data_dir / test / "test.csv.gz", [])
+    assert round(wasserstein(densities(made), densities(real)), 4) == density
+    assert round(wasserstein(element_counts(made), element_counts(real)), 4) == elements
+
+
+def random_crystals(n: int, seed: int = 0) -> list[Crystal]:
+    rng = np.random.default_rng(seed)
+    return [
+        Crystal(rng.integers(1, 50, k := int(rng.integers(1, 6))), rng.random((k, 3)), np.eye(3) * rng.uniform(3, 6))
+        for _ in range(n)
+    ]
+
+
+@pytest.mark.parametrize("n", [1, 2, 500, 1001])
+def test_statistics_of_up_to_1001_crystals_are_exact(n: int) -> None:
+    crystals = random_crystals(n)
+    statistics = ReferenceStatistics.from_crystals(crystals, source="some", sha256="")
+    np.testing.assert_allclose(statistics.densities, np.sort(densities(crystals)), rtol=1e-6)
+    np.testing.assert_array_equal(np.sort(statistics.element_counts), np.sort(element_counts(crystals)))
+
+
+def test_statistics_of_more_crystals_are_near() -> None:
+    """Within the stated bound as a distribution, and far nearer in what matters, the distance to another set."""
+    crystals, others = random_crystals(5000), random_crystals(700, seed=1)
+    statistics = ReferenceStatistics.from_crystals(crystals, source="some", sha256="")
+    exact = densities(crystals)
+    assert 0 < wasserstein(statistics.densities, exact) < np.ptp(exact) / 1000
+    there, here = wasserstein(densities(others), exact), wasserstein(densities(others), statistics.densities)
+    assert there == pytest.approx(here, rel=0.005)
+    assert wasserstein(element_counts(others), element_counts(crystals)) == pytest.approx(
+        wasserstein(element_counts(others), statistics.element_counts), abs=1e-12
+    )
+
+
+def test_statistics_of_a_real_data_set_are_near(data_dir: Path) -> None:
+    real = read(data_dir / "carbon_24" / "test.csv.gz", [])
+    made = densities(read(data_dir / "generated" / "crysbfn_carbon_24_gen.npz", []))
+    statistics = ReferenceStatistics.from_crystals(real, source="carbon_24:test", sha256="")
+    assert wasserstein(made, statistics.densities) == pytest.approx(wasserstein(made, densities(real)), abs=1e-4)
+
+
+def test_statistics_survive_json() -> None:
+    statistics = ReferenceStatistics.from_crystals(random_crystals(30), source="some:train", sha256="12")
+    text = json.dumps(statistics.to_json(), allow_nan=False)
+    assert ReferenceStatistics.from_json(json.loads(text)) == statistics
+    assert statistics.count == sum(statistics.num_atoms.values()) == 30
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda value: [],
+        lambda value: "text",
+        lambda value: {},
+        lambda value: {**value, "count": 31},
+        lambda value: {**value, "density_quantiles": value["density_quantiles"][1:]},
+        lambda value: {**value, "density_quantiles": [float("nan")] * 30},
+        lambda value: {**value, "num_elements": {"three": 30}},
+        lambda value: {**value, "num_elements": None},
+    ],
+)
+def test_damaged_statistics_are_refused(damage) -> None:
+    value = ReferenceStatistics.from_crystals(random_crystals(30), source="some", sha256="").to_json()
+    with pytest.raises(InputError, match="not statistics of a data set"):
+        ReferenceStatistics.from_json(damage(value))
+
+
+def test_no_statistics_of_nothing() -> None:
+    flat = Crystal([6], [[0, 0, 0]], np.full((3, 3), np.nan))
+    for crystals in ([], [flat]):
+        with pytest.raises(InputError, match="no statistics of some"):
+            ReferenceStatistics.from_crystals(crystals, source="some", sha256="")
+
+
+def test_wilson_interval_against_scipy() -> None:
+    from scipy.stats import binomtest
+
+    for successes, n in [(0, 10), (10, 10), (3, 10), (986, 1000), (1, 1)]:
+        expected = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+        assert wilson(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_bootstrap_of_a_mean_has_the_width_of_the_normal_law() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, 2000)
+    low, high = bootstrap_mean(values, seed=0)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * 2.0 / np.sqrt(2000), rel=0.15)
+    assert (low, high) == bootstrap_mean(values, seed=0)
+
+
+def test_bootstrap_of_a_distance_against_scipy() -> None:
+    """The same replicates, each measured by scipy."""
+    rng = np.random.default_rng(1)
+    values, reference = rng.normal(0.3, 1, 200).round(1), rng.normal(0, 1, 150).round(1)
+    distance = wasserstein(values, reference)
+    low, high = bootstrap_wasserstein(values, reference, distance, seed=5)
+    draw = np.random.default_rng(5)
+    replicates = np.array([wasserstein(values[draw.integers(200, size=200)], reference) for _ in range(500)])
+    expected = np.quantile(replicates, (0.025, 0.975)) - replicates.mean() + distance
+    assert (low, high) == pytest.approx(tuple(expected), abs=1e-9)
+
+
+def test_interval_of_no_distance_begins_at_zero() -> None:
+    values = np.random.default_rng(2).normal(size=500)
+    low, high = bootstrap_wasserstein(values, values, 0.0, seed=0)
+    assert low == 0.0
+    assert 0.0 < high < 0.2

@@ -1,0 +1,250 @@
+"""The report: laws over every metric, what is counted, JSON, and the command."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.errors import InputError
+from dpcdvae.evaluation import METRICS, Report, evaluate, resolve_reference
+from dpcdvae.io import Failure, read, write
+from dpcdvae.statistics import ReferenceStatistics
+
+
+@pytest.fixture(scope="module")
+def real(data_dir: Path) -> list[Crystal]:
+    return read(data_dir / "perov_5" / "test.csv.gz", [])[:40]
+
+
+def rattled(crystals: list[Crystal], scale: float, seed: int = 0) -> list[Crystal]:
+    rng = np.random.default_rng(seed)
+    return [
+        Crystal(c.atomic_numbers, c.frac_coords + rng.normal(scale=scale, size=c.frac_coords.shape),
+                c.lattice * rng.uniform(0.95, 1.1), c.id)
+        for c in crystals
+    ]  # fmt: skip
+
+
+def values(report: Report) -> dict[tuple[str, str], float | None]:
+    return {(name, number.gate): number.value for name, number in report.numbers}
+
+
+def test_real_crystals_against_themselves(real: list[Crystal]) -> None:
+    report = evaluate(real, real, paired=True, workers=0)
+    for name in ("structural_validity", "match_rate", "uniqueness"):
+        assert report[name].value == 1.0, name
+    for name in ("density_wasserstein", "num_elements_wasserstein", "match_rms"):
+        assert report[name].value == pytest.approx(0.0, abs=1e-6), name
+
+
+def test_every_number_has_its_count_and_an_interval_around_it(real: list[Crystal]) -> None:
+    report = evaluate(rattled(real, 0.1), real, paired=True, workers=0)
+    assert {name for name, _ in report.numbers} == set(METRICS)
+    for name, number in report.numbers:
+        assert number.value is not None, name
+        assert number.interval is not None, name
+        assert number.interval[0] <= number.value <= number.interval[1], name
+        assert 0 < number.n <= len(real), name
+
+
+def test_the_description_of_a_crystal_changes_no_number(real: list[Crystal]) -> None:
+    """Rotation, permutation, translation, other cell, supercell: all at once, differently for each crystal."""
+    from scipy.spatial.transform import Rotation
+
+    rng = np.random.default_rng(3)
+    crystals = rattled(real[:12], 0.06)
+    shear = np.array([[1, 0, 1], [0, 1, 0], [0, 1, 1]])
+    others = []
+    for c in crystals:
+        double = np.diag(rng.permutation([2, 1, 1]))
+        away = np.diag(double).argmax()
+        frac = np.concatenate([c.frac_coords, c.frac_coords + np.eye(3)[away]]) + rng.random(3)
+        order = rng.permutation(2 * c.num_atoms)
+        basis = shear @ double
+        lattice = basis @ c.lattice @ Rotation.random(rng=rng).as_matrix()
+        numbers = np.tile(c.atomic_numbers, 2)
+        others.append(Crystal(numbers[order], (frac @ np.linalg.inv(basis))[order], lattice, c.id))
+    first = values(evaluate(crystals, real[:12], paired=True, workers=0))
+    second = values(evaluate(others, real[:12], paired=True, workers=0))
+    assert second == pytest.approx(first, rel=1e-3, abs=1e-9)
+    assert first["match_rate", "none"] > 0
+
+
+def test_duplicates_change_uniqueness_alone(real: list[Crystal]) -> None:
+    crystals = rattled(real, 0.05)
+    once = values(evaluate(crystals, real, workers=0))
+    twice = values(evaluate(crystals + [c.with_id(c.id + "b") for c in crystals], real, workers=0))
+    assert twice.pop(("uniqueness", "")) == pytest.approx(once.pop(("uniqueness", "")) / 2)
+    assert twice == pytest.approx(once, rel=1e-9)
+
+
+def test_what_could_not_be_read_or_is_no_crystal_counts_in_the_rates(real: list[Crystal]) -> None:
+    broken = Crystal([6], [[np.nan, 0, 0]], np.eye(3), "broken")
+    failures = [Failure(f"f{k}", "row 3", "no cell") for k in range(9)]
+    whole = evaluate(real, real, workers=0)
+    report = evaluate([*real, broken], real, failures=failures, workers=0)
+    assert report.generated == 50
+    assert report["structural_validity"].value == len(real) / 50
+    assert report["validity"].value == pytest.approx(whole["validity"].value * len(real) / 50)
+    assert report["density_wasserstein"].value == 0.0
+    assert report["density_wasserstein"].n == report["uniqueness"].n == len(real)
+    nothing = evaluate([], real, failures=failures, workers=0)
+    assert nothing["structural_validity"].value == 0.0
+    assert nothing["density_wasserstein"].value is None
+    json.dumps(nothing.to_json(), allow_nan=False)
+
+
+def test_missing_predictions_are_misses(real: list[Crystal]) -> None:
+    report = evaluate(real[::-2], real, paired=True, workers=0)
+    assert report["match_rate"].value == 0.5
+    assert report["match_rate"].n == len(real)
+    assert "20 without prediction" in report["match_rate"].note
+
+
+def test_gates_count_a_match_only_where_the_crystals_are_valid() -> None:
+    """NaO7 is possible as a structure, not as a composition; its twin is both."""
+    lattice = np.eye(3) * 5.0
+    coords = np.array([[0, 0, 0], *np.eye(3) * 0.5, *(0.5 - np.eye(3) * 0.5), [0.5, 0.5, 0.5]])
+    odd = Crystal([11] + [8] * 7, coords, lattice, "odd")
+    good = Crystal([11, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3) * 3.4, "good")
+    rates = values(evaluate([odd, good], [odd, good], paired=True, workers=0))
+    assert [rates["match_rate", gate] for gate in ("none", "prediction valid", "both valid")] == [1.0, 0.5, 0.5]
+
+
+def test_seed_moves_intervals_not_values(real: list[Crystal]) -> None:
+    crystals = rattled(real, 0.05)
+    first, again, other = (evaluate(crystals, real, workers=0, seed=seed) for seed in (0, 0, 1))
+    assert first.numbers == again.numbers
+    assert values(first) == values(other)
+    assert first["density_wasserstein"].interval != other["density_wasserstein"].interval
+
+
+def test_statistics_stand_for_crystals(real: list[Crystal]) -> None:
+    statistics = ReferenceStatistics.from_crystals(real, source="perov_5:test", sha256="")
+    crystals = rattled(real, 0.05)
+    there, here = evaluate(crystals, statistics, workers=0), evaluate(crystals, real, workers=0)
+    assert values(there) == pytest.approx(values(here), rel=1e-5, abs=1e-6)
+    with pytest.raises(InputError, match="has statistics only"):
+        evaluate(crystals, statistics, paired=True, workers=0)
+
+
+def test_asking_for_a_number_that_is_not_there(real: list[Crystal]) -> None:
+    report = evaluate(real[:3], real[:3], workers=0)
+    with pytest.raises(InputError, match="did you mean 'match_rate'"):
+        report["match_rat"]
+    with pytest.raises(InputError, match="paired"):
+        report["match_rate"]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dpcdvae", "evaluate", *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    crystals = [
+        Crystal([11, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3) * (3.3 + 0.01 * k), f"c{k}") for k in range(5)
+    ]
+    write(crystals, tmp_path / "made.extxyz")
+    write(crystals, tmp_path / "real.json")
+    write([c.with_id(f"x{k}") for k, c in enumerate(crystals[:3])], tmp_path / "three.json")
+    (tmp_path / "empty.cif").write_text("")
+    statistics = ReferenceStatistics.from_crystals(crystals, source="salt:train", sha256="")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "card.json").write_text(json.dumps({"training_statistics": statistics.to_json()}))
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "card.json").write_text("{}")
+    return tmp_path
+
+
+def test_command_prints_writes_and_draws(files: Path) -> None:
+    done = run(
+        files / "made.extxyz", "--reference", files / "real.json", "--paired", "--workers", 0,
+        "--json", files / "out.json", "--picture", files / "out.png",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "match rate" in done.stdout
+    assert "paired by id" in done.stdout
+    report = json.loads((files / "out.json").read_text())
+    assert report["schema"] == "dpcdvae.evaluation/1"
+    assert report["reference"]["count"] == 5
+    assert {"name", "gate", "value", "interval", "n", "unit", "note"} == set(report["metrics"][0])
+    assert all(m["value"] is None or math.isfinite(m["value"]) for m in report["metrics"])
+    assert (files / "out.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((files / "out.json.manifest.json").read_text())["command"] == "evaluate"
+
+
+def test_command_takes_a_model_as_reference(files: Path) -> None:
+    done = run(files / "made.extxyz", "--reference", files / "model", "--workers", 0)
+    assert done.returncode == 0, done.stderr
+    assert "statistics of salt:train" in " ".join(done.stdout.split())
+
+
+def test_failures_and_limit_of_a_manifest_count(files: Path) -> None:
+    """Seven of ten were asked for, and two of them never got built."""
+    ten = [Crystal([11, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3) * 3.3, f"c{k}") for k in range(10)]
+    write(ten, files / "ten.json")
+    manifest = {
+        "arguments": {"limit": 7},
+        "crystals": 5,
+        "failures": [{"id": f"c{k}", "reason": "NaN"} for k in (5, 6)],
+    }
+    (files / "made.extxyz.manifest.json").write_text(json.dumps(manifest))
+    done = run(
+        files / "made.extxyz", "--reference", files / "ten.json", "--paired", "--workers", 0, "--json", files / "o.json"
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((files / "o.json").read_text())
+    rate = next(m for m in report["metrics"] if m["name"] == "match_rate")
+    assert (rate["n"], round(rate["value"] * 7)) == (7, 5)
+    assert [f["id"] for f in report["crystals"]["failures"]] == ["c5", "c6"]
+    assert report["reference"]["source"].startswith("7 of ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere.cif", "--reference", "real.json"], "nowhere.cif"),
+        (["empty.cif", "--reference", "real.json"], "empty.cif"),
+        (["made.extxyz", "--reference", "nowhere.csv"], "no such file or folder"),
+        (["made.extxyz", "--reference", "perov5"], "did you mean 'perov_5'"),
+        (["made.extxyz", "--reference", "bare"], "has no 'training_statistics'"),
+        (["made.extxyz", "--reference", "model", "--paired"], "has statistics only"),
+        (["three.json", "--reference", "real.json", "--paired"], "cannot pair 3 crystals with 5"),
+        (["made.extxyz", "--reference", "real.json", "--json", "real.json"], "real.json exists"),
+        (["made.extxyz"], "--reference"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    files: Path, arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dpcdvae.cli import main
+
+    monkeypatch.chdir(files)
+    assert main(["evaluate", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert says in captured.err
+
+
+def test_reference_names_resolve_to_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path))
+    with pytest.raises(InputError, match="data get perov_5"):
+        resolve_reference("perov_5")
+    with pytest.raises(InputError, match="did you mean"):
+        resolve_reference("perov_6:val")
+
+
+def test_evaluation_loads_no_torch() -> None:
+    code = "import sys, dpcdvae.evaluation, dpcdvae.report.picture; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,131 @@
+"""Matching: pymatgen's own loop as the oracle, laws of crystals, pairs that hang or break."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from numpy.random import Generator
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.errors import InputError
+from dpcdvae.evaluation.matching import match_pairs, pair
+from dpcdvae.io import read
+
+
+def rattled(crystal: Crystal, rng: Generator, scale: float = 0.1) -> Crystal:
+    moved = crystal.cart_coords + rng.normal(scale=scale, size=crystal.frac_coords.shape)
+    return Crystal(crystal.atomic_numbers, moved @ np.linalg.inv(crystal.lattice), crystal.lattice, crystal.id)
+
+
+@pytest.fixture(scope="module")
+def perovskites(data_dir) -> list[Crystal]:
+    return read(data_dir / "perov_5" / "test.csv.gz", [])[:50]
+
+
+def test_match_rate_and_rms_are_those_of_a_plain_loop(perovskites: list[Crystal]) -> None:
+    """Strongly and weakly rattled crystals, and other crystals altogether."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    rng = np.random.default_rng(0)
+    predictions = [rattled(c, rng, scale) for c, scale in zip(perovskites, np.linspace(0, 0.9, 50), strict=True)]
+    predictions[1::7] = predictions[:-1:7]  # another crystal's prediction
+    truths = perovskites
+    found = match_pairs(predictions, truths, workers=2, time_limit=60)
+    matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
+    loop = [matcher.get_rms_dist(p.to_pymatgen(), t.to_pymatgen()) for p, t in zip(predictions, truths, strict=True)]
+    expected = np.array([np.nan if result is None else result[0] for result in loop])
+    np.testing.assert_allclose(found.rms, expected, rtol=1e-9)
+    assert not found.cut
+    assert 5 < found.matched.sum() < 45
+
+
+def other_descriptions(crystal: Crystal, rng: Generator) -> dict[str, Crystal]:
+    """The same crystal, written down in other ways."""
+    from scipy.spatial.transform import Rotation
+
+    z, x, lattice = crystal.atomic_numbers, crystal.frac_coords, crystal.lattice
+    order = rng.permutation(len(z))
+    basis = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 1]])
+    doubled = np.concatenate([x, x + [1, 0, 0]]) / [2, 1, 1]
+    return {
+        "rotated": Crystal(z, x, lattice @ Rotation.random(random_state=1).as_matrix().T),
+        "permuted": Crystal(z[order], x[order], lattice),
+        "translated": Crystal(z, x + rng.random(3), lattice),
+        "other cell": Crystal(z, x @ np.linalg.inv(basis), basis @ lattice),
+        "supercell": Crystal(np.tile(z, 2), doubled, np.diag([2, 1, 1]) @ lattice),
+        "unwrapped": Crystal(z, x + rng.integers(-3, 4, x.shape), lattice),
+    }
+
+
+def test_matching_does_not_depend_on_the_description(perovskites: list[Crystal]) -> None:
+    """Both as prediction and as truth; the matcher tries finitely many mappings, hence not to the last digit."""
+    rng = np.random.default_rng(1)
+    for truth in perovskites[:3]:
+        prediction = rattled(truth, rng)
+        same = other_descriptions(prediction, rng)
+        reference = match_pairs([prediction], [truth], workers=0, time_limit=60).rms[0]
+        as_prediction = match_pairs(list(same.values()), [truth] * len(same), workers=0, time_limit=60)
+        np.testing.assert_allclose(as_prediction.rms, reference, rtol=1e-3, err_msg=str(list(same)))
+        same = other_descriptions(truth, rng)
+        as_truth = match_pairs([prediction] * len(same), list(same.values()), workers=0, time_limit=60)
+        np.testing.assert_allclose(as_truth.rms, reference, rtol=1e-3, err_msg=str(list(same)))
+
+
+def test_a_pair_that_hangs_is_cut_and_the_others_are_not() -> None:
+    """A sliver of 1 x 1 x 400 Å: the matcher would try millions of lattices."""
+    rng = np.random.default_rng(2)
+    sliver = Crystal([6] * 8, rng.random((8, 3)), np.diag([1.0, 1.0, 400.0]))
+    other = Crystal([6] * 8, rng.random((8, 3)), np.diag([1.0, 1.05, 430.0]))
+    easy = Crystal([6, 6], [[0, 0, 0], [0.25, 0.25, 0.25]], [[0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]])
+    start = time.monotonic()
+    found = match_pairs([easy, sliver, easy], [easy, other, easy], workers=1, time_limit=15)
+    assert time.monotonic() - start < 60
+    np.testing.assert_array_equal(found.matched, [True, False, True])
+    assert list(found.cut) == [1]
+    assert "15 s" in found.cut[1]
+
+
+def test_odd_crystals_do_not_match_and_do_not_break() -> None:
+    easy = Crystal([6], [[0, 0, 0]], np.eye(3) * 3)
+    odd = [
+        Crystal([6], [[np.nan, 0, 0]], np.eye(3)),
+        Crystal([6], [[0, 0, 0]], np.full((3, 3), np.nan)),
+        Crystal([6], [[0, 0, 0]], np.zeros((3, 3))),
+        Crystal([7], [[0, 0, 0]], np.eye(3) * 3),
+    ]
+    found = match_pairs([*odd, *[easy] * 4, easy], [*[easy] * 4, *odd, easy], workers=0, time_limit=60)
+    np.testing.assert_array_equal(found.matched, [False] * 8 + [True])
+
+
+def crystal(id: str) -> Crystal:
+    return Crystal([6], [[0, 0, 0]], np.eye(3) * 3, id)
+
+
+def test_pairs_go_by_id_where_the_ids_agree() -> None:
+    truths = [crystal(id) for id in "abcd"]
+    pairs = pair([crystal("d"), crystal("b")], truths)
+    assert (pairs.by, pairs.missing) == ("id", 2)
+    np.testing.assert_array_equal(pairs.predictions, [0, 1])
+    np.testing.assert_array_equal(pairs.truths, [3, 1])
+
+
+def test_pairs_go_by_order_where_they_do_not() -> None:
+    pairs = pair([crystal("x"), crystal("y")], [crystal("a"), crystal("b")])
+    assert (pairs.by, pairs.missing) == ("order", 0)
+    np.testing.assert_array_equal(pairs.truths, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("predictions", "failed", "says"),
+    [
+        (["x"], [], "cannot pair 1 crystals with 2"),
+        (["x"], ["y"], r"1 more could not be read"),
+        (["x", "y"], ["z"], r"1 more could not be read"),
+        (["a", "a"], [], "two predictions bear the id 'a'"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_told(predictions: list[str], failed: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        pair([crystal(id) for id in predictions], [crystal("a"), crystal("b")], failed)
