@@ -177,7 +177,7 @@ def assert_scales_fit(network: nn.Module, *inputs: Tensor | CrystalBatch) -> Non
 
 @pytest.mark.parametrize("name", sorted(ENCODERS))
 def test_unknown_option_offers_the_nearest(name: str) -> None:
-    with pytest.raises(InputError, match="cutof.*did you mean 'cutoff'"):
+    with pytest.raises(InputError, match=r"cutof.*did you mean 'cutoff'"):
         ENCODERS[name](WIDTH, {"cutof": 5.0})
 
 
