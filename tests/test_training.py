@@ -169,6 +169,12 @@ def test_data_that_do_not_fit_are_refused(tables: dict[str, CrystalTable], tmp_p
         resumed_config(tmp_path / "run")
 
 
+def test_a_time_limit_ends_the_run_after_an_epoch(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    folder = run(tables, tmp_path / "run", "train.max_epochs=1000", "train.max_minutes=0.02")
+    assert 1 <= len(metrics(folder)) < 1000
+    assert last_checkpoint(folder).is_dir()
+
+
 def test_early_stopping_stops(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
     settings = ("train.max_epochs=50", "train.early_stopping_patience=1", "train.lr=1e-12", "train.min_lr=0.0")
     assert len(metrics(run(tables, tmp_path / "run", *settings, "train.weight_ema=0.0"))) < 50

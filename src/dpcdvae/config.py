@@ -100,6 +100,7 @@ class TrainConfig(Section):
     num_nodes: PositiveInt = 1
     strategy: str = "auto"
     save_top_k: PositiveInt = 1
+    max_minutes: NonNegativeFloat = Field(0.0, description="stop after the last epoch that fits; 0: off")
     early_stopping_patience: NonNegativeInt = Field(0, description="validations without progress; 0: off")
     tensorboard: bool = False
     matmul_precision: Literal["highest", "high", "medium"] = "highest"

@@ -14,6 +14,23 @@ import lightning.pytorch as pl
 from dpcdvae.files import write_text
 from dpcdvae.progress import Progress, duration
 
+
+class TimeLimit(pl.Callback):
+    """Ends a run after the last epoch that fits into ``minutes``, for queues that kill; ``resume`` goes on."""
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds = 60 * minutes
+        self._start = self._epoch = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._epoch = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        now = time.monotonic()
+        if now - self._start + (now - self._epoch) > self.seconds:
+            trainer.should_stop = True
+
+
 TERMS = ("num_atoms", "lattice", "composition", "coords", "types", "kl")
 
 

@@ -23,7 +23,7 @@ from dpcdvae.model_store import CHECKPOINTS, last_checkpoint, read_json, resolve
 from dpcdvae.nn.layers import fit_scale_factors
 from dpcdvae.table import CrystalTable
 from dpcdvae.training.card import write_card
-from dpcdvae.training.log import EpochLog
+from dpcdvae.training.log import EpochLog, TimeLimit
 from dpcdvae.training.module import TrainingModule
 
 RUN_FILE = "run.json"
@@ -124,6 +124,8 @@ def make_trainer(config: Config, folder: Path) -> pl.Trainer:
         EpochLog(folder),
         *checkpoint_callbacks(folder / CHECKPOINTS, "val/denoise", train.save_top_k),
     ]
+    if train.max_minutes:
+        callbacks.append(TimeLimit(train.max_minutes))
     if train.early_stopping_patience:
         callbacks.append(EarlyStopping("val/denoise", patience=train.early_stopping_patience))
     logger: Any = False
