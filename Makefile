@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/dpcdvae demo --out demo
 
 test: $(VENV)/.installed-dev
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check src tests benchmarks
