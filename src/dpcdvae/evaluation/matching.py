@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -124,10 +126,19 @@ def rms_distance(crystals: tuple[Crystal, Crystal]) -> float | Lost | None:
     """Normalised rms displacement between (prediction, truth), None where they do not match."""
     prediction, truth = crystals
     try:
-        found = matcher().get_rms_dist(prediction.to_pymatgen(), truth.to_pymatgen())
+        with quiet():
+            found = matcher().get_rms_dist(prediction.to_pymatgen(), truth.to_pymatgen())
     except Exception as error:  # the matcher breaks in many ways on odd cells: counted, with the reason
         return lost(error)
     return None if found is None else float(found[0])
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without pymatgen's warnings, which would come once for each odd crystal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def lost(error: Exception) -> Lost:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation.matching import lost, matcher
+from dpcdvae.evaluation.matching import lost, matcher, quiet
 from dpcdvae.parallel import Lost, map_items
 
 
@@ -85,8 +85,9 @@ def _groups(indices: Sequence[int], keys: Sequence[Hashable]) -> list[list[int]]
 def primitive_cell(crystal: Crystal) -> Crystal | Lost:
     """The cell in which the matcher compares."""
     try:
-        structure = crystal.to_pymatgen()
-        reduced = structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+        with quiet():
+            structure = crystal.to_pymatgen()
+            reduced = structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
         return Crystal.from_pymatgen(reduced)
     except Exception as error:  # see rms_distance
         return lost(error)
@@ -96,7 +97,8 @@ def matches_any(task: tuple[Crystal, Sequence[Crystal]]) -> bool | Lost:
     """Whether a primitive crystal fits one of the earlier ones."""
     crystal, others = task
     try:
-        structure = crystal.to_pymatgen()
-        return any(matcher().fit(other.to_pymatgen(), structure, skip_structure_reduction=True) for other in others)
+        with quiet():
+            structure = crystal.to_pymatgen()
+            return any(matcher().fit(other.to_pymatgen(), structure, skip_structure_reduction=True) for other in others)
     except Exception as error:  # see rms_distance
         return lost(error)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,6 @@ from dpcdvae.files import atomic_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
 
 Array = npt.NDArray[np.float64]
 
@@ -29,6 +29,7 @@ COLUMNS, ROWS = 4, 4
 AZIMUTH, ELEVATION = np.radians(24.0), np.radians(14.0)  # from where the cell is looked at
 FACE_TOLERANCE = 0.35  # Å; an atom this near to a face is drawn on the opposite face too
 ATOM_SCALE = 0.42  # of the covalent radius
+BOND_WIDTH = 0.2  # Å
 BOND_FACTOR = 1.15  # of the sum of the covalent radii
 SHELL_FACTOR = 1.2  # of the distance to the nearest neighbour
 FOG = 0.3  # how far the farthest things fade into the background
@@ -37,6 +38,7 @@ SPRITE = 96  # pixels across a drawn ball
 EDGE_PIECES = 12  # a cell's edge is cut up so that atoms can hide parts of it
 MIN_HEIGHT = 0.5  # Å; bonds in a flatter cell would be countless
 PANEL = 3.0  # inches
+DPI = 130
 MARGIN = 1.12
 HEAD, FOOT = -0.36, -0.2  # of half a panel, beyond the drawing
 
@@ -62,7 +64,7 @@ def draw(crystals: Sequence[Crystal], path: str | Path) -> None:
     for place, crystal in enumerate(shown):
         _draw_panel(figure.add_subplot(rows, columns, place + 1), crystal)
     with atomic_output(path) as temporary:
-        canvas.print_figure(temporary, format="png", dpi=150)
+        canvas.print_figure(temporary, format="png", dpi=DPI, pil_kwargs={"compress_level": 3})
 
 
 def _draw_panel(axes: Axes, crystal: Crystal) -> None:
@@ -79,12 +81,12 @@ def _draw_panel(axes: Axes, crystal: Crystal) -> None:
     def fade(depth: float) -> float:
         return FOG * (high[2] - depth) / max(high[2] - low[2], 1e-9)
 
-    for start, end in _edges(lattice):
-        for p, q in itertools.pairwise(np.linspace(start, end, EDGE_PIECES + 1)):
-            depth = float(p[2] + q[2]) / 2
-            grey = 0.25 + 0.6 * fade(depth)
-            axes.add_artist(_line(p, q, color=(grey,) * 3, lw=1.0, zorder=depth, solid_capstyle="round"))
-    width = 0.2 * _points_per_angstrom(low, high)
+    strokes = []
+    for corner, other in _edges(lattice):
+        for start, end in itertools.pairwise(np.linspace(corner, other, EDGE_PIECES + 1)):
+            grey = 0.25 + 0.6 * fade((start[2] + end[2]) / 2)
+            strokes.append(_Stroke(start, end, (grey,) * 3, 1.0, "round"))
+    width = BOND_WIDTH * _points_per_angstrom(low, high)
     for k, toward, inside in bonds_of(crystal, atoms):
         # From a little inside the ball, which covers the end; to the middle, where the neighbour's half
         # begins, or a stump where the neighbour lies outside the cell.
@@ -93,9 +95,9 @@ def _draw_panel(axes: Axes, crystal: Crystal) -> None:
             continue  # a stump towards the viewer would be a speck on its own ball
         start = positions[k] + bond * min(0.8 * radii[k] / _norm(bond), 0.5)
         end = positions[k] + bond * (0.5 if inside else 0.4)
-        depth = float(start[2] + end[2]) / 2
-        colour = _faded(0.9 * _colour(numbers[k]), fade(depth) + (0.0 if inside else 0.25))
-        axes.add_artist(_line(start, end, color=colour, lw=width, zorder=depth, solid_capstyle="butt"))
+        colour = _faded(0.9 * _colour(numbers[k]), fade((start[2] + end[2]) / 2) + (0.0 if inside else 0.25))
+        strokes.append(_Stroke(start, end, colour, width, "butt"))
+    _add_strokes(axes, strokes, np.sort(positions[:, 2] + radii))
     for number, (x, y, depth), radius in zip(numbers, positions, radii, strict=True):
         axes.imshow(
             _ball(_faded(_colour(number), fade(depth))), extent=(x - radius, x + radius, y - radius, y + radius),
@@ -105,10 +107,31 @@ def _draw_panel(axes: Axes, crystal: Crystal) -> None:
     _label(axes, crystal)
 
 
-def _line(start: Array, end: Array, **style: Any) -> Line2D:
-    from matplotlib.lines import Line2D
+class _Stroke(NamedTuple):
+    """A piece of a line: its ends (x, y, depth), colour, width in points, and how it ends."""
 
-    return Line2D([start[0], end[0]], [start[1], end[1]], **style)
+    start: Array
+    end: Array
+    colour: tuple[float, ...]
+    width: float
+    cap: Literal["butt", "round"]
+
+
+def _add_strokes(axes: Axes, strokes: Sequence[_Stroke], tops: Array) -> None:
+    """Adds lines between the balls, whose ``tops`` are sorted: all that no ball comes between as one artist."""
+    from matplotlib.collections import LineCollection
+
+    layers = defaultdict(list)
+    for stroke in sorted(strokes, key=lambda s: s.start[2] + s.end[2]):
+        depth = (stroke.start[2] + stroke.end[2]) / 2
+        layers[int(np.searchsorted(tops, depth)), stroke.cap].append(stroke)
+    for (layer, cap), members in layers.items():
+        lines = LineCollection(
+            [(stroke.start[:2], stroke.end[:2]) for stroke in members],
+            colors=[stroke.colour for stroke in members], linewidths=[stroke.width for stroke in members],
+            capstyle=cap, zorder=float(tops[layer] if layer < len(tops) else tops[-1] + 1) - 1e-6,
+        )  # fmt: skip
+        axes.add_collection(lines, autolim=False)
 
 
 def _half_width(low: Array, high: Array) -> float:
@@ -149,7 +172,10 @@ def title_of(crystal: Crystal) -> str:
     """The reduced formula in the usual order, digits as subscripts of matplotlib's mathtext."""
     from pymatgen.core import Composition
 
-    return re.sub(r"(\d+)", r"$_{\1}$", Composition(crystal.composition).reduced_formula)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that some elements have no electronegativity
+        formula = Composition(crystal.composition).reduced_formula
+    return re.sub(r"(\d+)", r"$_{\1}$", formula)
 
 
 @dataclass(frozen=True)
