@@ -59,7 +59,7 @@ class DiffusionConfig(Section):
     schedule: str = "sigmoid"
     beta_start: PositiveFloat = 1e-10
     beta_end: PositiveFloat = 0.01
-    reverse_rule: Literal["eq7", "eq6"] = "eq7"
+    reverse_rule: str = "eq7"
     mean_free: bool = Field(True, description="remove each crystal's mean from the noise")
     recentre: bool = Field(True, description="put the centre of the clean coordinates at the origin")
     type_noise: Literal["sum", "softmax"] = Field("sum", description="Eq. 9 as in the public code, or as printed")
