@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dpcdvae.batch import CrystalBatch
+from dpcdvae.config import Config
 from dpcdvae.crystal import Crystal
 from dpcdvae.graph import PeriodicGraph
+from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.model.stats import Statistics, StatisticsDecoder
 from dpcdvae.table import CrystalTable
 
 # Changes of basis: integer matrices of determinant ±1 turn lattice vectors into others of the same lattice.
@@ -162,3 +166,47 @@ def shake(network: nn.Module, seed: int = 0) -> None:
         for weight in network.parameters():
             noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
             weight.add_(noise.to(weight) * 0.2 / max(weight.shape[-1] if weight.dim() else 1, 1) ** 0.5)
+
+
+TINY: dict[str, dict[str, Any]] = {
+    "model": {"latent_dim": 6, "max_atoms": 8, "stats_hidden_dim": 16},
+    "encoder": {
+        "options": {"hidden": 8, "blocks": 1, "int_emb": 4, "basis_emb": 4, "out_emb": 8, "output_layers": 1}
+    },
+    "denoiser": {
+        "options": {
+            "hidden": 8, "atom_width": 12, "blocks": 1, "num_radial": 8, "emb_trip": 4, "emb_rbf": 4, "emb_cbf": 4,
+            "bil_trip": 4, "layers_atom": 1, "time_embedding": 8, "fourier": [], "cutoff": 4.0, "max_neighbours": 10,
+        }
+    },
+    "diffusion": {"timesteps": 20, "beta_end": 0.2},
+}  # fmt: skip
+
+
+def tiny_model(dtype: torch.dtype = torch.float64, **diffusion: Any) -> CDVAE:
+    """Untrained, the smallest there is; every weight shaken, cells of some 4 Å."""
+    torch.manual_seed(0)
+    values = {**TINY, "diffusion": {**TINY["diffusion"], **diffusion}}
+    with default_dtype(dtype):
+        model = CDVAE(Config.from_dict(values))
+    shake(model)
+    scaler = model.stats.scaler
+    scaler.shift.copy_(torch.tensor([2.5, 2.5, 2.5, 90, 90, 90]))
+    scaler.scale.copy_(torch.tensor([0.3, 0.3, 0.3, 5, 5, 5]))
+    return model.requires_grad_(False)
+
+
+class KnownStatistics(StatisticsDecoder):
+    """Decodes any z to the statistics of given crystals, in the order of the batch."""
+
+    def __init__(self, model: CDVAE, batch: CrystalBatch) -> None:
+        super().__init__(model.config.model)
+        self.scaler = model.stats.scaler
+        self.batch = batch
+
+    def forward(self, z: Tensor) -> Statistics:
+        batch, like = self.batch, self.batch.lattice
+        counts = torch.zeros(len(batch), 100).to(like)
+        counts.index_put_((batch.crystal_index, batch.atomic_numbers - 1), torch.ones(1).to(like), accumulate=True)
+        sizes = torch.nn.functional.one_hot(batch.num_atoms, self.num_atoms[-1].out_features)
+        return Statistics(50 * sizes.to(like), self.scaler(batch.lattice, batch.num_atoms), (counts + 1e-12).log())

@@ -36,7 +36,8 @@ def noisy_type_probabilities(types: Tensor, composition: Tensor, sigma: Tensor, 
 def draw_types(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """One atomic number per row of (N, 100) by inversion; ``uniform`` (N,) in [0, 1)."""
     cumulative = probabilities.cumsum(-1)
-    threshold = uniform[:, None].to(cumulative.dtype) * cumulative[:, -1:]
+    # In the wider of both types: a number just below 1 must not become 1, past every type.
+    threshold = uniform[:, None] * cumulative[:, -1:]
     return (cumulative <= threshold).sum(-1).clamp(max=NUM_ELEMENTS - 1) + 1
 
 

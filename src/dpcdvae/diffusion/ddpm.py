@@ -11,6 +11,7 @@ from torch import Tensor
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import DiffusionConfig
 from dpcdvae.diffusion.schedules import SCHEDULES
+from dpcdvae.errors import InputError
 from dpcdvae.interfaces import CoordinateDiffusion, Corrupted
 from dpcdvae.lattice import wrap
 from dpcdvae.registry import Registry
@@ -51,6 +52,12 @@ class DDPM(CoordinateDiffusion):
         self.config = config
         betas = SCHEDULES[config.schedule](config.timesteps, config.beta_start, config.beta_end)
         alphas_cumprod = torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
+        if not bool((betas > 0).all() and (alphas_cumprod.diff() < 0).all() and (alphas_cumprod > 0).all()):
+            raise InputError(
+                f"diffusion.beta_start = {config.beta_start}, diffusion.beta_end = {config.beta_end}: no "
+                f"{config.schedule} schedule of {config.timesteps} steps, whose signal must fall at every step and "
+                "never to nothing: choose others (the paper's are 1e-10 and 0.01)"
+            )
         self.alphas_cumprod = alphas_cumprod.tolist()  # index t = 0..T, exact for the reverse rules
         self.register_buffer("signal_level", alphas_cumprod.sqrt().to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("noise_level", (1 - alphas_cumprod).sqrt().to(torch.get_default_dtype()), persistent=False)

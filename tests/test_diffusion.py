@@ -1,0 +1,516 @@
+"""Noise forwards and backwards: closed forms, limits, frequencies, and the oracle that must bring crystals back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.config import DiffusionConfig
+from dpcdvae.crystal import Crystal
+from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
+from dpcdvae.diffusion.atom_types import (
+    draw_types,
+    noisy_type_probabilities,
+    one_hot,
+    type_sigmas,
+    types_of_composition,
+)
+from dpcdvae.diffusion.ddpm import DDPM, REVERSE_RULES, eq6, eq7, posterior_sigma, recentre
+from dpcdvae.diffusion.schedules import SCHEDULES
+from dpcdvae.errors import InputError
+from dpcdvae.lattice import frac_to_cart, lattice_from_parameters, wrap
+from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.model.sampling import decode
+from dpcdvae.random import CrystalRandom
+from tensors import KnownStatistics, batch_of, default_dtype, random_crystal, tiny_model
+
+ENDS = 1e-10, 0.01  # the paper's
+SEED = 2024
+
+
+def diffusion(**options: object) -> DDPM:
+    with default_dtype(torch.float64):
+        return DDPM(DiffusionConfig(**{"timesteps": 200, **options}))
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
+
+
+def uniform(*shape: int) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
+
+
+def apart(a: Tensor, b: Tensor) -> Tensor:
+    """Distance of fractional coordinates on the circle."""
+    return (a - b - (a - b).round()).abs()
+
+
+# schedules
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 20, 1000])
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_schedules_lose_signal_steadily(name: str, timesteps: int) -> None:
+    betas = SCHEDULES[name](timesteps, *ENDS)
+    assert betas.shape == (timesteps,)
+    assert betas.dtype == torch.float64
+    assert ((betas > 0) & (betas < 1)).all()
+    bars = (1 - betas).cumprod(0)
+    assert (bars.diff() < 0).all()
+    assert float(bars[0]) < 1
+    assert (betas.diff() >= 0).all()
+
+
+def test_published_schedule_ends_at_a_signal_of_two_percent() -> None:
+    """So √ᾱ_T ≈ 0.15: the end of the forward process is not quite N(0, I) (spec: section 5)."""
+    bars = DDPM(DiffusionConfig()).alphas_cumprod
+    assert len(bars) == 1001
+    assert bars[0] == 1
+    assert bars[-1] == pytest.approx(0.023, abs=0.0005)
+    betas = SCHEDULES["sigmoid"](1000, *ENDS)
+    assert float(betas[0]) == pytest.approx(0.01 / (1 + math.exp(10)) + 1e-10, rel=1e-6)
+    assert float(betas[-1]) == pytest.approx(0.01 / (1 + math.exp(-6)), rel=1e-6)
+
+
+def test_schedules_in_closed_form() -> None:
+    t = torch.arange(1, 101, dtype=torch.float64)
+    grid = (t - 1) / 99
+    torch.testing.assert_close(SCHEDULES["linear"](100, 0.001, 0.1), 0.001 + grid * 0.099)
+    torch.testing.assert_close(SCHEDULES["quadratic"](100, 0.01, 0.25).sqrt(), 0.1 + grid * 0.4)
+
+    def curve(x: Tensor) -> Tensor:
+        return torch.cos((x / 100 + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    bars = (1 - SCHEDULES["cosine"](100, *ENDS)).cumprod(0)
+    torch.testing.assert_close(bars[:-1], (curve(t) / curve(0 * t))[:-1])  # the last β is cut at 0.999
+
+
+def test_unknown_schedule_offers_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean 'sigmoid'"):
+        DDPM(DiffusionConfig(schedule="sigmoidal"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beta_end": 2.0},
+        {"beta_end": 1.0},
+        {"beta_start": 1e-20, "schedule": "linear"},
+        {"beta_end": 0.99, "schedule": "linear"},  # nothing is left of the signal, not even in float64
+    ],
+)
+def test_schedules_that_are_none_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"diffusion.beta_start = .*, diffusion.beta_end = "):
+        DDPM(DiffusionConfig(**{"schedule": "quadratic", **options}))
+
+
+# the forward process
+
+
+@pytest.mark.parametrize("name", sorted(COORDINATE_DIFFUSIONS))
+def test_levels_lead_from_noise_to_data(name: str) -> None:
+    for timesteps in (1, 7, 20, 1000):
+        process = COORDINATE_DIFFUSIONS[name](DiffusionConfig(timesteps=timesteps))
+        for steps in {1, 2, 3, timesteps // 2, timesteps - 1, timesteps} & set(range(1, timesteps + 1)):
+            levels = process.levels(steps)
+            assert len(levels) == steps
+            assert levels[0][0] == timesteps
+            assert levels[-1][1] == 0
+            assert [after for _, after in levels[:-1]] == [level for level, _ in levels[1:]]
+            strides = [level - after for level, after in levels]
+            assert min(strides) >= 1
+            assert max(strides) - min(strides) <= 1
+    assert DDPM(DiffusionConfig(timesteps=20)).levels(20) == [(t, t - 1) for t in range(20, 0, -1)]
+
+
+def test_forward_process_is_equation_2() -> None:
+    process = diffusion(recentre=False)
+    batch = batch_of([random_crystal(k) for k in range(6)])
+    noise, chosen = normal(len(batch.frac_coords), 3), torch.tensor([0, 0.1, 0.5, 0.77, 0.999, 1 - 2**-53])
+    result = process.corrupt(batch, noise, chosen)
+    assert result.time.tolist() == [1, 21, 101, 155, 200, 200]
+    bars = torch.tensor(process.alphas_cumprod, dtype=torch.float64)[result.time.long()]
+    expected = (
+        batch.per_atom(bars.sqrt())[:, None] * batch.frac_coords
+        + batch.per_atom((1 - bars).sqrt())[:, None] * result.target
+    )
+    torch.testing.assert_close(result.frac_coords, expected)
+    torch.testing.assert_close(result.target, noise - batch.per_atom(batch.mean_over_atoms(noise)))
+    assert result.weight.eq(1).all()
+
+
+@pytest.mark.parametrize("mean_free", [False, True])
+def test_forward_process_has_its_moments(mean_free: bool) -> None:
+    process = diffusion(mean_free=mean_free, recentre=False)
+    crystal = random_crystal(1, 4)
+    copies = batch_of([crystal] * 4000)
+    result = process.corrupt(copies, normal(len(copies.frac_coords), 3), torch.full((4000,), 0.7).double())
+    bar = process.alphas_cumprod[141]
+    coords = result.frac_coords.unflatten(0, (4000, 4))
+    assert (coords.mean(0) - math.sqrt(bar) * torch.tensor(crystal.frac_coords)).abs().max() < 0.05
+    # Four atoms without their mean keep three quarters of the variance.
+    wanted = (1 - bar) * (0.75 if mean_free else 1)
+    assert float((coords.var(0) / wanted - 1).abs().max()) < 0.1
+
+
+def test_every_level_is_drawn_equally_often() -> None:
+    process = diffusion(timesteps=7)
+    batch = batch_of([random_crystal(0, 1)] * 700)
+    grid = (torch.arange(700).double() + 0.5) / 700
+    times = process.corrupt(batch, normal(700, 3), grid).time
+    assert torch.bincount(times.long()).tolist() == [0] + [100] * 7
+
+
+def test_time_is_told_alike_in_training_and_sampling() -> None:
+    batch = batch_of([random_crystal(0, 2)])
+    for kind, expected in (("step", 101.0), ("fraction", 0.505)):
+        process = diffusion(time_input=kind)
+        assert float(process.corrupt(batch, normal(2, 3), torch.tensor([0.5])).time) == pytest.approx(expected)
+        assert process.time(101) == pytest.approx(expected)
+
+
+def test_projection_removes_each_crystals_mean() -> None:
+    batch = batch_of([random_crystal(0), random_crystal(1, 1), random_crystal(2, 3)])
+    vectors = normal(9, 3) + 5
+    projected = diffusion().project(batch, vectors)
+    assert batch.mean_over_atoms(projected).abs().max() < 1e-12
+    torch.testing.assert_close(diffusion().project(batch, projected), projected)
+    torch.testing.assert_close(vectors - projected, batch.per_atom(batch.mean_over_atoms(vectors)))
+    assert diffusion(mean_free=False).project(batch, vectors) is vectors
+    torch.testing.assert_close(diffusion().prior(batch, vectors), projected)
+
+
+# the frame of the clean coordinates
+
+
+def test_recentred_does_not_know_the_origin() -> None:
+    batch = batch_of([random_crystal(k) for k in range(5)])
+    moved = batch.replace(frac_coords=wrap(batch.frac_coords + torch.tensor([0.37, 0.91, -4.2])))
+    assert apart(recentre(moved), recentre(batch)).max() < 1e-12
+    assert ((recentre(batch) >= -0.5) & (recentre(batch) < 0.5)).all()
+    moves = (batch.frac_coords - recentre(batch)).unflatten(0, (5, 5))  # of five crystals' five atoms
+    assert apart(moves, moves[:, :1]).max() < 1e-12
+    again = batch.replace(frac_coords=recentre(batch))
+    assert apart(recentre(again), recentre(batch)).max() < 1e-12
+
+
+def test_recentred_is_continuous_across_a_face() -> None:
+    """Mean of wrapped coordinates: jumps by 1/N_a when an atom crosses. Mean on the circle: does not."""
+    others = np.array([[0.1, 0.1, 0.1], [0.8, 0.9, 0.0]])
+    path = []
+    for x in np.linspace(0.9, 1.1, 41):
+        atom = np.array([[x % 1.0, 0.0, 0.0]])
+        path.append(recentre(batch_of([Crystal(np.full(3, 6), np.concatenate([atom, others]), 4 * np.eye(3))])))
+    assert torch.stack(path).diff(dim=0).abs().max() < 0.006
+
+
+def test_a_lone_atom_is_its_own_centre() -> None:
+    assert recentre(batch_of([random_crystal(5, 1)])).abs().max() < 1e-12
+
+
+def test_training_sees_recentred_coordinates_if_asked() -> None:
+    batch = batch_of([random_crystal(k) for k in range(3)])
+    noise, level = normal(15, 3), torch.zeros(3).double()
+    for wanted, clean in ((True, recentre(batch)), (False, batch.frac_coords)):
+        process = diffusion(recentre=wanted)
+        bar = process.alphas_cumprod[1]
+        result = process.corrupt(batch, noise, level)
+        expected = math.sqrt(bar) * clean + math.sqrt(1 - bar) * result.target
+        torch.testing.assert_close(result.frac_coords, expected)
+
+
+# the reverse rules
+
+
+@pytest.mark.parametrize("t", [1, 2, 57, 200])
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_equation_6_is_the_textbook_posterior(name: str, t: int) -> None:
+    """Ho et al. 2020, Eqs. 6-7: q(r_{t-1} | r_t, r_0)."""
+    bars = diffusion(schedule=name).alphas_cumprod
+    bar, before = bars[t], bars[t - 1]
+    alpha, beta = bar / before, 1 - bar / before
+    r_t, noise_pred, noise = normal(3, 5, 3)
+    r_0 = (r_t - math.sqrt(1 - bar) * noise_pred) / math.sqrt(bar)
+    mean = (math.sqrt(before) * beta * r_0 + math.sqrt(alpha) * (1 - before) * r_t) / (1 - bar)
+    variance = (1 - before) / (1 - bar) * beta
+    torch.testing.assert_close(
+        eq6(r_t, noise_pred, noise, bar, before), mean + math.sqrt(variance) * noise, rtol=1e-7, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(("t", "s"), [(200, 199), (200, 20), (57, 3), (5, 0)])
+def test_equation_6_leaves_the_right_noise_at_any_stride(t: int, s: int) -> None:
+    """r_t = √ᾱ_t r_0 + √(1-ᾱ_t) ε, with the true ε, becomes r_s = √ᾱ_s r_0 + √(1-ᾱ_s) ε'."""
+    bars = diffusion(beta_end=0.05).alphas_cumprod
+    zero, one = torch.zeros(1, 3).double(), torch.ones(1, 3).double()
+
+    def step(r_0: Tensor, epsilon: Tensor, noise: Tensor) -> float:
+        r_t = math.sqrt(bars[t]) * r_0 + math.sqrt(1 - bars[t]) * epsilon
+        return float(eq6(r_t, epsilon, noise, bars[t], bars[s])[0, 0])
+
+    assert step(one, zero, zero) == pytest.approx(math.sqrt(bars[s]))
+    spread = step(zero, one, zero), step(zero, zero, one)
+    assert spread[0] ** 2 + spread[1] ** 2 == pytest.approx(1 - bars[s], abs=1e-12)
+
+
+def test_equation_7_jumps_to_the_predicted_crystal() -> None:
+    bars = diffusion().alphas_cumprod
+    r_t, noise_pred, noise = normal(3, 5, 3)
+    r_0 = (wrap(r_t) - math.sqrt(1 - bars[90]) * noise_pred) / math.sqrt(bars[90])
+    sigma = math.sqrt((1 - bars[89]) / (1 - bars[90]) * (1 - bars[90] / bars[89]))
+    torch.testing.assert_close(eq7(r_t, noise_pred, noise, bars[90], bars[89]), r_0 + sigma * noise)
+    torch.testing.assert_close(eq7(r_t + 3, noise_pred, noise, bars[90], bars[89]), r_0 + sigma * noise)
+
+
+def test_the_last_step_adds_no_noise() -> None:
+    bars = diffusion().alphas_cumprod
+    assert posterior_sigma(bars[1], bars[0]) == 0
+    assert posterior_sigma(bars[30], bars[0]) == 0
+    assert all(posterior_sigma(bars[t], bars[t - 1]) > 0 for t in range(2, 201))
+
+
+# the oracle: exact noise in, crystals back
+
+
+TRUTH = [
+    Crystal.from_parameters(
+        np.array(numbers), np.random.default_rng(k).random((len(numbers), 3)), lengths, angles, str(k)
+    )
+    for k, (numbers, lengths, angles) in enumerate(
+        [
+            ([38, 22, 8, 8, 8], [3.9, 3.9, 3.9], [90, 90, 90]),
+            ([6], [2.5, 2.6, 2.7], [60, 61, 62]),
+            ([11, 17], [4.0, 5.0, 6.0], [80, 100, 110]),
+        ]
+    )
+]  # fmt: skip
+
+
+def exact_noise(model: CDVAE, truth: CrystalBatch, noisy: CrystalBatch, time: Tensor) -> Tensor:
+    """ε = (r_t - √ᾱ_t r_0)/√(1-ᾱ_t), for the image of r_t that the reverse rule works on."""
+    process = model.diffusion
+    assert isinstance(process, DDPM)
+    t = time * (process.config.timesteps if process.config.time_input == "fraction" else 1)
+    bar = truth.per_atom(torch.tensor(process.alphas_cumprod, dtype=torch.float64)[t.round().long()])[:, None]
+    seen = wrap(noisy.frac_coords) if process.config.reverse_rule == "eq7" else noisy.frac_coords
+    return (seen - bar.sqrt() * truth.frac_coords) / (1 - bar).sqrt()
+
+
+class Oracle(nn.Module):
+    """In the denoiser's place: Cartesian vectors and the true types."""
+
+    def __init__(self, model: CDVAE, truth: CrystalBatch) -> None:
+        super().__init__()
+        self.answer: Callable[[CrystalBatch, Tensor], Tensor] = lambda noisy, time: frac_to_cart(
+            exact_noise(model, truth, noisy, time), noisy.per_atom(noisy.lattice)
+        )
+        self.types = one_hot(truth.atomic_numbers, truth.lattice.dtype)
+
+    def forward(self, noisy: CrystalBatch, z: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        return self.answer(noisy, time), self.types
+
+
+def decode_with_oracle(steps: int, **options: object) -> tuple[CrystalBatch, CrystalBatch]:
+    model, truth = tiny_model(**options), batch_of(TRUTH)
+    model.stats = KnownStatistics(model, truth)
+    model.denoiser = Oracle(model, truth)
+    random = CrystalRandom(0, torch.arange(len(TRUTH)))
+    result, usable = decode(model, torch.zeros(len(TRUTH), 6).double(), random, steps)
+    assert usable.all()
+    return result, truth
+
+
+@pytest.mark.parametrize("steps", [200, 100, 10])
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+@pytest.mark.parametrize("rule", sorted(REVERSE_RULES))
+def test_oracle_brings_the_crystals_back(rule: str, schedule: str, steps: int) -> None:
+    result, truth = decode_with_oracle(
+        steps, timesteps=200, beta_end=0.05, beta_start=1e-6, reverse_rule=rule, schedule=schedule, mean_free=False
+    )
+    assert result.atomic_numbers.equal(truth.atomic_numbers)
+    assert result.num_atoms.equal(truth.num_atoms)
+    torch.testing.assert_close(result.lattice, truth.lattice)
+    assert apart(result.frac_coords, truth.frac_coords).max() < 1e-9
+
+
+@pytest.mark.parametrize("rule", sorted(REVERSE_RULES))
+def test_oracle_brings_the_crystals_back_under_the_published_schedule(rule: str) -> None:
+    """T = 1000, noise without its mean: back up to the origin, which such noise does not know."""
+    result, truth = decode_with_oracle(1000, timesteps=1000, beta_end=0.01, reverse_rule=rule)
+    assert result.atomic_numbers.equal(truth.atomic_numbers)
+    origin = torch.tensor([0, 5, 6])[truth.crystal_index]  # the first atom of each crystal
+    moved = result.frac_coords - result.frac_coords[origin]
+    assert apart(moved, truth.frac_coords - truth.frac_coords[origin]).max() < 1e-9
+
+
+@pytest.mark.parametrize("rule", sorted(REVERSE_RULES))
+def test_oracle_works_with_time_as_a_fraction(rule: str) -> None:
+    result, truth = decode_with_oracle(20, time_input="fraction", reverse_rule=rule, mean_free=False)
+    assert apart(result.frac_coords, truth.frac_coords).max() < 1e-9
+
+
+def test_a_wrong_oracle_does_not_bring_them_back() -> None:
+    """Cartesian vectors taken for fractional ones, the public code's first trap, lead elsewhere."""
+    result, truth = decode_with_oracle(20, turn_frame=False, mean_free=False)
+    assert apart(result.frac_coords, truth.frac_coords).max() > 0.01
+
+
+def test_the_frame_is_turned_in_one_place() -> None:
+    batch = batch_of([*TRUTH, random_crystal(3)])
+    vectors, time = normal(len(batch.frac_coords), 3), torch.ones(len(batch)).double()
+
+    class Constant(nn.Module):
+        def forward(self, noisy: CrystalBatch, z: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+            return vectors, torch.zeros(len(vectors), 100)
+
+    def denoised(**options: object) -> Tensor:
+        model = tiny_model(**options)
+        model.denoiser = Constant()
+        return model.denoise(batch, time[:, None], time)[0]
+
+    assert denoised(turn_frame=False, mean_free=False).equal(vectors)
+    turned = denoised(mean_free=False)
+    torch.testing.assert_close(frac_to_cart(turned, batch.per_atom(batch.lattice)), vectors)
+    torch.testing.assert_close(denoised(), turned - batch.per_atom(batch.mean_over_atoms(turned)))
+
+
+# types
+
+
+def test_type_levels_are_geometric() -> None:
+    sigmas = type_sigmas(DiffusionConfig(timesteps=50))
+    assert [float(sigmas[0]), float(sigmas[-1])] == pytest.approx([0.01, 5])
+    torch.testing.assert_close(sigmas[1:] / sigmas[:-1], torch.full((49,), 500 ** (1 / 49)).double())
+
+
+def random_compositions(count: int) -> Tensor:
+    return torch.softmax(2 * normal(count, 100), -1)
+
+
+def test_type_noise_closed_forms_and_limits() -> None:
+    """Nearly none: A itself (or its soft-max). Much: the composition (or its likeliest element)."""
+    numbers = torch.tensor([1, 8, 26, 100])
+    types, composition = one_hot(numbers, torch.float64), random_compositions(4)
+    assert types.argmax(-1).equal(numbers - 1)
+
+    def probabilities(sigma: float, form: str) -> Tensor:
+        return noisy_type_probabilities(types, composition, torch.full((4,), sigma).double(), form)
+
+    for form in ("sum", "softmax"):
+        for sigma in (1e-9, 0.3, 5.0, 1e9):
+            torch.testing.assert_close(probabilities(sigma, form).sum(-1), torch.ones(4).double())
+    torch.testing.assert_close(probabilities(1e-9, "sum"), types, rtol=0, atol=1e-8)
+    torch.testing.assert_close(probabilities(1e9, "sum"), composition, rtol=0, atol=1e-8)
+    torch.testing.assert_close(probabilities(0.3, "sum"), (types + 0.3 * composition) / 1.3)
+    torch.testing.assert_close(probabilities(1e-9, "softmax"), types.softmax(-1))
+    likeliest = one_hot(composition.argmax(-1) + 1, torch.float64)
+    torch.testing.assert_close(probabilities(1e9, "softmax"), likeliest, rtol=0, atol=1e-6)
+
+
+def chi_square(drawn: Tensor, probabilities: Tensor) -> float:
+    """p-value that atomic numbers ``drawn`` come from (100,) probabilities."""
+    from scipy.stats import chisquare
+
+    counts = torch.bincount(drawn - 1, minlength=100).double()
+    possible = probabilities > 0
+    assert counts[~possible].sum() == 0
+    expected = probabilities[possible] / probabilities[possible].sum() * len(drawn)
+    return float(chisquare(counts[possible].numpy(), expected.numpy()).pvalue)
+
+
+def test_types_are_drawn_as_often_as_they_should() -> None:
+    probabilities = torch.zeros(100).double()
+    probabilities[[0, 5, 7, 21, 99]] = torch.tensor([0.1, 0.2, 0.3, 0.35, 0.05]).double()
+    drawn = draw_types(probabilities.expand(20_000, 100), uniform(20_000))
+    assert chi_square(drawn, probabilities) > 1e-3
+    # Weights need not be normalised.
+    assert draw_types(7 * probabilities.expand(20_000, 100), uniform(20_000)).equal(drawn)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_impossible_type_is_never_drawn(dtype: torch.dtype) -> None:
+    """Not even by the largest number below one, which a product may round up."""
+    one = torch.ones((), dtype=dtype)
+    draws = torch.stack([torch.zeros((), dtype=dtype), torch.nextafter(one, 0 * one)])
+    for scale in torch.linspace(0.5, 3, 200):
+        weights = torch.zeros(2, 100, dtype=dtype)
+        weights[:, [3, 30]] = scale.to(dtype) * torch.tensor([0.3, 0.7], dtype=dtype)
+        assert draw_types(weights, draws).tolist() == [4, 31]
+        assert draw_types(weights, torch.tensor([0, 1 - 2**-53], dtype=torch.float64)).tolist() == [4, 31]
+
+
+class TestTypesOfComposition:
+    def draw(self, composition: dict[int, float], num_atoms: int, crystals: int = 3000, width: int = 0) -> Tensor:
+        """(crystals, num_atoms) atomic numbers."""
+        probabilities = torch.zeros(crystals, 100).double()
+        for number, probability in composition.items():
+            probabilities[:, number - 1] = probability
+        width = width or 2 * num_atoms
+        random = CrystalRandom(SEED, torch.arange(crystals))
+        draws = random.uniform("a", 60)[:, :width], random.uniform("b", 60)[:, :width]
+        return types_of_composition(probabilities, torch.full((crystals,), num_atoms), *draws)[:, :num_atoms]
+
+    @pytest.mark.parametrize("noise", [0.0, 1e-7])
+    def test_whole_numbers_are_kept(self, noise: float) -> None:
+        """Also if the soft-max misses them by its rounding."""
+        types = self.draw({38: 0.2 + noise, 22: 0.2, 8: 0.6 - noise}, 5)
+        assert types.sort(-1).values.eq(torch.tensor([8, 8, 8, 22, 38])).all()
+
+    def test_order_is_shuffled(self) -> None:
+        types = self.draw({38: 0.2, 22: 0.2, 8: 0.6}, 5)
+        for place in range(5):
+            assert chi_square(types[:, place], torch.zeros(100).double().index_put_(
+                (torch.tensor([37, 21, 7]),), torch.tensor([0.2, 0.2, 0.6]).double())) > 1e-3  # fmt: skip
+
+    def test_too_many_are_cut_at_random(self) -> None:
+        """N p = 0.6, 0.6, 0.8 rounds to three atoms where two are wanted: any two of them."""
+        types = self.draw({1: 0.3, 2: 0.3, 3: 0.4}, 2).sort(-1).values
+        pairs, counts = types.unique(dim=0, return_counts=True)
+        assert pairs.tolist() == [[1, 2], [1, 3], [2, 3]]
+        assert (counts.double() / 3000 - 1 / 3).abs().max() < 0.03
+
+    def test_too_few_are_filled_from_what_rounding_left(self) -> None:
+        """N p = 2.4, 1.4, 1.2 rounds to 2, 1, 1; the fifth atom is drawn from 0.4 : 0.4 : 0.2."""
+        types = self.draw({1: 0.48, 2: 0.28, 3: 0.24}, 5).sort(-1).values
+        found, counts = types.unique(dim=0, return_counts=True)
+        assert found.tolist() == [[1, 1, 1, 2, 3], [1, 1, 2, 2, 3], [1, 1, 2, 3, 3]]
+        assert (counts.double() / 3000 - torch.tensor([0.4, 0.4, 0.2])).abs().max() < 0.03
+
+    def test_one_atom_of_a_broad_composition(self) -> None:
+        even = dict.fromkeys(range(1, 101), 0.01)
+        assert chi_square(self.draw(even, 1)[:, 0], torch.full((100,), 0.01).double()) > 1e-3
+
+    def test_mean_composition_is_the_decoded_one(self) -> None:
+        types = self.draw({1: 0.48, 2: 0.28, 3: 0.24}, 5)
+        share = torch.bincount(types.flatten())[1:].double() / types.numel()
+        assert (share - torch.tensor([0.48, 0.28, 0.24])).abs().max() < 0.01
+
+    @pytest.mark.parametrize("num_atoms", [1, 4, 7])
+    def test_width_of_the_draws_does_not_matter(self, num_atoms: int) -> None:
+        composition = dict.fromkeys(range(1, 16), 1 / 15)
+        narrow = self.draw(composition, num_atoms, 200)
+        for width in (2 * num_atoms + 1, 30, 60):
+            assert self.draw(composition, num_atoms, 200, width).equal(narrow)
+
+    def test_crystals_of_different_sizes(self) -> None:
+        composition = random_compositions(50)
+        sizes = torch.arange(50) % 7 + 1
+        together = types_of_composition(composition, sizes, uniform(50, 14), uniform(50, 14).flip(0))
+        for k, size in enumerate(sizes.tolist()):
+            draws = uniform(50, 14)[k : k + 1, : 2 * size], uniform(50, 14).flip(0)[k : k + 1, : 2 * size]
+            alone = types_of_composition(composition[k : k + 1], sizes[k : k + 1], *draws)
+            assert alone[0, :size].equal(together[k, :size])
+
+
+def test_truth_is_in_standard_orientation() -> None:
+    """The decoder gives cells in this orientation, so the oracle's comparison of lattices is fair."""
+    for crystal in TRUTH:
+        parameters = torch.tensor(np.concatenate([crystal.lengths, crystal.angles]))
+        torch.testing.assert_close(lattice_from_parameters(parameters), torch.tensor(crystal.lattice))
