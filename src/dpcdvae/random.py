@@ -44,8 +44,9 @@ class CrystalRandom:
         label = _signed((zlib.crc32(stream.encode()) << 32 | step & 0xFFFFFFFF) % (1 << 64))
         keys = _mix(self._keys ^ label)
         position = torch.arange(1, count + 1, device=keys.device)
-        bits = _shift(_mix(keys[:, None] + position * _GOLDEN), 11)
-        return (bits.double() + 0.5) * 2.0**-53
+        # 52 bits, as adding one half to more would round: some numbers to 1.
+        bits = _shift(_mix(keys[:, None] + position * _GOLDEN), 12)
+        return (bits.double() + 0.5) * 2.0**-52
 
     def normal(self, stream: str, count: int, step: int = 0) -> Tensor:
         """(C, count) float64 standard normal (Box-Muller)."""
