@@ -79,6 +79,28 @@ def test_a_killed_run_continues_the_same_curve(tmp_path: Path) -> None:
         assert torch.equal(ours[name], value), name
 
 
+def test_several_processes_train_one_model(tmp_path: Path) -> None:
+    values = (*TINY, "train.max_epochs=1", "train.accelerator=cpu", "train.devices=2", "train.strategy=ddp",
+              "train.batch_size=128")  # fmt: skip
+    settings = [part for value in values for part in ("--set", value)]
+    command = [sys.executable, "-m", "dpcdvae", "train", "prototypes", *settings, "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == [str(tmp_path / "run")]
+    assert len(metrics(tmp_path / "run")) == 1
+    assert read_card(tmp_path / "run")["epochs"] == 1
+
+
+def test_what_a_run_started_from_stays_on_its_card(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    first = run(tables, tmp_path / "first", "train.max_epochs=1")
+    facts = {"name": "some", "sha256": "0"}
+    second = tmp_path / "second"
+    train(tables, facts, config("train.max_epochs=1"), second, preset="compact", init=first)
+    train(tables, facts, config("train.max_epochs=2"), second, preset="compact", resume=True)
+    assert read_checkpoint(last_checkpoint(second)).facts["init"]["preset"] == "compact"
+    scaler = load_model(first).stats.scaler.shift
+    assert torch.equal(load_model(second).stats.scaler.shift, scaler)
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():

@@ -39,6 +39,7 @@ def train(
     from dpcdvae.config import load_config
     from dpcdvae.datasets import dataset_file, load_dataset
     from dpcdvae.files import check_output, sha256
+    from dpcdvae.training.processes import is_first_process
 
     overrides = set_ or []
     if resume and init:
@@ -51,7 +52,8 @@ def train(
     elif dataset is None:
         raise InputError("which data set? give its name (see dpcdvae data list)")
     else:
-        check_output(out)
+        if is_first_process():
+            check_output(out)
         config, facts = load_config(preset, overrides), {}
     data = load_dataset(dataset)
     digest = sha256(dataset_file(dataset))
@@ -61,7 +63,9 @@ def train(
 
     from dpcdvae.training.run import train as run
 
-    print(run(data.tables, facts, config, out, preset=preset, init=init, resume=resume))
+    folder = run(data.tables, facts, config, out, preset=preset, init=init, resume=resume)
+    if is_first_process():
+        print(folder)
 
 
 def export(

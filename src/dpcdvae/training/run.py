@@ -19,12 +19,13 @@ from dpcdvae.files import check_output, write_json
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.checkpoint import load_weights, read_checkpoint
 from dpcdvae.model.lightning_io import SafetensorsIO, checkpoint_callbacks
-from dpcdvae.model_store import CHECKPOINTS, last_checkpoint, read_json, resolve_model
+from dpcdvae.model_store import CHECKPOINTS, last_checkpoint, read_description, read_json, resolve_model
 from dpcdvae.nn.layers import fit_scale_factors
 from dpcdvae.table import CrystalTable
 from dpcdvae.training.card import write_card
 from dpcdvae.training.log import EpochLog, TimeLimit
 from dpcdvae.training.module import TrainingModule
+from dpcdvae.training.processes import is_first_process
 
 RUN_FILE = "run.json"
 
@@ -48,7 +49,7 @@ def train(
     """
     folder = Path(folder)
     check_data(tables, config)
-    if not resume:
+    if not resume and is_first_process():
         check_output(folder)
     torch.set_float32_matmul_precision(config.train.matmul_precision)
     pl.seed_everything(config.train.seed, verbose=False)
@@ -58,11 +59,14 @@ def train(
         start = read_checkpoint(resolve_model(init))
         load_weights(model, start)
         facts["init"] = start.facts
-    if not resume:
+    elif resume:
+        earlier = read_description(last_checkpoint(folder))["facts"]
+        facts |= {"init": earlier["init"]} if "init" in earlier else {}
+    else:
+        prepare(model, tables["train"])
+    if not resume and is_first_process():
         folder.mkdir(parents=True)
         write_json(folder / RUN_FILE, {"preset": preset, "dataset": dataset, "config": config.to_dict()})
-        if init is None:
-            prepare(model, tables["train"])
     module = TrainingModule(model, tables["train"], tables["val"], facts)
     trainer = make_trainer(config, folder)
     _run(trainer, module, str(last_checkpoint(folder)) if resume else None)
