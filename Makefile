@@ -34,7 +34,7 @@ $(VENV)/.installed-dev: EXTRAS = dev
 
 # A stamp is as old as the last installation; a change of what is required installs again.
 $(VENV)/.installed $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	@echo "installing dpcdvae[$(EXTRAS)] into $(VENV) with $(PYTHON): a minute or two, log in $(VENV)/install.log"
+	@echo "installing dpcdvae[$(EXTRAS)] into $(VENV) with $(PYTHON): some minutes, log in $(VENV)/install.log"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -c constraints.txt -e '.[$(EXTRAS)]' > $(VENV)/install.log 2>&1 \
 	  || { tail -5 $(VENV)/install.log >&2; exit 1; }
