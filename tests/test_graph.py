@@ -124,6 +124,13 @@ def test_diamond_has_274_neighbours_within_7_angstrom() -> None:
     assert graph.mask.sum(1).tolist() == [274, 274]
 
 
+def test_the_public_search_sees_27_cells_and_splits_shells() -> None:
+    diamond = batch_of([cubic("diamond", 3.567)])
+    args = diamond.frac_coords, diamond.lattice, diamond.num_atoms, 7.0
+    assert radius_graph(*args, MANY, complete=False).mask.sum(1).tolist() == [52, 52]  # of 274
+    assert radius_graph(*args, 20, complete=False).mask.sum(1).tolist() == [20, 20]  # of 4 + 12 + 12
+
+
 def test_no_shell_is_split_at_any_cap() -> None:
     diamond = batch_of([cubic("diamond", 3.567)])
     shells = np.cumsum([4, 12, 12, 6, 12, 24, 16])

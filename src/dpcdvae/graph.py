@@ -85,8 +85,9 @@ def _reverse_slots(source: Tensor, image: Tensor, mask: Tensor) -> Tensor:
 
 
 def radius_graph(
-    frac_coords: Tensor, lattice: Tensor, num_atoms: Tensor, cutoff: float, max_neighbours: int
-) -> PeriodicGraph:
+    frac_coords: Tensor, lattice: Tensor, num_atoms: Tensor, cutoff: float, max_neighbours: int,
+    *, complete: bool = True,
+) -> PeriodicGraph:  # fmt: skip
     """The nearest neighbours of every atom within ``cutoff``, over as many images as that needs.
 
     A shell of equal distances (relative tolerance ``SHELL_TOLERANCE``) that the cap would split is left
@@ -96,6 +97,8 @@ def radius_graph(
     Args:
         frac_coords: (N, 3), any image; lattice: (C, 3, 3) Å, not degenerate; num_atoms: (C,).
         cutoff: Å. max_neighbours: K, slots of each atom.
+        complete: False searches as the public code does: among the 27 cells around the atom's own only, and
+            cut at the cap in the order of the search.
 
     Returns:
         A graph whose ``image`` refers to the coordinates as given, unwrapped.
@@ -105,21 +108,14 @@ def radius_graph(
     first = num_atoms.cumsum(0) - num_atoms
     height = heights(lattice)
     box = torch.ones(3, dtype=torch.long, device=lattice.device)
-    found = _search(wrapped, lattice, num_atoms, crystal, first, cutoff, max_neighbours, box)
+    found = _search(wrapped, lattice, num_atoms, crystal, first, cutoff, max_neighbours, box, centred=complete)
     # The (K+1)-th distance over the nearest images bounds the true one: it tells whether more images matter.
     reach = found[0][:, max_neighbours].clamp(max=cutoff)
     needed = torch.floor(reach[:, None] / height[crystal] + 0.5).long().amax(0)
-    if bool((needed > box).any()):
+    if complete and bool((needed > box).any()):
         found = _search(wrapped, lattice, num_atoms, crystal, first, cutoff, max_neighbours, needed)
     distances, source, image = found
-
-    ranked = distances[:, :max_neighbours]
-    complete = distances[:, 1:] - ranked > SHELL_TOLERANCE * ranked
-    complete &= ranked.isfinite()
-    position = torch.arange(1, max_neighbours + 1, device=ranked.device)
-    keep = torch.where(complete, position, 0).amax(1)
-    keep = torch.where(ranked.isfinite().all(1) & (keep == 0), max_neighbours, keep)
-    mask = (position <= keep[:, None]) & ranked.isfinite()
+    mask = _whole_shells(distances) if complete else distances[:, :max_neighbours].isfinite()
 
     source, image = source[:, :max_neighbours], image[:, :max_neighbours]
     per_atom = lattice[crystal]
@@ -129,11 +125,24 @@ def radius_graph(
     return PeriodicGraph.from_edges(source, image, mask, frac_coords, per_atom)
 
 
+def _whole_shells(distances: Tensor) -> Tensor:
+    """(N, K + 1) sorted distances -> (N, K) True for those of shells that the first K hold whole."""
+    ranked = distances[:, :-1]
+    ends_shell = (distances[:, 1:] - ranked > SHELL_TOLERANCE * ranked) & ranked.isfinite()
+    position = torch.arange(1, ranked.shape[1] + 1, device=ranked.device)
+    keep = torch.where(ends_shell, position, 0).amax(1)
+    keep = torch.where(ranked.isfinite().all(1) & (keep == 0), ranked.shape[1], keep)
+    return (position <= keep[:, None]) & ranked.isfinite()
+
+
 def _search(
     wrapped: Tensor, lattice: Tensor, num_atoms: Tensor, crystal: Tensor, first: Tensor,
-    cutoff: float, max_neighbours: int, box: Tensor,
+    cutoff: float, max_neighbours: int, box: Tensor, *, centred: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The max_neighbours + 1 nearest images of every atom within a box of cells, sorted; inf beyond the cutoff."""
+    """The max_neighbours + 1 nearest images of every atom within a box of cells, sorted; inf beyond the cutoff.
+
+    The box is centred on the image of the neighbour that is nearest in fractional coordinates, or on the atom's cell.
+    """
     ranges = [range(-int(b), int(b) + 1) for b in box]
     images = torch.tensor(list(product(*ranges)), device=wrapped.device)
     largest = int(num_atoms.max())
@@ -146,7 +155,7 @@ def _search(
         source = (first[owner, None] + candidate).clamp(max=len(wrapped) - 1)
         exists = candidate < num_atoms[owner, None]
         delta = wrapped[source] - wrapped[atoms, None]
-        nearest = delta.round()
+        nearest = delta.round() if centred else torch.zeros_like(delta)
         frac = (delta - nearest)[:, :, None] + images.to(delta.dtype)
         cart = frac @ lattice[owner, None]
         squared = cart.square().sum(-1)

@@ -43,6 +43,7 @@ class GemNetOptions:
     layers_atom: int = 3
     cutoff: float = 7.0
     max_neighbours: int = 20
+    complete_search: bool = True  # False: the public code's neighbours, among 27 cells and cut in the order found
     envelope_exponent: int = 5
     time_embedding: int = 128
     fourier: tuple[int, ...] = (3, 8)
@@ -86,7 +87,9 @@ class GemNetDenoiser(Denoiser):
 
     def forward(self, noisy: CrystalBatch, z: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         o = self.options
-        graph = radius_graph(noisy.frac_coords, noisy.lattice, noisy.num_atoms, o.cutoff, o.max_neighbours)
+        graph = radius_graph(
+            noisy.frac_coords, noisy.lattice, noisy.num_atoms, o.cutoff, o.max_neighbours, complete=o.complete_search
+        )
         harmonics = legendre_harmonics(graph.cosines(), o.num_spherical)
         harmonics = (harmonics * graph.triplet_mask()[:, :, None]).flatten(1, 2)
         radial = self.radial_basis(graph.distances) * graph.mask[..., None]
