@@ -15,6 +15,7 @@ from dpcdvae.model.stats import StatisticsDecoder
 from dpcdvae.random import CrystalRandom
 
 CANDIDATES = 128  # latents drawn for one that fits the condition
+MAX_FORMULA_ATOMS = 10_000  # more than any model holds, few enough to write out
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Condition:
         types = None
         if formula is not None:
             numbers = parse_formula(formula)
-            times, rest = divmod(num_atoms or len(numbers), len(numbers))
-            if rest or not times:
+            times, rest = divmod(len(numbers) if num_atoms is None else num_atoms, len(numbers))
+            if rest or times < 1:
                 raise InputError(f"--num-atoms {num_atoms} is no multiple of the {len(numbers)} atoms of {formula}")
             types = torch.tensor(numbers * times)
             num_atoms = len(types)
@@ -68,7 +69,7 @@ class Condition:
 
 def parse_formula(formula: str) -> list[int]:
     """``SrTiO3`` -> [38, 22, 8, 8, 8]; parentheses allowed. Raises InputError."""
-    tokens = re.findall(r"[A-Z][a-z]?|\d+|[()]", formula)
+    tokens = re.findall(r"[A-Z][a-z]?|\d{1,9}|[()]", formula)
     if not tokens or "".join(tokens) != formula:
         raise InputError(f"cannot read the formula '{formula}': write it like SrTiO3 or Ca(OH)2")
     groups: list[list[int]] = [[]]
@@ -77,10 +78,12 @@ def parse_formula(formula: str) -> list[int]:
         if token == "(":
             groups.append([])
             last = []
-        elif token == ")" and len(groups) > 1:
+        elif token == ")" and len(groups) > 1 and groups[-1]:
             last = groups.pop()
             groups[-1] += last
-        elif token.isdigit() and last and 0 < int(token) <= 1000:
+        elif token.isdigit() and last and int(token) > 0:
+            if len(last) * int(token) > MAX_FORMULA_ATOMS:
+                raise InputError(f"the formula '{formula}' has more than {MAX_FORMULA_ATOMS} atoms")
             groups[-1] += last * (int(token) - 1)
             last = []
         elif token[0].isalpha():

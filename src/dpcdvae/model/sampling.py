@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -128,11 +129,9 @@ def _run(
     steps = model.config.diffusion.timesteps if steps is None else steps
     if not 1 <= steps <= model.config.diffusion.timesteps:
         raise InputError(f"--steps must lie in 1..{model.config.diffusion.timesteps} for this model, not {steps}")
-    was_training = model.training
-    model.eval()
     crystals: list[Crystal] = []
     failures: list[Failure] = []
-    with Progress(description, total=total * steps) as bar:
+    with _evaluating(model), Progress(description, total=total * steps) as bar:
         for request in batches():
             advance = partial(bar.advance, len(request.ids))
             batch, usable = decode(
@@ -144,8 +143,18 @@ def _run(
                     crystals.append(crystal)
                 else:
                     failures.append(Failure(crystal.id, "sampling", reason))
-    model.train(was_training)
     return GenerationResult(crystals, failures)
+
+
+@contextmanager
+def _evaluating(model: CDVAE) -> Iterator[None]:
+    """The model in evaluation mode, and back in the mode it was in, also after Ctrl-C."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def decode(
@@ -160,6 +169,7 @@ def decode(
     """The reverse process (spec: section 8): z (C, latent_dim) -> crystals, and (C,) whether each has a real cell.
 
     A crystal without one goes through the loop in a unit cell of 5 Å, so that the others keep their places.
+    One whose coordinates run away stays at the origin meanwhile, and ends with coordinates of NaN.
     """
     stats = model.stats(z)
     if num_atoms is None:
@@ -181,15 +191,16 @@ def decode(
 
     batch = CrystalBatch.unbonded(start, torch.zeros(len(start), 3).to(z), lattice, num_atoms)
     batch = batch.replace(frac_coords=model.diffusion.prior(batch, noise("prior")))
+    finite = torch.ones_like(usable)
     for number, (level, next_level) in enumerate(model.diffusion.levels(steps)):
         time = torch.full((len(z),), model.diffusion.time(level)).to(z)
         prediction, type_logits = model.denoise(batch, z, time)
         coords = model.diffusion.step(batch, batch.frac_coords, prediction, noise("step", number), level, next_level)
         # A crystal that has run away is finished with, but must not take the neighbour search with it.
-        finite = batch.mean_over_atoms(coords).isfinite().all(-1)
-        usable = usable & finite
+        finite = finite & batch.mean_over_atoms(coords).isfinite().all(-1)
         batch = batch.replace(frac_coords=coords.where(batch.per_atom(finite)[:, None], 0.0))
         if types is None:
             batch = batch.replace(atomic_numbers=type_logits.argmax(-1) + 1)
         on_step()
-    return batch, usable
+    coords = batch.frac_coords.where(batch.per_atom(finite)[:, None], torch.nan)
+    return batch.replace(frac_coords=coords), usable
