@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +73,12 @@ def test_workers_use_one_thread_and_the_caller_keeps_its_own(monkeypatch: pytest
 
 def test_at_least_one_core() -> None:
     assert available_cores() >= 1
+
+
+def test_a_plain_script_is_not_run_again_by_the_workers(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from math import sqrt\nfrom dpcdvae.parallel import map_items\nprint(map_items(sqrt, [1, 4], workers=1))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[1.0, 2.0]\n", "")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from dpcdvae.progress import Progress
@@ -50,8 +52,9 @@ def map_items(
     """``[function(item) for item in items]``, with a progress bar, in ``workers`` processes.
 
     With ``workers=0`` everything happens in this process, without a time limit. Otherwise ``function``
-    must be importable, items and results picklable, and a program calling this needs the usual
-    ``if __name__ == "__main__"`` (processes are spawned, so that no thread or lock is inherited).
+    must be importable, items and results picklable (processes are spawned, so that no thread or lock is
+    inherited). Only where ``function`` is the calling program's own does that program need the usual
+    ``if __name__ == "__main__"``: it is not run again otherwise.
 
     Args:
         time_limit: seconds for one item; after that its worker is ended and replaced.
@@ -153,9 +156,14 @@ class _Worker:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         kept = {name: os.environ.get(name) for name in _THREADS}
         os.environ.update(dict.fromkeys(_THREADS, "1"))
+        program = sys.modules["__main__"]
+        if getattr(function, "__module__", "__main__") != "__main__":
+            # A spawned process runs the calling program once more, all of it if it is a plain script.
+            sys.modules["__main__"] = ModuleType("__main__")
         try:
             self.process.start()
         finally:
+            sys.modules["__main__"] = program
             for name, value in kept.items():
                 if value is None:
                     del os.environ[name]

@@ -144,7 +144,7 @@ def evaluate(
         paired: each crystal is a reconstruction of one of the reference: also match rate and rms distance.
         failures: what could not be read or built; it counts in every rate.
         workers: processes for comparing structures, by default one for each core; 0 for none, and then
-            no time limit. With workers a script needs ``if __name__ == "__main__"``.
+            no time limit.
         seed: of the bootstrap intervals; the values do not depend on it.
         time_limit: seconds for one comparison; what takes longer counts as no match and is reported.
 
