@@ -169,6 +169,21 @@ def test_round_trip(tmp_path: Path, crystals: list[Crystal]) -> None:
     assert 0 < np.isnan(written["train"].properties["energy"]).sum() < len(written["train"])
 
 
+def test_a_damaged_cache_is_told_from_a_good_one(tmp_path: Path, crystals: list[Crystal]) -> None:
+    add_dataset(write_csv(tmp_path / "own.csv", rows_of(crystals)), "own")
+    path = dataset_file("own")
+    content = bytearray(path.read_bytes())
+    start = content.find(b"frac_coords")
+    for position in range(start + 60, start + 200):
+        content[position] ^= 0x5A
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{re.escape(str(path))} is not a data set cache"):
+        load_dataset("own")
+    np.savez(path, metadata=np.array("[]"))
+    with pytest.raises(InputError, match="no JSON object"):
+        load_dataset("own")
+
+
 def test_split_by_seed(crystals: list[Crystal]) -> None:
     table, _ = prepare(crystals, [c.id for c in crystals], Settings(20))
     ids = {seed: [s.ids.tolist() for s in split_by_seed(table, (0.6, 0.2, 0.2), seed).values()] for seed in (0, 1)}
@@ -279,7 +294,9 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert home() == Path.home() / ".cache" / "dpcdvae"
 
 
-@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.8, 0.1, 0.2), (0.0, 0.5, 0.5), (1.2, -0.1, -0.1)])
+@pytest.mark.parametrize(
+    "fractions", [(0.5, 0.5), (0.8, 0.1, 0.2), (0.0, 0.5, 0.5), (1.2, -0.1, -0.1), (np.nan, 0.5, 0.5)]
+)
 def test_fractions_must_make_sense(tmp_path: Path, crystals: list[Crystal], fractions: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="three fractions"):
         add_dataset(write_csv(tmp_path / "own.csv", rows_of(crystals[:4])), "own", fractions=fractions)

@@ -111,6 +111,25 @@ def test_a_file_cut_in_half(name: str, kept: float, tmp_path: Path, salt: Crysta
         assert message(lambda: read(path)).startswith(str(path))
 
 
+def test_an_npz_with_damaged_content(tmp_path: Path, salt: Crystal) -> None:
+    path = write([salt.with_id(f"c{k}") for k in range(9)], tmp_path / "x.npz")
+    content = bytearray(path.read_bytes())
+    for position in range(100, 600, 7):
+        content[position] ^= 0x5A
+    path.write_bytes(content)
+    assert message(lambda: read(path)).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("x.extxyz", "{}\nLattice=\n"), ("x.json", '{{"a": {{"atomic_numbers": [{}]}}}}')],
+    ids=["extxyz", "json"],
+)
+def test_integers_of_thousands_of_digits(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content.format("9" * 5000))
+    assert message(lambda: read(tmp_path / name)).startswith(str(tmp_path / name))
+
+
 def test_pickles_are_refused(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
 

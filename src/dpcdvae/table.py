@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -152,6 +153,8 @@ def load_tables(path: str | Path) -> tuple[dict[str, CrystalTable], dict[str, An
     try:
         with np.load(path, allow_pickle=False) as stored:
             metadata = json.loads(str(stored["metadata"]))
+            if not isinstance(metadata, dict):
+                raise ValueError("its metadata are no JSON object")
             parts: dict[str, dict[str, Any]] = {}
             for key in stored.files:
                 if key == "metadata":
@@ -166,5 +169,5 @@ def load_tables(path: str | Path) -> tuple[dict[str, CrystalTable], dict[str, An
             return {split: CrystalTable(**arrays) for split, arrays in parts.items()}, metadata
     except FileNotFoundError:
         raise InputError(f"no data set file {path}") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a data set cache or is cut off ({error}): build it again") from error

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import sys
+import urllib.parse
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -101,7 +102,7 @@ def add_dataset(
         raise InputError(f"'{name}' is the name of a published data set: choose another --name")
     if path.exists() and not overwrite:
         raise InputError(f"data set '{name}' exists: choose another --name or add --overwrite")
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] <= 0:
+    if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6 and fractions[0] > 0):
         raise InputError(f"--split needs three fractions that add up to 1, train first, not {_commas(fractions)}")
     if not source.exists():
         raise InputError(f"no such file or folder: {source}")
@@ -235,7 +236,11 @@ def _hashes(source: Mapping[str, Any]) -> dict[str, Any]:
 def _fetch_splits(name: str, spec: DatasetSpec, url: str | None) -> dict[str, Path]:
     mirror = os.environ.get("DPCDVAE_DATA_URL")
     base = (url or (f"{mirror.rstrip('/')}/{name}" if mirror else spec.url)).rstrip("/")
-    if not base.startswith(("https://", "http://")):
+    try:
+        known = urllib.parse.urlsplit(base).scheme in ("https", "http")
+    except ValueError:
+        known = False
+    if not known:
         raise InputError(f"'{base}' is no address to fetch from: it must start with https:// or http://")
     found = {split: home() / "downloads" / name / f"{split}.csv" for split in SPLITS}
     for split, path in found.items():

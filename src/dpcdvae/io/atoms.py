@@ -37,7 +37,7 @@ def parse_extxyz(data: bytes, where: str, stem: str, collector: Collector) -> No
             continue
         number += 1
         count = lines[position].strip()
-        if not count.isdecimal():
+        if not count.isdecimal() or len(count) > 18:
             raise InputError(f"line {position + 1}: a number of atoms is needed, found '{count[:30]}'")
         frame = lines[position + 1 : position + 2 + int(count)]
         id, place = f"{stem}-{number - 1}", f"{where} frame {number}"

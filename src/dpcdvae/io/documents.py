@@ -22,6 +22,8 @@ def parse_json(data: bytes, where: str, stem: str, collector: Collector) -> None
         document = json.loads(decode(data))
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON, or cut off (line {error.lineno}: {error.msg})") from None
+    except ValueError:  # Python reads no integer of thousands of digits
+        raise InputError("JSON with a number too long to be read") from None
     except RecursionError:
         raise InputError("JSON nested too deeply") from None
     for number, (id, entry) in enumerate(_entries(document, stem), 1):

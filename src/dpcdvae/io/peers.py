@@ -11,6 +11,7 @@ import argparse
 import io
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ def parse_npz(data: bytes, where: str, stem: str, collector: Collector) -> None:
             arrays = {name: stored[name] for name in stored.files}
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as error:
         raise InputError(f"not an .npz file of plain arrays, or cut off ({error})") from error
     ids = [str(id) for id in np.atleast_1d(arrays["ids"])] if "ids" in arrays else []
     _add_crystals(arrays, ids, where, stem, collector)
