@@ -11,13 +11,15 @@ import typer
 from dpcdvae.cli.common import SeedOption
 from dpcdvae.errors import InputError
 
+STEPS = 200  # of the bundled model's 1000: a fifth of the time, and no metric that 64 crystals could tell from all
+
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder; an earlier demo there is replaced.")] = Path("demo"),
     model: Annotated[str, typer.Option("--model", help="A bundled model, or the folder of one.")] = "perov-5-compact",
     n: Annotated[int, typer.Option("-n", min=1, help="How many crystals.")] = 64,
     seed: SeedOption = 0,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="As in generate.", show_default="all")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="As in generate.", show_default="200")] = None,
 ) -> None:
     """Generate crystals with the bundled model, evaluate them, draw the first sixteen.
 
@@ -42,7 +44,9 @@ def demo(
     from dpcdvae.report.picture import draw
 
     reference = resolve_reference(model)
-    result = generate(load_model(model), n, seed=seed, steps=steps)
+    loaded = load_model(model)
+    steps = steps or min(STEPS, loaded.config.diffusion.timesteps)
+    result = generate(loaded, n, seed=seed, steps=steps)
     if not result.crystals:
         raise InputError(f"none of {n} crystals could be built: the model needs more training")
     report = evaluate(result.crystals, reference, failures=result.failures, seed=seed)
