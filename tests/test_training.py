@@ -191,6 +191,15 @@ def test_data_that_do_not_fit_are_refused(tables: dict[str, CrystalTable], tmp_p
         resumed_config(tmp_path / "run")
 
 
+@pytest.mark.parametrize("option", ["accelerator=tpuu", "strategy=foo", "precision=17-mixed"])
+def test_what_lightning_cannot_use_is_refused_before_anything_is_written(
+    option: str, tables: dict[str, CrystalTable], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=option.partition("=")[2]):
+        train(tables, {}, load_config("compact", [f"train.{option}"]), tmp_path / "run", preset="compact")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_time_limit_ends_the_run_after_an_epoch(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
     folder = run(tables, tmp_path / "run", "train.max_epochs=1000", "train.max_minutes=0.02")
     assert 1 <= len(metrics(folder)) < 1000

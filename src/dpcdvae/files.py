@@ -17,17 +17,23 @@ from typing import Any
 from dpcdvae.errors import InputError
 
 
-def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
+def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
     """The output path, after making sure *before any work* that it can be written.
+
+    Args:
+        overwrite: True where it may exist, None where it may not and the command has no ``--overwrite``.
 
     Raises:
         InputError: the path exists (and ``overwrite`` is off) or its folder cannot be written.
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists: give another --out, remove it, or add --overwrite")
+        instead = " or remove it" if overwrite is None else ", remove it, or add --overwrite"
+        raise InputError(f"{path} exists: give another --out{instead}")
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f"cannot write {path}: it is a device or a pipe")
+    if path.exists() and os.path.ismount(path):
+        raise InputError(f"cannot write {path}: it cannot be replaced as a whole; name something below it")
     parent = next(p for p in path.absolute().parents if p.exists())
     if not parent.is_dir():
         raise InputError(f"cannot write {path}: {parent} is not a folder")

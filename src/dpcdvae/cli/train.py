@@ -53,7 +53,7 @@ def train(
         raise InputError("which data set? give its name (see dpcdvae data list)")
     else:
         if is_first_process():
-            check_output(out)
+            check_output(out, overwrite=None)
         config, facts = load_config(preset, overrides), {}
     data = load_dataset(dataset)
     digest = sha256(dataset_file(dataset))

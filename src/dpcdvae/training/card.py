@@ -49,7 +49,7 @@ def export(model: str | Path, out: str | Path) -> Path:
     Raises:
         InputError: no such model, no card yet (the run has not ended), or ``out`` exists.
     """
-    out = check_output(out)
+    out = check_output(out, overwrite=None)
     card = read_card(model)
     checkpoint = read_checkpoint(resolve_model(model))
     with atomic_output(out) as folder:

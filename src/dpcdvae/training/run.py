@@ -11,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import Config, override_config
@@ -50,10 +51,12 @@ def train(
     folder = Path(folder)
     check_data(tables, config)
     if not resume and is_first_process():
-        check_output(folder)
+        check_output(folder, overwrite=None)
     torch.set_float32_matmul_precision(config.train.matmul_precision)
     pl.seed_everything(config.train.seed, verbose=False)
-    model = CDVAE(config)  # refuses unknown components before anything is written
+    # Both refuse what they do not know before anything is written.
+    model = CDVAE(config)
+    trainer = make_trainer(config, folder)
     facts = {"preset": preset, "dataset": dataset, "seed": config.train.seed}
     if init is not None:
         start = read_checkpoint(resolve_model(init))
@@ -68,7 +71,6 @@ def train(
         folder.mkdir(parents=True)
         write_json(folder / RUN_FILE, {"preset": preset, "dataset": dataset, "config": config.to_dict()})
     module = TrainingModule(model, tables["train"], tables["val"], facts)
-    trainer = make_trainer(config, folder)
     _run(trainer, module, str(last_checkpoint(folder)) if resume else None)
     if trainer.is_global_zero:
         write_card(folder, tables)
@@ -122,7 +124,11 @@ def prepare(model: CDVAE, table: CrystalTable) -> None:
 
 
 def make_trainer(config: Config, folder: Path) -> pl.Trainer:
-    """Lightning's trainer, with its devices, nodes, strategies and precisions as ``config.train`` names them."""
+    """Lightning's trainer, with its devices, nodes, strategies and precisions as ``config.train`` names them.
+
+    Raises:
+        InputError: Lightning does not know one of them or cannot use it here.
+    """
     train = config.train
     callbacks: list[pl.Callback] = [
         EpochLog(folder),
@@ -138,24 +144,27 @@ def make_trainer(config: Config, folder: Path) -> pl.Trainer:
 
         logger = TensorBoardLogger(folder, name="tensorboard", version="")
     _quieten()
-    return pl.Trainer(
-        max_epochs=train.max_epochs,
-        accelerator=train.accelerator,
-        devices=train.devices,
-        num_nodes=train.num_nodes,
-        strategy=train.strategy,
-        precision=train.precision,  # type: ignore[arg-type]
-        gradient_clip_val=train.grad_clip_value or None,
-        gradient_clip_algorithm="value",
-        callbacks=callbacks,
-        plugins=[SafetensorsIO()],
-        logger=logger,
-        default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
+    try:
+        return pl.Trainer(
+            max_epochs=train.max_epochs,
+            accelerator=train.accelerator,
+            devices=train.devices,
+            num_nodes=train.num_nodes,
+            strategy=train.strategy,
+            precision=train.precision,  # type: ignore[arg-type]
+            gradient_clip_val=train.grad_clip_value or None,
+            gradient_clip_algorithm="value",
+            callbacks=callbacks,
+            plugins=[SafetensorsIO()],
+            logger=logger,
+            default_root_dir=folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    except (ValueError, MisconfigurationException, ImportError) as error:
+        raise InputError(f"train.accelerator, devices, strategy or precision cannot be used here: {error}") from None
 
 
 def _run(trainer: pl.Trainer, module: TrainingModule, checkpoint: str | None) -> None:
