@@ -114,6 +114,8 @@ class Crystal:
             return "the lattice is not finite"
         if not np.isfinite(self.frac_coords).all():
             return "coordinates are not finite"
+        if np.abs(self.frac_coords).max() > 1e6:
+            return "a fractional coordinate lies more than a million cells away"
         if self.volume < 1e-3 * float(self.lengths.max()) or self.lengths.min() < 1e-3:
             return "the cell is degenerate"
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_LISTED = 40  # names in an error, if a near one can be offered instead
+
 
 class InputError(ValueError):
     """What the user gave cannot be used.
@@ -19,4 +21,6 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
     choices = sorted(choices)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
+    if near and len(choices) > MOST_LISTED:
+        return InputError(f"unknown {kind} '{name}': {hint}{len(choices)} are known")
     return InputError(f"unknown {kind} '{name}': {hint}choose from {', '.join(choices)}")

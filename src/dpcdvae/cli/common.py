@@ -29,6 +29,8 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     0 done; 2 bad input, told in one line on standard error; 130 stopped by Ctrl-C; 141 the reader
     of standard output went away. Any other exception is a bug: it leaves as a traceback (code 1).
     """
+    if sys.stdout is None:  # closed by the caller (>&-): results go nowhere, files are written all the same
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         code = app(list(arguments), prog_name="dpcdvae", standalone_mode=False)
         sys.stdout.flush()

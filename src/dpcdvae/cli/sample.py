@@ -44,7 +44,9 @@ def generate(
     steps: StepsOption = None,
     num_atoms: Annotated[int | None, typer.Option("--num-atoms", min=1, help="Atoms in every cell.")] = None,
     formula: Annotated[str | None, typer.Option("--formula", help="Atoms of every cell, e.g. SrTiO3.")] = None,
-    first: Annotated[int, typer.Option("--first", min=0, help="Number of the first crystal, to share out a seed.")] = 0,
+    first: Annotated[
+        int, typer.Option("--first", min=0, max=2**62, help="Number of the first crystal, to share out a seed.")
+    ] = 0,
     batch_size: BatchOption = 256,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,

@@ -150,8 +150,9 @@ def load_model(model: str | Path, device: str | torch.device = "auto") -> CDVAE:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        torch.zeros(1, device=device).item()  # "meta" is a device too, but computes nothing
         return module.to(device).eval()
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
