@@ -30,7 +30,7 @@ REFERENCE = {  # seconds: (training step, sampling step) of github.com/trachote/
 }
 CASES = [  # preset, data, crystals in a batch
     ("compact", "perov_5", 64),
-    ("compact", "perov_5", 256),
+    ("compact", "perov_5", 128),
     ("paper/dp-cdvae-perov_5", "perov_5", 64),
     ("paper/dp-cdvae-carbon_24", "carbon_24", 32),
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -28,9 +27,6 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    # Threads that wait for one another by spinning make a busy machine slower, fifteen times where it was measured
-    # (two threads, two cores, another job). Has to be set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     arguments = sys.argv[1:] if arguments is None else arguments
     return run(build_app(), arguments or ["--help"])
 
