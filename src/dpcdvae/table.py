@@ -73,7 +73,16 @@ class CrystalTable:
 
     def __getitem__(self, index: int) -> Crystal:
         index = range(len(self))[index]
-        start = int(self.num_atoms[:index].sum())
+        return self._crystal(index, int(self.num_atoms[:index].sum()))
+
+    def __iter__(self) -> Iterator[Crystal]:
+        start = 0
+        for index, size in enumerate(self.num_atoms.tolist()):
+            yield self._crystal(index, start)
+            start += size
+
+    def _crystal(self, index: int, start: int) -> Crystal:
+        """Crystal ``index``, whose atoms begin at ``start``."""
         atoms = slice(start, start + int(self.num_atoms[index]))
         return Crystal(
             self.atomic_numbers[atoms],
@@ -82,18 +91,6 @@ class CrystalTable:
             str(self.ids[index]),
             {k: float(v[index]) for k, v in self.properties.items() if not np.isnan(v[index])},
         )
-
-    def __iter__(self) -> Iterator[Crystal]:
-        starts = np.concatenate([[0], np.cumsum(self.num_atoms)])
-        for index in range(len(self)):
-            atoms = slice(starts[index], starts[index + 1])
-            yield Crystal(
-                self.atomic_numbers[atoms],
-                self.frac_coords[atoms],
-                self.lattices[index],
-                str(self.ids[index]),
-                {k: float(v[index]) for k, v in self.properties.items() if not np.isnan(v[index])},
-            )
 
     def select(self, indices: npt.ArrayLike) -> CrystalTable:
         """The crystals at ``indices`` (n',), in that order."""
