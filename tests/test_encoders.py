@@ -36,14 +36,14 @@ from tensors import (
 SMALL: dict[str, dict[str, Any]] = {
     "dimenet++": {"hidden": 16, "blocks": 2, "int_emb": 8, "basis_emb": 4, "out_emb": 12, "output_layers": 1},
 }
-WIDTH = 10
+WIDTH, MAX_ATOMS = 10, 12
 CRYSTALS = [random_crystal(11), random_crystal(12, num_atoms=1), cubic("diamond", 3.567), random_crystal(13, 8, 5.0)]
 
 
 def make(name: str, dtype: torch.dtype = torch.float64) -> Encoder:
     torch.manual_seed(0)
     with default_dtype(dtype):
-        encoder = ENCODERS[name](WIDTH, SMALL.get(name, {}))
+        encoder = ENCODERS[name](WIDTH, MAX_ATOMS, SMALL.get(name, {}))
     shake(encoder)
     return encoder.requires_grad_(False)
 
@@ -178,7 +178,7 @@ def assert_scales_fit(network: nn.Module, *inputs: Tensor | CrystalBatch) -> Non
 @pytest.mark.parametrize("name", sorted(ENCODERS))
 def test_unknown_option_offers_the_nearest(name: str) -> None:
     with pytest.raises(InputError, match=r"cutof.*did you mean 'cutoff'"):
-        ENCODERS[name](WIDTH, {"cutof": 5.0})
+        ENCODERS[name](WIDTH, MAX_ATOMS, {"cutof": 5.0})
 
 
 def test_unknown_encoder_offers_the_nearest() -> None:
@@ -189,12 +189,12 @@ def test_unknown_encoder_offers_the_nearest() -> None:
 @pytest.mark.parametrize("value", ["64", 64.5, True, [64], -1, 0, None])
 def test_wrong_values_are_refused(value: object) -> None:
     with pytest.raises(InputError, match=r"hidden of dimenet\+\+ must"):
-        ENCODERS["dimenet++"](WIDTH, {"hidden": value})
+        ENCODERS["dimenet++"](WIDTH, MAX_ATOMS, {"hidden": value})
 
 
 def test_no_blocks_and_layers_is_a_network_too() -> None:
     none = {"blocks": 0, "layers_before_skip": 0, "layers_after_skip": 0, "output_layers": 0}
-    encoder = ENCODERS["dimenet++"](WIDTH, {**SMALL["dimenet++"], **none})
+    encoder = ENCODERS["dimenet++"](WIDTH, MAX_ATOMS, {**SMALL["dimenet++"], **none})
     assert encoder(batch_of(CRYSTALS, torch.float32, bonded=True)).shape == (len(CRYSTALS), WIDTH)
 
 

@@ -9,8 +9,8 @@ from dpcdvae.encoders.dimenet import DimeNetEncoder
 from dpcdvae.interfaces import Encoder
 from dpcdvae.registry import Registry
 
-# name -> (output width, options table) -> encoder
-ENCODERS: Registry[Callable[[int, Mapping[str, Any]], Encoder]] = Registry(
+# name -> (out_features, max_atoms, options table) -> encoder
+ENCODERS: Registry[Callable[[int, int, Mapping[str, Any]], Encoder]] = Registry(
     "encoder",
     {
         "dimenet++": DimeNetEncoder,

@@ -46,8 +46,9 @@ MAY_BE_ZERO = ("blocks", "layers_before_skip", "layers_after_skip", "output_laye
 class DimeNetEncoder(Encoder):
     """Bonded crystals -> (C, out_features): the mean over the atoms of the summed output blocks."""
 
-    def __init__(self, out_features: int, options: Mapping[str, Any]) -> None:
+    def __init__(self, out_features: int, max_atoms: int, options: Mapping[str, Any]) -> None:
         super().__init__()
+        self.out_features = out_features
         o = build_options(DimeNetOptions, options, "dimenet++", MAY_BE_ZERO)
         self.options = o
         self.radial_basis = BesselRadialBasis(o.num_radial, o.cutoff, o.envelope_exponent)
