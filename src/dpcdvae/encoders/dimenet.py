@@ -34,10 +34,11 @@ class DimeNetOptions:
     num_spherical: int = 7
     num_radial: int = 6
     cutoff: float = 7.0
-    envelope_exponent: int = 5
+    envelope_exponent: int = 5  # counted as in the public code: p - 1 of DimeNet Eq. 8
     layers_before_skip: int = 1
     layers_after_skip: int = 2
     output_layers: int = 3
+    same_atom_triplets: bool = True  # False, as in the public code: none where k and i are one atom, in whatever cells
 
 
 MAY_BE_ZERO = ("blocks", "layers_before_skip", "layers_after_skip", "output_layers")
@@ -51,8 +52,9 @@ class DimeNetEncoder(Encoder):
         self.out_features = out_features
         o = build_options(DimeNetOptions, options, "dimenet++", MAY_BE_ZERO)
         self.options = o
-        self.radial_basis = BesselRadialBasis(o.num_radial, o.cutoff, o.envelope_exponent)
-        self.spherical_basis = SphericalBesselBasis(o.num_spherical, o.num_radial, o.cutoff, o.envelope_exponent)
+        power = o.envelope_exponent + 1
+        self.radial_basis = BesselRadialBasis(o.num_radial, o.cutoff, power)
+        self.spherical_basis = SphericalBesselBasis(o.num_spherical, o.num_radial, o.cutoff, power)
         self.atom_embedding = nn.Embedding(NUM_ELEMENTS + 1, o.hidden)
         nn.init.uniform_(self.atom_embedding.weight, -math.sqrt(3), math.sqrt(3))
         self.radial_embedding = dense(o.num_radial, o.hidden)
@@ -67,7 +69,10 @@ class DimeNetEncoder(Encoder):
         mask = graph.mask[..., None]
         radial = self.radial_basis(graph.distances) * mask
         harmonics = legendre_harmonics(graph.cosines(), self.options.num_spherical)
-        harmonics = harmonics * graph.triplet_mask()[:, :, None]
+        triplets = graph.triplet_mask()
+        if not self.options.same_atom_triplets:
+            triplets = triplets & (graph.source[:, :, None] != graph.source[:, None, :])
+        harmonics = harmonics * triplets[:, :, None]
         spherical = self.spherical_basis(graph.distances)
 
         atoms = self.atom_embedding(batch.atomic_numbers)
@@ -117,7 +122,7 @@ class Output(nn.Module):
     def __init__(self, o: DimeNetOptions, out_features: int) -> None:
         super().__init__()
         self.radial = linear(o.num_radial, o.hidden)
-        self.up = linear(o.hidden, o.out_emb)
+        self.up = linear(o.hidden, o.out_emb, bias=True)
         self.layers = nn.Sequential(*(dense(o.out_emb, o.out_emb) for _ in range(o.output_layers)))
         self.final = nn.Linear(o.out_emb, out_features, bias=False)
         nn.init.zeros_(self.final.weight)  # the first log variance must not be large: it is exponentiated
