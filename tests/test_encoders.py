@@ -1,9 +1,11 @@
-"""Encoders: the laws every one of them obeys, and DimeNet++ against its published equations, edge by edge."""
+"""Encoders: the laws that each of them and their combinations obey, and their published equations, edge by edge."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,12 @@ from torch import Tensor, nn
 
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.bonds import crystal_nn_bonds
-from dpcdvae.encoders import ENCODERS
+from dpcdvae.config import Config, EncoderConfig
+from dpcdvae.encoders import ENCODERS, build_encoder
+from dpcdvae.encoders.composed import Concatenation
 from dpcdvae.encoders.dimenet import DimeNetEncoder
+from dpcdvae.encoders.gine import GINEEncoder
+from dpcdvae.encoders.num_atoms import NumAtomsEncoder
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import Encoder
 from dpcdvae.nn.basis import spherical_bessel_zeros
@@ -35,17 +41,27 @@ from tensors import (
 # What makes an encoder small enough for a test; one that is not listed is tested as it is.
 SMALL: dict[str, dict[str, Any]] = {
     "dimenet++": {"hidden": 16, "blocks": 2, "int_emb": 8, "basis_emb": 4, "out_emb": 12, "output_layers": 1},
+    "gine": {"hidden": 16},
+    "num_atoms": {"features": 5},
 }
+PAPER = [("dimenet++", "num_atoms"), ("dimenet++", "gine"), ("dimenet++", "num_atoms", "gine")]
+ALL = [*((name,) for name in sorted(ENCODERS)), *PAPER]
 WIDTH, MAX_ATOMS = 10, 12
 CRYSTALS = [random_crystal(11), random_crystal(12, num_atoms=1), cubic("diamond", 3.567), random_crystal(13, 8, 5.0)]
 
 
-def make(name: str, dtype: torch.dtype = torch.float64) -> Encoder:
+def make(*names: str, dtype: torch.dtype = torch.float64, mixer_layers: int = 2, mixer_width: int = 0) -> Encoder:
+    options = {name: SMALL[name] for name in names if name in SMALL}
+    config = EncoderConfig(names=list(names), options=options, mixer_layers=mixer_layers, mixer_width=mixer_width)
     torch.manual_seed(0)
     with default_dtype(dtype):
-        encoder = ENCODERS[name](WIDTH, MAX_ATOMS, SMALL.get(name, {}))
+        encoder = build_encoder(config, WIDTH, MAX_ATOMS)
     shake(encoder)
     return encoder.requires_grad_(False)
+
+
+def joined(names: tuple[str, ...]) -> str:
+    return "+".join(names)
 
 
 @pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
@@ -53,9 +69,14 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return request.param
 
 
-@pytest.fixture(params=sorted(ENCODERS))
-def encoder(request: pytest.FixtureRequest, dtype: torch.dtype) -> Encoder:
-    return make(request.param, dtype)
+@pytest.fixture(params=ALL, ids=joined)
+def names(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    return request.param
+
+
+@pytest.fixture
+def encoder(names: tuple[str, ...], dtype: torch.dtype) -> Encoder:
+    return make(*names, dtype=dtype)
 
 
 @pytest.fixture
@@ -105,9 +126,12 @@ def test_images(encoder: Encoder, crystal: CrystalBatch) -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 2])
-def test_supercell(encoder: Encoder, crystal: CrystalBatch, axis: int) -> None:
-    """The mean over the atoms knows the crystal, not how often its cell was copied."""
-    assert_close(encoder(doubled(crystal, axis)), encoder(crystal))
+def test_supercell(encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch, axis: int) -> None:
+    """Mean and maximum over the atoms know the crystal, not how often its cell was copied; N_a tells just that."""
+    if "num_atoms" in names:
+        assert (encoder(doubled(crystal, axis)) - encoder(crystal)).abs().max() > 1e-3
+    else:
+        assert_close(encoder(doubled(crystal, axis)), encoder(crystal))
 
 
 def test_batch(encoder: Encoder, dtype: torch.dtype) -> None:
@@ -117,8 +141,8 @@ def test_batch(encoder: Encoder, dtype: torch.dtype) -> None:
         assert_close(features, encoder(batch_of([crystal], dtype, bonded=True))[0])
 
 
-def test_different_crystals_differ(encoder: Encoder, crystal: CrystalBatch) -> None:
-    """An encoder that says the same of all crystals would pass every law above."""
+def test_different_crystals_differ(encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch) -> None:
+    """An encoder that says the same of all crystals would pass every law above. N_a alone knows only their size."""
     features = encoder(crystal)
     moved = crystal.frac_coords + 0.05 * torch.tensor([[1.0, 0, 0]] + [[0.0, 0, 0]] * 4).to(crystal.frac_coords)
     others = [
@@ -127,7 +151,8 @@ def test_different_crystals_differ(encoder: Encoder, crystal: CrystalBatch) -> N
         crystal.replace(atomic_numbers=crystal.atomic_numbers % 80 + 1),
     ]
     for other in others:
-        assert (encoder(other) - features).abs().max() > 1e-3
+        difference = (encoder(other) - features).abs().max()
+        assert difference == 0 if names == ("num_atoms",) else difference > 1e-3
 
 
 def test_every_parameter_has_a_finite_gradient(encoder: Encoder, dtype: torch.dtype) -> None:
@@ -139,17 +164,15 @@ def test_every_parameter_has_a_finite_gradient(encoder: Encoder, dtype: torch.dt
         assert parameter.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize("name", sorted(ENCODERS))
-def test_precisions_agree(name: str) -> None:
-    encoder = make(name, torch.float32)
+def test_precisions_agree(names: tuple[str, ...]) -> None:
+    encoder = make(*names, dtype=torch.float32)
     features = encoder(batch_of(CRYSTALS, torch.float32, bonded=True))
     exact = copy.deepcopy(encoder).double()(batch_of(CRYSTALS, bonded=True))
     torch.testing.assert_close(features.double(), exact, rtol=1e-4, atol=1e-4 * float(exact.abs().max()))
 
 
-@pytest.mark.parametrize("name", sorted(ENCODERS))
-def test_scale_factors_restore_the_variance(name: str) -> None:
-    assert_scales_fit(make(name), batch_of(CRYSTALS, bonded=True))
+def test_scale_factors_restore_the_variance(names: tuple[str, ...]) -> None:
+    assert_scales_fit(make(*names), batch_of(CRYSTALS, bonded=True))
 
 
 def assert_scales_fit(network: nn.Module, *inputs: Tensor | CrystalBatch) -> None:
@@ -175,10 +198,13 @@ def assert_scales_fit(network: nn.Module, *inputs: Tensor | CrystalBatch) -> Non
 # options
 
 
-@pytest.mark.parametrize("name", sorted(ENCODERS))
-def test_unknown_option_offers_the_nearest(name: str) -> None:
-    with pytest.raises(InputError, match=r"cutof.*did you mean 'cutoff'"):
-        ENCODERS[name](WIDTH, MAX_ATOMS, {"cutof": 5.0})
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [("dimenet++", "cutof", "cutoff"), ("gine", "hiden", "hidden"), ("num_atoms", "feature", "features")],
+)
+def test_unknown_option_offers_the_nearest(name: str, wrong: str, right: str) -> None:
+    with pytest.raises(InputError, match=rf"{wrong}.*did you mean '{right}'"):
+        ENCODERS[name](WIDTH, MAX_ATOMS, {wrong: 5})
 
 
 def test_unknown_encoder_offers_the_nearest() -> None:
@@ -186,10 +212,20 @@ def test_unknown_encoder_offers_the_nearest() -> None:
         ENCODERS["dimenet"]
 
 
-@pytest.mark.parametrize("value", ["64", 64.5, True, [64], -1, 0, None])
-def test_wrong_values_are_refused(value: object) -> None:
-    with pytest.raises(InputError, match=r"hidden of dimenet\+\+ must"):
-        ENCODERS["dimenet++"](WIDTH, MAX_ATOMS, {"hidden": value})
+@pytest.mark.parametrize("value", ["64", 64.5, True, [64], -1, None])
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("dimenet++", "hidden"), ("gine", "hidden"), ("gine", "convolutions"), ("num_atoms", "features")],
+)
+def test_wrong_values_are_refused(name: str, option: str, value: object) -> None:
+    with pytest.raises(InputError, match=rf"{option} of {re.escape(name)} must"):
+        ENCODERS[name](WIDTH, MAX_ATOMS, {option: value})
+
+
+def test_a_network_without_width_is_refused() -> None:
+    for name in ("dimenet++", "gine"):
+        with pytest.raises(InputError, match=r"above 0, not 0"):
+            ENCODERS[name](WIDTH, MAX_ATOMS, {"hidden": 0})
 
 
 def test_no_blocks_and_layers_is_a_network_too() -> None:
@@ -198,12 +234,108 @@ def test_no_blocks_and_layers_is_a_network_too() -> None:
     assert encoder(batch_of(CRYSTALS, torch.float32, bonded=True)).shape == (len(CRYSTALS), WIDTH)
 
 
+# several encoders
+
+
+@pytest.mark.parametrize("names", PAPER, ids=joined)
+def test_concatenation_is_its_parts_put_together(names: tuple[str, ...]) -> None:
+    encoder = make(*names, mixer_width=7)
+    assert isinstance(encoder, Concatenation)
+    batch = batch_of(CRYSTALS, bonded=True)
+    x = torch.cat([encoder.parts[name](batch) for name in names], 1)
+    assert x.shape == (len(CRYSTALS), sum(5 if name == "num_atoms" else WIDTH for name in names))
+    weights = [parameter for name, parameter in encoder.named_parameters() if name.startswith("mixer")]
+    assert [tuple(weight.shape) for weight in weights[::2]] == [(7, x.shape[1]), (7, 7), (WIDTH, 7)]
+    for weight, bias in zip(weights[:4:2], weights[1:4:2], strict=True):
+        x = (x @ weight.T + bias).relu()
+    assert_close(encoder(batch), x @ weights[4].T + weights[5])
+
+
+def test_order_of_names_is_the_order_of_columns_and_nothing_else() -> None:
+    one, other = make("dimenet++", "num_atoms", "gine"), make("gine", "dimenet++", "num_atoms")
+    weights = one.state_dict()
+    dimenet, number, gine = weights["mixer.0.weight"].split([WIDTH, 5, WIDTH], 1)
+    other.load_state_dict({**weights, "mixer.0.weight": torch.cat([gine, dimenet, number], 1)})
+    batch = batch_of(CRYSTALS, bonded=True)
+    assert_close(other(batch), one(batch))
+
+
+@pytest.mark.parametrize(("width", "expected"), [(0, WIDTH + 5), (9, 9)])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_width_and_layers_of_the_mixer(layers: int, width: int, expected: int) -> None:
+    mixer = make("dimenet++", "num_atoms", mixer_layers=layers, mixer_width=width).mixer
+    linear = [(layer.in_features, layer.out_features) for layer in mixer if isinstance(layer, nn.Linear)]
+    assert linear == [(WIDTH + 5, expected), *[(expected, expected)] * (layers - 1), (expected, WIDTH)]
+
+
+def test_one_encoder_is_itself_unless_its_width_is_another() -> None:
+    assert type(make("dimenet++")) is DimeNetEncoder
+    assert type(make("gine")) is GINEEncoder
+    as_wide = build_encoder(EncoderConfig(names=["num_atoms"]), WIDTH, MAX_ATOMS)
+    assert type(as_wide) is NumAtomsEncoder
+    assert as_wide.out_features == WIDTH
+    assert isinstance(make("num_atoms"), Concatenation)
+
+
+def test_widths_are_what_they_say(names: tuple[str, ...]) -> None:
+    encoder = make(*names)
+    assert encoder.out_features == WIDTH
+    batch = batch_of(CRYSTALS, bonded=True)
+    for part in encoder.parts.values() if isinstance(encoder, Concatenation) else [encoder]:
+        assert part(batch).shape == (len(CRYSTALS), part.out_features)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"names": []}, r"encoder.names is empty: .*dimenet\+\+, gine, num_atoms"),
+        ({"names": ["gine", "dimenet++", "gine"]}, r"\[gine, dimenet\+\+, gine\]: 'gine' stands there twice"),
+        ({"names": ["dimenet++", "gin"]}, "unknown encoder 'gin': did you mean 'gine'"),
+        ({"names": ["dimenet++", "concatenation"]}, "unknown encoder 'concatenation': .*choose from dimenet"),
+        ({"names": ["dimenet++"], "options": {"gine": {"hidden": 8}}}, r"encoder.options.gine: .*\[dimenet\+\+\]"),
+        ({"names": ["gine"], "options": {"hidden": {}}}, r"such as encoder.options.gine"),
+        ({"names": ["dimenet++", "gine"], "options": {"gine": {"blocks": 8}}}, "unknown option of gine 'blocks'"),
+    ],
+)
+def test_wrong_lists_are_refused_in_one_line(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as refusal:
+        build_encoder(EncoderConfig(**values), WIDTH, MAX_ATOMS)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("names", [["dimenet++", ["gine", "num_atoms"]], "dimenet++", [1], None])
+def test_a_list_of_anything_but_names_is_refused(names: object) -> None:
+    with pytest.raises(InputError, match=r"option encoder\.names: .*not "):
+        Config.from_dict({"encoder": {"names": names}})
+
+
+# the number of atoms
+
+
+def test_num_atoms_tells_sizes_apart_and_nothing_else() -> None:
+    encoder = make("num_atoms")
+    batch = batch_of([random_crystal(seed, size) for seed, size in enumerate([1, 2, MAX_ATOMS, 2])], bonded=True)
+    features = encoder(batch)
+    assert torch.cdist(features, features).gt(1e-3).sum() == 10  # all pairs but those of two 2 and of each with itself
+    assert torch.equal(features[1], features[3])
+
+
+def test_num_atoms_counts_larger_crystals_as_the_largest() -> None:
+    encoder = make("num_atoms")
+    sizes = [MAX_ATOMS - 1, MAX_ATOMS, MAX_ATOMS + 1]
+    smaller, largest, larger = encoder(batch_of([random_crystal(1, size, 8.0) for size in sizes], bonded=True))
+    assert torch.equal(largest, larger)
+    assert not torch.equal(smaller, largest)
+
+
 # against the published equations
 
 
-def test_dimenet_is_its_published_equations() -> None:
+@pytest.mark.parametrize("same_atom_triplets", [True, False])
+def test_dimenet_is_its_published_equations(same_atom_triplets: bool) -> None:
     encoder = make("dimenet++")
     assert isinstance(encoder, DimeNetEncoder)
+    encoder.options = dataclasses.replace(encoder.options, same_atom_triplets=same_atom_triplets)
     for factor in encoder.modules():
         if isinstance(factor, ScaleFactor):
             factor.scale.fill_(1.7)
@@ -223,7 +355,7 @@ def slow_dimenet(encoder: DimeNetEncoder, crystal: Any) -> Tensor:
         edges += [(int(b), int(a), vector), (int(a), int(b), -vector)]
 
     def envelope(x: float) -> float:
-        p = o.envelope_exponent
+        p = o.envelope_exponent + 1
         u = 1 - (p + 1) * (p + 2) / 2 * x**p + p * (p + 2) * x ** (p + 1) - p * (p + 1) / 2 * x ** (p + 2)
         return u / x if x < 1 else 0.0
 
@@ -256,11 +388,13 @@ def slow_dimenet(encoder: DimeNetEncoder, crystal: Any) -> Tensor:
     total = output(encoder.outputs[0])
     for block, output_block in zip(encoder.interactions, encoder.outputs[1:], strict=True):
         updated = []
-        for e, (j, _, to_j) in enumerate(edges):
+        for e, (j, i, to_j) in enumerate(edges):
             summed = torch.zeros(o.int_emb, dtype=torch.float64)
-            for f, (_, end, to_k) in enumerate(edges):
+            for f, (k, end, to_k) in enumerate(edges):
                 # k -> j -> i: an edge that arrives at j, other than the way back along the same bond
                 if end != j or torch.allclose(to_k, -to_j):
+                    continue
+                if k == i and not o.same_atom_triplets:
                     continue
                 incoming = block.down(block.incoming(messages[f]) * block.radial(rbf[f]))
                 cosine = float(to_k @ -to_j / (to_k.norm() * to_j.norm()))
@@ -271,3 +405,41 @@ def slow_dimenet(encoder: DimeNetEncoder, crystal: Any) -> Tensor:
         messages = updated
         total = total + output(output_block)
     return total.mean(0)
+
+
+def test_gine_is_its_published_equations() -> None:
+    encoder = make("gine")
+    assert isinstance(encoder, GINEEncoder)
+    batch = batch_of(CRYSTALS, bonded=True)
+    slow = torch.stack([slow_gine(encoder, crystal) for crystal in CRYSTALS])
+    torch.testing.assert_close(encoder(batch), slow, rtol=1e-10, atol=1e-10)
+
+
+def slow_gine(encoder: GINEEncoder, crystal: Crystal) -> Tensor:
+    """GINE (Hu et al. 2020), a loop over atoms and bonds; weights from ``encoder``."""
+    weights = iter(encoder.parameters())
+
+    def two_layers(inputs: list[Tensor]) -> list[Tensor]:
+        first, first_bias, second, second_bias = (next(weights) for _ in range(4))
+        return [second @ (first @ x + first_bias).clamp(min=0) + second_bias for x in inputs]
+
+    edges = []  # (j, i, length)
+    for (a, b), image in zip(*crystal_nn_bonds(crystal), strict=True):
+        length = np.linalg.norm((crystal.frac_coords[b] + image - crystal.frac_coords[a]) @ crystal.lattice)
+        edges += [(int(b), int(a), length), (int(a), int(b), length)]
+
+    embedding = next(weights)
+    x = [embedding[number] for number in crystal.atomic_numbers]
+    e = two_layers([torch.tensor([length], dtype=torch.float64) for _, _, length in edges])
+    for convolution in range(3):
+        sums = []
+        for i in range(crystal.num_atoms):
+            messages = [(x[j] + e_ij).clamp(min=0) for (j, end, _), e_ij in zip(edges, e, strict=True) if end == i]
+            sums.append(x[i] + torch.stack(messages).sum(0))
+        update = two_layers(sums)
+        if convolution < 2:
+            update = [u.clamp(min=0) for u in update]
+        x = [before + u for before, u in zip(x, update, strict=True)]
+    features = two_layers([torch.stack(x).max(0).values])[0]
+    assert next(weights, None) is None, "a weight the equations do not use"
+    return features
