@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.bonds import crystal_nn_bonds
 from dpcdvae.config import Config, EncoderConfig
+from dpcdvae.crystal import Crystal
 from dpcdvae.encoders import ENCODERS, build_encoder
 from dpcdvae.encoders.composed import Concatenation
 from dpcdvae.encoders.dimenet import DimeNetEncoder
@@ -144,7 +145,7 @@ def test_batch(encoder: Encoder, dtype: torch.dtype) -> None:
 def test_different_crystals_differ(encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch) -> None:
     """An encoder that says the same of all crystals would pass every law above. N_a alone knows only their size."""
     features = encoder(crystal)
-    moved = crystal.frac_coords + 0.05 * torch.tensor([[1.0, 0, 0]] + [[0.0, 0, 0]] * 4).to(crystal.frac_coords)
+    moved = crystal.frac_coords + 0.2 * torch.tensor([[1.0, 0, 0]] + [[0.0, 0, 0]] * 4).to(crystal.frac_coords)
     others = [
         crystal.replace(frac_coords=moved),
         crystal.replace(lattice=1.02 * crystal.lattice),

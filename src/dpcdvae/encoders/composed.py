@@ -1,0 +1,34 @@
+"""Any list of encoders as one (Pakornchote et al. 2024: DP-CDVAE+N_a, +GINE, +N_a+GINE)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.interfaces import Encoder
+from dpcdvae.nn.layers import mlp
+
+
+class Concatenation(Encoder):
+    """The features of all parts side by side, in the order given, mixed by an MLP to (C, out_features)."""
+
+    def __init__(
+        self, parts: Mapping[str, Encoder], out_features: int, mixer_layers: int = 1, mixer_width: int = 0
+    ) -> None:
+        """
+        Args:
+            parts: encoders by name, which the names of their weights begin with.
+            mixer_layers: Linear-ReLU layers before the last Linear.
+            mixer_width: of these layers; 0: the width of the concatenation.
+        """
+        super().__init__()
+        self.out_features = out_features
+        self.parts = nn.ModuleDict(parts)
+        width = sum(part.out_features for part in parts.values())
+        self.mixer = mlp(width, mixer_width or width, out_features, mixer_layers)
+
+    def forward(self, batch: CrystalBatch) -> Tensor:
+        return self.mixer(torch.cat([part(batch) for part in self.parts.values()], -1))

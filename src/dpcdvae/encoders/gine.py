@@ -1,0 +1,71 @@
+"""GINE (Hu et al. 2020) on the bonds of a crystal, with their lengths as edge attributes (Pakornchote et al. 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.graph import PeriodicGraph, bond_graph
+from dpcdvae.interfaces import NUM_ELEMENTS, Encoder
+from dpcdvae.nn.layers import mlp
+from dpcdvae.registry import build_options
+
+
+@dataclass(frozen=True)
+class GINEOptions:
+    """Defaults: the published encoder (Pakornchote et al. 2024, public code)."""
+
+    hidden: int = 256
+    convolutions: int = 3
+
+
+class GINEEncoder(Encoder):
+    """Bonded crystals -> (C, out_features): the largest value that any atom gives to each feature.
+
+    It sees which elements are bonded and how far apart, but no angles.
+    """
+
+    def __init__(self, out_features: int, max_atoms: int, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.out_features = out_features
+        self.options = o = build_options(GINEOptions, options, "gine")
+        self.atom_embedding = nn.Embedding(NUM_ELEMENTS + 1, o.hidden)
+        self.edge_embedding = mlp(1, o.hidden, o.hidden)
+        self.convolutions = nn.ModuleList(GINEConvolution(o.hidden) for _ in range(o.convolutions))
+        self.readout = mlp(o.hidden, o.hidden, out_features)
+
+    def forward(self, batch: CrystalBatch) -> Tensor:
+        graph = bond_graph(
+            batch.bonds, batch.bond_images, batch.num_bonds, batch.num_atoms, batch.frac_coords, batch.lattice
+        )
+        edges = self.edge_embedding(graph.distances[..., None])
+        atoms = self.atom_embedding(batch.atomic_numbers)
+        for k, convolution in enumerate(self.convolutions, start=1):
+            update = convolution(atoms, edges, graph)
+            atoms = atoms + (update.relu() if k < len(self.convolutions) else update)
+        return self.readout(max_over_atoms(atoms, batch))
+
+
+class GINEConvolution(nn.Module):
+    """x_i' = MLP(x_i + Σ_j ReLU(x_j + e_ij)) over the bonds of atom i (Hu et al. 2020, with ε = 0)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = mlp(width, width, width)
+
+    def forward(self, atoms: Tensor, edges: Tensor, graph: PeriodicGraph) -> Tensor:
+        """``atoms`` (N, F), ``edges`` (N, K, F) -> (N, F)."""
+        messages = (atoms[graph.source] + edges).relu() * graph.mask[..., None]
+        return self.mlp(atoms + messages.sum(1))
+
+
+def max_over_atoms(values: Tensor, batch: CrystalBatch) -> Tensor:
+    """(N, F) -> (C, F). Atoms that share the maximum share its gradient, so that equivalent ones stay equal."""
+    crystal = batch.crystal_index[:, None].expand_as(values)
+    lowest = values.new_full((len(batch), values.shape[1]), -torch.inf)
+    return lowest.scatter_reduce(0, crystal, values, "amax")
