@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from torch import Tensor
+
+# Far more than the reduction of any lattice that floating-point numbers can tell from a degenerate one needs.
+REDUCTION_PASSES = 100
+# Images that could win only a tie, to this many cells, are not searched: none at all in a rectangular cell.
+TIE = 1e-5
 
 
 def lattice_from_parameters(parameters: Tensor) -> Tensor:
@@ -66,3 +73,57 @@ def frac_to_cart(frac: Tensor, lattice: Tensor) -> Tensor:
 def cart_to_frac(cart: Tensor, lattice: Tensor) -> Tensor:
     """(n, 3) Å -> fractional; ``lattice`` (n, 3, 3) is that of each atom's crystal."""
     return torch.einsum("ni,nij->nj", cart, torch.linalg.inv(lattice))
+
+
+def reduced_basis(lattice: Tensor) -> Tensor:
+    """(..., 3, 3) -> short vectors of the same lattice, the shortest first.
+
+    Size reduction with the vectors sorted by length, until nothing changes: every vector then leans by at most
+    half of each shorter one (Lenstra, Lenstra & Lovász 1982; Semaev 2001), whatever basis it was given.
+    """
+    for _ in range(REDUCTION_PASSES):
+        order = torch.linalg.vector_norm(lattice, dim=-1).argsort(dim=-1, stable=True)
+        a, b, c = lattice.gather(-2, order[..., None].expand_as(lattice)).unbind(-2)
+        in_b = _lean(b, a)
+        b = b - in_b.round() * a
+        across = b - _lean(b, a) * a
+        in_c = _lean(c, across)
+        c = c - in_c.round() * b
+        last = _lean(c, a)
+        c = c - last.round() * a
+        lattice = torch.stack([a, b, c], -2)
+        if not bool(torch.stack([in_b, in_c, last]).round().any()):
+            break
+    return lattice
+
+
+def _lean(vector: Tensor, on: Tensor) -> Tensor:
+    """(..., 1) component of ``vector`` along ``on``, in units of the latter."""
+    return (vector * on).sum(-1, keepdim=True) / on.square().sum(-1, keepdim=True)
+
+
+def minimum_image(frac_delta: Tensor, lattice: Tensor) -> Tensor:
+    """The shortest of all periodic images of each displacement, in any cell, however skewed.
+
+    A vector x that no lattice vector shortens has |x·b_i| <= b_i²/2 for every vector b_i of the basis, which
+    bounds its fractional coordinates f = G⁻¹ (x·b_i), G the metric tensor: |f_k| <= Σ_i |G⁻¹_ki| G_ii / 2.
+    All images within the bound are searched, in a reduced basis, where they are few (27 or less, nearly always).
+
+    Args:
+        frac_delta: (n, 3) fractional; lattice: (n, 3, 3) Å, that of each one's crystal, not degenerate.
+
+    Returns:
+        (n, 3) Å, Cartesian. Of images of equal length, any.
+    """
+    basis = reduced_basis(lattice)
+    frac = cart_to_frac(frac_to_cart(frac_delta - frac_delta.round(), lattice), basis)
+    cart = frac_to_cart(frac - frac.round(), basis)
+    metric = basis @ basis.mT
+    bound = torch.linalg.inv(metric).abs() @ metric.diagonal(dim1=-2, dim2=-1)[..., None] / 2
+    box = (torch.ceil(bound.squeeze(-1) + 0.5 - TIE) - 1).long().amax(0).tolist()
+    if not any(box):
+        return cart
+    images = torch.tensor(list(product(*(range(-b, b + 1) for b in box)))).to(basis)
+    candidates = cart[:, None] + images @ basis
+    shortest = candidates.square().sum(-1).argmin(-1)
+    return candidates[torch.arange(len(cart), device=cart.device), shortest]
