@@ -17,6 +17,7 @@ COMMANDS = {
     "data": "data",
     "train": "train",
     "export": "train",
+    "convert": "convert",
     "models": "sample",
     "generate": "sample",
     "reconstruct": "sample",
