@@ -23,6 +23,7 @@ ENCODERS: Registry[Callable[[int, int, Mapping[str, Any]], Encoder]] = Registry(
         "num_atoms": NumAtomsEncoder,
     },
 )
+ITSELF = ("concatenation", "concat")  # no entry: a list of several encoders is one
 
 
 def build_encoder(config: EncoderConfig, out_features: int, max_atoms: int) -> Encoder:
@@ -34,14 +35,18 @@ def build_encoder(config: EncoderConfig, out_features: int, max_atoms: int) -> E
         max_atoms: size of the largest crystal the model is made for.
 
     Raises:
-        InputError: no name, a name twice or unknown, options of an encoder that is not named.
+        InputError: no name, a name twice or unknown, the concatenation itself, options of an encoder that is not named.
     """
-    names = ", ".join(config.names)
+    names, known = ", ".join(config.names), ", ".join(ENCODERS)
     if not config.names:
-        raise InputError(f"encoder.names is empty: name one encoder or more of {', '.join(ENCODERS)}")
+        raise InputError(f"encoder.names is empty: name one encoder or more of {known}")
     for name in config.names:
         if config.names.count(name) > 1:
             raise InputError(f"encoder.names = [{names}]: '{name}' stands there twice; name each encoder once")
+        if name in ITSELF:
+            raise InputError(
+                f"encoder.names = [{names}]: the list itself is the concatenation; name its parts: {known}"
+            )
     factories = {name: ENCODERS[name] for name in config.names}
     for name in config.options:
         if name not in factories:

@@ -37,7 +37,9 @@ class GINEEncoder(Encoder):
         self.atom_embedding = nn.Embedding(NUM_ELEMENTS + 1, o.hidden)
         self.edge_embedding = mlp(1, o.hidden, o.hidden)
         self.convolutions = nn.ModuleList(GINEConvolution(o.hidden) for _ in range(o.convolutions))
-        self.readout = mlp(o.hidden, o.hidden, out_features)
+        self.readout = nn.Sequential(nn.Linear(o.hidden, o.hidden), nn.ReLU())
+        self.final = nn.Linear(o.hidden, out_features)
+        nn.init.zeros_(self.final.weight)  # sums over bonds are large, the first log variance must not be
 
     def forward(self, batch: CrystalBatch) -> Tensor:
         graph = bond_graph(
@@ -48,7 +50,7 @@ class GINEEncoder(Encoder):
         for k, convolution in enumerate(self.convolutions, start=1):
             update = convolution(atoms, edges, graph)
             atoms = atoms + (update.relu() if k < len(self.convolutions) else update)
-        return self.readout(max_over_atoms(atoms, batch))
+        return self.final(self.readout(max_over_atoms(atoms, batch)))
 
 
 class GINEConvolution(nn.Module):
