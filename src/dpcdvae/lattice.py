@@ -79,7 +79,7 @@ def reduced_basis(lattice: Tensor) -> Tensor:
     """(..., 3, 3) -> short vectors of the same lattice, the shortest first.
 
     Size reduction with the vectors sorted by length, until nothing changes: every vector then leans by at most
-    half of each shorter one (Lenstra, Lenstra & Lovász 1982; Semaev 2001), whatever basis it was given.
+    half of each shorter one (as Lenstra, Lenstra & Lovász 1982 mean it), whatever basis it was given.
     """
     for _ in range(REDUCTION_PASSES):
         order = torch.linalg.vector_norm(lattice, dim=-1).argsort(dim=-1, stable=True)
