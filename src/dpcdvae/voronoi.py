@@ -58,7 +58,8 @@ def voronoi_cells(crystal: Crystal, min_distance: float = MIN_DISTANCE) -> list[
     if reason:
         raise InputError(f"crystal '{crystal.id}': {reason}")
     points = Surroundings(crystal, SEARCH_RADIUS, min_distance)
-    found, hulls = [], []
+    found: list[tuple[Ints, Ints, Floats, Floats]] = []
+    hulls: list[_Hull] = []
     for i in range(crystal.num_atoms):
         around, hull = points.of(i), _hull_of_cell(points.of(i))
         wider = SEARCH_RADIUS
@@ -68,14 +69,15 @@ def voronoi_cells(crystal: Crystal, min_distance: float = MIN_DISTANCE) -> list[
             wider = min(2 * wider, points.diagonal + 0.001)
             around = Surroundings(crystal, wider, min_distance, centre=i).of(i)
             hull = _hull_of_cell(around)
-        found.append([part[: hull.count] for part in around])
+        found.append(around)
         hulls.append(hull)
     ends = np.cumsum([hull.count for hull in hulls])[:-1]
-    solid_angles, areas = _measure(hulls)
-    return [
-        VoronoiCell(*parts, angles, sizes)
-        for parts, angles, sizes in zip(found, np.split(solid_angles, ends), np.split(areas, ends), strict=True)
-    ]
+    solid_angles, areas = (np.split(values, ends) for values in _measure(hulls))
+    cells = []
+    for (atoms, images, vectors, distances), of_faces, sizes in zip(found, solid_angles, areas, strict=True):
+        k = len(sizes)
+        cells.append(VoronoiCell(atoms[:k], images[:k], vectors[:k], distances[:k], of_faces, sizes))
+    return cells
 
 
 class Surroundings:
@@ -209,7 +211,7 @@ def _measure(hulls: list[_Hull]) -> tuple[Floats, Floats]:
     a, b, c = middle[faces], np.tile(corners[ends[:, 0]], (2, 1)), np.tile(corners[ends[:, 1]], (2, 1))
     angles = np.bincount(faces, _solid_angles(a, b, c), minlength=total)
     areas = np.bincount(faces, 0.5 * _norm(_cross(b - a, c - a)), minlength=total)
-    return angles, areas
+    return angles.astype(np.float64, copy=False), areas.astype(np.float64, copy=False)
 
 
 def _solid_angles(a: Floats, b: Floats, c: Floats) -> Floats:

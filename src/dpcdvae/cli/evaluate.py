@@ -28,12 +28,20 @@ def evaluate(
         typer.Option("--workers", min=0, help="Processes.  [default: one for each core]", show_default=False),
     ] = None,
     time_limit: Annotated[
-        float, typer.Option("--time-limit", min=0.1, help="Seconds for one comparison of two structures.")
+        float, typer.Option("--time-limit", min=0.1, help="Seconds for one comparison or fingerprint.")
     ] = 60.0,
+    cutoffs: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            "--cutoffs",
+            help="Distances of structure and composition that count as covered.  [default: the data set's]",
+            show_default=False,
+        ),
+    ] = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Tell how good crystals are: validity, distances to a reference, matches, uniqueness.
+    """Tell how good crystals are: validity, distances to a reference, coverage, matches, uniqueness.
 
     \b
     Examples:
@@ -54,13 +62,13 @@ def evaluate(
         target = target.only(generated.ids)
     report = score(
         generated.crystals, target, paired=paired, failures=generated.failures, workers=workers, seed=seed,
-        time_limit=time_limit,
+        time_limit=time_limit, cutoffs=cutoffs,
     )  # fmt: skip
     # Into a file or a pipe the table comes whole, whatever the width of the terminal.
     Console(width=None if sys.stdout.isatty() else 120).print(report.table())
     arguments = {
         "crystals": crystals, "reference": reference, "paired": paired, "workers": workers,
-        "time_limit": time_limit, "seed": seed,
+        "time_limit": time_limit, "cutoffs": cutoffs, "seed": seed,
     }  # fmt: skip
     facts = {"crystals_sha256": sha256(crystals), "reference_sha256": target.sha256}
     if json is not None:

@@ -18,6 +18,7 @@ class DatasetSpec:
         title: what it holds.
         max_atoms: atoms in the largest cell.
         energy: the property that the published protocol calls the energy, if there is one.
+        coverage_cutoffs: of structure and composition in the published coverage, if there are any.
         columns: unit or meaning of each property.
         url: folder with ``train.csv``, ``val.csv`` and ``test.csv``; empty for what is built, not fetched.
         blobs: git blob SHA-1 of the CSV of each split, as in the public repository.
@@ -28,6 +29,7 @@ class DatasetSpec:
     title: str
     max_atoms: int
     energy: str | None = None
+    coverage_cutoffs: tuple[float, float] | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
     blobs: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +47,7 @@ DATASETS: Registry[DatasetSpec] = Registry(
             title="18 928 perovskites ABX3, 5 atoms a cell, 56 elements",
             max_atoms=20,
             energy="heat_ref",
+            coverage_cutoffs=(0.2, 4.0),
             columns={
                 "heat_all": "heat of formation, eV (as in the CMR; per atom or cell is not stated)",
                 "heat_ref": "heat of formation against reference phases, eV (as in the CMR)",
@@ -64,6 +67,7 @@ DATASETS: Registry[DatasetSpec] = Registry(
             title="10 153 carbon structures from random search at 10 GPa, 6 to 24 atoms a cell",
             max_atoms=24,
             energy="energy_per_atom",
+            coverage_cutoffs=(0.2, 4.0),
             columns={"energy_per_atom": "eV/atom"},
             url=f"{CDVAE_DATA}/carbon_24",
             blobs={
@@ -78,6 +82,7 @@ DATASETS: Registry[DatasetSpec] = Registry(
             title="45 231 inorganic materials from the Materials Project, 1 to 20 atoms a cell, 89 elements",
             max_atoms=20,
             energy="formation_energy_per_atom",
+            coverage_cutoffs=(0.4, 10.0),
             columns={
                 "formation_energy_per_atom": "eV/atom",
                 "e_above_hull": "eV/atom",

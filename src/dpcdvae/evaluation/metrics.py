@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
+from dpcdvae.datasets import DATASETS
 from dpcdvae.errors import InputError
+from dpcdvae.evaluation.coverage import DEFAULT_CUTOFFS, Coverage, Cutoffs, Nearest, coverage
 from dpcdvae.evaluation.distributions import wasserstein
+from dpcdvae.evaluation.fingerprint_cache import default_cache
+from dpcdvae.evaluation.fingerprints import Fingerprints, fingerprint_crystals
 from dpcdvae.evaluation.intervals import Interval, bootstrap_mean, bootstrap_wasserstein, wilson
 from dpcdvae.evaluation.matching import Pairs, match_pairs, pair
 from dpcdvae.evaluation.reference import Reference
@@ -52,6 +57,8 @@ class Sample:
         crystals: those that could be read; they may hold NaN or have no volume.
         failures: those that could not; every rate counts them as not fulfilling it.
         given_up: filled by the metrics: which comparison was cut off, and why.
+        cutoffs: of the coverage, where they are not to be those of the data set.
+        cache: folder of fingerprints.
     """
 
     crystals: Sequence[Crystal]
@@ -62,6 +69,8 @@ class Sample:
     seed: int
     time_limit: float
     given_up: list[dict[str, str]] = field(default_factory=list)
+    cutoffs: Cutoffs | None = None
+    cache: Path = field(default_factory=default_cache)
 
     @property
     def generated(self) -> int:
@@ -121,6 +130,28 @@ class Sample:
             "prediction valid": prediction,
             "both valid": prediction & self.truth_valid,
         }
+
+    @cached_property
+    def coverage_cutoffs(self) -> tuple[Cutoffs, str]:
+        """The cut-offs, and whose they are."""
+        if self.cutoffs is not None:
+            return self.cutoffs, "as given"
+        name = self.reference.dataset
+        known = DATASETS[name].coverage_cutoffs if name in DATASETS else None
+        return (DEFAULT_CUTOFFS, "of mp_20, as the reference has none") if known is None else (known, f"of {name}")
+
+    @cached_property
+    def coverage(self) -> Coverage | None:
+        """None where the reference has no crystals."""
+        if self.reference.crystals is None:
+            return None
+        ours = self._fingerprints("fingerprint", self.crystals)
+        return coverage(ours, self._fingerprints("fingerprint of the reference", self.reference.crystals))
+
+    def _fingerprints(self, what: str, crystals: Sequence[Crystal]) -> Fingerprints:
+        found = fingerprint_crystals(crystals, workers=self.workers, time_limit=self.time_limit, cache=self.cache)
+        self.give_up(what, {crystals[k].id: reason for k, reason in found.reasons.items()})
+        return found
 
     def give_up(self, what: str, reasons: dict[str, str]) -> None:
         self.given_up += [{"what": what, "id": id, "reason": reason} for id, reason in reasons.items()]
@@ -228,3 +259,54 @@ def _uniqueness(sample: Sample) -> list[Number]:
     sample.give_up("uniqueness", {crystals[k].id: reason for k, reason in found.cut.items()})
     note = f"first {len(crystals)}" if len(crystals) < len(sample.measurable) else ""
     return [sample.rate(~found.duplicate, len(crystals), note=note)]
+
+
+@metric("coverage_recall", "coverage, recall (COV-R)")
+def _coverage_recall(sample: Sample) -> list[Number]:
+    """Share of the reference near a generated crystal."""
+    if sample.coverage is None:
+        return []
+    return [_covered(sample, sample.coverage.recall, sample.reference.count)]
+
+
+@metric("coverage_precision", "coverage, precision (COV-P)")
+def _coverage_precision(sample: Sample) -> list[Number]:
+    """Share of all generated crystals near one of the reference."""
+    if sample.coverage is None:
+        return []
+    return [_covered(sample, sample.coverage.precision, sample.generated)]
+
+
+def _covered(sample: Sample, found: Nearest, total: int) -> Number:
+    cutoffs, whose = sample.coverage_cutoffs
+    lacking = int(np.isnan(found.structure).sum())
+    without = f", {lacking} without fingerprint" if lacking else ""
+    return sample.rate(found.covered(cutoffs), total, note=f"cut-offs {cutoffs[0]:g}, {cutoffs[1]:g} {whose}{without}")
+
+
+@metric("structure_distance_recall", "structure distance, recall", "fingerprint (AMSD-R)")
+def _structure_distance_recall(sample: Sample) -> list[Number]:
+    return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.recall.structure)]
+
+
+@metric("structure_distance_precision", "structure distance, precision", "fingerprint (AMSD-P)")
+def _structure_distance_precision(sample: Sample) -> list[Number]:
+    return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.precision.structure)]
+
+
+@metric("composition_distance_recall", "composition distance, recall", "fingerprint (AMCD-R)")
+def _composition_distance_recall(sample: Sample) -> list[Number]:
+    return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.recall.composition)]
+
+
+@metric("composition_distance_precision", "composition distance, precision", "fingerprint (AMCD-P)")
+def _composition_distance_precision(sample: Sample) -> list[Number]:
+    return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.precision.composition)]
+
+
+def _mean_distance(sample: Sample, distances: npt.NDArray[np.float64]) -> Number:
+    """To the nearest crystal of the other set."""
+    values = distances[np.isfinite(distances)]
+    if len(values) == 0:
+        return Number(None, 0)
+    return Number(float(values.mean()), len(values), bootstrap_mean(values, seed=sample.seed))

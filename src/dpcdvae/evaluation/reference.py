@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.datasets import DATASETS, dataset_file, load_split, prepared_names
+from dpcdvae.datasets import DATASETS, dataset_file, load_dataset, prepared_names
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import sha256
 from dpcdvae.io import read
@@ -32,12 +32,14 @@ class Reference:
         sha256: hash of the file behind it, "" for crystals that came from no file.
         crystals: None where only statistics are known.
         statistics: what is known then.
+        dataset: name of the data set it is a split of, "" for others.
     """
 
     source: str
     sha256: str
     crystals: Sequence[Crystal] | None = None
     statistics: ReferenceStatistics | None = None
+    dataset: str = ""
 
     def only(self, ids: Collection[str]) -> Reference:
         """The part of it that bears these ids; all of it where it has no crystals."""
@@ -105,8 +107,10 @@ def resolve_reference(text: str | Path) -> Reference:
 
 
 def _from_dataset(text: str, path: Path) -> Reference:
-    table = load_split(text, DEFAULT_SPLIT)
-    return Reference(text, sha256(path) if path.is_file() else "", crystals=_usable(list(table), text))
+    name, _, split = text.partition(":")
+    dataset = load_dataset(name)
+    crystals = _usable(list(dataset[split or DEFAULT_SPLIT]), text)
+    return Reference(text, sha256(path) if path.is_file() else "", crystals=crystals, dataset=dataset.name)
 
 
 def _usable(crystals: Sequence[Crystal], source: str) -> Sequence[Crystal]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
+from dpcdvae.evaluation.fingerprint_cache import ALGORITHM
 from dpcdvae.evaluation.intervals import LEVEL, REPLICATES
 from dpcdvae.evaluation.matching import TOLERANCES
 from dpcdvae.evaluation.metrics import METRICS, Number, Sample
@@ -135,6 +136,7 @@ def evaluate(
     workers: int | None = None,
     seed: int = 0,
     time_limit: float = TIME_LIMIT,
+    cutoffs: tuple[float, float] | None = None,
 ) -> Report:
     """Scores crystals of any origin with every metric of :data:`~dpcdvae.evaluation.metrics.METRICS`.
 
@@ -146,7 +148,9 @@ def evaluate(
         workers: processes for comparing structures, by default one for each core; 0 for none, and then
             no time limit.
         seed: of the bootstrap intervals; the values do not depend on it.
-        time_limit: seconds for one comparison; what takes longer counts as no match and is reported.
+        time_limit: seconds for one comparison or fingerprint; what takes longer counts as no match, or as not
+            covered, and is reported.
+        cutoffs: of the coverage, for structure and composition; by default the data set's, or those of MP-20.
 
     Raises:
         InputError: nothing to evaluate, a reference that cannot be found, or pairs that do not fit.
@@ -154,7 +158,7 @@ def evaluate(
     if not crystals and not failures:
         raise InputError("there are no crystals to evaluate")
     workers = available_cores() if workers is None else workers
-    sample = Sample(crystals, failures, as_reference(reference), paired, workers, seed, time_limit)
+    sample = Sample(crystals, failures, as_reference(reference), paired, workers, seed, time_limit, cutoffs=cutoffs)
     if paired:
         sample.pairs  # noqa: B018 -- pairs that do not fit are told before minutes of work
     numbers = tuple((name, number) for name, metric in METRICS.items() for number in metric.measure(sample))
@@ -171,6 +175,7 @@ def evaluate(
             "matcher": {"name": "pymatgen StructureMatcher", **TOLERANCES},
             "min_distance_A": MIN_DISTANCE,
             "min_volume_A3": MIN_VOLUME,
+            "coverage": {"cutoffs": list(sample.coverage_cutoffs[0]), "fingerprint": ALGORITHM},
             "interval_level": LEVEL,
             "bootstrap_replicates": REPLICATES,
         },
