@@ -1,16 +1,16 @@
-"""What a run is made of: the schema of every option, presets that state only what differs, overrides.
+"""What a run is made of: the schema of every option, and overrides of single ones.
 
-A preset is a TOML file; ``extends = "other"`` names the preset it starts from. The schema's defaults
-are the published values (Pakornchote et al. 2024 and the authors' public configuration).
+The schema's defaults are the published values (Pakornchote et al. 2024 and the authors' public
+configuration). How presets are put together is told in :mod:`dpcdvae.presets`.
 """
 
 from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -24,8 +24,7 @@ from pydantic import (
 )
 
 from dpcdvae.errors import InputError, unknown_name
-
-PRESETS = Path(__file__).parent / "presets"
+from dpcdvae.presets import load_preset, merge
 
 
 class Section(BaseModel):
@@ -41,11 +40,19 @@ class ModelConfig(Section):
     stats_hidden_layers: PositiveInt = 1
     lattice_scaler: Literal["standard", "minmax"] = "standard"
     lattice_per_atom: bool = Field(True, description="divide the lengths by the cube root of the number of atoms")
+    property: str = Field("", description="column that a head on z learns to predict; empty: no head")
+
+
+class RegressorModelConfig(Section):
+    property: str = Field("", description="column to predict; empty: what the data set calls its energy")
+    max_atoms: PositiveInt = Field(20, description="for an encoder that counts atoms")
 
 
 class EncoderConfig(Section):
-    name: str = "dimenet++"
-    options: dict[str, Any] = Field({}, description="checked by the encoder itself")
+    names: list[str] = Field(["dimenet++"], description="several are concatenated and mixed")
+    options: dict[str, dict[str, Any]] = Field({}, description="by encoder; checked by the encoder itself")
+    mixer_layers: NonNegativeInt = Field(1, description="hidden layers between the concatenation and the latent")
+    mixer_width: NonNegativeInt = Field(0, description="of these layers; 0: that of the concatenation")
 
 
 class DenoiserConfig(Section):
@@ -55,18 +62,11 @@ class DenoiserConfig(Section):
 
 class DiffusionConfig(Section):
     name: str = "ddpm"
-    timesteps: PositiveInt = 1000
-    schedule: str = "sigmoid"
-    beta_start: PositiveFloat = 1e-10
-    beta_end: PositiveFloat = 0.01
-    reverse_rule: str = "eq7"
-    mean_free: bool = Field(True, description="remove each crystal's mean from the noise")
-    recentre: bool = Field(True, description="put the centre of the clean coordinates at the origin")
+    timesteps: PositiveInt = Field(1000, description="noise levels, of coordinates and of types")
+    options: dict[str, Any] = Field({}, description="checked by the diffusion itself")
     type_noise: Literal["sum", "softmax"] = Field("sum", description="Eq. 9 as in the public code, or as printed")
     type_sigma_min: PositiveFloat = 0.01
     type_sigma_max: PositiveFloat = 5.0
-    turn_frame: bool = Field(True, description="false: the public code's Cartesian output against fractional noise")
-    time_input: Literal["step", "fraction"] = Field("step", description="fraction: t/T, as in the public code")
 
 
 class LossConfig(Section):
@@ -78,6 +78,7 @@ class LossConfig(Section):
     coords: NonNegativeFloat = 1.0
     types: NonNegativeFloat = 1.0
     kl: NonNegativeFloat = 0.01
+    property: NonNegativeFloat = 1.0
     coords_late: NonNegativeFloat = Field(1.0, description="replaces coords from epoch coords_late_epoch on")
     coords_late_epoch: NonNegativeInt = Field(0, description="0: never")
     teacher_forcing_epochs: NonNegativeInt = Field(0, description="epochs that see the true lattice")
@@ -106,14 +107,12 @@ class TrainConfig(Section):
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
 
 
-class Config(Section):
+class AnyConfig(Section):
     """Everything a model and its training are built from; stored with every checkpoint."""
 
-    model: ModelConfig = ModelConfig()
+    free_form: ClassVar[tuple[str, ...]] = ()  # options that hold tables which the components check themselves
+    kind: str
     encoder: EncoderConfig = EncoderConfig()
-    denoiser: DenoiserConfig = DenoiserConfig()
-    diffusion: DiffusionConfig = DiffusionConfig()
-    loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,7 +120,21 @@ class Config(Section):
         return self.model_dump()
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], where: str = "configuration") -> Config:
+    def option_names(cls) -> list[str]:
+        """Every option as ``section.option``."""
+        return [
+            f"{name}.{option}"
+            for name, field in cls.model_fields.items()
+            if isinstance(field.default, Section)
+            for option in type(field.default).model_fields
+        ]
+
+    @classmethod
+    def section_names(cls) -> list[str]:
+        return [name for name, field in cls.model_fields.items() if isinstance(field.default, Section)]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str = "configuration") -> Self:
         """Raises InputError on an unknown option or a value that does not fit; ``where`` names the source."""
         try:
             return cls.model_validate(dict(values))
@@ -130,12 +143,42 @@ class Config(Section):
             place = first["loc"][:2]  # section, option; a third part names the alternative of a union
             option = ".".join(str(part) for part in place)
             if first["type"] == "extra_forbidden":
-                raise _unknown_option(option, where) from None
+                raise _unknown_option(cls, option, where) from None
             reasons = " or ".join(_lower(e["msg"]) for e in error.errors() if e["loc"][:2] == place)
             raise InputError(f"{where}: option {option}: {reasons}, not {first['input']!r}") from None
 
 
-def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> Config:
+class Config(AnyConfig):
+    """A generative model: CDVAE, DP-CDVAE and all between."""
+
+    free_form = ("encoder.options", "denoiser.options", "diffusion.options")
+    kind: Literal["generative"] = "generative"
+    model: ModelConfig = ModelConfig()
+    denoiser: DenoiserConfig = DenoiserConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    loss: LossConfig = LossConfig()
+
+
+class RegressorConfig(AnyConfig):
+    """A model that predicts a property of a crystal, such as its energy."""
+
+    free_form = ("encoder.options",)
+    kind: Literal["regressor"] = "regressor"
+    model: RegressorModelConfig = RegressorModelConfig()
+
+
+KINDS: dict[str, type[AnyConfig]] = {"generative": Config, "regressor": RegressorConfig}
+
+
+def config_from_dict(values: Mapping[str, Any], where: str = "configuration") -> AnyConfig:
+    """The configuration of the kind that ``values["kind"]`` names (generative without it)."""
+    kind = values.get("kind", "generative")
+    if kind not in KINDS:
+        raise unknown_name("kind of model", str(kind), KINDS)
+    return KINDS[kind].from_dict(values, where)
+
+
+def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> AnyConfig:
     """The configuration of a preset with ``section.option=value`` overrides on top.
 
     Args:
@@ -147,102 +190,27 @@ def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> Config:
         InputError: unknown preset or option (the nearest name is offered), wrong type, circular
             ``extends``, a file that is not TOML.
     """
-    return override_config(Config.from_dict(load_preset(preset), where=f"preset '{preset}'"), overrides)
+    return override_config(config_from_dict(load_preset(preset), where=f"preset '{preset}'"), overrides)
 
 
-def override_config(config: Config, overrides: Sequence[str]) -> Config:
+def override_config(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
     """``config`` with ``section.option=value`` overrides on top; raises as :func:`load_config` does."""
     for override in overrides:
-        config = Config.from_dict(merge(config.to_dict(), _parse_override(override)), where=f"--set {override}")
+        changed = merge(config.to_dict(), _parse_override(type(config), override))
+        config = type(config).from_dict(changed, where=f"--set {override}")
     return config
 
 
-def preset_names() -> list[str]:
-    """The presets of this package."""
-    return sorted(path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.toml"))
-
-
-def option_names() -> list[str]:
-    """Every option as ``section.option``."""
-    return [
-        f"{name}.{option}"
-        for name, section in Config.model_fields.items()
-        for option in type(section.default).model_fields
-    ]
-
-
-def load_preset(preset: str | Path) -> dict[str, Any]:
-    """The merged values of a preset and all it extends, not yet checked against the schema."""
-    layers = [values for _, values in _chain(_find(str(preset), Path.cwd()))]
-    merged: dict[str, Any] = {}
-    for values in reversed(layers):
-        merged = merge(merged, {k: v for k, v in values.items() if k != "extends"})
-    return merged
-
-
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``changes`` on top, table by table.
-
-    The ``options`` of a component belong to its ``name``: a change of name starts from none.
-    """
-    merged = dict(base)
-    if "name" in changes and changes["name"] != base.get("name"):
-        merged.pop("options", None)
-    for key, value in changes.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def _chain(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The preset, then what it extends, and so on."""
-    seen: list[Path] = []
-    while True:
-        if path in seen:
-            names = " -> ".join(p.stem for p in [*seen, path])
-            raise InputError(f"preset {path}: 'extends' goes in a circle: {names}")
-        seen.append(path)
-        values = _read(path)
-        yield path, values
-        if "extends" not in values:
-            return
-        if not isinstance(values["extends"], str):
-            raise InputError(f"preset {path}: 'extends' names one other preset, not {values['extends']!r}")
-        path = _find(values["extends"], path.parent)
-
-
-def _find(preset: str, folder: Path) -> Path:
-    """A name in this package, or a TOML file given by its path (relative to ``folder``)."""
-    if preset.endswith(".toml"):
-        path = (folder / preset).resolve()
-        if not path.is_file():
-            raise InputError(f"no preset file {path}")
-        return path
-    if preset not in preset_names():
-        raise unknown_name("preset", preset, preset_names())
-    return (PRESETS / f"{preset}.toml").resolve()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as stream:
-            return tomllib.load(stream)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"preset {path} is not TOML: {error}") from None
-    except OSError as error:
-        raise InputError(f"cannot read preset {path}: {error.strerror}") from None
-
-
-def _parse_override(override: str) -> dict[str, Any]:
+def _parse_override(kind: type[AnyConfig], override: str) -> dict[str, Any]:
     option, equals, text = override.partition("=")
     option = option.strip()
     parts = option.split(".")
     if not equals or not all(parts):
         raise InputError(f"--set {override}: write section.option=value, such as train.max_epochs=10")
-    if option in Config.model_fields:
+    if option in kind.section_names():
         raise InputError(f"--set {override}: '{option}' is a section: write {option}.option=value")
-    if option not in option_names() and ".".join(parts[:2]) not in ("encoder.options", "denoiser.options"):
-        raise _unknown_option(option, f"--set {override}")
+    if option not in kind.option_names() and ".".join(parts[:2]) not in kind.free_form:
+        raise _unknown_option(kind, option, f"--set {override}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -252,14 +220,15 @@ def _parse_override(override: str) -> dict[str, Any]:
     return value
 
 
-def _unknown_option(option: str, where: str) -> InputError:
+def _unknown_option(kind: type[AnyConfig], option: str, where: str) -> InputError:
     section, _, last = option.rpartition(".")
-    if section in Config.model_fields:
-        choices = [name for name in option_names() if name.startswith(section + ".")]
+    names = kind.option_names()
+    if section in kind.section_names():
+        choices = [name for name in names if name.startswith(section + ".")]
     else:
-        choices = list(Config.model_fields)
-    elsewhere = [name for name in option_names() if name.endswith("." + last)]  # the right name, the wrong section
-    near = elsewhere or difflib.get_close_matches(option, [*option_names(), *choices], n=1, cutoff=0.5)
+        choices = kind.section_names()
+    elsewhere = [name for name in names if name.endswith("." + last)]  # the right name, the wrong section
+    near = elsewhere or difflib.get_close_matches(option, [*names, *choices], n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return InputError(f"{where}: unknown option '{option}': {hint}choose from {', '.join(choices)}")
 

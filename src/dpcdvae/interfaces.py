@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -14,7 +14,12 @@ NUM_ELEMENTS = 100  # types are one-hot over atomic numbers 1..100
 
 
 class Encoder(nn.Module, ABC):
-    """A crystal with its bonds -> features (C, latent_dim), invariant to everything that leaves the crystal itself."""
+    """A crystal with its bonds -> features (C, out_features), the same for every description of the crystal.
+
+    Only the number of atoms may be told from the features besides: of a cell, or of its doubled cell.
+    """
+
+    out_features: int
 
     @abstractmethod
     def forward(self, batch: CrystalBatch) -> Tensor: ...
@@ -53,15 +58,21 @@ class Corrupted:
 class CoordinateDiffusion(nn.Module, ABC):
     """Noise on the coordinates, forwards and backwards. One reverse loop serves every kind.
 
-    ``frame`` says where ``target`` and the prediction given to :meth:`step` live; the model turns the
-    denoiser's Cartesian vectors into it, in one place.
+    Attributes:
+        frame: where ``target`` and the prediction given to :meth:`step` live; the model turns the
+            denoiser's Cartesian vectors into it, in one place.
+        max_steps: evaluations of the denoiser in the whole reverse process.
     """
 
-    frame: ClassVar[Literal["fractional", "cartesian"]]
+    frame: Literal["fractional", "cartesian"]
+    max_steps: int
 
     @abstractmethod
     def corrupt(self, batch: CrystalBatch, noise: Tensor, uniform: Tensor) -> Corrupted:
-        """Forward process. ``noise`` (N, 3) standard normal, ``uniform`` (C,) in [0, 1) chooses the level."""
+        """Forward process on clean coordinates in the lattice that the denoiser will see.
+
+        ``noise`` (N, 3) standard normal, ``uniform`` (C,) in [0, 1) chooses the level.
+        """
 
     def project(self, batch: CrystalBatch, vectors: Tensor) -> Tensor:
         """Vectors (N, 3) in the frame of the target, projected on the space that targets can lie in."""
@@ -73,7 +84,10 @@ class CoordinateDiffusion(nn.Module, ABC):
 
     @abstractmethod
     def levels(self, steps: int) -> list[tuple[int, int]]:
-        """The reverse process in ``steps`` evaluations: pairs (level, next level), from noise to data."""
+        """The reverse process in ``steps`` <= ``max_steps`` evaluations: pairs (level, next level), from noise to data.
+
+        Levels fall to 0, the data; a kind that stays at a level for a while names it twice.
+        """
 
     @abstractmethod
     def time(self, level: int) -> float:

@@ -45,7 +45,7 @@ def demo(
 
     reference = resolve_reference(model)
     loaded = load_model(model)
-    steps = steps or min(STEPS, loaded.config.diffusion.timesteps)
+    steps = steps or min(STEPS, loaded.diffusion.max_steps)
     result = generate(loaded, n, seed=seed, steps=steps)
     if not result.crystals:
         raise InputError(f"none of {n} crystals could be built: the model needs more training")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpcdvae.cli.common import OutOption
 from dpcdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from dpcdvae.config import AnyConfig
+    from dpcdvae.datasets import Dataset
 
 
 def train(
@@ -18,6 +23,12 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.", show_default=False)] = ...,  # type: ignore[assignment]
     preset: Annotated[str, typer.Option("--preset", help="A preset's name, or a TOML file of your own.")] = "compact",
+    property_: Annotated[
+        str,
+        typer.Option(
+            "--property", help="Column to learn; a generative model gets a head for it.", show_default="none, or energy"
+        ),
+    ] = "",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="section.option=value; may be repeated.", show_default=False)
     ] = None,
@@ -35,13 +46,14 @@ def train(
     Example:
       dpcdvae train perov_5 --preset compact --set train.max_epochs=50 --out runs/perov
       dpcdvae train --resume --out runs/perov
+      dpcdvae train perov_5 --preset energy --out runs/energy
     """
     from dpcdvae.config import load_config
     from dpcdvae.datasets import dataset_file, load_dataset
     from dpcdvae.files import check_output, sha256
     from dpcdvae.training.processes import is_first_process
 
-    overrides = set_ or []
+    overrides = [*(set_ or []), *([f"model.property={json.dumps(property_)}"] if property_ else [])]
     if resume and init:
         raise InputError("--resume continues a run with its own weights: leave out --init")
     if resume:
@@ -59,13 +71,40 @@ def train(
     digest = sha256(dataset_file(dataset))
     if resume and facts["sha256"] != digest:
         raise InputError(f"{out} was trained on another version of '{dataset}': a resumed run needs the same data")
-    facts = {"name": dataset, "sha256": digest}
+    facts = {"name": dataset, "sha256": digest, "columns": dict(data.metadata.get("columns", {}))}
+    config = with_property(config, data)
 
     from dpcdvae.training.run import train as run
 
     folder = run(data.tables, facts, config, out, preset=preset, init=init, resume=resume)
     if is_first_process():
         print(folder)
+        _print_errors(folder)
+
+
+def with_property(config: AnyConfig, data: Dataset) -> AnyConfig:
+    """A regressor without a named property learns what the data set calls its energy."""
+    from dpcdvae.config import RegressorConfig, override_config
+
+    if not isinstance(config, RegressorConfig) or config.model.property:
+        return config
+    if not (energy := data.metadata.get("energy")):
+        known = sorted({name for table in data.tables.values() for name in table.properties})
+        choices = f"choose from {', '.join(known)}" if known else "and it has no properties at all"
+        raise InputError(f"data set '{data.name}' does not say which column is its energy: give --property, {choices}")
+    return override_config(config, [f"model.property={json.dumps(energy)}"])
+
+
+def _print_errors(folder: Path) -> None:
+    """What a property model is worth, in the unit of its property."""
+    from dpcdvae.model_store import read_card
+
+    card = read_card(folder)
+    for split, error in card.get("errors", {}).items():
+        unit, missing = card["property"]["unit"], error["without_value"]
+        note = f", {missing} without a value left out" if missing else ""
+        print(f"{split}: mean absolute error {error['mae']:.4f} ({card['property']['name']}: {unit or 'unit unknown'}; "
+              f"{error['crystals']} crystals{note})")  # fmt: skip
 
 
 def export(

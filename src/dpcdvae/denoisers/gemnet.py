@@ -45,12 +45,14 @@ class GemNetOptions:
     max_neighbours: int = 20
     complete_search: bool = True  # False: the public code's neighbours, among 27 cells and cut in the order found
     envelope_exponent: int = 5
+    feature_layers: int = 1  # hidden layers between the concatenated features and the network; CDVAE has none
     time_embedding: int = 128
     fourier: tuple[int, ...] = (3, 8)
 
 
 MAY_BE_ZERO = (
-    "atom_width", "blocks", "layers_before_skip", "layers_after_skip", "layers_concat", "layers_atom", "time_embedding"
+    "atom_width", "blocks", "layers_before_skip", "layers_after_skip", "layers_concat", "layers_atom",
+    "feature_layers", "time_embedding",
 )  # fmt: skip
 
 
@@ -73,7 +75,7 @@ class GemNetDenoiser(Denoiser):
         self.type_embedding = nn.Embedding(NUM_ELEMENTS + 1, o.hidden)
         if o.time_embedding:
             self.time_mlp = mlp(o.time_embedding, 4 * o.time_embedding, o.time_embedding)
-        self.atom_features = mlp(num_features, width, width)
+        self.atom_features = mlp(num_features, width, width, o.feature_layers)
         self.radial_basis = GaussianRadialBasis(o.num_radial, o.cutoff, o.envelope_exponent)
         # One down-projection of the radial basis for each use, shared by all blocks.
         self.radial_triplet = Dense(o.num_radial, o.emb_rbf)

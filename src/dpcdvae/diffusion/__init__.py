@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from dpcdvae.config import DiffusionConfig
 from dpcdvae.diffusion.ddpm import DDPM
+from dpcdvae.diffusion.score_matching import ScoreMatching
 from dpcdvae.interfaces import CoordinateDiffusion
 from dpcdvae.registry import Registry
 
-COORDINATE_DIFFUSIONS: Registry[Callable[[DiffusionConfig], CoordinateDiffusion]] = Registry(
+# name -> (number of noise levels, options table) -> diffusion
+COORDINATE_DIFFUSIONS: Registry[Callable[[int, Mapping[str, Any]], CoordinateDiffusion]] = Registry(
     "diffusion",
     {
         "ddpm": DDPM,
+        "score-matching": ScoreMatching,
     },
 )

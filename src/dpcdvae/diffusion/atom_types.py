@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from dpcdvae.config import DiffusionConfig
 from dpcdvae.interfaces import NUM_ELEMENTS
 
 
@@ -16,10 +15,10 @@ def one_hot(atomic_numbers: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.nn.functional.one_hot(atomic_numbers - 1, NUM_ELEMENTS).to(dtype)
 
 
-def type_sigmas(config: DiffusionConfig) -> Tensor:
+def type_sigmas(timesteps: int, smallest: float, largest: float) -> Tensor:
     """(T,) levels σ' of the type noise, geometric from small to large."""
-    ends = math.log(config.type_sigma_min), math.log(config.type_sigma_max)
-    return torch.linspace(*ends, config.timesteps, dtype=torch.float64).exp()
+    ends = math.log(smallest), math.log(largest)
+    return torch.linspace(*ends, timesteps, dtype=torch.float64).exp()
 
 
 def noisy_type_probabilities(types: Tensor, composition: Tensor, sigma: Tensor, form: str) -> Tensor:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dpcdvae.batch import CrystalBatch
-from dpcdvae.config import DiffusionConfig
 from dpcdvae.diffusion.schedules import SCHEDULES
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.interfaces import CoordinateDiffusion, Corrupted
 from dpcdvae.lattice import wrap
-from dpcdvae.registry import Registry
+from dpcdvae.registry import Registry, build_options
 
 # (r_t, noise_pred, noise, alpha_bar_t, alpha_bar_s) -> r_s for s < t; floats, ᾱ_0 = 1
 REVERSE_RULES: Registry[Callable[[Tensor, Tensor, Tensor, float, float], Tensor]] = Registry("reverse rule")
@@ -40,42 +41,62 @@ def posterior_sigma(alpha_bar_t: float, alpha_bar_s: float) -> float:
     return ((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)) ** 0.5
 
 
+TIME_INPUTS = ("step", "fraction")
+
+
+@dataclass(frozen=True)
+class DDPMOptions:
+    """Defaults: the paper's. Its public code has ``turn_frame`` False and ``time_input`` "fraction"."""
+
+    schedule: str = "sigmoid"
+    beta_start: float = 1e-10
+    beta_end: float = 0.01
+    reverse_rule: str = "eq7"
+    mean_free: bool = True  # remove each crystal's mean from the noise
+    recentre: bool = True  # put the centre of the clean coordinates at the origin
+    turn_frame: bool = True  # False: the Cartesian output is compared with fractional noise as it is
+    time_input: str = "step"  # "fraction": t/T
+
+
 class DDPM(CoordinateDiffusion):
     """r_t = √ᾱ_t r_0 + √(1-ᾱ_t) ε, t = 1..T, one t per crystal; the target is ε (Eqs. 2, 10)."""
 
-    frame = "fractional"
     signal_level: Tensor
     noise_level: Tensor
 
-    def __init__(self, config: DiffusionConfig) -> None:
+    def __init__(self, timesteps: int, options: Mapping[str, Any]) -> None:
         super().__init__()
-        self.config = config
-        betas = SCHEDULES[config.schedule](config.timesteps, config.beta_start, config.beta_end)
+        o = build_options(DDPMOptions, options, "ddpm")
+        if o.time_input not in TIME_INPUTS:
+            raise unknown_name("time_input of ddpm", o.time_input, TIME_INPUTS)
+        self.options, self.timesteps, self.max_steps = o, timesteps, timesteps
+        self.frame = "fractional" if o.turn_frame else "cartesian"
+        betas = SCHEDULES[o.schedule](timesteps, o.beta_start, o.beta_end)
         alphas_cumprod = torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
         if not bool((betas > 0).all() and (alphas_cumprod.diff() < 0).all() and (alphas_cumprod > 0).all()):
             raise InputError(
-                f"diffusion.beta_start = {config.beta_start}, diffusion.beta_end = {config.beta_end}: no "
-                f"{config.schedule} schedule of {config.timesteps} steps, whose signal must fall at every step and "
+                f"options beta_start = {o.beta_start} and beta_end = {o.beta_end} of ddpm: no "
+                f"{o.schedule} schedule of {timesteps} steps, whose signal must fall at every step and "
                 "never to nothing: choose others (the paper's are 1e-10 and 0.01)"
             )
         self.alphas_cumprod = alphas_cumprod.tolist()  # index t = 0..T, exact for the reverse rules
         self.register_buffer("signal_level", alphas_cumprod.sqrt().to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("noise_level", (1 - alphas_cumprod).sqrt().to(torch.get_default_dtype()), persistent=False)
-        self.reverse = REVERSE_RULES[config.reverse_rule]
+        self.reverse = REVERSE_RULES[o.reverse_rule]
 
     def corrupt(self, batch: CrystalBatch, noise: Tensor, uniform: Tensor) -> Corrupted:
-        clean = recentre(batch) if self.config.recentre else batch.frac_coords
+        clean = recentre(batch) if self.options.recentre else batch.frac_coords
         noise = self.project(batch, noise)
-        t = (uniform * self.config.timesteps).long().clamp(max=self.config.timesteps - 1) + 1
+        t = (uniform * self.timesteps).long().clamp(max=self.timesteps - 1) + 1
         signal, spread = (batch.per_atom(level[t])[:, None] for level in (self.signal_level, self.noise_level))
         time = t.to(clean.dtype)
-        if self.config.time_input == "fraction":
-            time = time / self.config.timesteps
+        if self.options.time_input == "fraction":
+            time = time / self.timesteps
         return Corrupted(signal * clean + spread * noise, time, noise, torch.ones_like(time))
 
     def project(self, batch: CrystalBatch, vectors: Tensor) -> Tensor:
         """Without each crystal's mean, which says nothing: a crystal moved as a whole is the same crystal."""
-        if not self.config.mean_free:
+        if not self.options.mean_free:
             return vectors
         return vectors - batch.per_atom(batch.mean_over_atoms(vectors))
 
@@ -84,11 +105,11 @@ class DDPM(CoordinateDiffusion):
 
     def levels(self, steps: int) -> list[tuple[int, int]]:
         """T..0 in ``steps`` strides as even as integers allow; steps = T visits every t."""
-        edges = [round(self.config.timesteps * k / steps) for k in range(steps, -1, -1)]
+        edges = [round(self.timesteps * k / steps) for k in range(steps, -1, -1)]
         return list(pairwise(edges))
 
     def time(self, level: int) -> float:
-        return level / self.config.timesteps if self.config.time_input == "fraction" else float(level)
+        return level / self.timesteps if self.options.time_input == "fraction" else float(level)
 
     def step(
         self, batch: CrystalBatch, frac_coords: Tensor, prediction: Tensor, noise: Tensor, level: int, next_level: int

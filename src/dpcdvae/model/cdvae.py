@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.batch import CrystalBatch
-from dpcdvae.config import Config
+from dpcdvae.config import Config, LossConfig
 from dpcdvae.denoisers import DENOISERS
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
 from dpcdvae.diffusion.atom_types import draw_types, noisy_type_probabilities, one_hot, type_sigmas
-from dpcdvae.encoders import ENCODERS
+from dpcdvae.encoders import build_encoder
 from dpcdvae.lattice import cart_to_frac, heights, volume
 from dpcdvae.model.stats import StatisticsDecoder
+from dpcdvae.model.trainable import TargetScaler, Trainable, masked_mean
+from dpcdvae.nn.layers import mlp
 
 # A decoded cell is used only if it is one: the neighbour search needs about (cutoff / height)^3 images.
 MIN_HEIGHT = 0.5  # Å
@@ -36,23 +38,40 @@ class Noise(NamedTuple):
     types: Tensor
 
 
-class CDVAE(nn.Module):
+class PropertyHead(nn.Module):
+    """z (C, latent_dim) -> (C,) a property, scaled."""
+
+    def __init__(self, latent_dim: int, hidden_dim: int, hidden_layers: int) -> None:
+        super().__init__()
+        self.layers = mlp(latent_dim, hidden_dim, 1, hidden_layers)
+        self.scaler = TargetScaler()
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z).squeeze(-1)
+
+
+class CDVAE(Trainable):
     """Encoder, decoded statistics, and a denoiser of coordinates and types, as ``config`` combines them."""
 
+    config: Config
     type_sigmas: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         latent_dim = config.model.latent_dim
-        self.encoder = ENCODERS[config.encoder.name](latent_dim, config.encoder.options)
+        self.encoder = build_encoder(config.encoder, latent_dim, config.model.max_atoms)
         self.mu, self.log_var = nn.Linear(latent_dim, latent_dim), nn.Linear(latent_dim, latent_dim)
         self.stats = StatisticsDecoder(config.model)
         self.denoiser = DENOISERS[config.denoiser.name](latent_dim, config.denoiser.options)
-        self.diffusion = COORDINATE_DIFFUSIONS[config.diffusion.name](config.diffusion)
-        self.register_buffer(
-            "type_sigmas", type_sigmas(config.diffusion).to(torch.get_default_dtype()), persistent=False
-        )
+        diffusion = config.diffusion
+        self.diffusion = COORDINATE_DIFFUSIONS[diffusion.name](diffusion.timesteps, diffusion.options)
+        sigmas = type_sigmas(diffusion.timesteps, diffusion.type_sigma_min, diffusion.type_sigma_max)
+        self.register_buffer("type_sigmas", sigmas.to(torch.get_default_dtype()), persistent=False)
+        self.property_head: PropertyHead | None = None
+        if config.model.property:
+            hidden = config.model.stats_hidden_dim, config.model.stats_hidden_layers
+            self.property_head = PropertyHead(latent_dim, *hidden)
 
     @property
     def device(self) -> torch.device:
@@ -70,7 +89,7 @@ class CDVAE(nn.Module):
     def denoise(self, noisy: CrystalBatch, z: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """The denoiser's vectors, turned into the frame of the diffusion's target, and type logits."""
         vectors, type_logits = self.denoiser(noisy, z, time)
-        if self.diffusion.frame == "fractional" and self.config.diffusion.turn_frame:
+        if self.diffusion.frame == "fractional":
             vectors = cart_to_frac(vectors, noisy.per_atom(noisy.lattice))
         return self.diffusion.project(noisy, vectors), type_logits
 
@@ -88,10 +107,32 @@ class CDVAE(nn.Module):
             draw(torch.rand, crystals), draw(torch.rand, crystals), draw(torch.rand, atoms),
         )  # fmt: skip
 
-    def losses(self, batch: CrystalBatch, noise: Noise, *, true_lattice: bool) -> dict[str, Tensor]:
+    def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
+        self.stats.scaler.fit(crystals.lattice, crystals.num_atoms)
+        if self.property_head is not None and targets is not None:
+            self.property_head.scaler.fit(targets, self.target)
+
+    def step_losses(
+        self, batch: CrystalBatch, targets: Tensor | None, generator: torch.Generator, epoch: int
+    ) -> dict[str, Tensor]:
+        true_lattice = epoch < self.config.loss.teacher_forcing_epochs
+        return self.losses(batch, self.noise_like(batch, generator), true_lattice=true_lattice, targets=targets)
+
+    def total(self, losses: dict[str, Tensor], epoch: int) -> Tensor:
+        return weighted_sum(losses, self.config.loss, epoch)
+
+    def criterion(self, losses: dict[str, Tensor]) -> Tensor:
+        """The denoiser's part of the loss, as in the public code."""
+        weights = self.config.loss
+        return weights.coords * losses["coords"] + weights.types * losses["types"]
+
+    def losses(
+        self, batch: CrystalBatch, noise: Noise, *, true_lattice: bool, targets: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Every term of the loss, unweighted, by the name its weight has in ``config.loss``.
 
-        Each is averaged over the atoms of a crystal, then over crystals (spec: section 7).
+        Each is averaged over the atoms of a crystal, then over crystals (spec: section 7); that of the property
+        over the crystals whose value in ``targets`` (C,) is not NaN.
         """
         mu, log_var = self.encode(batch)
         z = mu + torch.exp(0.5 * log_var) * noise.latent
@@ -99,8 +140,12 @@ class CDVAE(nn.Module):
         losses = self.stats.losses(stats, batch)
         losses["kl"] = -0.5 * (1 + log_var - mu.square() - log_var.exp()).sum(-1).mean()
 
+        if self.property_head is not None and targets is not None:
+            error = self.property_head(z) - self.property_head.scaler(targets)
+            losses["property"] = masked_mean(error.square(), targets.isfinite())
+
         lattice = batch.lattice if true_lattice else self._decoded_lattice(stats.lattice, batch)
-        corrupted = self.diffusion.corrupt(batch, noise.coords, noise.level)
+        corrupted = self.diffusion.corrupt(batch.replace(lattice=lattice), noise.coords, noise.level)
         level = (noise.type_level * len(self.type_sigmas)).long().clamp(max=len(self.type_sigmas) - 1)
         sigma = self.type_sigmas[level]
         noisy_types = self._noisy_types(batch, stats.composition, sigma, noise.types)
@@ -135,3 +180,11 @@ class CDVAE(nn.Module):
         types = one_hot(batch.atomic_numbers, composition.dtype)
         form = self.config.diffusion.type_noise
         return draw_types(noisy_type_probabilities(types, composition, batch.per_atom(sigma), form), uniform)
+
+
+def weighted_sum(losses: dict[str, Tensor], config: LossConfig, epoch: int) -> Tensor:
+    """The total loss: each term times the weight of the same name (spec: section 7)."""
+    weights = config.model_dump()
+    if config.coords_late_epoch and epoch >= config.coords_late_epoch:
+        weights["coords"] = config.coords_late
+    return torch.stack([weights[name] * value for name, value in losses.items()]).sum()

@@ -24,7 +24,9 @@ from dpcdvae.model.nested import compact, join, split
 from dpcdvae.model_store import CONFIG, FORMAT, TRAINING, TRAINING_TENSORS, WEIGHTS
 
 if TYPE_CHECKING:
+    from dpcdvae.config import AnyConfig
     from dpcdvae.model.cdvae import CDVAE
+    from dpcdvae.model.regressor import PropertyRegressor
 
 
 @dataclass(frozen=True)
@@ -133,19 +135,51 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def load_model(model: str | Path, device: str | torch.device = "auto") -> CDVAE:
-    """A trained model, ready for sampling: a bundled name, a run folder (its best) or a checkpoint folder.
+    """A trained generative model, ready for sampling: a bundled name, a run folder (its best) or a checkpoint folder.
 
     Args:
         device: as PyTorch names it; "auto" takes CUDA where it is, else the CPU.
 
     Raises:
-        InputError: no such model or device, or a checkpoint that cannot be used.
+        InputError: no such model or device, a checkpoint that cannot be used, a model that predicts properties.
     """
-    from dpcdvae.config import Config
     from dpcdvae.model.cdvae import CDVAE
 
+    loaded = _load(model, device)
+    if not isinstance(loaded, CDVAE):
+        raise InputError(
+            f"{model} predicts a property ({loaded.target}) and makes no crystals: give a generative model"
+        )
+    return loaded
+
+
+def load_regressor(model: str | Path, device: str | torch.device = "auto") -> PropertyRegressor:
+    """A model that predicts a property of crystals; arguments and errors as :func:`load_model`."""
+    from dpcdvae.model.regressor import PropertyRegressor
+
+    loaded = _load(model, device)
+    if not isinstance(loaded, PropertyRegressor):
+        raise InputError(f"{model} makes crystals and predicts no property: give one trained with --preset energy")
+    return loaded
+
+
+def build_model(config: AnyConfig) -> CDVAE | PropertyRegressor:
+    """The untrained model of a configuration of either kind."""
+    from dpcdvae.config import Config, RegressorConfig
+    from dpcdvae.model.cdvae import CDVAE
+    from dpcdvae.model.regressor import PropertyRegressor
+
+    if isinstance(config, RegressorConfig):
+        return PropertyRegressor(config)
+    assert isinstance(config, Config)
+    return CDVAE(config)
+
+
+def _load(model: str | Path, device: str | torch.device) -> CDVAE | PropertyRegressor:
+    from dpcdvae.config import config_from_dict
+
     checkpoint = read_checkpoint(model_store.resolve_model(model))
-    module = CDVAE(Config.from_dict(checkpoint.config, where=str(checkpoint.folder / CONFIG)))
+    module = build_model(config_from_dict(checkpoint.config, where=str(checkpoint.folder / CONFIG)))
     load_weights(module, checkpoint)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -60,7 +60,7 @@ def convert_property_model(source: str | Path, out: str | Path, property: str | 
         "encoder": {"names": ["dimenet++"], "options": {"dimenet++": model.options}},
     }
     weights = {PREFIX + name: tensor for name, tensor in model.encoder.items()}
-    weights |= {"target_mean": torch.tensor(model.mean), "target_std": torch.tensor(model.std)}
+    weights |= {"scaler.mean": torch.tensor(model.mean), "scaler.std": torch.tensor(model.std)}
     weights["known_elements"] = model.known_elements
     write_checkpoint(out, weights, RegressorConfig.from_dict(values).to_dict(), model.facts)
     return Path(out)

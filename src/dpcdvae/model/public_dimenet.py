@@ -1,12 +1,15 @@
 """The public DimeNet++ (CDVAE, Xie et al. 2022; PyTorch Geometric) in our terms.
 
-It is ours but for four conventions:
+It is ours but for four conventions (as of CDVAE's own environment, PyTorch Geometric 2.0.1):
 
 - the angle of a triplet k -> j -> i is taken between r_j - r_i and r_k - r_j, the supplement of ours, and
   P_l(-x) = (-1)^l P_l(x): the weights of the odd orders change sign;
 - the first layer reads the atom that a message arrives at before the one it leaves: columns change places;
 - there is no triplet whose k and i are the same atom, not even in different cells: ``same_atom_triplets = false``;
 - the embedding has rows for the atomic numbers 0-94 only.
+
+What remains is rounding: the public code evaluates its spherical Bessel functions by formulas that cancel in float32.
+A bond longer than the cutoff, which CrystalNN all but never gives, is silent here; the public envelope runs on.
 """
 
 from __future__ import annotations

@@ -126,9 +126,10 @@ class _Request:
 def _run(
     model: CDVAE, batches: Callable[[], Iterator[_Request]], total: int, steps: int | None, description: str
 ) -> GenerationResult:
-    steps = model.config.diffusion.timesteps if steps is None else steps
-    if not 1 <= steps <= model.config.diffusion.timesteps:
-        raise InputError(f"--steps must lie in 1..{model.config.diffusion.timesteps} for this model, not {steps}")
+    most = model.diffusion.max_steps
+    steps = most if steps is None else steps
+    if not 1 <= steps <= most:
+        raise InputError(f"--steps must lie in 1..{most} for this model, not {steps}")
     crystals: list[Crystal] = []
     failures: list[Failure] = []
     with _evaluating(model), Progress(description, total=total * steps) as bar:

@@ -16,16 +16,17 @@ Indices = npt.NDArray[np.int64]
 
 
 class TrainingBatch:
-    """Crystals and where they stand in their table.
+    """Crystals, where they stand in their table, and the property (C,) that is learnt of them, NaN where unknown.
 
     Not a tuple or dataclass: Lightning looks into those for tensors to convert, and a frozen one fails.
     """
 
-    def __init__(self, crystals: CrystalBatch, indices: Indices) -> None:
-        self.crystals, self.indices = crystals, indices
+    def __init__(self, crystals: CrystalBatch, indices: Indices, targets: torch.Tensor | None) -> None:
+        self.crystals, self.indices, self.targets = crystals, indices, targets
 
     def to(self, device: torch.device, dtype: torch.dtype) -> TrainingBatch:
-        return TrainingBatch(self.crystals.to(device, dtype), self.indices)
+        targets = None if self.targets is None else self.targets.to(device, dtype)
+        return TrainingBatch(self.crystals.to(device, dtype), self.indices, targets)
 
 
 Loader = DataLoader[TrainingBatch]
@@ -64,19 +65,25 @@ class EpochSampler(Sampler[Indices]):
 class TableDataset(torch.utils.data.Dataset[TrainingBatch]):
     """Takes the indices of a whole batch at once: assembling it is a few array operations."""
 
-    def __init__(self, table: CrystalTable) -> None:
-        self.table = table
+    def __init__(self, table: CrystalTable, target: str) -> None:
+        self.table, self.targets = table, targets_of(table, target)
 
     def __getitem__(self, indices: Indices) -> TrainingBatch:
-        return TrainingBatch(CrystalBatch.from_table(self.table, indices), indices)
+        targets = None if self.targets is None else self.targets[indices]
+        return TrainingBatch(CrystalBatch.from_table(self.table, indices), indices, targets)
 
     def __len__(self) -> int:
         return len(self.table)
 
 
+def targets_of(table: CrystalTable, target: str) -> torch.Tensor | None:
+    """(n,) float64, NaN where unknown; None without a name."""
+    return torch.from_numpy(table.properties[target]) if target else None
+
+
 def make_loader(
-    table: CrystalTable, batch_size: int, *, seed: int | None, rank: int = 0, world_size: int = 1
+    table: CrystalTable, batch_size: int, *, target: str, seed: int | None, rank: int = 0, world_size: int = 1
 ) -> Loader:
-    """Without ``seed`` in the order of the table."""
+    """Without ``seed`` in the order of the table; ``target`` names the property that travels along, if any."""
     sampler = EpochSampler(len(table), batch_size, seed=seed, rank=rank, world_size=world_size)
-    return DataLoader(TableDataset(table), sampler=sampler, batch_size=None)
+    return DataLoader(TableDataset(table, target), sampler=sampler, batch_size=None)

@@ -31,9 +31,6 @@ class TimeLimit(pl.Callback):
             trainer.should_stop = True
 
 
-TERMS = ("num_atoms", "lattice", "composition", "coords", "types", "kl")
-
-
 class EpochLog(pl.Callback):
     """Rows of ``metrics.csv`` and lines on standard error. A resumed run continues the file where it resumes."""
 
@@ -49,7 +46,7 @@ class EpochLog(pl.Callback):
             with self.path.open(newline="", encoding="utf-8") as stream:
                 rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= trainer.current_epoch]
             self.rows = list(rows)
-            self.best = min((float(row["val/denoise"]) for row in rows), default=self.best)
+            self.best = min((float(row["val/criterion"]) for row in rows), default=self.best)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._start = time.monotonic()
@@ -74,14 +71,15 @@ class EpochLog(pl.Callback):
         seconds = time.monotonic() - self._start
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         lr = trainer.optimizers[0].param_groups[0]["lr"]
-        mark = " *" if metrics["val/denoise"] < self.best else ""
-        self.best = min(self.best, metrics["val/denoise"])
+        mark = " *" if metrics["val/criterion"] < self.best else ""
+        self.best = min(self.best, metrics["val/criterion"])
         self.rows.append({"epoch": epoch, "seconds": f"{seconds:.1f}", "lr": f"{lr:.6g}", **metrics})
         self._write()
-        terms = "  ".join(f"{name} {metrics[f'val/{name}']:.4g}" for name in TERMS)
+        losses = {name.removeprefix("val/"): value for name, value in metrics.items() if name.startswith("val/")}
+        terms = "  ".join(f"{name} {value:.4g}" for name, value in losses.items() if name not in ("loss", "criterion"))
         print(
             f"epoch {epoch}/{last}  train {metrics['train/loss']:.4f}  val {metrics['val/loss']:.4f}"
-            f"  [{terms}]  denoise {metrics['val/denoise']:.4f}{mark}  lr {lr:.2g}  {duration(seconds)}",
+            f"  [{terms}]  criterion {metrics['val/criterion']:.4f}{mark}  lr {lr:.2g}  {duration(seconds)}",
             file=sys.stderr, flush=True,
         )  # fmt: skip
 

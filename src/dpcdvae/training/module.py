@@ -10,9 +10,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from dpcdvae.config import Config, LossConfig
 from dpcdvae.errors import InputError
-from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.model.trainable import Trainable
 from dpcdvae.table import CrystalTable
 from dpcdvae.training.loader import Indices, Loader, TrainingBatch, make_loader
 
@@ -30,13 +29,13 @@ class TrainingModule(pl.LightningModule):
     epoch goes on exactly as it would have.
     """
 
-    def __init__(self, model: CDVAE, train: CrystalTable, val: CrystalTable, facts: dict[str, Any]) -> None:
+    def __init__(self, model: Trainable, train: CrystalTable, val: CrystalTable, facts: dict[str, Any]) -> None:
         super().__init__()
         self.model = model
-        self.config: Config = model.config
+        self.config = model.config
         self.tables = {"train": train, "val": val}
         self.facts = facts
-        self.average: CDVAE | None = None
+        self.average: Trainable | None = None
         if self.config.train.weight_ema:
             # Kept out of the module's own parameters: the optimiser and the strategies must not see it.
             object.__setattr__(self, "average", copy.deepcopy(model).requires_grad_(False))
@@ -53,7 +52,9 @@ class TrainingModule(pl.LightningModule):
 
     def _loader(self, split: str, seed: int | None, rank: int, world_size: int) -> Loader:
         size = self.config.train.batch_size
-        return make_loader(self.tables[split], size, seed=seed, rank=rank, world_size=world_size)
+        return make_loader(
+            self.tables[split], size, target=self.model.target, seed=seed, rank=rank, world_size=world_size
+        )
 
     def transfer_batch_to_device(self, batch: TrainingBatch, device: torch.device, dataloader_idx: int) -> Any:
         return batch.to(device, self.model.dtype)
@@ -62,26 +63,23 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         losses = self._losses(self.model, batch, self.current_epoch, batch_idx)
-        total = weighted_sum(losses, self.config.loss, self.current_epoch)
+        total = self.model.total(losses, self.current_epoch)
         self._check_finite(total, losses, batch.indices, batch_idx)
         self._log("train", total, losses, len(batch.crystals))
         return total
 
     def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
         losses = self._losses(self.average or self.model, batch, VALIDATION_EPOCH, batch_idx)
-        total = weighted_sum(losses, self.config.loss, self.current_epoch)
+        total = self.model.total(losses, self.current_epoch)
         self._log("val", total, losses, len(batch.crystals))
 
-    def _losses(self, model: CDVAE, batch: TrainingBatch, epoch: int, batch_idx: int) -> dict[str, Tensor]:
+    def _losses(self, model: Trainable, batch: TrainingBatch, epoch: int, batch_idx: int) -> dict[str, Tensor]:
         seed = torch.tensor([self.config.train.seed, epoch, batch_idx, self.global_rank])
         generator = torch.Generator().manual_seed(_combine(seed))
-        true_lattice = self.current_epoch < self.config.loss.teacher_forcing_epochs
-        return model.losses(batch.crystals, model.noise_like(batch.crystals, generator), true_lattice=true_lattice)
+        return model.step_losses(batch.crystals, batch.targets, generator, self.current_epoch)
 
     def _log(self, split: str, total: Tensor, losses: dict[str, Tensor], size: int) -> None:
-        weights = self.config.loss
-        denoise = weights.coords * losses["coords"] + weights.types * losses["types"]
-        values = {"loss": total, "denoise": denoise, **losses}
+        values = {"loss": total, "criterion": self.model.criterion(losses), **losses}
         self.log_dict(
             {f"{split}/{name}": value.detach() for name, value in values.items()},
             on_step=False, on_epoch=True, batch_size=size, sync_dist=True,
@@ -105,7 +103,7 @@ class TrainingModule(pl.LightningModule):
             self._update_average(self.average)
 
     @torch.no_grad()
-    def _update_average(self, average: CDVAE) -> None:
+    def _update_average(self, average: Trainable) -> None:
         """Exponential moving average, faster in the first steps, when there is little to average."""
         step = self.global_step
         decay = min(self.config.train.weight_ema, (1 + step) / (10 + step))
@@ -123,7 +121,7 @@ class TrainingModule(pl.LightningModule):
         metrics = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
         epochs = self.current_epoch + 1  # behind this checkpoint, as it is written at the end of one
         checkpoint["dpcdvae_facts"] = {
-            **self.facts, "epoch": epochs, "metrics": metrics, "val_loss": metrics.get("val/denoise")
+            **self.facts, "epoch": epochs, "metrics": metrics, "val_loss": metrics.get("val/criterion")
         }  # fmt: skip
         if self.average is not None:
             checkpoint["dpcdvae_average"] = self.average.state_dict()
@@ -162,14 +160,6 @@ class TrainingModule(pl.LightningModule):
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         if metric is None:  # the plateau's has been stepped in on_train_epoch_end
             scheduler.step()
-
-
-def weighted_sum(losses: dict[str, Tensor], config: LossConfig, epoch: int) -> Tensor:
-    """The total loss: each term times the weight of the same name (spec: section 7)."""
-    weights = config.model_dump()
-    if config.coords_late_epoch and epoch >= config.coords_late_epoch:
-        weights["coords"] = config.coords_late
-    return torch.stack([weights[name] * value for name, value in losses.items()]).sum()
 
 
 def _combine(values: Tensor) -> int:

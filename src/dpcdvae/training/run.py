@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from dpcdvae.batch import CrystalBatch
-from dpcdvae.config import Config, override_config
-from dpcdvae.errors import InputError
+from dpcdvae.config import AnyConfig, config_from_dict, override_config
+from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import check_output, write_json
-from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.checkpoint import load_weights, read_checkpoint
+from dpcdvae.model.checkpoint import build_model, load_weights, read_checkpoint
 from dpcdvae.model.lightning_io import SafetensorsIO, checkpoint_callbacks
+from dpcdvae.model.trainable import Trainable
 from dpcdvae.model_store import CHECKPOINTS, last_checkpoint, read_description, read_json, resolve_model
 from dpcdvae.nn.layers import fit_scale_factors
 from dpcdvae.table import CrystalTable
 from dpcdvae.training.card import write_card
+from dpcdvae.training.loader import targets_of
 from dpcdvae.training.log import EpochLog, TimeLimit
 from dpcdvae.training.module import TrainingModule
 from dpcdvae.training.processes import is_first_process
@@ -32,7 +35,7 @@ RUN_FILE = "run.json"
 
 
 def train(
-    tables: Mapping[str, CrystalTable], dataset: dict[str, Any], config: Config, folder: str | Path,
+    tables: Mapping[str, CrystalTable], dataset: dict[str, Any], config: AnyConfig, folder: str | Path,
     *, preset: str, init: str | Path | None = None, resume: bool = False,
 ) -> Path:  # fmt: skip
     """Trains on ``tables["train"]``, keeps the best by ``tables["val"]``; returns the run's folder.
@@ -55,7 +58,7 @@ def train(
     torch.set_float32_matmul_precision(config.train.matmul_precision)
     pl.seed_everything(config.train.seed, verbose=False)
     # Both refuse what they do not know before anything is written.
-    model = CDVAE(config)
+    model = build_model(config)
     trainer = make_trainer(config, folder)
     facts = {"preset": preset, "dataset": dataset, "seed": config.train.seed}
     if init is not None:
@@ -77,7 +80,7 @@ def train(
     return folder
 
 
-def resumed_config(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str, dict[str, Any]]:
+def resumed_config(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[AnyConfig, str, dict[str, Any]]:
     """Configuration (with overrides of ``train`` options only), preset and data set of an earlier run.
 
     Raises:
@@ -91,39 +94,56 @@ def resumed_config(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[C
     for override in overrides:
         if not override.strip().startswith("train."):
             raise InputError(f"--set {override}: a resumed run keeps its model; only train.* options can change")
-    config = Config.from_dict(stored["config"], where=f"{folder}/{RUN_FILE}")
+    config = config_from_dict(stored["config"], where=f"{folder}/{RUN_FILE}")
     return override_config(config, overrides), stored["preset"], stored["dataset"]
 
 
-def check_data(tables: Mapping[str, CrystalTable], config: Config) -> None:
-    """Raises InputError when a split is missing or empty, has no bonds, or has larger crystals than the model."""
+def check_data(tables: Mapping[str, CrystalTable], config: AnyConfig) -> None:
+    """Raises InputError when a split is missing or empty, has no bonds, or lacks what the model learns from it."""
     for split in ("train", "val"):
         table = tables.get(split)
         if table is None or not len(table):
             raise InputError(f"the data set has no crystals in its '{split}' split: training needs some")
         largest = int(table.num_atoms.max())
-        if largest > config.model.max_atoms:
+        max_atoms = config.model.max_atoms  # type: ignore[attr-defined]  # both kinds have one
+        if largest > max_atoms:
             raise InputError(
-                f"a crystal of '{split}' has {largest} atoms, more than model.max_atoms = {config.model.max_atoms}: "
+                f"a crystal of '{split}' has {largest} atoms, more than model.max_atoms = {max_atoms}: "
                 f"raise it with --set model.max_atoms={largest}"
             )
         if (table.num_bonds == 0).any():
             raise InputError(f"crystals of '{split}' have no bonds: prepare the data set again (dpcdvae data get)")
+        if name := config.model.property:  # type: ignore[attr-defined]
+            _check_property(table, split, name)
+
+
+def _check_property(table: CrystalTable, split: str, name: str) -> None:
+    if name not in table.properties:
+        if not table.properties:
+            raise InputError(f"the data set has no properties, so no '{name}' to learn")
+        raise unknown_name("property of the data set", name, table.properties)
+    known = int(np.isfinite(table.properties[name]).sum())
+    if not known:
+        raise InputError(f"property '{name}' has no value in the '{split}' split: there is nothing to learn from")
+    if known < len(table):
+        print(f"{name}: known for {known} of {len(table)} crystals of '{split}'; the others do not count for it",
+              file=sys.stderr)  # fmt: skip
 
 
 @torch.no_grad()
-def prepare(model: CDVAE, table: CrystalTable) -> None:
-    """What is measured before the first step: the lattice's scaler and GemNet's scale factors."""
-    everything = CrystalBatch.from_table(table)
-    model.stats.scaler.fit(everything.lattice, everything.num_atoms)
+def prepare(model: Trainable, table: CrystalTable) -> None:
+    """What is measured before the first step: scalers, and the scale factors of the networks."""
+    targets = targets_of(table, model.target)
+    model.measure(CrystalBatch.from_table(table), targets)
     generator = torch.Generator().manual_seed(model.config.train.seed)
-    chosen = torch.randperm(len(table), generator=generator)[: model.config.train.batch_size].numpy()
-    batch = CrystalBatch.from_table(table, chosen)
+    chosen = torch.randperm(len(table), generator=generator)[: model.config.train.batch_size]
+    batch = CrystalBatch.from_table(table, chosen.numpy())
     with fit_scale_factors(model):
-        model.losses(batch, model.noise_like(batch, generator), true_lattice=True)
+        some = None if targets is None else targets[chosen].to(model.dtype)
+        model.step_losses(batch, some, generator, 0)
 
 
-def make_trainer(config: Config, folder: Path) -> pl.Trainer:
+def make_trainer(config: AnyConfig, folder: Path) -> pl.Trainer:
     """Lightning's trainer, with its devices, nodes, strategies and precisions as ``config.train`` names them.
 
     Raises:
@@ -132,12 +152,12 @@ def make_trainer(config: Config, folder: Path) -> pl.Trainer:
     train = config.train
     callbacks: list[pl.Callback] = [
         EpochLog(folder),
-        *checkpoint_callbacks(folder / CHECKPOINTS, "val/denoise", train.save_top_k),
+        *checkpoint_callbacks(folder / CHECKPOINTS, "val/criterion", train.save_top_k),
     ]
     if train.max_minutes:
         callbacks.append(TimeLimit(train.max_minutes))
     if train.early_stopping_patience:
-        callbacks.append(EarlyStopping("val/denoise", patience=train.early_stopping_patience))
+        callbacks.append(EarlyStopping("val/criterion", patience=train.early_stopping_patience))
     logger: Any = False
     if train.tensorboard:
         from lightning.pytorch.loggers import TensorBoardLogger

@@ -1,0 +1,100 @@
+"""A property predicted from the crystal: an encoder with one output (CDVAE's ``CrystGNN_Supervise``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.config import RegressorConfig
+from dpcdvae.encoders import build_encoder
+from dpcdvae.interfaces import NUM_ELEMENTS
+from dpcdvae.model.trainable import TargetScaler, Trainable, masked_mean
+from dpcdvae.progress import Progress
+from dpcdvae.table import CrystalTable
+
+BATCH_SIZE = 256
+
+
+class PropertyRegressor(Trainable):
+    """Bonded crystals -> the property ``config.model.property``, in the unit of its column."""
+
+    config: RegressorConfig
+    known_elements: Tensor
+
+    def __init__(self, config: RegressorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = build_encoder(config.encoder, 1, config.model.max_atoms)
+        self.scaler = TargetScaler()
+        self.register_buffer("known_elements", torch.zeros(NUM_ELEMENTS + 1, dtype=torch.bool))
+
+    @property
+    def device(self) -> torch.device:
+        return self.scaler.mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.scaler.mean.dtype
+
+    def forward(self, batch: CrystalBatch) -> Tensor:
+        """(C,) in the unit of the property."""
+        return self.scaler.inverse(self.encoder(batch).squeeze(-1))
+
+    def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
+        assert targets is not None
+        self.scaler.fit(targets, self.target)
+        self.known_elements.zero_()
+        self.known_elements[crystals.atomic_numbers.unique()] = True
+
+    def step_losses(
+        self, batch: CrystalBatch, targets: Tensor | None, generator: torch.Generator, epoch: int
+    ) -> dict[str, Tensor]:
+        """``mse`` of the scaled property, ``mae`` in its unit."""
+        assert targets is not None
+        known = targets.isfinite()
+        error = self.encoder(batch).squeeze(-1) - self.scaler(targets)
+        return {
+            "mse": masked_mean(error.square(), known),
+            "mae": masked_mean(error.detach().abs(), known) * self.scaler.std,
+        }
+
+    def total(self, losses: dict[str, Tensor], epoch: int) -> Tensor:
+        return losses["mse"]
+
+    def criterion(self, losses: dict[str, Tensor]) -> Tensor:
+        return losses["mae"]
+
+    def unknown_elements(self, numbers: Sequence[int]) -> list[int]:
+        """Those of the atomic numbers that no crystal of its training set held."""
+        known = self.known_elements.cpu().numpy()
+        return [z for z in sorted(set(numbers)) if not (z < len(known) and known[z])]
+
+
+@torch.inference_mode()
+def predict(model: PropertyRegressor, table: CrystalTable, batch_size: int = BATCH_SIZE) -> npt.NDArray[np.float64]:
+    """(n,) the property of every crystal of a table with bonds; NaN for one without any."""
+    values = np.full(len(table), np.nan)
+    bonded = np.flatnonzero(table.num_bonds)
+    model.eval()
+    with Progress(f"predicting {model.target}", total=len(bonded)) as bar:
+        for start in range(0, len(bonded), batch_size):
+            indices = bonded[start : start + batch_size]
+            batch = CrystalBatch.from_table(table, indices, model.dtype).to(model.device)
+            values[indices] = model(batch).double().cpu().numpy()
+            bar.advance(len(indices))
+    return values
+
+
+def mean_absolute_error(model: PropertyRegressor, table: CrystalTable) -> tuple[float, int, int]:
+    """(error in the unit of the property, crystals behind it, crystals whose value is unknown)."""
+    truth = table.properties.get(model.target, np.full(len(table), np.nan))
+    known = np.flatnonzero(np.isfinite(truth))
+    if not len(known):
+        return float("nan"), 0, len(table)
+    error = np.abs(predict(model, table.select(known)) - truth[known])
+    return float(error.mean()), len(known), len(table) - len(known)

@@ -1,0 +1,163 @@
+"""Presets: named configurations, put together from small layers that state only what differs.
+
+``SIZE/SYSTEM-DATASET`` lays ``systems/SYSTEM.toml``, ``sizes/SIZE.toml`` and ``datasets/DATASET.toml`` over the
+schema's defaults, in this order; ``-DATASET`` may be left out, ``SIZE`` alone means its DP-CDVAE, and ``+CHOICE``
+lays ``choices/CHOICE.toml`` on top. A layer ``extends`` another of its folder. A table of it that is named by a
+system (or one it extends), a size, or ``SIZE/SYSTEM`` holds for these alone. Other names are single files here; a
+file of the user's own extends any of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dpcdvae.errors import InputError, unknown_name
+
+FOLDER = Path(__file__).parent
+DEFAULT_SYSTEM = "dp-cdvae"
+
+
+class Layer(NamedTuple):
+    """What one file (or one conditional table of it) states."""
+
+    source: str
+    values: dict[str, Any]
+
+
+class _Name(NamedTuple):
+    system: str
+    size: str
+    dataset: str
+
+
+def names(folder: str = ".") -> list[str]:
+    """The layers of a folder, or (without it) the presets that are single files."""
+    return sorted(path.stem for path in (FOLDER / folder).glob("*.toml"))
+
+
+def preset_names() -> list[str]:
+    """Every preset of this package, without the choices that ``+`` adds."""
+    return [*names(), *_combinations()]
+
+
+def load_preset(preset: str | Path) -> dict[str, Any]:
+    """The merged values of all layers of a preset, not yet checked against the schema.
+
+    Raises:
+        InputError: no such preset (the nearest is offered), system or choice, circular ``extends``, no TOML.
+    """
+    merged: dict[str, Any] = {}
+    for layer in preset_layers(preset):
+        merged = merge(merged, layer.values)
+    return merged
+
+
+def preset_layers(preset: str | Path) -> list[Layer]:
+    """The layers of a preset, the lowest first."""
+    return _layers(str(preset), Path.cwd(), [])
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` on top, table by table.
+
+    The ``options`` of a component belong to its ``name``: a change of name starts from none.
+    """
+    merged = dict(base)
+    if "name" in changes and changes["name"] != base.get("name"):
+        merged.pop("options", None)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _layers(preset: str, folder: Path, seen: list[Path]) -> list[Layer]:
+    name, *choices = preset.split("+") if not preset.endswith(".toml") else [preset]
+    if name.endswith(".toml"):
+        path = (folder / name).resolve()
+        if not path.is_file():
+            raise InputError(f"no preset file {path}")
+        return _file_layers(path, seen)
+    if name in names():
+        layers, conditions = _file_layers(FOLDER / f"{name}.toml", seen), set[str]()
+    else:
+        layers, conditions = _combined_layers(_parse(name))
+    for choice in choices:
+        if choice not in names("choices"):
+            raise unknown_name("choice of a preset", choice, names("choices"))
+        layers += _selected(f"choices/{choice}", _read(FOLDER / "choices" / f"{choice}.toml"), conditions)
+    return layers
+
+
+def _file_layers(path: Path, seen: list[Path]) -> list[Layer]:
+    """A file that stands alone, on what it extends."""
+    if path in seen:
+        circle = " -> ".join(p.stem for p in [*seen, path])
+        raise InputError(f"preset {path}: 'extends' goes in a circle: {circle}")
+    values = _read(path)
+    base = values.pop("extends", None)
+    if base is not None and not isinstance(base, str):
+        raise InputError(f"preset {path}: 'extends' names one other preset, not {base!r}")
+    below = _layers(base, path.parent, [*seen, path]) if base else []
+    return [*below, Layer(str(path), values)]
+
+
+def _combined_layers(name: _Name) -> tuple[list[Layer], set[str]]:
+    systems = [name.system]
+    while base := _read(FOLDER / "systems" / f"{systems[0]}.toml").get("extends"):
+        systems.insert(0, base)
+    conditions = {name.size, *systems, *(f"{name.size}/{system}" for system in systems)}
+    files = [*(f"systems/{system}" for system in systems), f"sizes/{name.size}"]
+    if name.dataset:
+        files.append(f"datasets/{name.dataset}")
+    layers = []
+    for file in files:
+        layers += _selected(file, _read(FOLDER / f"{file}.toml"), conditions)
+    return layers, conditions
+
+
+def _selected(file: str, values: Mapping[str, Any], conditions: set[str]) -> list[Layer]:
+    """What a file says for everyone, then its tables for those who fulfil their condition."""
+    conditional = {*names("systems"), *names("sizes")}
+    conditional |= {f"{size}/{system}" for size in names("sizes") for system in names("systems")}
+    always = {key: value for key, value in values.items() if key not in conditional and key != "extends"}
+    return [Layer(file, always)] + [
+        Layer(f"{file} for {key}", value) for key, value in values.items() if key in conditional & conditions
+    ]
+
+
+def _combinations() -> dict[str, _Name]:
+    found = {size: _Name(DEFAULT_SYSTEM, size, "") for size in names("sizes")}
+    for size in names("sizes"):
+        for system in names("systems"):
+            found[f"{size}/{system}"] = _Name(system, size, "")
+            found |= {f"{size}/{system}-{data}": _Name(system, size, data) for data in names("datasets")}
+    return found
+
+
+def _parse(name: str) -> _Name:
+    combinations = _combinations()
+    if name in combinations:
+        return combinations[name]
+    near = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.4)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    parts = {folder: ", ".join(names(folder)) for folder in ("sizes", "systems", "datasets", "choices")}
+    raise InputError(
+        f"unknown preset '{name}': {hint}give {', '.join(names())}, a TOML file of your own, or "
+        f"SIZE/SYSTEM[-DATASET][+CHOICE] of the sizes {parts['sizes']}, the systems {parts['systems']}, "
+        f"the data sets {parts['datasets']} and the choices {parts['choices']}"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"preset {path} is not TOML: {error}") from None
+    except OSError as error:
+        raise InputError(f"cannot read preset {path}: {error.strerror}") from None
