@@ -15,13 +15,13 @@ from torch import Tensor
 from dpcdvae.cli import main
 from dpcdvae.config import RegressorConfig
 from dpcdvae.crystal import Crystal
-from dpcdvae.encoders import build_encoder
 from dpcdvae.errors import InputError
-from dpcdvae.model.checkpoint import read_checkpoint
+from dpcdvae.model.checkpoint import load_model, load_regressor, load_weights, read_checkpoint
 from dpcdvae.model.convert import convert_property_model, read_property_model
 from dpcdvae.model.foreign import Inert, read_pickle
+from dpcdvae.model.regressor import PropertyRegressor, predict
 from public_cdvae import HPARAMS, MEAN, PUBLISHED, SMALL, STD, public_prediction, public_state, publish
-from tensors import batch_of, cubic, default_dtype, random_crystal
+from tensors import batch_of, cubic, default_dtype, random_crystal, table_of
 
 CRYSTALS = [random_crystal(11), random_crystal(12, num_atoms=1), cubic("diamond", 3.567), random_crystal(13, 8, 5.0)]
 
@@ -34,14 +34,11 @@ def published(tmp_path: pathlib.Path) -> pathlib.Path:
 def predictions(folder: pathlib.Path, crystals: Sequence[Crystal], dtype: torch.dtype = torch.float64) -> Tensor:
     """Of the converted model in a folder."""
     checkpoint = read_checkpoint(folder)
-    config = RegressorConfig.from_dict(checkpoint.config)
     with default_dtype(dtype):
-        encoder = build_encoder(config.encoder, 1, config.model.max_atoms)
-    weights = {k.removeprefix("encoder."): v for k, v in checkpoint.weights.items() if k.startswith("encoder.")}
-    encoder.load_state_dict(weights)
+        model = PropertyRegressor(RegressorConfig.from_dict(checkpoint.config))
+    load_weights(model, checkpoint)
     with torch.no_grad():
-        out = encoder(batch_of(crystals, dtype, bonded=True))[:, 0]
-    return out * checkpoint.weights["target_std"] + checkpoint.weights["target_mean"]
+        return model(batch_of(crystals, dtype, bonded=True))
 
 
 @pytest.mark.parametrize("crystal", CRYSTALS, ids=lambda crystal: crystal.id)
@@ -102,6 +99,17 @@ def test_elements_without_a_gradient_are_unknown(tmp_path: pathlib.Path) -> None
     assert model.known_elements.nonzero()[:, 0].tolist() == seen
     everything = read_property_model(publish(tmp_path / "all", public_state(SMALL)))
     assert everything.known_elements.nonzero()[:, 0].tolist() == list(range(1, 95))
+
+
+def test_the_converted_model_is_a_property_model_like_any_other(published: pathlib.Path) -> None:
+    folder = convert_property_model(published, published / "model")
+    model = load_regressor(folder, "cpu")
+    assert model.target == "heat_ref"
+    expected = [public_prediction(public_state(SMALL), crystal) for crystal in CRYSTALS]
+    assert predict(model, table_of(CRYSTALS, bonded=True)) == pytest.approx(expected, rel=1e-4)
+    assert model.unknown_elements([8, 94, 95]) == [95]
+    with pytest.raises(InputError, match="predicts a property"):
+        load_model(folder)
 
 
 def test_command(published: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
