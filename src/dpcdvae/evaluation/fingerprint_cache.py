@@ -54,7 +54,7 @@ def store_block(cache: Path, keys: Sequence[str], found: Mapping[int, Result], w
     try:
         with atomic_output(_file(cache, keys)) as temporary:
             np.savez_compressed(temporary, values=values, reasons=np.array(reasons, dtype=np.str_))
-    except InputError:
+    except (InputError, OSError):
         return
 
 

@@ -131,23 +131,25 @@ def site_fingerprints(crystal: Crystal) -> Floats:
         InputError: as :func:`dpcdvae.evaluation.coordination.coordinations`.
     """
     sites = coordinations(crystal)
+    likelihoods = np.zeros((len(sites), LARGEST_NUMBER + 1))
+    for i, site in enumerate(sites):
+        small = site.numbers <= LARGEST_NUMBER
+        likelihoods[i, site.numbers[small]] = site.likelihoods[small]
     result = np.zeros((len(sites), len(LABELS)))
     column = 0
     for number in range(1, LARGEST_NUMBER + 1):
-        width = 1 + len(MOTIFS.get(number, ()))
-        rows = [i for i, site in enumerate(sites) if number in site.numbers]
-        if rows:
-            likelihoods = np.array([sites[i].likelihoods[sites[i].numbers == number] for i in rows])
-            result[rows, column] = likelihoods[:, 0]
-            if number in MOTIFS:
-                scores = motif_scores(np.stack([sites[i].units[:number] for i in rows]))
-                result[rows, column + 1 : column + width] = likelihoods * scores
-        column += width
-    for i, site in enumerate(sites):
-        if _BCC_NUMBER in site.numbers and _depends_on_round_off(site):
+        result[:, column] = likelihoods[:, number]
+        motifs = len(MOTIFS.get(number, ()))
+        rows = np.flatnonzero(likelihoods[:, number])
+        if motifs and len(rows):
+            scores = motif_scores(np.stack([sites[i].units[:number] for i in rows]))
+            result[rows, column + 1 : column + 1 + motifs] = likelihoods[rows, number, None] * scores
+        column += 1 + motifs
+    for i in np.flatnonzero(likelihoods[:, _BCC_NUMBER]).tolist():
+        if _depends_on_round_off(sites[i]):
             score = body_centred_score_of_pymatgen(crystal, i)
             if score is not None:
-                result[i, _BCC] = site.likelihoods[site.numbers == _BCC_NUMBER][0] * score
+                result[i, _BCC] = likelihoods[i, _BCC_NUMBER] * score
     return result
 
 
