@@ -317,10 +317,11 @@ class Oracle(nn.Module):
 
 
 def model_with_oracle(truth: CrystalBatch, timesteps: int, *, exact: bool = False, **options: object) -> CDVAE:
-    model = tiny_model(truth.lattice.dtype, name="score-matching", timesteps=timesteps, options=options)
-    assert isinstance(model.diffusion, ScoreMatching)
+    dtype = truth.lattice.dtype
+    model = tiny_model(dtype)
+    model.diffusion = diffusion = process(timesteps, dtype, **options)
     model.stats = KnownStatistics(model, truth)
-    model.denoiser = Oracle(model.diffusion, truth, exact=exact)
+    model.denoiser = Oracle(diffusion, truth, exact=exact)
     return model
 
 
