@@ -171,7 +171,9 @@ def shake(network: nn.Module, seed: int = 0) -> None:
 TINY: dict[str, dict[str, Any]] = {
     "model": {"latent_dim": 6, "max_atoms": 8, "stats_hidden_dim": 16},
     "encoder": {
-        "options": {"hidden": 8, "blocks": 1, "int_emb": 4, "basis_emb": 4, "out_emb": 8, "output_layers": 1}
+        "options": {
+            "dimenet++": {"hidden": 8, "blocks": 1, "int_emb": 4, "basis_emb": 4, "out_emb": 8, "output_layers": 1}
+        }
     },
     "denoiser": {
         "options": {
@@ -179,14 +181,17 @@ TINY: dict[str, dict[str, Any]] = {
             "bil_trip": 4, "layers_atom": 1, "time_embedding": 8, "fourier": [], "cutoff": 4.0, "max_neighbours": 10,
         }
     },
-    "diffusion": {"timesteps": 20, "beta_end": 0.2},
+    "diffusion": {"timesteps": 20, "options": {"beta_end": 0.2}},
 }  # fmt: skip
 
 
-def tiny_model(dtype: torch.dtype = torch.float64, **diffusion: Any) -> CDVAE:
-    """Untrained, the smallest there is; every weight shaken, cells of some 4 Å."""
+def tiny_model(
+    dtype: torch.dtype = torch.float64, *, timesteps: int = 20, type_noise: str = "sum", **options: Any
+) -> CDVAE:
+    """Untrained, the smallest there is, with these options of its DDPM; every weight shaken, cells of some 4 Å."""
     torch.manual_seed(0)
-    values = {**TINY, "diffusion": {**TINY["diffusion"], **diffusion}}
+    diffusion = {"timesteps": timesteps, "type_noise": type_noise, "options": {"beta_end": 0.2, **options}}
+    values = {**TINY, "diffusion": diffusion}
     with default_dtype(dtype):
         model = CDVAE(Config.from_dict(values))
     shake(model)

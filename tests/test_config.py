@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dpcdvae.config import PRESETS, Config, load_config, load_preset, merge, option_names, preset_names
+from dpcdvae.config import KINDS, config_from_dict, load_config
+from dpcdvae.diffusion.ddpm import DDPM
+from dpcdvae.diffusion.score_matching import ScoreMatching
 from dpcdvae.errors import InputError
+from dpcdvae.presets import FOLDER, load_preset, merge, preset_names
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -19,16 +21,6 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return result
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_a_preset_differs_from_its_parent_only_where_it_says(name: str) -> None:
-    own = tomllib.loads((PRESETS / f"{name}.toml").read_text())
-    parent = load_config(own["extends"]) if "extends" in own else Config()
-    before, after = flat(parent.to_dict()), flat(load_config(name).to_dict())
-    said = flat({key: value for key, value in own.items() if key != "extends"})
-    changed = {option: value for option, value in after.items() if before.get(option) != value}
-    assert changed == said, "a preset states what differs: all of it, and nothing that is so already"
 
 
 def test_the_published_configuration() -> None:
@@ -39,31 +31,60 @@ def test_the_published_configuration() -> None:
     assert (carbon.loss.coords_late, carbon.loss.coords_late_epoch) == (10.0, 1000)
     assert (carbon.loss.teacher_forcing_epochs, carbon.loss.types, carbon.loss.kl) == (400, 0.1, 0.01)
     assert load_config("paper/dp-cdvae-perov_5").train.batch_size == 512
-    assert carbon.diffusion.turn_frame
-    assert carbon.diffusion.time_input == "step"
+    process = DDPM(carbon.diffusion.timesteps, carbon.diffusion.options).options
+    assert (process.schedule, process.beta_start, process.beta_end) == ("sigmoid", 1e-10, 0.01)
+    assert (process.reverse_rule, process.turn_frame, process.time_input) == ("eq7", True, "step")
+
+
+def test_the_published_configuration_of_cdvae() -> None:
+    """Spec 9, and the public configurations of the data sets."""
+    config = load_config("paper/cdvae-mp_20")
+    process = ScoreMatching(config.diffusion.timesteps, config.diffusion.options)
+    assert (process.timesteps, process.max_steps) == (50, 5000)
+    assert (process.options.sigma_max, process.options.sigma_min, process.options.step_size) == (10, 0.01, 1e-4)
+    loss = config.loss
+    assert (loss.num_atoms, loss.coords, loss.types, loss.lattice, loss.composition, loss.kl) == (1, 10, 1, 10, 1, 0.01)
+    assert (config.train.max_epochs, loss.teacher_forcing_epochs) == (1000, 500)
+    assert (config.denoiser.options["atom_width"], config.denoiser.options["time_embedding"]) == (128, 0)
+
+
+def test_what_the_authors_other_configurations_change_is_a_choice() -> None:
+    plain, varied = (load_config(f"paper/dp-cdvae-na-carbon_24{choice}") for choice in ("", "+authors-variant"))
+    assert plain.loss == load_config("paper/dp-cdvae-carbon_24").loss
+    assert (varied.loss.num_atoms, varied.loss.coords_late_epoch, varied.loss.teacher_forcing_epochs) == (0.1, 800, 200)
+    assert varied.diffusion.options == {"recentre": False}
+    assert varied.encoder == plain.encoder
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_round_trip_through_json(name: str) -> None:
     config = load_config(name)
-    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-@pytest.mark.parametrize("option", option_names())
-def test_every_option_can_be_set(option: str) -> None:
+@pytest.mark.parametrize(
+    ("preset", "option"),
+    [
+        (preset, option)
+        for preset, kind in (("paper", "generative"), ("energy", "regressor"))
+        for option in KINDS[kind].option_names()
+    ],
+)
+def test_every_option_can_be_set(preset: str, option: str) -> None:
     """Writing an option's own value changes nothing, so the name and the way values are read are right."""
-    config = load_config("paper/dp-cdvae")
+    config = load_config(preset)
     value = flat(config.to_dict()).get(option, {})
     text = json.dumps(value) if value != {} else "{}"
-    assert load_config("paper/dp-cdvae", [f"{option}={text}"]) == config
+    assert load_config(preset, [f"{option}={text}"]) == config
 
 
 def test_every_option_is_read() -> None:
     """An option that nothing reads would be ignored in silence. The weights of the loss are read by name."""
-    sources = [path for path in PRESETS.parent.rglob("*.py") if path.name != "config.py"]
+    sources = [path for path in FOLDER.parent.rglob("*.py") if path.name != "config.py"]
     nodes = [node for path in sources for node in ast.walk(ast.parse(path.read_text()))]
     read = {node.attr for node in nodes if isinstance(node, ast.Attribute)} | {"kl"}
-    assert {name.rpartition(".")[2] for name in option_names()} <= read
+    names = {name for kind in KINDS.values() for name in kind.option_names()}
+    assert {name.rpartition(".")[2] for name in names} <= read
 
 
 def test_overrides_come_in_order_and_reach_options() -> None:
@@ -108,6 +129,8 @@ def test_a_file_of_ones_own_extends_presets_and_files(tmp_path: Path) -> None:
         ("train=3", "is a section"),
         ("train.max_epochs", "section.option=value"),
         ("encoder.options=3", "dictionary"),
+        ("encoder.names=gine", "list"),
+        ("model.poperty=x", "did you mean 'model.property'"),
     ],
 )
 def test_bad_overrides(override: str, message: str) -> None:

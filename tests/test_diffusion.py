@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.batch import CrystalBatch
-from dpcdvae.config import DiffusionConfig
 from dpcdvae.crystal import Crystal
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
 from dpcdvae.diffusion.atom_types import (
@@ -34,9 +34,9 @@ ENDS = 1e-10, 0.01  # the paper's
 SEED = 2024
 
 
-def diffusion(**options: object) -> DDPM:
+def diffusion(timesteps: int = 200, **options: object) -> DDPM:
     with default_dtype(torch.float64):
-        return DDPM(DiffusionConfig(**{"timesteps": 200, **options}))
+        return DDPM(timesteps, options)
 
 
 def normal(*shape: int) -> Tensor:
@@ -70,7 +70,7 @@ def test_schedules_lose_signal_steadily(name: str, timesteps: int) -> None:
 
 def test_published_schedule_ends_at_a_signal_of_two_percent() -> None:
     """So √ᾱ_T ≈ 0.15: the end of the forward process is not quite N(0, I) (spec: section 5)."""
-    bars = DDPM(DiffusionConfig()).alphas_cumprod
+    bars = DDPM(1000, {}).alphas_cumprod
     assert len(bars) == 1001
     assert bars[0] == 1
     assert bars[-1] == pytest.approx(0.023, abs=0.0005)
@@ -94,7 +94,7 @@ def test_schedules_in_closed_form() -> None:
 
 def test_unknown_schedule_offers_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'sigmoid'"):
-        DDPM(DiffusionConfig(schedule="sigmoidal"))
+        DDPM(1000, {"schedule": "sigmoidal"})
 
 
 @pytest.mark.parametrize(
@@ -107,27 +107,36 @@ def test_unknown_schedule_offers_the_nearest() -> None:
     ],
 )
 def test_schedules_that_are_none_are_refused(options: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=r"diffusion.beta_start = .*, diffusion.beta_end = "):
-        DDPM(DiffusionConfig(**{"schedule": "quadratic", **options}))
+    with pytest.raises(InputError, match=r"beta_start = .* and beta_end = "):
+        DDPM(1000, {"schedule": "quadratic", **options})
 
 
 # the forward process
 
 
+@pytest.mark.parametrize("timesteps", [1, 7, 20, 1000])
 @pytest.mark.parametrize("name", sorted(COORDINATE_DIFFUSIONS))
-def test_levels_lead_from_noise_to_data(name: str) -> None:
+def test_levels_lead_from_noise_to_data(name: str, timesteps: int) -> None:
+    process = COORDINATE_DIFFUSIONS[name](timesteps, {})
+    most = process.max_steps
+    for steps in {1, 2, 3, timesteps // 2, timesteps - 1, timesteps, most // 2, most} & set(range(1, most + 1)):
+        levels = process.levels(steps)
+        assert len(levels) == steps
+        assert levels[0][0] == timesteps
+        assert levels[-1][1] == 0
+        assert [after for _, after in levels[:-1]] == [level for level, _ in levels[1:]]
+        strides = [level - after for level, after in levels]
+        assert min(strides) >= (1 if steps <= timesteps else 0)
+    visits = Counter(level for level, _ in process.levels(most))
+    assert visits == dict.fromkeys(range(1, timesteps + 1), most // timesteps)
+
+
+def test_strides_of_the_published_process_are_even() -> None:
     for timesteps in (1, 7, 20, 1000):
-        process = COORDINATE_DIFFUSIONS[name](DiffusionConfig(timesteps=timesteps))
         for steps in {1, 2, 3, timesteps // 2, timesteps - 1, timesteps} & set(range(1, timesteps + 1)):
-            levels = process.levels(steps)
-            assert len(levels) == steps
-            assert levels[0][0] == timesteps
-            assert levels[-1][1] == 0
-            assert [after for _, after in levels[:-1]] == [level for level, _ in levels[1:]]
-            strides = [level - after for level, after in levels]
-            assert min(strides) >= 1
+            strides = [level - after for level, after in DDPM(timesteps, {}).levels(steps)]
             assert max(strides) - min(strides) <= 1
-    assert DDPM(DiffusionConfig(timesteps=20)).levels(20) == [(t, t - 1) for t in range(20, 0, -1)]
+    assert DDPM(20, {}).levels(20) == [(t, t - 1) for t in range(20, 0, -1)]
 
 
 def test_forward_process_is_equation_2() -> None:
@@ -297,9 +306,9 @@ def exact_noise(model: CDVAE, truth: CrystalBatch, noisy: CrystalBatch, time: Te
     """ε = (r_t - √ᾱ_t r_0)/√(1-ᾱ_t), for the image of r_t that the reverse rule works on."""
     process = model.diffusion
     assert isinstance(process, DDPM)
-    t = time * (process.config.timesteps if process.config.time_input == "fraction" else 1)
+    t = time * (process.timesteps if process.options.time_input == "fraction" else 1)
     bar = truth.per_atom(torch.tensor(process.alphas_cumprod, dtype=torch.float64)[t.round().long()])[:, None]
-    seen = wrap(noisy.frac_coords) if process.config.reverse_rule == "eq7" else noisy.frac_coords
+    seen = wrap(noisy.frac_coords) if process.options.reverse_rule == "eq7" else noisy.frac_coords
     return (seen - bar.sqrt() * truth.frac_coords) / (1 - bar).sqrt()
 
 
@@ -385,7 +394,7 @@ def test_the_frame_is_turned_in_one_place() -> None:
 
 
 def test_type_levels_are_geometric() -> None:
-    sigmas = type_sigmas(DiffusionConfig(timesteps=50))
+    sigmas = type_sigmas(50, 0.01, 5.0)
     assert [float(sigmas[0]), float(sigmas[-1])] == pytest.approx([0.01, 5])
     torch.testing.assert_close(sigmas[1:] / sigmas[:-1], torch.full((49,), 500 ** (1 / 49)).double())
 

@@ -29,7 +29,7 @@ from dpcdvae.training.run import check_data, resumed_config, train
 
 TINY = [
     "model.latent_dim=16", "model.stats_hidden_dim=16",
-    "encoder.options={hidden=16, blocks=1, int_emb=8, out_emb=16, output_layers=1}",
+    "encoder.options.dimenet++={hidden=16, blocks=1, int_emb=8, out_emb=16, output_layers=1}",
     "denoiser.options={hidden=16, atom_width=16, blocks=1, num_radial=8, emb_trip=8, emb_cbf=4, bil_trip=8,"
     " layers_atom=1, time_embedding=16, fourier=[]}",
     "train.batch_size=16",

@@ -16,7 +16,7 @@ from dpcdvae.diffusion.atom_types import draw_types, noisy_type_probabilities, o
 from dpcdvae.encoders import build_encoder
 from dpcdvae.lattice import cart_to_frac, heights, volume
 from dpcdvae.model.stats import StatisticsDecoder
-from dpcdvae.model.trainable import TargetScaler, Trainable, masked_mean
+from dpcdvae.model.trainable import TargetScaler, Trainable
 from dpcdvae.nn.layers import mlp
 
 # A decoded cell is used only if it is one: the neighbour search needs about (cutoff / height)^3 images.
@@ -141,8 +141,8 @@ class CDVAE(Trainable):
         losses["kl"] = -0.5 * (1 + log_var - mu.square() - log_var.exp()).sum(-1).mean()
 
         if self.property_head is not None and targets is not None:
-            error = self.property_head(z) - self.property_head.scaler(targets)
-            losses["property"] = masked_mean(error.square(), targets.isfinite())
+            error, known = self.property_head.scaler.errors(self.property_head(z), targets)
+            losses["property"] = error.square().sum() / known
 
         lattice = batch.lattice if true_lattice else self._decoded_lattice(stats.lattice, batch)
         corrupted = self.diffusion.corrupt(batch.replace(lattice=lattice), noise.coords, noise.level)

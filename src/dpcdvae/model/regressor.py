@@ -13,7 +13,7 @@ from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import RegressorConfig
 from dpcdvae.encoders import build_encoder
 from dpcdvae.interfaces import NUM_ELEMENTS
-from dpcdvae.model.trainable import TargetScaler, Trainable, masked_mean
+from dpcdvae.model.trainable import TargetScaler, Trainable
 from dpcdvae.progress import Progress
 from dpcdvae.table import CrystalTable
 
@@ -56,12 +56,8 @@ class PropertyRegressor(Trainable):
     ) -> dict[str, Tensor]:
         """``mse`` of the scaled property, ``mae`` in its unit."""
         assert targets is not None
-        known = targets.isfinite()
-        error = self.encoder(batch).squeeze(-1) - self.scaler(targets)
-        return {
-            "mse": masked_mean(error.square(), known),
-            "mae": masked_mean(error.detach().abs(), known) * self.scaler.std,
-        }
+        error, known = self.scaler.errors(self.encoder(batch).squeeze(-1), targets)
+        return {"mse": error.square().sum() / known, "mae": error.detach().abs().sum() / known * self.scaler.std}
 
     def total(self, losses: dict[str, Tensor], epoch: int) -> Tensor:
         return losses["mse"]

@@ -58,15 +58,15 @@ def generate(
     """
     condition = Condition.parse(num_atoms, formula, model.config.model.max_atoms)
 
-    def batches() -> Iterator[_Request]:
+    def batches() -> Iterator[Request]:
         for start in range(first, first + n, batch_size):
             numbers = torch.arange(start, min(start + batch_size, first + n), device=model.device)
             random = CrystalRandom(seed, numbers)
             z = condition.latents(model.stats, random, model.config.model.latent_dim)
             ids = [f"{seed}-{k}" for k in numbers.tolist()]
-            yield _Request(z, random, ids, *condition.of_batch(len(ids), model.device))
+            yield Request(z, random, ids, *condition.of_batch(len(ids), model.device))
 
-    return _run(model, batches, n, steps, "generating")
+    return decode_all(model, batches, n, steps, "generating")
 
 
 def reconstruct(
@@ -96,7 +96,7 @@ def reconstruct(
         if most > model.config.model.max_atoms:
             raise InputError(f"a crystal has {most} atoms; this model holds at most {model.config.model.max_atoms}")
 
-    def batches() -> Iterator[_Request]:
+    def batches() -> Iterator[Request]:
         for start in range(0, len(table), batch_size):
             indices = np.arange(start, min(start + batch_size, len(table)))
             batch = CrystalBatch.from_table(table, indices, model.dtype).to(model.device)
@@ -106,33 +106,38 @@ def reconstruct(
                 mu = mu + torch.exp(0.5 * log_var) * random.normal("latent", mu.shape[1]).to(mu)
             ids = [str(name) for name in table.ids[indices]]
             fixed = batch.num_atoms if force_types or force_num_atoms else None
-            yield _Request(mu, random, ids, fixed, batch.atomic_numbers if force_types else None)
+            yield Request(mu, random, ids, fixed, batch.atomic_numbers if force_types else None)
 
-    return _run(model, batches, len(table), steps, "reconstructing")
+    return decode_all(model, batches, len(table), steps, "reconstructing")
 
 
 @dataclass(frozen=True)
-class _Request:
+class Request:
     """A batch to decode: z (C, latent_dim); num_atoms (C,) and types (N,) where they are fixed."""
 
     z: Tensor
     random: CrystalRandom
     ids: Sequence[str]
-    num_atoms: Tensor | None
-    types: Tensor | None
+    num_atoms: Tensor | None = None
+    types: Tensor | None = None
 
 
 @torch.inference_mode()
-def _run(
-    model: CDVAE, batches: Callable[[], Iterator[_Request]], total: int, steps: int | None, description: str
+def decode_all(
+    model: CDVAE, batches: Callable[[], Iterator[Request]], total: int, steps: int | None, description: str
 ) -> GenerationResult:
-    most = model.diffusion.max_steps
-    steps = most if steps is None else steps
-    if not 1 <= steps <= most:
-        raise InputError(f"--steps must lie in 1..{most} for this model, not {steps}")
+    """Crystals of every request, in order; ``batches`` is called with the model in evaluation mode.
+
+    Args:
+        total: crystals in all the requests, for the progress bar.
+
+    Raises:
+        InputError: more steps than the reverse process has.
+    """
+    steps = checked_steps(model, steps)
     crystals: list[Crystal] = []
     failures: list[Failure] = []
-    with _evaluating(model), Progress(description, total=total * steps) as bar:
+    with evaluating(model), Progress(description, total=total * steps) as bar:
         for request in batches():
             advance = partial(bar.advance, len(request.ids))
             batch, usable = decode(
@@ -147,8 +152,17 @@ def _run(
     return GenerationResult(crystals, failures)
 
 
+def checked_steps(model: CDVAE, steps: int | None) -> int:
+    """Passes of the denoiser: as asked, or all there are; raises InputError for more than that."""
+    most = model.diffusion.max_steps
+    steps = most if steps is None else steps
+    if not 1 <= steps <= most:
+        raise InputError(f"--steps must lie in 1..{most} for this model, not {steps}")
+    return steps
+
+
 @contextmanager
-def _evaluating(model: CDVAE) -> Iterator[None]:
+def evaluating(model: CDVAE) -> Iterator[None]:
     """The model in evaluation mode, and back in the mode it was in, also after Ctrl-C."""
     was_training = model.training
     model.eval()

@@ -71,10 +71,12 @@ class TargetScaler(nn.Module):
     def forward(self, targets: Tensor) -> Tensor:
         return (targets - self.mean) / self.std
 
+    def errors(self, predicted: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled predictions less scaled targets, 0 where a target is unknown; and how many are known, at least 1."""
+        known = targets.isfinite()
+        # Replaced before the subtraction: a NaN that is masked after it would still poison the gradient.
+        wanted = torch.where(known, self(targets), predicted.detach())
+        return predicted - wanted, known.sum().clamp(min=1)
+
     def inverse(self, scaled: Tensor) -> Tensor:
         return scaled * self.std + self.mean
-
-
-def masked_mean(values: Tensor, known: Tensor) -> Tensor:
-    """Mean of the known entries of (C,), 0 where there are none; the rest may be NaN."""
-    return torch.where(known, values, 0.0).sum() / known.sum().clamp(min=1)

@@ -1,0 +1,135 @@
+"""Property models: they learn what can be learnt, leave out what is unknown, and refuse what cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.config import RegressorConfig, load_config
+from dpcdvae.datasets import load_dataset
+from dpcdvae.errors import InputError
+from dpcdvae.model.checkpoint import load_model, load_regressor
+from dpcdvae.model.regressor import PropertyRegressor, mean_absolute_error, predict
+from dpcdvae.model.trainable import TargetScaler
+from dpcdvae.model_store import read_card
+from dpcdvae.table import CrystalTable
+from dpcdvae.training.run import check_data, train
+from tensors import default_dtype, random_crystal, shake, table_of
+
+SMALL = ["encoder.options.gine={hidden=32}", "model.property=density", "train.batch_size=16", "train.lr=0.003"]
+
+
+def with_density(table: CrystalTable) -> CrystalTable:
+    """The density (g/cm^3) as a property that a network can learn from."""
+    return dataclasses.replace(table, properties={"density": np.array([crystal.density for crystal in table])})
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, CrystalTable]:
+    tables = load_dataset("prototypes").tables
+    sizes = {"train": 96, "val": 24, "test": 24}
+    return {split: with_density(tables[split].select(range(size))) for split, size in sizes.items()}
+
+
+def run(tables: dict[str, CrystalTable], folder: Path, *overrides: str) -> Path:
+    config = load_config("energy-gine", [*SMALL, *overrides])
+    facts = {"name": "some", "sha256": "0", "columns": {"density": "g/cm^3"}}
+    return train(tables, facts, config, folder, preset="energy-gine")
+
+
+def test_it_learns_and_its_card_tells_how_well(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    folder = run(tables, tmp_path / "run", "train.max_epochs=100")
+    model = load_regressor(folder)
+    error, known, unknown = mean_absolute_error(model, tables["test"])
+    spread = np.abs(tables["test"].properties["density"] - tables["train"].properties["density"].mean()).mean()
+    assert error < 0.6 * spread
+    card = read_card(folder)
+    assert card["errors"]["test"] == {"mae": pytest.approx(error), "crystals": known, "without_value": unknown}
+    assert card["property"]["unit"] == "g/cm^3"
+    values = tables["train"].properties["density"]
+    assert card["property"]["quantiles"]["10"] == pytest.approx(np.percentile(values, 10), rel=1e-5)
+    assert model.unknown_elements([*tables["train"].atomic_numbers, 99, 98]) == [98, 99]
+    with pytest.raises(InputError, match=r"predicts a property .density. and makes no crystals"):
+        load_model(folder)
+    with pytest.raises(InputError, match="makes crystals and predicts no property"):
+        load_regressor("perov-5-compact")
+
+
+def test_a_value_that_is_missing_teaches_nothing() -> None:
+    """Loss and gradient are those of the crystals whose value is known."""
+    table = table_of([random_crystal(k) for k in range(6)], bonded=True)
+    config = load_config("energy-gine", ["encoder.options.gine={hidden=8}", "model.property=x"])
+    assert isinstance(config, RegressorConfig)
+    with default_dtype(torch.float64):
+        model = PropertyRegressor(config)
+    shake(model)
+    targets = torch.tensor([1.0, torch.nan, 3.0, -2.0, torch.nan, 0.5], dtype=torch.float64)
+    known = targets.isfinite().nonzero().squeeze(1)
+    everyone = CrystalBatch.from_table(table, dtype=torch.float64)
+    gradients = []
+    for batch, some in (
+        (everyone, targets),
+        (CrystalBatch.from_table(table, known.numpy(), torch.float64), targets[known]),
+    ):
+        model.zero_grad()
+        losses = model.step_losses(batch, some, torch.Generator(), 0)
+        losses["mse"].backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+        assert losses["mae"] > 0
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
+    assert model.step_losses(everyone, targets * torch.nan, torch.Generator(), 0)["mse"] == 0
+
+
+def test_predictions_do_not_depend_on_the_batch(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    model = load_regressor(run(tables, tmp_path / "run", "train.max_epochs=1"))
+    together = predict(model, tables["val"])
+    np.testing.assert_allclose(together, predict(model, tables["val"], batch_size=5), rtol=1e-4)
+    unbonded = dataclasses.replace(tables["val"], num_bonds=np.zeros_like(tables["val"].num_bonds))
+    assert np.isnan(predict(model, unbonded)).all()
+
+
+def test_the_scaler_is_undone() -> None:
+    scaler, values = TargetScaler(), torch.tensor([1.0, 5.0, torch.nan, 9.0], dtype=torch.float64)
+    scaler.fit(values, "x")
+    scaled = scaler(values)
+    assert float(scaled[[0, 1, 3]].mean()) == pytest.approx(0, abs=1e-6)
+    assert float(scaled[[0, 1, 3]].std(correction=0)) == pytest.approx(1)
+    torch.testing.assert_close(scaler.inverse(scaled), values, equal_nan=True)
+    error, known = scaler.errors(torch.zeros(4, dtype=torch.float64), values)
+    assert known == 3
+    assert error.tolist() == pytest.approx((-scaled.nan_to_num()).tolist())
+
+
+def test_what_cannot_be_learnt_is_refused(
+    tables: dict[str, CrystalTable], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="did you mean 'density'"):
+        check_data(tables, load_config("energy", ["model.property=densty"]))
+
+    def changed(split: str, column: np.ndarray) -> dict[str, CrystalTable]:
+        return {**tables, split: dataclasses.replace(tables[split], properties={"density": column})}
+
+    with pytest.raises(InputError, match=r"'density' is 3 for every crystal of the training set"):
+        run(changed("train", np.full(96, 3.0)), tmp_path / "constant")
+    with pytest.raises(InputError, match="no value in the 'val' split"):
+        run(changed("val", np.full(24, np.nan)), tmp_path / "empty")
+    assert not list(tmp_path.iterdir())
+    column = tables["train"].properties["density"].copy()
+    column[:10] = np.nan
+    run(changed("train", column), tmp_path / "run", "train.max_epochs=1")
+    assert "density: known for 86 of 96 crystals of 'train'" in capsys.readouterr().err
+
+
+def test_a_generative_model_learns_a_property_beside(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    tiny = "encoder.options.dimenet++={hidden=16, blocks=1, int_emb=8, out_emb=16, output_layers=1}"
+    config = load_config("compact", [tiny, "model.property=density", "train.max_epochs=1", "train.batch_size=48"])
+    folder = train(tables, {"name": "some", "sha256": "0"}, config, tmp_path / "run", preset="compact")
+    head = load_model(folder).property_head
+    assert head is not None
+    assert float(head.scaler.mean) == pytest.approx(tables["train"].properties["density"].mean(), rel=1e-5)
+    assert "val/property" in read_card(folder)["losses"]
