@@ -21,7 +21,10 @@ COMMANDS = {
     "models": "sample",
     "generate": "sample",
     "reconstruct": "sample",
+    "optimize": "search",
+    "interpolate": "search",
     "evaluate": "evaluate",
+    "benchmark": "benchmark",
     "demo": "demo",
 }
 

@@ -38,7 +38,7 @@ class EpochLog(pl.Callback):
         self.path = folder / "metrics.csv"
         self.rows: list[dict[str, Any]] = []
         self.best = float("inf")
-        self._start = time.monotonic()
+        self._start, self._cpu_start = time.monotonic(), time.process_time()
         self._bar: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -49,7 +49,7 @@ class EpochLog(pl.Callback):
             self.best = min((float(row["val/criterion"]) for row in rows), default=self.best)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._start = time.monotonic()
+        self._start, self._cpu_start = time.monotonic(), time.process_time()
         if trainer.is_global_zero:
             self._bar = Progress(f"epoch {trainer.current_epoch + 1}", total=int(trainer.num_training_batches))
 
@@ -68,12 +68,13 @@ class EpochLog(pl.Callback):
         if not trainer.is_global_zero:
             return
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
-        seconds = time.monotonic() - self._start
+        seconds, cpu = time.monotonic() - self._start, time.process_time() - self._cpu_start
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         mark = " *" if metrics["val/criterion"] < self.best else ""
         self.best = min(self.best, metrics["val/criterion"])
-        self.rows.append({"epoch": epoch, "seconds": f"{seconds:.1f}", "lr": f"{lr:.6g}", **metrics})
+        row = {"epoch": epoch, "seconds": f"{seconds:.1f}", "cpu_seconds": f"{cpu:.1f}", "lr": f"{lr:.6g}", **metrics}
+        self.rows.append(row)
         self._write()
         losses = {name.removeprefix("val/"): value for name, value in metrics.items() if name.startswith("val/")}
         terms = "  ".join(f"{name} {value:.4g}" for name, value in losses.items() if name not in ("loss", "criterion"))

@@ -1,0 +1,111 @@
+"""A suite made concrete before anything is written: every preset resolved and built once, the crystals chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dpcdvae.benchmark.suite import Suite, flat
+from dpcdvae.config import Config, load_config
+from dpcdvae.datasets import dataset_file, load_dataset
+from dpcdvae.errors import InputError
+from dpcdvae.files import sha256
+from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.presets import merge
+from dpcdvae.table import CrystalTable
+from dpcdvae.training.run import check_data
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A preset with the suite's overrides, and how many parameters its model has."""
+
+    preset: str
+    config: Config
+    parameters: int
+
+    def configured(self, seed: int, epochs: int) -> Config:
+        return _changed(self.config, {"train": {"seed": seed, "max_epochs": epochs}}, self.preset)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What all runs of a suite share.
+
+    Attributes:
+        dataset: name and hash of the data, and which part of them is trained on.
+        tables: ``train`` and ``val``, the same for every preset.
+        truths: crystals of the test split to reconstruct.
+        source: the test split, as a reference of the evaluation.
+    """
+
+    suite: Suite
+    dataset: dict[str, Any]
+    tables: dict[str, CrystalTable]
+    truths: CrystalTable
+    source: str
+    contenders: tuple[Contender, ...]
+
+    def recorded(self) -> dict[str, Any]:
+        """All that must be the same when a benchmark goes on."""
+        return {
+            "suite": self.suite.to_dict(),
+            "dataset": self.dataset,
+            "presets": {contender.preset: contender.config.to_dict() for contender in self.contenders},
+        }
+
+
+def make_plan(suite: Suite) -> Plan:
+    """Raises InputError: unknown data or preset, too many steps, a model that makes no crystals or does not fit."""
+    data = load_dataset(suite.dataset)
+    path = suite.dataset if suite.dataset.endswith(".npz") else dataset_file(suite.dataset)
+    seed = suite.subset.seed
+    tables = {
+        "train": choose(data["train"], suite.subset.train, seed),
+        "val": choose(data["val"], suite.subset.val, seed),
+    }
+    truths = choose(data["test"], suite.sample.reconstruct, seed)
+    if not len(truths):
+        raise InputError(f"data set '{data.name}' has no crystals in its 'test' split: there is nothing to reconstruct")
+    dataset = {
+        "name": data.name,
+        "sha256": sha256(path),
+        "columns": dict(data.metadata.get("columns", {})),
+        "part": {"seed": seed, "train": len(tables["train"]), "val": len(tables["val"])},
+    }
+    contenders = tuple(_contender(preset, suite, tables) for preset in suite.presets)
+    return Plan(suite, dataset, tables, truths, f"{suite.dataset}:test", contenders)
+
+
+def choose(table: CrystalTable, count: int | None, seed: int) -> CrystalTable:
+    """At most ``count`` crystals, drawn without replacement, in the order of the table; all without a count."""
+    if count is None or count >= len(table):
+        return table
+    return table.select(np.sort(np.random.default_rng(seed).choice(len(table), count, replace=False)))
+
+
+def _contender(preset: str, suite: Suite, tables: dict[str, CrystalTable]) -> Contender:
+    config = load_config(preset)
+    if not isinstance(config, Config):
+        raise InputError(
+            f"preset '{preset}' makes no crystals, it predicts a property: a suite compares generative ones"
+        )
+    for option, value in flat(suite.overrides).items():
+        nested = value
+        for part in reversed(option.split(".")):
+            nested = {part: nested}
+        config = _changed(config, nested, f"[set] for preset '{preset}'")
+    if suite.cpu_minutes is not None:
+        config = _changed(config, {"train": {"accelerator": "cpu"}}, preset)
+    check_data(tables, config)
+    model = CDVAE(config)
+    most = model.diffusion.max_steps
+    if suite.sample.steps > most:
+        raise InputError(f"sample.steps = {suite.sample.steps}: preset '{preset}' has {most} at most")
+    return Contender(preset, config, sum(parameter.numel() for parameter in model.parameters()))
+
+
+def _changed(config: Config, changes: dict[str, Any], where: str) -> Config:
+    return Config.from_dict(merge(config.to_dict(), changes), where=where)

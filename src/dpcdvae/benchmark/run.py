@@ -1,0 +1,95 @@
+"""The whole benchmark: times each preset, then one run after the other; stopped at any point, it goes on there."""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dpcdvae.benchmark.folder import claimed
+from dpcdvae.benchmark.plan import Plan, make_plan
+from dpcdvae.benchmark.results import collect
+from dpcdvae.benchmark.stages import Run, finish
+from dpcdvae.benchmark.suite import Suite
+from dpcdvae.benchmark.tables import markdown
+from dpcdvae.benchmark.timing import epoch_cpu_seconds, epochs_within
+from dpcdvae.files import write_json, write_text
+from dpcdvae.model_store import read_json
+from dpcdvae.progress import duration
+
+TIMING, RESULTS, TABLE = "timing.json", "results.json", "table.md"
+
+
+def benchmark(suite: Suite, out: str | Path, *, workers: int | None = None) -> dict[str, Any]:
+    """Does what is left of a suite in the folder ``out``; returns the document of its results.
+
+    After every run the document (``results.json``) and the table (``table.md``) in ``out`` are those so far.
+
+    Args:
+        workers: processes of the evaluation, as in :func:`dpcdvae.evaluation.evaluate`.
+
+    Raises:
+        InputError: the suite does not fit its data, or ``out`` holds another one or is in use.
+    """
+    out = Path(out)
+    plan = make_plan(suite)
+    with claimed(out, plan.recorded()):
+        epoch_seconds = _timed(plan, out)
+        runs = _runs(plan, out, epoch_seconds)
+        document = _write(plan, runs, epoch_seconds, out)
+        start = time.monotonic()
+        left = [run for run in runs if not run.complete]
+        for done, run in enumerate(left):
+            prefix = f"[{runs.index(run) + 1}/{len(runs)}] {run.preset}, seed {run.seed}"
+            rest = len(left) - done
+            guess = f"about {duration((time.monotonic() - start) / done * rest)}" if done else f"{rest} runs"
+            finish(run, plan, workers, partial(_tell_stage, prefix, guess))
+            document = _write(plan, runs, epoch_seconds, out)
+    return document
+
+
+def _timed(plan: Plan, out: Path) -> dict[str, float]:
+    """CPU seconds of an epoch by preset, where the budget is CPU time; measured once, so that a run that goes on
+    keeps its number of epochs."""
+    if plan.suite.cpu_minutes is None:
+        return {}
+    known: dict[str, float] = read_json(out / TIMING) if (out / TIMING).exists() else {}
+    for contender in plan.contenders:
+        if contender.preset not in known:
+            known[contender.preset] = epoch_cpu_seconds(contender.config, plan.tables)
+            write_json(out / TIMING, known)
+            epochs = epochs_within(plan.suite.cpu_minutes, known[contender.preset])
+            _tell(f"{contender.preset}: {known[contender.preset]:.1f} CPU seconds an epoch, {epochs} epochs")
+    return known
+
+
+def _runs(plan: Plan, out: Path, epoch_seconds: dict[str, float]) -> list[Run]:
+    """Every preset with the first seed, then with the next: the table has all rows early."""
+    runs = []
+    for seed in plan.suite.seeds:
+        for number, contender in enumerate(plan.contenders):
+            if plan.suite.cpu_minutes is not None:
+                epochs = epochs_within(plan.suite.cpu_minutes, epoch_seconds[contender.preset])
+            else:
+                assert plan.suite.epochs is not None
+                epochs = plan.suite.epochs
+            name = "".join(c if c.isalnum() or c in "-_+" else "-" for c in contender.preset.removesuffix(".toml"))
+            runs.append(Run(contender, seed, epochs, out / f"{number + 1:02d}-{name.strip('-')}-seed{seed}"))
+    return runs
+
+
+def _write(plan: Plan, runs: list[Run], epoch_seconds: dict[str, float], out: Path) -> dict[str, Any]:
+    document = collect(plan, runs, epoch_seconds)
+    write_json(out / RESULTS, document)
+    write_text(out / TABLE, markdown(document))
+    return document
+
+
+def _tell_stage(run: str, left: str, stage: str) -> None:
+    _tell(f"{run}: {stage}; {left} left")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,151 @@
+"""What is done for one preset and seed: train, sample, evaluate. A stage that is complete is not done again.
+
+Its record (JSON) is written last and makes it complete. Sampling reads the best checkpoint and evaluation the files
+of crystals, so a benchmark that was stopped between them ends with the same numbers as one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpcdvae.benchmark.plan import Contender, Plan
+from dpcdvae.benchmark.timing import machine
+from dpcdvae.errors import InputError
+from dpcdvae.evaluation import evaluate, resolve_reference
+from dpcdvae.files import write_json
+from dpcdvae.io import Failure, read, write
+from dpcdvae.model.checkpoint import load_model
+from dpcdvae.model.sampling import GenerationResult, generate, reconstruct
+from dpcdvae.model_store import best_checkpoint, last_checkpoint, read_description, read_json
+from dpcdvae.training.module import TrainingDivergedError
+from dpcdvae.training.run import train
+
+SAMPLES = ("reconstructed", "generated")
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One preset and seed, and where all of it lies."""
+
+    contender: Contender
+    seed: int
+    epochs: int
+    folder: Path
+
+    @property
+    def preset(self) -> str:
+        return self.contender.preset
+
+    def record(self, stage: str) -> dict[str, Any] | None:
+        """Of a stage (``training``, ``generated``, ``generated.evaluation`` ...); None before it is complete."""
+        path = self.folder / f"{stage}.json"
+        return read_json(path) if path.exists() else None
+
+    def keep(self, stage: str, record: dict[str, Any]) -> dict[str, Any]:
+        write_json(self.folder / f"{stage}.json", record)
+        return record
+
+    @property
+    def complete(self) -> bool:
+        training = self.record("training")
+        if training is None or training["failed"]:
+            return training is not None
+        return all(self.record(f"{sample}.evaluation") for sample in SAMPLES)
+
+
+def finish(run: Run, plan: Plan, workers: int | None, tell: Tell) -> None:
+    """Does the stages of a run that are left."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    training = run.record("training")
+    if training is None:
+        tell(f"training, {run.epochs} epochs")
+        training = run.keep("training", _train(run, plan))
+    if training["failed"]:
+        return
+    for sample in SAMPLES:
+        if run.record(sample) is None:
+            tell(f"sampling ({sample})")
+            run.keep(sample, _sample(run, plan, sample))
+    for sample in SAMPLES:
+        if run.record(f"{sample}.evaluation") is None:
+            tell(f"evaluating ({sample})")
+            run.keep(f"{sample}.evaluation", _evaluate(run, plan, sample, workers))
+
+
+def _train(run: Run, plan: Plan) -> dict[str, Any]:
+    """The run's facts, or in ``failed`` why there is no model. Goes on where an earlier process was stopped."""
+    folder = run.folder / "training"
+    resume = _has_checkpoint(folder)
+    if not resume and folder.exists():
+        shutil.rmtree(folder)  # stopped within its first epoch
+    config = run.contender.configured(run.seed, run.epochs)
+    try:
+        train(plan.tables, plan.dataset, config, folder, preset=run.preset, resume=resume)
+    except TrainingDivergedError as error:
+        return {"failed": str(error), "machine": machine()}
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return {
+        "failed": "",
+        "machine": machine(),
+        "epochs": len(rows),
+        "best_epoch": read_description(best_checkpoint(folder))["facts"]["epoch"],
+        "cpu_seconds": sum(float(row["cpu_seconds"]) for row in rows),
+        "seconds": sum(float(row["seconds"]) for row in rows),
+    }
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    try:
+        last_checkpoint(folder)
+    except InputError:
+        return False
+    return True
+
+
+def _sample(run: Run, plan: Plan, sample: str) -> dict[str, Any]:
+    """Crystals into a file, unless there are none; those that could not be built into the record."""
+    settings = plan.suite.sample
+    on_cpu = run.contender.config.train.accelerator == "cpu"
+    model = load_model(run.folder / "training", "cpu" if on_cpu else "auto")
+    start, cpu_start = time.monotonic(), time.process_time()
+    result: GenerationResult
+    if sample == "reconstructed":
+        result = reconstruct(model, plan.truths, seed=run.seed, steps=settings.steps)
+    else:
+        result = generate(model, settings.generate, seed=run.seed, steps=settings.steps)
+    cpu, seconds = time.process_time() - cpu_start, time.monotonic() - start
+    if result.crystals:
+        write(result.crystals, _file(run, sample), overwrite=True)
+    return {
+        "crystals": len(result.crystals),
+        "failures": [{"id": failure.id, "reason": failure.reason} for failure in result.failures],
+        "cpu_seconds": round(cpu, 2),
+        "seconds": round(seconds, 2),
+    }
+
+
+def _evaluate(run: Run, plan: Plan, sample: str, workers: int | None) -> dict[str, Any]:
+    """The report of ``dpcdvae evaluate`` on the file of crystals."""
+    record = run.record(sample)
+    assert record is not None
+    failures = [Failure(failure["id"], "sampling", failure["reason"]) for failure in record["failures"]]
+    crystals = read(_file(run, sample), failures) if record["crystals"] else []
+    reference = resolve_reference(plan.source)
+    paired = sample == "reconstructed"
+    if paired:
+        reference = reference.only({str(name) for name in plan.truths.ids})
+    cutoffs = (plan.suite.cutoffs[0], plan.suite.cutoffs[1]) if plan.suite.cutoffs else None
+    report = evaluate(crystals, reference, paired=paired, failures=failures, workers=workers, cutoffs=cutoffs)
+    return report.to_json()
+
+
+def _file(run: Run, sample: str) -> Path:
+    return run.folder / f"{sample}.extxyz"
