@@ -40,7 +40,7 @@ BLOCK = 2048
 TIE = 1e-9
 """What differs by less in weight, cosine or score is equal but for round-off."""
 
-WORTH_KEEPING = 1.0
+WORTH_KEEPING = 2.0
 """Seconds: what took less is not saved."""
 
 _BCC_NUMBER = 8
