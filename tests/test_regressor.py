@@ -111,6 +111,11 @@ def test_what_cannot_be_learnt_is_refused(
     with pytest.raises(InputError, match="did you mean 'density'"):
         check_data(tables, load_config("energy", ["model.property=densty"]))
 
+    with pytest.raises(InputError, match="no properties, so no 'density'"):
+        check_data(
+            {**tables, "val": dataclasses.replace(tables["val"], properties={})}, load_config("energy", SMALL[1:])
+        )
+
     def changed(split: str, column: np.ndarray) -> dict[str, CrystalTable]:
         return {**tables, split: dataclasses.replace(tables[split], properties={"density": column})}
 

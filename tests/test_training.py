@@ -19,12 +19,12 @@ import torch
 from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
+from dpcdvae.model.cdvae import weighted_sum
 from dpcdvae.model.checkpoint import load_model, read_checkpoint
 from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.table import CrystalTable
 from dpcdvae.training.card import export
 from dpcdvae.training.loader import EpochSampler
-from dpcdvae.training.module import weighted_sum
 from dpcdvae.training.run import check_data, resumed_config, train
 
 TINY = [
