@@ -72,7 +72,7 @@ def generate(
         first=first, batch_size=batch_size,
     )  # fmt: skip
     arguments = {"n": n, "seed": seed, "steps": steps, "num_atoms": num_atoms, "formula": formula, "first": first}
-    _finish(result, "generate", model, out, overwrite, arguments)
+    finish(result, "generate", model, out, overwrite, arguments)
 
 
 def reconstruct(
@@ -116,10 +116,10 @@ def reconstruct(
         "crystals": crystals, "limit": limit, "seed": seed, "steps": steps, "force_num_atoms": force_num_atoms,
         "force_types": force_types, "sample_latent": sample_latent,
     }  # fmt: skip
-    _finish(result, "reconstruct", model, out, overwrite, arguments)
+    finish(result, "reconstruct", model, out, overwrite, arguments)
 
 
-def _finish(
+def finish(
     result: GenerationResult, command: str, model: str, out: Path, overwrite: bool, arguments: dict[str, Any]
 ) -> None:
     """Writes the crystals and their manifest; says on standard error what could not be built."""

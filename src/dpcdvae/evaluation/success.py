@@ -1,0 +1,203 @@
+"""Success rates of a property-guided search: how many starting points led to a crystal as good as the data's best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.errors import InputError
+from dpcdvae.evaluation.intervals import LEVEL, Interval, wilson
+from dpcdvae.evaluation.validity import compositionally_valid
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SCHEMA = "dpcdvae.search/1"
+PERCENTILES = (5, 10, 15)
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SuccessRate:
+    """Starting points whose best valid crystal reached a quantile of the training set.
+
+    Attributes:
+        percent: 5, 10 or 15: the share of the training set that is as good.
+        threshold: the property there.
+        successes: at any saved point; start_successes: at the first one, before the search.
+        n: starting points, those without any valid crystal included.
+    """
+
+    percent: int
+    threshold: float
+    successes: int
+    start_successes: int
+    n: int
+
+    @property
+    def interval(self) -> Interval:
+        return wilson(self.successes, self.n)
+
+    @property
+    def start_interval(self) -> Interval:
+        return wilson(self.start_successes, self.n)
+
+
+def check_tools() -> None:
+    """Raises InputError, before the hours of a search, when what validity needs is not installed."""
+    compositionally_valid([Crystal(np.array([6]), np.zeros((1, 3)), np.eye(3))])
+
+
+def thresholds(quantiles: Mapping[str, float], *, maximize: bool = False) -> dict[int, float]:
+    """The goal for each of 5, 10, 15 %, from the quantiles by percentage in a model's card.
+
+    Raises:
+        InputError: the card lacks one of them.
+    """
+    wanted = {percent: str(100 - percent if maximize else percent) for percent in PERCENTILES}
+    if missing := [key for key in wanted.values() if key not in quantiles]:
+        raise InputError(f"the model's card has no {missing[0]} % quantile of its property: train the model again")
+    return {percent: quantiles[key] for percent, key in wanted.items()}
+
+
+def success_rates(
+    values: Floats, valid: Flags, goals: Mapping[int, float], *, maximize: bool = False
+) -> list[SuccessRate]:
+    """SR5, SR10 and SR15 as CDVAE defines them (Xie et al., ICLR 2022), for each goal.
+
+    Args:
+        values: (S, n) the property of what n starting points gave at S saved points; NaN where it is not known.
+        valid: (S, n) whether that was a valid crystal; one that was never built is not.
+        goals: the property to reach, by percentage; "at least as good" counts.
+    """
+    sign = -1.0 if maximize else 1.0
+    counted = np.where(valid & np.isfinite(values), sign * values, np.inf)
+    best, n = counted.min(axis=0), values.shape[1]
+    return [
+        SuccessRate(percent, goal, int((best <= sign * goal).sum()), int((counted[0] <= sign * goal).sum()), n)
+        for percent, goal in goals.items()
+    ]
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """What a search of n starting points came to at its S saved points.
+
+    Attributes:
+        name: of the property; unit: "" if unknown.
+        judge: who says what property a decoded crystal has; "" for the model's own head, which judges its own work.
+        steps: (S,) gradient steps.
+        predicted: (S, n) by the head, from z.
+        judged: (S, n) by the judge, from the crystal; NaN where there is none or it is not valid or not judged.
+        valid: (S, n).
+        goals: as :func:`thresholds` gives them.
+        lost: crystals that could not be judged, by reason.
+        settings: all that shaped the search.
+    """
+
+    name: str
+    unit: str
+    judge: str
+    maximize: bool
+    steps: tuple[int, ...]
+    predicted: Floats
+    judged: Floats
+    valid: Flags
+    goals: Mapping[int, float]
+    lost: Mapping[str, int]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rates(self) -> list[SuccessRate]:
+        return success_rates(self.judged, self.valid, self.goals, maximize=self.maximize)
+
+    def judged_means(self) -> list[float | None]:
+        """(S,) mean over the valid crystals whose property is known; None without any."""
+        known = np.where(self.valid, self.judged, np.nan)
+        return [float(row[np.isfinite(row)].mean()) if np.isfinite(row).any() else None for row in known]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "property": {"name": self.name, "unit": self.unit},
+            "judge": self.judge or "own head",
+            "maximize": self.maximize,
+            "starting_points": self.predicted.shape[1],
+            "points": [
+                {
+                    "step": step,
+                    "predicted_mean": float(predicted.mean()),
+                    "judged_mean": judged,
+                    "valid": int(valid.sum()),
+                }
+                for step, predicted, judged, valid in zip(
+                    self.steps, self.predicted, self.judged_means(), self.valid, strict=True
+                )
+            ],
+            "success_rates": [
+                {
+                    "name": f"SR{rate.percent}",
+                    "threshold": rate.threshold,
+                    "value": rate.successes / rate.n,
+                    "interval": list(rate.interval),
+                    "start_value": rate.start_successes / rate.n,
+                    "start_interval": list(rate.start_interval),
+                    "n": rate.n,
+                }
+                for rate in self.rates
+            ],
+            "not_judged": dict(self.lost),
+            "settings": dict(self.settings),
+        }
+
+    def table(self) -> RenderableType:
+        """What a person reads; print it with rich."""
+        from rich.console import Group
+
+        return Group(self._way(), "", self._success())
+
+    def _way(self) -> RenderableType:
+        from rich.table import Table
+
+        n, goal = self.predicted.shape[1], "maximised" if self.maximize else "minimised"
+        unit = f", {self.unit}" if self.unit else ""
+        table = Table(title=f"{self.name}{unit}: {goal} from {n} starting points",
+                      title_justify="left", title_style="bold")  # fmt: skip
+        judged_column = ["judged, mean of valid"] if self.judge else []
+        for column in ("gradient steps", "predicted, mean", *judged_column, "valid"):
+            table.add_column(column, justify="right")
+        for step, predicted, judged, valid in zip(
+            self.steps, self.predicted, self.judged_means(), self.valid, strict=True
+        ):
+            means = [f"{predicted.mean():.4f}", *(["-" if judged is None else f"{judged:.4f}"] if self.judge else [])]
+            table.add_row(str(step), *means, f"{100 * valid.mean():.1f}%")
+        return table
+
+    def _success(self) -> RenderableType:
+        from rich.table import Table
+
+        judge = self.judge or "the model's own head: optimistic (give --energy-model for an independent judge)"
+        lost = "".join(f"\nnot judged, so no success: {count} {reason}" for reason, count in self.lost.items() if count)
+        table = Table(title="success rates", title_justify="left", title_style="bold",
+                      caption=f"judged by {judge}{lost}", caption_justify="left")  # fmt: skip
+        for column in ("", "goal", "success", f"{LEVEL:.0%}", "at step 0", f"{LEVEL:.0%}"):
+            table.add_column(column, justify="right" if column else "left", no_wrap=True)
+        sign = "≥" if self.maximize else "≤"
+        for rate in self.rates:
+            table.add_row(
+                f"SR{rate.percent}", f"{sign} {rate.threshold:.7g}",
+                _percent(rate.successes / rate.n), "–".join(map(_percent, rate.interval)),
+                _percent(rate.start_successes / rate.n), "–".join(map(_percent, rate.start_interval)),
+            )  # fmt: skip
+        return table
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}%"
