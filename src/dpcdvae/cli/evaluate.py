@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpcdvae.cli.common import OverwriteOption, SeedOption
+from dpcdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from dpcdvae.evaluation import EnergyModel, Reference
 
 
 def evaluate(
@@ -38,6 +42,10 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    energy_model: Annotated[
+        str | None,
+        typer.Option("--energy-model", help="A property model, for the distribution of energies.", show_default=False),
+    ] = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -63,12 +71,13 @@ def evaluate(
     report = score(
         generated.crystals, target, paired=paired, failures=generated.failures, workers=workers, seed=seed,
         time_limit=time_limit, cutoffs=cutoffs,
+        energy_model=_load_energy_model(energy_model, target, workers, time_limit) if energy_model else None,
     )  # fmt: skip
     # Into a file or a pipe the table comes whole, whatever the width of the terminal.
     Console(width=None if sys.stdout.isatty() else 120).print(report.table())
     arguments = {
         "crystals": crystals, "reference": reference, "paired": paired, "workers": workers,
-        "time_limit": time_limit, "cutoffs": cutoffs, "seed": seed,
+        "time_limit": time_limit, "cutoffs": cutoffs, "energy_model": energy_model, "seed": seed,
     }  # fmt: skip
     facts = {"crystals_sha256": sha256(crystals), "reference_sha256": target.sha256}
     if json is not None:
@@ -79,3 +88,33 @@ def evaluate(
 
         draw(generated.crystals, picture)
         write_manifest(picture, "evaluate", arguments, **facts)
+
+
+def _load_energy_model(name: str, reference: Reference, workers: int | None, time_limit: float) -> EnergyModel:
+    """Raises InputError where it was trained for other crystals or another property than the reference's."""
+    from dpcdvae.datasets import load_dataset
+    from dpcdvae.elements import SYMBOLS
+    from dpcdvae.evaluation import EnergyModel
+    from dpcdvae.model.checkpoint import load_regressor
+    from dpcdvae.model.regressor import predict_crystals
+    from dpcdvae.parallel import available_cores
+
+    model = load_regressor(name, "cpu")
+    if reference.dataset:
+        energy = load_dataset(reference.dataset).metadata.get("energy")
+        if energy and energy != model.target:
+            raise InputError(
+                f"--energy-model {name} predicts '{model.target}', and {reference.dataset} calls '{energy}' its energy: "
+                f"train one with dpcdvae train {reference.dataset} --preset energy"
+            )
+    numbers = {int(z) for crystal in reference.crystals or () for z in crystal.atomic_numbers}
+    if unknown := model.unknown_elements(sorted(numbers)):
+        symbols = ", ".join(SYMBOLS[z] for z in unknown[:8]) + (" ..." if len(unknown) > 8 else "")
+        raise InputError(
+            f"--energy-model {name} was trained without {symbols}, which {reference.source} holds: "
+            "it is a model for another data set"
+        )
+    workers = available_cores() if workers is None else workers
+    return EnergyModel(
+        name, model.target, lambda crystals: predict_crystals(model, crystals, workers=workers, time_limit=time_limit)
+    )

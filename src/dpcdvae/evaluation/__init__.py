@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.generated import Generated, read_generated
 from dpcdvae.evaluation.metrics import METRICS, Number
 from dpcdvae.evaluation.reference import Reference, resolve_reference
@@ -10,6 +11,7 @@ from dpcdvae.statistics import ReferenceStatistics
 
 __all__ = [
     "METRICS",
+    "EnergyModel",
     "Generated",
     "Number",
     "Reference",

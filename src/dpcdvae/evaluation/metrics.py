@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from dpcdvae.datasets import DATASETS
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.coverage import DEFAULT_CUTOFFS, Coverage, Cutoffs, Nearest, coverage
 from dpcdvae.evaluation.distributions import wasserstein
+from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.fingerprint_cache import default_cache
 from dpcdvae.evaluation.fingerprints import Fingerprints, fingerprint_crystals
 from dpcdvae.evaluation.intervals import Interval, bootstrap_mean, bootstrap_wasserstein, wilson
@@ -57,6 +58,7 @@ class Sample:
         crystals: those that could be read; they may hold NaN or have no volume.
         failures: those that could not; every rate counts them as not fulfilling it.
         given_up: filled by the metrics: which comparison was cut off, and why.
+        energy_model: where energies are asked for; the reference needs crystals then.
         cutoffs: of the coverage, where they are not to be those of the data set.
         cache: folder of fingerprints.
     """
@@ -70,6 +72,7 @@ class Sample:
     time_limit: float
     given_up: list[dict[str, str]] = field(default_factory=list)
     cutoffs: Cutoffs | None = None
+    energy_model: EnergyModel | None = None
     cache: Path = field(default_factory=default_cache)
 
     @property
@@ -240,6 +243,20 @@ def _density_wasserstein(sample: Sample) -> list[Number]:
 @metric("num_elements_wasserstein", "Wasserstein, elements", "elements")
 def _num_elements_wasserstein(sample: Sample) -> list[Number]:
     return [_distance(sample, element_counts(sample.measurable), sample.reference.element_counts)]
+
+
+@metric("energy_wasserstein", "Wasserstein, energy", "eV, as the column")
+def _energy_wasserstein(sample: Sample) -> list[Number]:
+    """Both sides predicted by the same model, as in the published protocol."""
+    model, reference = sample.energy_model, sample.reference.crystals
+    if model is None or reference is None:
+        return []
+    ours, reasons = model.predict(sample.measurable)
+    sample.give_up("energy", {sample.measurable[k].id: reason for k, reason in reasons.items()})
+    theirs, reasons = model.predict(reference)
+    sample.give_up("energy of the reference", {reference[k].id: reason for k, reason in reasons.items()})
+    number = _distance(sample, ours[np.isfinite(ours)], theirs[np.isfinite(theirs)])
+    return [replace(number, note=f"{model.property} by {model.source}, {number.note}")]
 
 
 def _distance(sample: Sample, values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> Number:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
+from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.fingerprint_cache import ALGORITHM
 from dpcdvae.evaluation.intervals import LEVEL, REPLICATES
 from dpcdvae.evaluation.matching import TOLERANCES
@@ -137,6 +138,7 @@ def evaluate(
     seed: int = 0,
     time_limit: float = TIME_LIMIT,
     cutoffs: tuple[float, float] | None = None,
+    energy_model: EnergyModel | None = None,
 ) -> Report:
     """Scores crystals of any origin with every metric of :data:`~dpcdvae.evaluation.metrics.METRICS`.
 
@@ -150,6 +152,7 @@ def evaluate(
         seed: of the bootstrap intervals; the values do not depend on it.
         time_limit: seconds for one comparison or fingerprint; what takes longer counts as no match, or as not
             covered, and is reported.
+        energy_model: for the distribution of energies, which is left out without one.
         cutoffs: of the coverage, for structure and composition; by default the data set's, or those of MP-20.
 
     Raises:
@@ -158,7 +161,12 @@ def evaluate(
     if not crystals and not failures:
         raise InputError("there are no crystals to evaluate")
     workers = available_cores() if workers is None else workers
-    sample = Sample(crystals, failures, as_reference(reference), paired, workers, seed, time_limit, cutoffs=cutoffs)
+    sample = Sample(
+        crystals, failures, as_reference(reference), paired, workers, seed, time_limit, cutoffs=cutoffs,
+        energy_model=energy_model,
+    )  # fmt: skip
+    if energy_model is not None and sample.reference.crystals is None:
+        raise InputError(f"energies need the crystals of the reference, and {sample.reference.source} has none")
     if paired:
         sample.pairs  # noqa: B018 -- pairs that do not fit are told before minutes of work
     numbers = tuple((name, number) for name, metric in METRICS.items() for number in metric.measure(sample))
@@ -175,6 +183,7 @@ def evaluate(
             "matcher": {"name": "pymatgen StructureMatcher", **TOLERANCES},
             "min_distance_A": MIN_DISTANCE,
             "min_volume_A3": MIN_VOLUME,
+            "energy_model": None if energy_model is None else energy_model.source,
             "coverage": {"cutoffs": list(sample.coverage_cutoffs[0]), "fingerprint": ALGORITHM},
             "interval_level": LEVEL,
             "bootstrap_replicates": REPLICATES,

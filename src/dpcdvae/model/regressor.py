@@ -11,9 +11,13 @@ from torch import Tensor
 
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import RegressorConfig
+from dpcdvae.crystal import Crystal
+from dpcdvae.datasets.preparation import Settings, prepare_one
+from dpcdvae.elements import SYMBOLS
 from dpcdvae.encoders import build_encoder
 from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.model.trainable import TargetScaler, Trainable
+from dpcdvae.parallel import Lost, map_items
 from dpcdvae.progress import Progress
 from dpcdvae.table import CrystalTable
 
@@ -84,6 +88,36 @@ def predict(model: PropertyRegressor, table: CrystalTable, batch_size: int = BAT
             values[indices] = model(batch).double().cpu().numpy()
             bar.advance(len(indices))
     return values
+
+
+def predict_crystals(
+    model: PropertyRegressor, crystals: Sequence[Crystal], *, workers: int = 0, time_limit: float = 60.0
+) -> tuple[npt.NDArray[np.float64], dict[int, str]]:
+    """(n,) the property of crystals of any origin, standardised and bonded first as those of a data set are.
+
+    NaN where it cannot be told: a crystal without bonds, or with an element that the model was not trained on.
+    The second value gives the reason for each of these by index.
+    """
+    values, reasons, jobs = np.full(len(crystals), np.nan), dict[int, str](), dict[int, Crystal]()
+    for k, crystal in enumerate(crystals):
+        if unknown := model.unknown_elements(crystal.atomic_numbers.tolist()):
+            reasons[k] = f"{model.target} of {', '.join(SYMBOLS[z] for z in unknown)} was not trained"
+        else:
+            jobs[k] = crystal
+    settings = Settings(max_atoms=max((crystal.num_atoms for crystal in jobs.values()), default=1))
+    results = map_items(
+        prepare_one, [(crystal, settings) for crystal in jobs.values()], workers=workers, time_limit=time_limit,
+        description="finding bonds",
+    )  # fmt: skip
+    good = {}
+    for k, result in zip(jobs, results, strict=True):
+        if isinstance(result, str | Lost):
+            reasons[k] = result if isinstance(result, str) else result.reason
+        else:
+            good[k] = result
+    table = CrystalTable.from_crystals([crystal for crystal, _ in good.values()], [bonds for _, bonds in good.values()])
+    values[list(good)] = predict(model, table)
+    return values, reasons
 
 
 def mean_absolute_error(model: PropertyRegressor, table: CrystalTable) -> tuple[float, int, int]:
