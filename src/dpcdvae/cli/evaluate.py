@@ -104,7 +104,7 @@ def _load_energy_model(name: str, reference: Reference, workers: int | None, tim
         energy = load_dataset(reference.dataset).metadata.get("energy")
         if energy and energy != model.target:
             raise InputError(
-                f"--energy-model {name} predicts '{model.target}', but the energy of {reference.dataset} is '{energy}': "
+                f"--energy-model {name} predicts '{model.target}', but {reference.dataset}'s energy is '{energy}': "
                 f"train one with dpcdvae train {reference.dataset} --preset energy"
             )
     numbers = {int(z) for crystal in reference.crystals or () for z in crystal.atomic_numbers}
