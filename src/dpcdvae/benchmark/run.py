@@ -6,6 +6,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from dpcdvae.benchmark.folder import claimed
@@ -17,9 +18,10 @@ from dpcdvae.benchmark.tables import markdown
 from dpcdvae.benchmark.timing import epoch_cpu_seconds, epochs_within
 from dpcdvae.files import write_json, write_text
 from dpcdvae.model_store import read_json
-from dpcdvae.progress import duration
+from dpcdvae.progress import Progress, duration
 
 TIMING, RESULTS, TABLE = "timing.json", "results.json", "table.md"
+ROUNDS = 3
 
 
 def benchmark(suite: Suite, out: str | Path, *, workers: int | None = None) -> dict[str, Any]:
@@ -51,18 +53,27 @@ def benchmark(suite: Suite, out: str | Path, *, workers: int | None = None) -> d
 
 
 def _timed(plan: Plan, out: Path) -> dict[str, float]:
-    """CPU seconds of an epoch by preset, where the budget is CPU time; measured once, so that a run that goes on
-    keeps its number of epochs."""
+    """CPU seconds of an epoch by preset, where the budget is CPU time.
+
+    Measured before the first run and kept, so that a run that goes on keeps its number of epochs. In rounds, as a
+    busy machine slows its cores down for a while: no preset should meet that alone.
+    """
     if plan.suite.cpu_minutes is None:
         return {}
-    known: dict[str, float] = read_json(out / TIMING) if (out / TIMING).exists() else {}
-    for contender in plan.contenders:
-        if contender.preset not in known:
-            known[contender.preset] = epoch_cpu_seconds(contender.config, plan.tables)
-            write_json(out / TIMING, known)
-            epochs = epochs_within(plan.suite.cpu_minutes, known[contender.preset])
-            _tell(f"{contender.preset}: {known[contender.preset]:.1f} CPU seconds an epoch, {epochs} epochs")
-    return known
+    if (out / TIMING).exists():
+        return read_json(out / TIMING)
+    measured: dict[str, list[float]] = {contender.preset: [] for contender in plan.contenders}
+    with Progress("timing an epoch of each preset", ROUNDS * len(measured)) as bar:
+        for _ in range(ROUNDS):
+            for contender in plan.contenders:
+                measured[contender.preset].append(epoch_cpu_seconds(contender.config, plan.tables))
+                bar.advance()
+    seconds = {preset: median(times) for preset, times in measured.items()}
+    write_json(out / TIMING, seconds)
+    for preset, epoch in seconds.items():
+        epochs = epochs_within(plan.suite.cpu_minutes, epoch)
+        _tell(f"{preset}: {epoch:.3g} CPU seconds an epoch, {epochs} epochs")
+    return seconds
 
 
 def _runs(plan: Plan, out: Path, epoch_seconds: dict[str, float]) -> list[Run]:

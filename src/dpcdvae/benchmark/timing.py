@@ -16,7 +16,7 @@ from dpcdvae.table import CrystalTable
 from dpcdvae.training.loader import make_loader
 from dpcdvae.training.run import prepare
 
-WARM_UP, MEASURED = 2, 6  # training steps; the first ones allocate memory
+WARM_UP, MEASURED = 1, 4  # training steps; the first allocates memory
 
 
 def epoch_cpu_seconds(config: Config, tables: dict[str, CrystalTable]) -> float:
