@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from dpcdvae.batch import CrystalBatch
-from dpcdvae.config import load_config
+from dpcdvae.config import Config, load_config
 from dpcdvae.graph import radius_graph
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.sampling import decode
@@ -40,10 +41,12 @@ def table() -> CrystalTable:
     )
 
 
-@pytest.fixture(scope="module")
-def model(table: CrystalTable) -> CDVAE:
+@pytest.fixture(scope="module", params=["dp-cdvae", "dp-cdvae-na-gine", "cdvae", "cdvae-fourier"])
+def model(table: CrystalTable, request: pytest.FixtureRequest) -> CDVAE:
     torch.manual_seed(0)
-    model = CDVAE(load_config("compact", ["diffusion.timesteps=10"]))
+    config = load_config(f"compact/{request.param}", ["diffusion.timesteps=10"])
+    assert isinstance(config, Config)
+    model = CDVAE(config)
     prepare(model, table)
     return model.double().eval()
 
@@ -90,9 +93,12 @@ def test_one_reverse_step_is_equal(model: CDVAE) -> None:
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_it_trains(table: CrystalTable, tmp_path: Path, precision: str) -> None:
-    config = load_config("compact", ["train.max_epochs=2", "train.batch_size=8", f"train.precision={precision}"])
+@pytest.mark.parametrize("preset", ["compact", "compact/dp-cdvae-na-gine", "compact/cdvae", "energy-gine"])
+def test_it_trains(table: CrystalTable, tmp_path: Path, preset: str, precision: str) -> None:
+    learnt = dataclasses.replace(table, properties={"x": np.arange(24.0)})
+    overrides = ["train.max_epochs=2", "train.batch_size=8", f"train.precision={precision}", "model.property=x"]
     folder = train(
-        {"train": table, "val": table}, {"name": "random", "sha256": "0"}, config, tmp_path / "run", preset="compact"
-    )
+        {"train": learnt, "val": learnt}, {"name": "random", "sha256": "0"}, load_config(preset, overrides),
+        tmp_path / "run", preset=preset,
+    )  # fmt: skip
     assert (folder / "metrics.csv").read_text().count("\n") == 3

@@ -6,14 +6,16 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import wasserstein_distance
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation import METRICS, Report, evaluate, resolve_reference
+from dpcdvae.evaluation import METRICS, EnergyModel, Report, evaluate, resolve_reference
 from dpcdvae.io import Failure, read, write
 from dpcdvae.statistics import ReferenceStatistics
 
@@ -21,6 +23,13 @@ from dpcdvae.statistics import ReferenceStatistics
 @pytest.fixture(scope="module")
 def real(data_dir: Path) -> list[Crystal]:
     return read(data_dir / "perov_5" / "test.csv.gz", [])[:40]
+
+
+def volume_model(crystals: Sequence[Crystal]) -> tuple[np.ndarray, dict[int, str]]:
+    """In an energy model's place; it cannot tell that of the first crystal."""
+    values = np.array([crystal.volume / crystal.num_atoms for crystal in crystals])
+    values[:1] = np.nan
+    return values, {0: "no idea"}
 
 
 def rattled(crystals: list[Crystal], scale: float, seed: int = 0) -> list[Crystal]:
@@ -45,13 +54,28 @@ def test_real_crystals_against_themselves(real: list[Crystal]) -> None:
 
 
 def test_every_number_has_its_count_and_an_interval_around_it(real: list[Crystal]) -> None:
-    report = evaluate(rattled(real, 0.1), real, paired=True, workers=0)
+    model = EnergyModel("volume", "Å^3/atom", volume_model)
+    report = evaluate(rattled(real, 0.1), real, paired=True, workers=0, energy_model=model)
     assert {name for name, _ in report.numbers} == set(METRICS)
     for name, number in report.numbers:
         assert number.value is not None, name
         assert number.interval is not None, name
         assert number.interval[0] <= number.value <= number.interval[1], name
         assert 0 < number.n <= len(real), name
+
+
+def test_energies_are_compared_where_they_are_known(real: list[Crystal]) -> None:
+    model = EnergyModel("volume", "Å^3/atom", volume_model)
+    report = evaluate(rattled(real, 0.05), real, workers=0, energy_model=model)
+    number = report["energy_wasserstein"]
+    ours, theirs = (volume_model(crystals)[0][1:] for crystals in (rattled(real, 0.05), real))
+    assert number.value == pytest.approx(wasserstein_distance(ours, theirs))
+    assert number.n == len(real) - 1
+    assert [g["what"] for g in report.given_up] == ["energy", "energy of the reference"]
+    assert evaluate(real, real, workers=0, energy_model=model)["energy_wasserstein"].value == 0
+    statistics = ReferenceStatistics.from_crystals(real, source="x", sha256="")
+    with pytest.raises(InputError, match="energies need the crystals of the reference"):
+        evaluate(real, statistics, workers=0, energy_model=model)
 
 
 def test_the_description_of_a_crystal_changes_no_number(real: list[Crystal]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import RegressorConfig, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
+from dpcdvae.io import write
 from dpcdvae.model.checkpoint import load_model, load_regressor
 from dpcdvae.model.regressor import PropertyRegressor, mean_absolute_error, predict
 from dpcdvae.model.trainable import TargetScaler
 from dpcdvae.model_store import read_card
-from dpcdvae.table import CrystalTable
+from dpcdvae.table import CrystalTable, save_tables
 from dpcdvae.training.run import check_data, train
 from tensors import default_dtype, random_crystal, shake, table_of
 
@@ -128,6 +130,37 @@ def test_what_cannot_be_learnt_is_refused(
     column[:10] = np.nan
     run(changed("train", column), tmp_path / "run", "train.max_epochs=1")
     assert "density: known for 86 of 96 crystals of 'train'" in capsys.readouterr().err
+
+
+def test_evaluate_takes_a_model_of_the_same_data_alone(
+    tables: dict[str, CrystalTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dpcdvae.cli import main
+
+    monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "datasets").mkdir(parents=True)
+    for name, energy in (("mine", "density"), ("theirs", "enthalpy")):
+        save_tables(tmp_path / "home" / "datasets" / f"{name}.npz", tables, {"name": name, "energy": energy})
+    write(list(tables["test"]), tmp_path / "crystals.extxyz")
+    write([random_crystal(0, elements=(94, 95))], tmp_path / "odd.extxyz")
+    model = str(run(tables, tmp_path / "run", "train.max_epochs=1"))
+
+    def evaluate(reference: str, crystals: str = "crystals.extxyz") -> int:
+        out = ["--json", str(tmp_path / "numbers.json"), "--overwrite", "--workers", "0"]
+        return main(["evaluate", str(tmp_path / crystals), "--reference", reference, "--energy-model", model, *out])
+
+    assert evaluate("mine:test") == 0
+    numbers = {m["name"]: m for m in json.loads((tmp_path / "numbers.json").read_text())["metrics"]}
+    assert numbers["energy_wasserstein"]["value"] == pytest.approx(0, abs=1e-6)
+    assert numbers["energy_wasserstein"]["n"] == len(tables["test"])
+    assert evaluate("mine:test", "odd.extxyz") == 0
+    given_up = json.loads((tmp_path / "numbers.json").read_text())["given_up"]
+    assert [g["reason"] for g in given_up if g["what"] == "energy"] == ["density of Pu, Am was not trained"]
+    capsys.readouterr()
+    assert evaluate("theirs:test") == 2
+    assert "predicts 'density', but theirs's energy is 'enthalpy'" in capsys.readouterr().err
+    assert evaluate(str(tmp_path / "odd.extxyz")) == 2
+    assert "was trained without Pu, Am" in capsys.readouterr().err
 
 
 def test_a_generative_model_learns_a_property_beside(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
