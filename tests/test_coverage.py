@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from dpcdvae.crystal import Crystal
+from dpcdvae.errors import InputError
 from dpcdvae.evaluation import Reference, coverage, evaluate
 from dpcdvae.evaluation.coverage import nearest
 from dpcdvae.evaluation.fingerprints import Fingerprints, fingerprint_crystals
@@ -146,6 +147,12 @@ def test_cutoffs_are_those_given_or_of_the_data_set_and_named() -> None:
     assert distance > 0
     loose, tight = (evaluate(far, near, workers=0, cutoffs=(c * distance, 1.0)) for c in (10, 0.1))
     assert (loose["coverage_recall"].value, tight["coverage_recall"].value) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("cutoffs", [(0.0, 4.0), (0.2, float("nan")), (-1.0, 1.0), (1.0, float("inf"))])
+def test_cutoffs_that_are_none_are_refused(cutoffs: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match="--cutoffs"):
+        evaluate(salts(2), salts(2), workers=0, cutoffs=cutoffs)
 
 
 def test_statistics_alone_give_no_coverage() -> None:

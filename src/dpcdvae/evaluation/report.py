@@ -160,6 +160,8 @@ def evaluate(
     """
     if not crystals and not failures:
         raise InputError("there are no crystals to evaluate")
+    if cutoffs is not None and not all(0 < cutoff < float("inf") for cutoff in cutoffs):
+        raise InputError(f"--cutoffs {cutoffs[0]:g} {cutoffs[1]:g}: both must be above 0 and finite")
     workers = available_cores() if workers is None else workers
     sample = Sample(
         crystals, failures, as_reference(reference), paired, workers, seed, time_limit, cutoffs=cutoffs,
