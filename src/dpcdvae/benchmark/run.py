@@ -14,7 +14,7 @@ from dpcdvae.benchmark.plan import Plan, make_plan
 from dpcdvae.benchmark.results import collect
 from dpcdvae.benchmark.stages import Run, finish
 from dpcdvae.benchmark.suite import Suite
-from dpcdvae.benchmark.tables import markdown
+from dpcdvae.benchmark.tables import counted, markdown
 from dpcdvae.benchmark.timing import epoch_cpu_seconds, epochs_within
 from dpcdvae.files import write_json, write_text
 from dpcdvae.model_store import read_json
@@ -46,7 +46,7 @@ def benchmark(suite: Suite, out: str | Path, *, workers: int | None = None) -> d
         for done, run in enumerate(left):
             prefix = f"[{runs.index(run) + 1}/{len(runs)}] {run.preset}, seed {run.seed}"
             rest = len(left) - done
-            guess = f"about {duration((time.monotonic() - start) / done * rest)}" if done else f"{rest} runs"
+            guess = f"about {duration((time.monotonic() - start) / done * rest)}" if done else counted(rest, "run")
             finish(run, plan, workers, partial(_tell_stage, prefix, guess))
             document = _write(plan, runs, epoch_seconds, out)
     return document
@@ -72,7 +72,7 @@ def _timed(plan: Plan, out: Path) -> dict[str, float]:
     write_json(out / TIMING, seconds)
     for preset, epoch in seconds.items():
         epochs = epochs_within(plan.suite.cpu_minutes, epoch)
-        _tell(f"{preset}: {epoch:.3g} CPU seconds an epoch, {epochs} epochs")
+        _tell(f"{preset}: {epoch:.3g} CPU seconds an epoch, {counted(epochs, 'epoch')}")
     return seconds
 
 

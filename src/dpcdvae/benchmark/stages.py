@@ -65,7 +65,7 @@ def finish(run: Run, plan: Plan, workers: int | None, tell: Tell) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     training = run.record("training")
     if training is None:
-        tell(f"training, {run.epochs} epochs")
+        tell(f"training, up to epoch {run.epochs}")
         training = run.keep("training", _train(run, plan))
     if training["failed"]:
         return

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from dpcdvae.config import Section
 from dpcdvae.errors import InputError, unknown_name
@@ -29,8 +29,6 @@ class SampleConfig(Section):
 
 class Suite(Section):
     """A suite file. ``overrides`` is its table ``[set]``."""
-
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     dataset: str
     presets: list[str] = Field(min_length=1)

@@ -49,8 +49,12 @@ def labels(presets: Sequence[str]) -> list[str]:
     return [preset.removeprefix(start).removesuffix(end) for preset in presets]
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def _content(document: dict[str, Any]) -> tuple[list[str], list[list[Cell]]]:
-    header = ["preset", "params", "epochs", "CPU min", *(column.title for column in COLUMNS), "CPU s/crystal"]
+    header = ["preset", "params", "epochs", "CPU min", *(column.title for column in COLUMNS), "sampling, CPU s/crystal"]
     rows: list[list[Cell]] = []
     for label, row in zip(labels([row["preset"] for row in document["rows"]]), document["rows"], strict=True):
         seconds = row["time"].get("training_cpu_seconds")
@@ -78,7 +82,7 @@ def _cell(column: Column, value: dict[str, Any]) -> Cell:
 
 def _title(document: dict[str, Any]) -> str:
     suite, data = document["suite"], document["dataset"]
-    budget = f"{suite['cpu_minutes']:g} CPU minutes" if suite["cpu_minutes"] else f"{suite['epochs']} epochs"
+    budget = f"{suite['cpu_minutes']:g} CPU minutes" if suite["cpu_minutes"] else counted(suite["epochs"], "epoch")
     return f"{data['name']}: {data['part']['train']} crystals to train on, {budget} for each model"
 
 
@@ -98,9 +102,13 @@ def _caption(document: dict[str, Any]) -> list[str]:
         *(f"{label}: {pending} of {len(suite['seeds'])} runs not done yet"
           for label, row in rows if (pending := row["seeds"]["pending"])),
         *(f"{label}: {_short(note)}" for label, row in rows for note in row["notes"]),
-        *(f"{machine['cpu']}, {machine['threads']} threads" + (f", {machine['gpu']}" if machine["gpu"] else "")
-          + f", torch {machine['torch']}" for machine in document["machines"]),
+        *map(_machine, document["machines"]),
     ]  # fmt: skip
+
+
+def _machine(facts: dict[str, Any]) -> str:
+    parts = [facts["cpu"], counted(facts["threads"], "thread"), facts["gpu"], f"torch {facts['torch']}"]
+    return ", ".join(filter(None, parts))
 
 
 def _short(note: str) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+WIDTH = 150  # in less the numbers would be broken
+
 
 def benchmark(
     suite: Annotated[Path, typer.Argument(help="TOML file: data, presets, seeds, budget.", show_default=False)],
@@ -42,5 +44,7 @@ def benchmark(
     document = run(settings, out, workers=workers)
     if json is not None:
         write_json(json, document)
-    # Into a file or a pipe the table comes whole, whatever the width of the terminal.
-    Console(width=None if sys.stdout.isatty() else 180).print(rich_table(document))
+    console = Console()
+    if console.width < WIDTH or not sys.stdout.isatty():
+        console.width = WIDTH
+    console.print(rich_table(document))
