@@ -141,7 +141,7 @@ def test_evaluate_takes_a_model_of_the_same_data_alone(
     (tmp_path / "home" / "datasets").mkdir(parents=True)
     for name, energy in (("mine", "density"), ("theirs", "enthalpy")):
         save_tables(tmp_path / "home" / "datasets" / f"{name}.npz", tables, {"name": name, "energy": energy})
-    write(list(tables["test"]), tmp_path / "crystals.extxyz")
+    write(list(tables["train"]), tmp_path / "crystals.extxyz")
     write([random_crystal(0, elements=(94, 95))], tmp_path / "odd.extxyz")
     model = str(run(tables, tmp_path / "run", "train.max_epochs=1"))
 
@@ -149,15 +149,15 @@ def test_evaluate_takes_a_model_of_the_same_data_alone(
         out = ["--json", str(tmp_path / "numbers.json"), "--overwrite", "--workers", "0"]
         return main(["evaluate", str(tmp_path / crystals), "--reference", reference, "--energy-model", model, *out])
 
-    assert evaluate("mine:test") == 0
+    assert evaluate("mine:train") == 0
     numbers = {m["name"]: m for m in json.loads((tmp_path / "numbers.json").read_text())["metrics"]}
     assert numbers["energy_wasserstein"]["value"] == pytest.approx(0, abs=1e-6)
-    assert numbers["energy_wasserstein"]["n"] == len(tables["test"])
-    assert evaluate("mine:test", "odd.extxyz") == 0
+    assert numbers["energy_wasserstein"]["n"] == len(tables["train"])
+    assert evaluate("mine:train", "odd.extxyz") == 0
     given_up = json.loads((tmp_path / "numbers.json").read_text())["given_up"]
     assert [g["reason"] for g in given_up if g["what"] == "energy"] == ["density of Pu, Am was not trained"]
     capsys.readouterr()
-    assert evaluate("theirs:test") == 2
+    assert evaluate("theirs:train") == 2
     assert "predicts 'density', but theirs's energy is 'enthalpy'" in capsys.readouterr().err
     assert evaluate(str(tmp_path / "odd.extxyz")) == 2
     assert "was trained without Pu, Am" in capsys.readouterr().err
