@@ -95,7 +95,7 @@ def optimize(
         batch_size=batch_size,
     )  # fmt: skip
     valid = _valid(result.crystals)
-    crystals, lost, values = result.crystals, {"not built": len(result.failures)}, None
+    crystals, lost, values = result.crystals, {"crystals that could not be built": len(result.failures)}, None
     if judge is not None:
         values, more = _judge(judge, crystals, valid, workers, time_limit)
         lost |= more
@@ -109,7 +109,7 @@ def optimize(
     if energy_model is not None:
         facts["energy_model_sha256"] = read_description(resolve_model(energy_model))["sha256"]
     report = SearchReport(
-        loaded.target, card.get("unit", ""), energy_model or "", maximize, result.steps, result.predicted,
+        loaded.target, card.get("unit", ""), _judge_in_words(energy_model), maximize, result.steps, result.predicted,
         result.predicted if values is None else result.spread(values, np.nan), result.spread(valid, False), goals, lost,
         {"model": model, **arguments, **facts},
     )  # fmt: skip
@@ -229,6 +229,20 @@ def _load_judge(
     return judge
 
 
+def _judge_in_words(energy_model: str | None) -> str:
+    """Its name, what it was trained on and how wrong it is, as far as its card tells; "" for none."""
+    from dpcdvae.model_store import CARD, read_card, resolve_model
+
+    if energy_model is None or not (resolve_model(energy_model) / CARD).is_file():
+        return energy_model or ""
+    card = read_card(energy_model)
+    data, errors = card.get("dataset", {}).get("name"), card.get("errors", {})
+    error = errors.get("test") or errors.get("val")
+    known = [f"trained on {data}"] if data else []
+    known += [f"mean absolute error {error['mae']:.4f} on {error['crystals']} others"] if error else []
+    return f"{energy_model} ({', '.join(known)})" if known else energy_model
+
+
 def _valid(crystals: Sequence[Crystal]) -> npt.NDArray[np.bool_]:
     from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
 
@@ -242,22 +256,17 @@ def _judge(
     """(crystals,) property of the valid ones, NaN for the others; how many valid ones it cannot tell, by reason."""
     import numpy as np
 
-    from dpcdvae.datasets.preparation import Settings, prepare
-    from dpcdvae.model.regressor import predict
+    from dpcdvae.model.regressor import predict_crystals
     from dpcdvae.parallel import available_cores
 
-    candidates = [crystal for crystal, good in zip(crystals, valid, strict=True) if good]
-    known = [crystal for crystal in candidates if not judge.unknown_elements(crystal.atomic_numbers.tolist())]
-    settings = Settings(max_atoms=max([crystal.num_atoms for crystal in known], default=1), time_limit=time_limit)
-    table, failures = prepare(
-        known, [crystal.id for crystal in known], settings,
-        workers=available_cores() if workers is None else workers, description="finding bonds",
-    )  # fmt: skip
-    found = dict(zip(table.ids.tolist(), predict(judge, table).tolist(), strict=True))
-    values = np.array([found.get(crystal.id, np.nan) for crystal in crystals], np.float64)
+    values, candidates = np.full(len(crystals), np.nan), [c for c, good in zip(crystals, valid, strict=True) if good]
+    values[valid], reasons = predict_crystals(
+        judge, candidates, workers=available_cores() if workers is None else workers, time_limit=time_limit
+    )
+    foreign = sum(bool(judge.unknown_elements(candidates[k].atomic_numbers.tolist())) for k in reasons)
     return values, {
-        "valid, with elements the judge was not trained on": len(candidates) - len(known),
-        "valid, without bonds that could be found": len(failures),
+        "valid crystals with elements that the judge was not trained on": foreign,
+        "valid crystals whose bonds could not be found": len(reasons) - foreign,
     }
 
 

@@ -98,7 +98,7 @@ class SearchReport:
         judged: (S, n) by the judge, from the crystal; NaN where there is none or it is not valid or not judged.
         valid: (S, n).
         goals: as :func:`thresholds` gives them.
-        lost: crystals that could not be judged, by reason.
+        lost: how many crystals could not be judged, by reason.
         settings: all that shaped the search.
     """
 
@@ -118,10 +118,17 @@ class SearchReport:
     def rates(self) -> list[SuccessRate]:
         return success_rates(self.judged, self.valid, self.goals, maximize=self.maximize)
 
-    def judged_means(self) -> list[float | None]:
-        """(S,) mean over the valid crystals whose property is known; None without any."""
-        known = np.where(self.valid, self.judged, np.nan)
-        return [float(row[np.isfinite(row)].mean()) if np.isfinite(row).any() else None for row in known]
+    @property
+    def points(self) -> list[tuple[int, float | None, float | None, int]]:
+        """For each saved point: gradient steps, mean predicted, mean judged (of the valid), number of valid crystals.
+
+        Means are over what is finite, None without any.
+        """
+        judged = np.where(self.valid, self.judged, np.nan)
+        return [
+            (step, _mean(self.predicted[k]), _mean(judged[k]), int(self.valid[k].sum()))
+            for k, step in enumerate(self.steps)
+        ]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -131,15 +138,8 @@ class SearchReport:
             "maximize": self.maximize,
             "starting_points": self.predicted.shape[1],
             "points": [
-                {
-                    "step": step,
-                    "predicted_mean": float(predicted.mean()),
-                    "judged_mean": judged,
-                    "valid": int(valid.sum()),
-                }
-                for step, predicted, judged, valid in zip(
-                    self.steps, self.predicted, self.judged_means(), self.valid, strict=True
-                )
+                {"step": step, "predicted_mean": predicted, "judged_mean": judged, "valid": valid}
+                for step, predicted, judged, valid in self.points
             ],
             "success_rates": [
                 {
@@ -161,7 +161,10 @@ class SearchReport:
         """What a person reads; print it with rich."""
         from rich.console import Group
 
-        return Group(self._way(), "", self._success())
+        judge = self.judge or "the model's own head: optimistic (--energy-model names an independent judge)"
+        notes = [f"judged by {judge}"]
+        notes += [f"not judged, so no success: {count} {what}" for what, count in self.lost.items() if count]
+        return Group(self._way(), "", self._success(), *notes)
 
     def _way(self) -> RenderableType:
         from rich.table import Table
@@ -173,20 +176,15 @@ class SearchReport:
         judged_column = ["judged, mean of valid"] if self.judge else []
         for column in ("gradient steps", "predicted, mean", *judged_column, "valid"):
             table.add_column(column, justify="right")
-        for step, predicted, judged, valid in zip(
-            self.steps, self.predicted, self.judged_means(), self.valid, strict=True
-        ):
-            means = [f"{predicted.mean():.4f}", *(["-" if judged is None else f"{judged:.4f}"] if self.judge else [])]
-            table.add_row(str(step), *means, f"{100 * valid.mean():.1f}%")
+        for step, predicted, judged, valid in self.points:
+            means = [_decimal(predicted), *([_decimal(judged)] if self.judge else [])]
+            table.add_row(str(step), *means, _percent(valid / n))
         return table
 
     def _success(self) -> RenderableType:
         from rich.table import Table
 
-        judge = self.judge or "the model's own head: optimistic (give --energy-model for an independent judge)"
-        lost = "".join(f"\nnot judged, so no success: {count} {reason}" for reason, count in self.lost.items() if count)
-        table = Table(title="success rates", title_justify="left", title_style="bold",
-                      caption=f"judged by {judge}{lost}", caption_justify="left")  # fmt: skip
+        table = Table(title="success rates", title_justify="left", title_style="bold")
         for column in ("", "goal", "success", f"{LEVEL:.0%}", "at step 0", f"{LEVEL:.0%}"):
             table.add_column(column, justify="right" if column else "left", no_wrap=True)
         sign = "≥" if self.maximize else "≤"
@@ -197,6 +195,15 @@ class SearchReport:
                 _percent(rate.start_successes / rate.n), "–".join(map(_percent, rate.start_interval)),
             )  # fmt: skip
         return table
+
+
+def _mean(values: Floats) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _percent(value: float) -> str:

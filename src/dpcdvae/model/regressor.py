@@ -53,7 +53,8 @@ class PropertyRegressor(Trainable):
         assert targets is not None
         self.scaler.fit(targets, self.target)
         self.known_elements.zero_()
-        self.known_elements[crystals.atomic_numbers.unique()] = True
+        learnt_from = crystals.per_atom(targets.isfinite())
+        self.known_elements[crystals.atomic_numbers[learnt_from].unique()] = True
 
     def step_losses(
         self, batch: CrystalBatch, targets: Tensor | None, generator: torch.Generator, epoch: int
