@@ -33,19 +33,19 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class ModelConfig(Section):
+class AnyModelConfig(Section):
+    max_atoms: PositiveInt = Field(20, description="in one cell")
+    property: str = Field(
+        "", description="column to learn; empty: none, or for a regressor what the data set calls its energy"
+    )
+
+
+class ModelConfig(AnyModelConfig):
     latent_dim: PositiveInt = 256
-    max_atoms: PositiveInt = 20
     stats_hidden_dim: PositiveInt = 256
     stats_hidden_layers: PositiveInt = 1
     lattice_scaler: Literal["standard", "minmax"] = "standard"
     lattice_per_atom: bool = Field(True, description="divide the lengths by the cube root of the number of atoms")
-    property: str = Field("", description="column that a head on z learns to predict; empty: no head")
-
-
-class RegressorModelConfig(Section):
-    property: str = Field("", description="column to predict; empty: what the data set calls its energy")
-    max_atoms: PositiveInt = Field(20, description="for an encoder that counts atoms")
 
 
 class EncoderConfig(Section):
@@ -112,6 +112,7 @@ class AnyConfig(Section):
 
     free_form: ClassVar[tuple[str, ...]] = ()  # options that hold tables which the components check themselves
     kind: str
+    model: AnyModelConfig = AnyModelConfig()
     encoder: EncoderConfig = EncoderConfig()
     train: TrainConfig = TrainConfig()
 
@@ -164,7 +165,6 @@ class RegressorConfig(AnyConfig):
 
     free_form = ("encoder.options",)
     kind: Literal["regressor"] = "regressor"
-    model: RegressorModelConfig = RegressorModelConfig()
 
 
 KINDS: dict[str, type[AnyConfig]] = {"generative": Config, "regressor": RegressorConfig}

@@ -26,7 +26,7 @@ class Trainable(nn.Module, ABC):
 
     @property
     def target(self) -> str:
-        return self.config.model.property  # type: ignore[attr-defined]  # both kinds have one
+        return self.config.model.property
 
     @abstractmethod
     def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:

@@ -105,7 +105,7 @@ def check_data(tables: Mapping[str, CrystalTable], config: AnyConfig) -> None:
         if table is None or not len(table):
             raise InputError(f"the data set has no crystals in its '{split}' split: training needs some")
         largest = int(table.num_atoms.max())
-        max_atoms = config.model.max_atoms  # type: ignore[attr-defined]  # both kinds have one
+        max_atoms = config.model.max_atoms
         if largest > max_atoms:
             raise InputError(
                 f"a crystal of '{split}' has {largest} atoms, more than model.max_atoms = {max_atoms}: "
@@ -113,7 +113,7 @@ def check_data(tables: Mapping[str, CrystalTable], config: AnyConfig) -> None:
             )
         if (table.num_bonds == 0).any():
             raise InputError(f"crystals of '{split}' have no bonds: prepare the data set again (dpcdvae data get)")
-        if name := config.model.property:  # type: ignore[attr-defined]
+        if name := config.model.property:
             _check_property(table, split, name)
 
 
