@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.generated import Generated, read_generated
-from dpcdvae.evaluation.metrics import METRICS, Number
+from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.reference import Reference, resolve_reference
 from dpcdvae.evaluation.report import Report, evaluate
+from dpcdvae.evaluation.sample import Number
 from dpcdvae.statistics import ReferenceStatistics
 
 __all__ = [

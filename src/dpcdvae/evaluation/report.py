@@ -14,8 +14,9 @@ from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.fingerprint_cache import ALGORITHM
 from dpcdvae.evaluation.intervals import LEVEL, REPLICATES
 from dpcdvae.evaluation.matching import TOLERANCES
-from dpcdvae.evaluation.metrics import METRICS, Number, Sample
+from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.reference import Reference, as_reference
+from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.evaluation.validity import MIN_DISTANCE, MIN_VOLUME
 from dpcdvae.io import Failure
 from dpcdvae.parallel import available_cores

@@ -1,0 +1,158 @@
+"""The crystals under judgement, and a value of a metric with what is needed to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.datasets import DATASETS
+from dpcdvae.errors import InputError
+from dpcdvae.evaluation.coverage import DEFAULT_CUTOFFS, Coverage, Cutoffs, coverage
+from dpcdvae.evaluation.energy import EnergyModel
+from dpcdvae.evaluation.fingerprint_cache import default_cache
+from dpcdvae.evaluation.fingerprints import Fingerprints, fingerprint_crystals
+from dpcdvae.evaluation.intervals import Interval, wilson
+from dpcdvae.evaluation.matching import Pairs, match_pairs, pair
+from dpcdvae.evaluation.reference import Reference
+from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
+from dpcdvae.io import Failure
+
+
+@dataclass(frozen=True)
+class Number:
+    """One value of a metric, with what is needed to trust it.
+
+    Attributes:
+        value: None where there is nothing to take it from (no crystal, no match).
+        n: crystals (or pairs) behind it.
+        interval: 95 %, where one makes sense.
+        gate: which crystals count, for metrics that exist under several conditions.
+        note: what a reader must know to compare it.
+    """
+
+    value: float | None
+    n: int
+    interval: Interval | None = None
+    gate: str = ""
+    note: str = ""
+
+
+@dataclass
+class Sample:
+    """The crystals under judgement, with what several metrics need, computed once and on demand.
+
+    Attributes:
+        crystals: those that could be read; they may hold NaN or have no volume.
+        failures: those that could not; every rate counts them as not fulfilling it.
+        given_up: filled by the metrics: which comparison was cut off, and why.
+        energy_model: where energies are asked for; the reference needs crystals then.
+        cutoffs: of the coverage, where they are not to be those of the data set.
+        cache: folder of fingerprints.
+    """
+
+    crystals: Sequence[Crystal]
+    failures: Sequence[Failure]
+    reference: Reference
+    paired: bool
+    workers: int
+    seed: int
+    time_limit: float
+    given_up: list[dict[str, str]] = field(default_factory=list)
+    cutoffs: Cutoffs | None = None
+    energy_model: EnergyModel | None = None
+    cache: Path = field(default_factory=default_cache)
+
+    @property
+    def generated(self) -> int:
+        return len(self.crystals) + len(self.failures)
+
+    @cached_property
+    def measurable(self) -> list[Crystal]:
+        """Crystals with finite coordinates and a volume: only those have a density."""
+        return [crystal for crystal in self.crystals if crystal.problem() is None]
+
+    @cached_property
+    def structure_valid(self) -> npt.NDArray[np.bool_]:
+        return structurally_valid(self.crystals)
+
+    @cached_property
+    def composition_valid(self) -> npt.NDArray[np.bool_]:
+        return compositionally_valid(self.crystals)
+
+    @cached_property
+    def valid(self) -> npt.NDArray[np.bool_]:
+        return self.structure_valid & self.composition_valid
+
+    @cached_property
+    def truths(self) -> Sequence[Crystal]:
+        if self.reference.crystals is None:
+            raise InputError(
+                f"paired evaluation needs the crystals of the reference, and {self.reference.source} "
+                "has statistics only: give a data set or a file"
+            )
+        return self.reference.crystals
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        return pair(self.crystals, self.truths, [failure.id for failure in self.failures])
+
+    @cached_property
+    def truth_valid(self) -> npt.NDArray[np.bool_]:
+        """Validity of the ground truth of each pair."""
+        truths = [self.truths[k] for k in self.pairs.truths]
+        return structurally_valid(truths) & compositionally_valid(truths)
+
+    @cached_property
+    def rms(self) -> npt.NDArray[np.float64]:
+        """(pairs,) normalised rms distance, NaN where prediction and ground truth do not match."""
+        predictions = [self.crystals[k] for k in self.pairs.predictions]
+        truths = [self.truths[k] for k in self.pairs.truths]
+        matches = match_pairs(predictions, truths, workers=self.workers, time_limit=self.time_limit)
+        self.give_up("matching", {predictions[k].id: reason for k, reason in matches.cut.items()})
+        return matches.rms
+
+    @cached_property
+    def gates(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """(pairs,) which pairs may count: all (recent papers), prediction valid (CDVAE), both valid (DiffCSP)."""
+        prediction = self.valid[self.pairs.predictions]
+        return {
+            "none": np.ones(len(prediction), bool),
+            "prediction valid": prediction,
+            "both valid": prediction & self.truth_valid,
+        }
+
+    @cached_property
+    def coverage_cutoffs(self) -> tuple[Cutoffs, str]:
+        """The cut-offs, and whose they are."""
+        if self.cutoffs is not None:
+            return self.cutoffs, "as given"
+        name = self.reference.dataset
+        known = DATASETS[name].coverage_cutoffs if name in DATASETS else None
+        return (DEFAULT_CUTOFFS, "of mp_20, as the reference has none") if known is None else (known, f"of {name}")
+
+    @cached_property
+    def coverage(self) -> Coverage | None:
+        """None where the reference has no crystals."""
+        if self.reference.crystals is None:
+            return None
+        ours = self._fingerprints("fingerprint", self.crystals)
+        return coverage(ours, self._fingerprints("fingerprint of the reference", self.reference.crystals))
+
+    def _fingerprints(self, what: str, crystals: Sequence[Crystal]) -> Fingerprints:
+        found = fingerprint_crystals(crystals, workers=self.workers, time_limit=self.time_limit, cache=self.cache)
+        self.give_up(what, {crystals[k].id: reason for k, reason in found.reasons.items()})
+        return found
+
+    def give_up(self, what: str, reasons: dict[str, str]) -> None:
+        self.given_up += [{"what": what, "id": id, "reason": reason} for id, reason in reasons.items()]
+
+    def rate(self, good: npt.NDArray[np.bool_], total: int, *, gate: str = "", note: str = "") -> Number:
+        successes = int(good.sum())
+        value, interval = (successes / total, wilson(successes, total)) if total else (None, None)
+        return Number(value, total, interval, gate, note)
