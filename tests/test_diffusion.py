@@ -69,7 +69,7 @@ def test_schedules_lose_signal_steadily(name: str, timesteps: int) -> None:
 
 
 def test_published_schedule_ends_at_a_signal_of_two_percent() -> None:
-    """So √ᾱ_T ≈ 0.15: the end of the forward process is not quite N(0, I) (spec: section 5)."""
+    """So √ᾱ_T ≈ 0.15: the end of the forward process is not quite N(0, I)."""
     bars = DDPM(1000, {}).alphas_cumprod
     assert len(bars) == 1001
     assert bars[0] == 1

@@ -70,7 +70,7 @@ class DiffusionConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights of the terms (spec: L = c_N CE + c_L MSE + c_C CE + c_r |eps|^2 + c_A CE/sigma + beta KL)."""
+    """Weights of the terms (L = c_N CE + c_L MSE + c_C CE + c_r |eps|^2 + c_A CE/sigma + beta KL)."""
 
     num_atoms: NonNegativeFloat = 1.0
     lattice: NonNegativeFloat = 10.0

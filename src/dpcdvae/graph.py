@@ -13,7 +13,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from dpcdvae.lattice import heights, wrap
+from dpcdvae.lattice import full_precision, heights, wrap
 
 # Two neighbours whose distances differ by less than this (relative) belong to one shell.
 SHELL_TOLERANCE = 1e-4
@@ -60,6 +60,7 @@ class PeriodicGraph:
         padded = torch.cat([flat, flat.new_zeros(1, flat.shape[1])])
         return padded[self.reverse]
 
+    @full_precision
     def cosines(self) -> Tensor:
         """(N, K, K) cosine of the angle at atom i between its edges k and l."""
         return (self.vectors @ self.vectors.transpose(1, 2)).clamp(-1, 1)
@@ -84,6 +85,7 @@ def _reverse_slots(source: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     return torch.where(found.any(-1), slot, num_atoms * slots)
 
 
+@full_precision
 def radius_graph(
     frac_coords: Tensor, lattice: Tensor, num_atoms: Tensor, cutoff: float, max_neighbours: int,
     *, complete: bool = True,
@@ -171,6 +173,7 @@ def _search(
     return torch.cat(distances), torch.cat(sources), torch.cat(chosen)
 
 
+@full_precision
 def bond_graph(
     bonds: Tensor, bond_images: Tensor, num_bonds: Tensor, num_atoms: Tensor, frac_coords: Tensor, lattice: Tensor
 ) -> PeriodicGraph:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dpcdvae.benchmark.suite import Suite, flat
 from dpcdvae.config import Config, load_config
-from dpcdvae.datasets import dataset_file, load_dataset
+from dpcdvae.datasets import dataset_path, load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.files import sha256
 from dpcdvae.model.cdvae import CDVAE
@@ -60,7 +60,7 @@ class Plan:
 def make_plan(suite: Suite) -> Plan:
     """Raises InputError: unknown data or preset, too many steps, a model that makes no crystals or does not fit."""
     data = load_dataset(suite.dataset)
-    path = suite.dataset if suite.dataset.endswith(".npz") else dataset_file(suite.dataset)
+    path = dataset_path(suite.dataset)
     seed = suite.subset.seed
     tables = {
         "train": choose(data["train"], suite.subset.train, seed),

@@ -16,13 +16,12 @@ from typing import Any
 
 from dpcdvae.benchmark.plan import Contender, Plan
 from dpcdvae.benchmark.timing import machine
-from dpcdvae.errors import InputError
 from dpcdvae.evaluation import evaluate, resolve_reference
 from dpcdvae.files import write_json
 from dpcdvae.io import Failure, read, write
 from dpcdvae.model.checkpoint import load_model
 from dpcdvae.model.sampling import GenerationResult, generate, reconstruct
-from dpcdvae.model_store import best_checkpoint, last_checkpoint, read_description, read_json
+from dpcdvae.model_store import CHECKPOINTS, best_checkpoint, read_description, read_json
 from dpcdvae.training.module import TrainingDivergedError
 from dpcdvae.training.run import train
 
@@ -82,7 +81,7 @@ def finish(run: Run, plan: Plan, workers: int | None, tell: Tell) -> None:
 def _train(run: Run, plan: Plan) -> dict[str, Any]:
     """The run's facts, or in ``failed`` why there is no model. Goes on where an earlier process was stopped."""
     folder = run.folder / "training"
-    resume = _has_checkpoint(folder)
+    resume = any((folder / CHECKPOINTS).glob("*"))
     if not resume and folder.exists():
         shutil.rmtree(folder)  # stopped within its first epoch
     config = run.contender.configured(run.seed, run.epochs)
@@ -100,14 +99,6 @@ def _train(run: Run, plan: Plan) -> dict[str, Any]:
         "cpu_seconds": sum(float(row["cpu_seconds"]) for row in rows),
         "seconds": sum(float(row["seconds"]) for row in rows),
     }
-
-
-def _has_checkpoint(folder: Path) -> bool:
-    try:
-        last_checkpoint(folder)
-    except InputError:
-        return False
-    return True
 
 
 def _sample(run: Run, plan: Plan, sample: str) -> dict[str, Any]:

@@ -92,7 +92,6 @@ def evaluate(
 
 def _load_energy_model(name: str, reference: Reference, workers: int | None, time_limit: float) -> EnergyModel:
     """Raises InputError where it was trained for other crystals or another property than the reference's."""
-    from dpcdvae.datasets import load_dataset
     from dpcdvae.elements import SYMBOLS
     from dpcdvae.evaluation import EnergyModel
     from dpcdvae.model.checkpoint import load_regressor
@@ -100,13 +99,11 @@ def _load_energy_model(name: str, reference: Reference, workers: int | None, tim
     from dpcdvae.parallel import available_cores
 
     model = load_regressor(name, "cpu")
-    if reference.dataset:
-        energy = load_dataset(reference.dataset).metadata.get("energy")
-        if energy and energy != model.target:
-            raise InputError(
-                f"--energy-model {name} predicts '{model.target}', but {reference.dataset}'s energy is '{energy}': "
-                f"train one with dpcdvae train {reference.dataset} --preset energy"
-            )
+    if reference.energy and reference.energy != model.target:
+        raise InputError(
+            f"--energy-model {name} predicts '{model.target}', but {reference.dataset}'s energy is "
+            f"'{reference.energy}': train one with dpcdvae train {reference.dataset} --preset energy"
+        )
     numbers = {int(z) for crystal in reference.crystals or () for z in crystal.atomic_numbers}
     if unknown := model.unknown_elements(sorted(numbers)):
         symbols = ", ".join(SYMBOLS[z] for z in unknown[:8]) + (" ..." if len(unknown) > 8 else "")

@@ -19,7 +19,7 @@ ModelArgument = Annotated[
 StepsOption = Annotated[
     int | None, typer.Option("--steps", min=1, help="Passes of the network; fewer is faster.", show_default="all")
 ]
-BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Memory and speed, not results.")]
+BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Crystals at a time: memory and speed.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")]
 
 
@@ -53,7 +53,7 @@ def generate(
 ) -> None:
     """Generate new crystals; the ending of --out chooses the format (a folder gets CIFs).
 
-    Crystal k of a seed is the same whatever the batch size, and whether or not it is made in one go:
+    Crystal k of a seed gets the same noise whatever the batch size, and whether or not it is made in one go:
     -n 1000 is -n 500 and -n 500 --first 500.
 
     \b

@@ -49,7 +49,7 @@ def train(
       dpcdvae train perov_5 --preset energy --out runs/energy
     """
     from dpcdvae.config import load_config
-    from dpcdvae.datasets import dataset_file, load_dataset
+    from dpcdvae.datasets import dataset_path, load_dataset
     from dpcdvae.files import check_output, sha256
     from dpcdvae.training.processes import is_first_process
 
@@ -68,7 +68,7 @@ def train(
             check_output(out, overwrite=None)
         config, facts = load_config(preset, overrides), {}
     data = load_dataset(dataset)
-    digest = sha256(dataset_file(dataset))
+    digest = sha256(dataset_path(dataset))
     if resume and facts["sha256"] != digest:
         raise InputError(f"{out} was trained on another version of '{dataset}': a resumed run needs the same data")
     facts = {"name": dataset, "sha256": digest, "columns": dict(data.metadata.get("columns", {}))}
@@ -83,10 +83,14 @@ def train(
 
 
 def with_property(config: AnyConfig, data: Dataset) -> AnyConfig:
-    """A regressor without a named property learns what the data set calls its energy."""
+    """A regressor holds the largest crystal there is, and learns what the data set calls its energy if nothing else."""
     from dpcdvae.config import RegressorConfig, override_config
 
-    if not isinstance(config, RegressorConfig) or config.model.property:
+    if not isinstance(config, RegressorConfig):
+        return config
+    largest = max(int(table.num_atoms.max()) for table in data.tables.values() if len(table))
+    config = override_config(config, [f"model.max_atoms={max(largest, config.model.max_atoms)}"])
+    if config.model.property:
         return config
     if not (energy := data.metadata.get("energy")):
         known = sorted({name for table in data.tables.values() for name in table.properties})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dpcdvae.datasets.building import add_dataset, get_dataset
 from dpcdvae.datasets.catalogue import DATASETS, SPLITS, DatasetSpec
-from dpcdvae.datasets.store import Dataset, dataset_file, home, load_dataset, load_split, prepared_names
+from dpcdvae.datasets.store import Dataset, dataset_file, dataset_path, home, load_dataset, load_split, prepared_names
 
 __all__ = [
     "DATASETS",
@@ -16,6 +16,7 @@ __all__ = [
     "DatasetSpec",
     "add_dataset",
     "dataset_file",
+    "dataset_path",
     "get_dataset",
     "home",
     "load_dataset",

@@ -23,7 +23,7 @@ PREPARATION = 1
 """Raised whenever the same crystal is prepared differently, so that older caches are built again."""
 
 MAX_ELEMENT = 100
-"""The networks know the elements up to fermium (spec: one-hot over 1..100)."""
+"""The networks know the elements up to fermium (types are one-hot over 1..100)."""
 
 Prepared = tuple[Crystal, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 

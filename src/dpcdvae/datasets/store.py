@@ -50,6 +50,11 @@ def dataset_file(name: str) -> Path:
     return home() / "datasets" / f"{name}.npz"
 
 
+def dataset_path(name: str) -> Path:
+    """The file of a data set given as :func:`load_dataset` takes it: by name, or as the path of its ``.npz``."""
+    return Path(name) if name.endswith(".npz") else dataset_file(name)
+
+
 def prepared_names() -> list[str]:
     """Names of the data sets that are there, the user's own included."""
     return sorted(path.stem for path in (home() / "datasets").glob("[!.]*.npz"))

@@ -1,7 +1,7 @@
 """GemNet-T with direct vector output (Gasteiger et al. 2021; the "dT" form) as a denoiser.
 
 The atom features are [type embedding | z | time embedding | Fourier features of the coordinates]; see
-``spec`` section 6 of the paper's system. The public code also evaluates an energy head in every output
+Pakornchote et al. 2024. The public code also evaluates an energy head in every output
 block and throws its result away; there is none here, which changes no output.
 """
 

@@ -17,7 +17,7 @@ class EnergyModel:
 
     Attributes:
         source: the model, for the report.
-        property: name and unit of what it predicts, for the report.
+        property: name of what it predicts, for the report.
         predict: crystals -> (n,) values, NaN where it cannot tell, with the reason by index.
     """
 

@@ -93,15 +93,15 @@ def _match_rms(sample: Sample) -> list[Number]:
 @metric("density_wasserstein", "Wasserstein, density", "g/cm^3")
 def _density_wasserstein(sample: Sample) -> list[Number]:
     values = np.array([crystal.density for crystal in sample.measurable])
-    return [_distance(sample, values, sample.reference.densities)]
+    return _distances(sample, values, sample.reference.densities)
 
 
 @metric("num_elements_wasserstein", "Wasserstein, elements", "elements")
 def _num_elements_wasserstein(sample: Sample) -> list[Number]:
-    return [_distance(sample, element_counts(sample.measurable), sample.reference.element_counts)]
+    return _distances(sample, element_counts(sample.measurable), sample.reference.element_counts)
 
 
-@metric("energy_wasserstein", "Wasserstein, energy", "eV, as the column")
+@metric("energy_wasserstein", "Wasserstein, energy", "unit of the property")
 def _energy_wasserstein(sample: Sample) -> list[Number]:
     """Both sides predicted by the same model, as in the published protocol."""
     model, reference = sample.energy_model, sample.reference.crystals
@@ -111,13 +111,20 @@ def _energy_wasserstein(sample: Sample) -> list[Number]:
     sample.give_up("energy", {sample.measurable[k].id: reason for k, reason in reasons.items()})
     theirs, reasons = model.predict(reference)
     sample.give_up("energy of the reference", {reference[k].id: reason for k, reason in reasons.items()})
-    number = _distance(sample, ours[np.isfinite(ours)], theirs[np.isfinite(theirs)])
-    return [replace(number, note=f"{model.property} by {model.source}, {number.note}")]
+    numbers = _distances(sample, ours, theirs[np.isfinite(theirs)])
+    return [replace(number, note=f"{model.property} by {model.source}, {number.note}") for number in numbers]
+
+
+def _distances(sample: Sample, values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> list[Number]:
+    """Of the property ``values`` of every measurable crystal, NaN left out; and of the valid ones, as published."""
+    known = np.isfinite(values)
+    gates = {"none": known, "valid": known & sample.measurable_valid}
+    return [replace(_distance(sample, values[good], reference), gate=gate) for gate, good in gates.items()]
 
 
 def _distance(sample: Sample, values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> Number:
     note = f"reference n = {len(reference)}"
-    if len(values) == 0:
+    if len(values) == 0 or len(reference) == 0:
         return Number(None, 0, note=note)
     distance = wasserstein(values, reference)
     interval = bootstrap_wasserstein(values, reference, distance, seed=sample.seed)

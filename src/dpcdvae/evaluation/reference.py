@@ -33,6 +33,7 @@ class Reference:
         crystals: None where only statistics are known.
         statistics: what is known then.
         dataset: name of the data set it is a split of, "" for others.
+        energy: the property that this data set calls its energy, "" for none.
     """
 
     source: str
@@ -40,6 +41,7 @@ class Reference:
     crystals: Sequence[Crystal] | None = None
     statistics: ReferenceStatistics | None = None
     dataset: str = ""
+    energy: str = ""
 
     def only(self, ids: Collection[str]) -> Reference:
         """The part of it that bears these ids; all of it where it has no crystals."""
@@ -110,7 +112,8 @@ def _from_dataset(text: str, path: Path) -> Reference:
     name, _, split = text.partition(":")
     dataset = load_dataset(name)
     crystals = _usable(list(dataset[split or DEFAULT_SPLIT]), text)
-    return Reference(text, sha256(path) if path.is_file() else "", crystals=crystals, dataset=dataset.name)
+    digest, energy = sha256(path) if path.is_file() else "", dataset.metadata.get("energy") or ""
+    return Reference(text, digest, crystals=crystals, dataset=dataset.name, energy=energy)
 
 
 def _usable(crystals: Sequence[Crystal], source: str) -> Sequence[Crystal]:

@@ -57,7 +57,9 @@ class Report:
         for key, number in self.numbers:
             if key == name:
                 return number
-        raise InputError(f"the report has no {name}: it needs a paired evaluation")
+        raise InputError(
+            f"the report has no {name}: it needs a paired evaluation, the crystals of the reference, or an energy model"
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {

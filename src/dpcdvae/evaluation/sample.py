@@ -90,6 +90,11 @@ class Sample:
         return self.structure_valid & self.composition_valid
 
     @cached_property
+    def measurable_valid(self) -> npt.NDArray[np.bool_]:
+        """(measurable,) which of the measurable crystals are valid."""
+        return self.valid[[crystal.problem() is None for crystal in self.crystals]]
+
+    @cached_property
     def truths(self) -> Sequence[Crystal]:
         if self.reference.crystals is None:
             raise InputError(

@@ -131,7 +131,7 @@ class CDVAE(Trainable):
     ) -> dict[str, Tensor]:
         """Every term of the loss, unweighted, by the name its weight has in ``config.loss``.
 
-        Each is averaged over the atoms of a crystal, then over crystals (spec: section 7); that of the property
+        Each is averaged over the atoms of a crystal, then over crystals; that of the property
         over the crystals whose value in ``targets`` (C,) is not NaN.
         """
         mu, log_var = self.encode(batch)
@@ -183,7 +183,7 @@ class CDVAE(Trainable):
 
 
 def weighted_sum(losses: dict[str, Tensor], config: LossConfig, epoch: int) -> Tensor:
-    """The total loss: each term times the weight of the same name (spec: section 7)."""
+    """The total loss: each term times the weight of the same name."""
     weights = config.model_dump()
     if config.coords_late_epoch and epoch >= config.coords_late_epoch:
         weights["coords"] = config.coords_late

@@ -52,7 +52,9 @@ class PropertyRegressor(Trainable):
     def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
         assert targets is not None
         self.scaler.fit(targets, self.target)
-        self.known_elements.zero_()
+
+    def remember(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
+        assert targets is not None
         learnt_from = crystals.per_atom(targets.isfinite())
         self.known_elements[crystals.atomic_numbers[learnt_from].unique()] = True
 
@@ -63,6 +65,9 @@ class PropertyRegressor(Trainable):
         assert targets is not None
         error, known = self.scaler.errors(self.encoder(batch).squeeze(-1), targets)
         return {"mse": error.square().sum() / known, "mae": error.detach().abs().sum() / known * self.scaler.std}
+
+    def count(self, batch: CrystalBatch, targets: Tensor | None) -> int:
+        return len(batch) if targets is None else int(targets.isfinite().sum())
 
     def total(self, losses: dict[str, Tensor], epoch: int) -> Tensor:
         return losses["mse"]

@@ -181,7 +181,7 @@ def decode(
     types: Tensor | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> tuple[CrystalBatch, Tensor]:
-    """The reverse process (spec: section 8): z (C, latent_dim) -> crystals, and (C,) whether each has a real cell.
+    """The reverse process: z (C, latent_dim) -> crystals, and (C,) whether each has a real cell.
 
     A crystal without one goes through the loop in a unit cell of 5 Å, so that the others keep their places.
     One whose coordinates run away stays at the origin meanwhile, and ends with coordinates of NaN.

@@ -28,6 +28,9 @@ class Trainable(nn.Module, ABC):
     def target(self) -> str:
         return self.config.model.property
 
+    def remember(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
+        """Notes what the training set holds, also in a model that starts from another's weights."""
+
     @abstractmethod
     def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
         """Sets the scalers from the whole training set, before the first step."""
@@ -37,6 +40,10 @@ class Trainable(nn.Module, ABC):
         self, batch: CrystalBatch, targets: Tensor | None, generator: torch.Generator, epoch: int
     ) -> dict[str, Tensor]:
         """Every term of the loss, unweighted, by name; all noise comes from ``generator``."""
+
+    def count(self, batch: CrystalBatch, targets: Tensor | None) -> int:
+        """Crystals that the losses are averaged over."""
+        return len(batch)
 
     @abstractmethod
     def total(self, losses: dict[str, Tensor], epoch: int) -> Tensor:

@@ -112,7 +112,7 @@ def legendre_harmonics(cosines: Tensor, num_spherical: int) -> Tensor:
 
 
 def fourier_features(frac_coords: Tensor, first: int, last: int) -> Tensor:
-    """sin, cos(2π 2^n x) for n = first..last: (N, 3) -> (N, 6 (last - first + 1)); spec: n = 3..8."""
+    """sin, cos(2π 2^n x) for n = first..last: (N, 3) -> (N, 6 (last - first + 1)); published: n = 3..8."""
     frequencies = 2 * math.pi * 2.0 ** torch.arange(first, last + 1, device=frac_coords.device, dtype=frac_coords.dtype)
     # Wrapped first: the features have period 1, and large arguments would cost float32 its digits.
     angles = ((frac_coords - frac_coords.floor())[..., None] * frequencies).flatten(1)

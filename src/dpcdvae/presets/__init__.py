@@ -64,11 +64,14 @@ def preset_layers(preset: str | Path) -> list[Layer]:
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``changes`` on top, table by table.
 
-    The ``options`` of a component belong to its ``name``: a change of name starts from none.
+    The ``options`` of a component belong to its ``name``: a change of name starts from none. Where there are several
+    ``names``, those that leave the list take their options along.
     """
     merged = dict(base)
     if "name" in changes and changes["name"] != base.get("name"):
         merged.pop("options", None)
+    if "names" in changes and isinstance(merged.get("options"), Mapping):
+        merged["options"] = {name: value for name, value in merged["options"].items() if name in changes["names"]}
     for key, value in changes.items():
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
@@ -82,14 +85,19 @@ def _layers(preset: str, folder: Path, seen: list[Path]) -> list[Layer]:
         if not path.is_file():
             raise InputError(f"no preset file {path}")
         return _file_layers(path, seen)
-    if name in names():
-        layers, conditions = _file_layers(FOLDER / f"{name}.toml", seen), set[str]()
-    else:
-        layers, conditions = _combined_layers(_parse(name))
     for choice in choices:
         if choice not in names("choices"):
             raise unknown_name("choice of a preset", choice, names("choices"))
-        layers += _selected(f"choices/{choice}", _read(FOLDER / "choices" / f"{choice}.toml"), conditions)
+    if name in names():
+        layers, conditions = _file_layers(FOLDER / f"{name}.toml", seen), None
+    else:
+        layers, conditions = _combined_layers(_parse(name))
+    for choice in choices:
+        values = _read(FOLDER / "choices" / f"{choice}.toml")
+        chosen = [] if conditions is None else _selected(f"choices/{choice}", values, conditions)
+        if not any(layer.values for layer in chosen):
+            raise InputError(f"preset '{preset}': the choice '{choice}' has nothing to say of '{name}': leave it out")
+        layers += chosen
     return layers
 
 

@@ -67,7 +67,7 @@ def _property_facts(name: str, table: CrystalTable, dataset: Mapping[str, Any]) 
 
 def _errors(run: str | Path, tables: Mapping[str, CrystalTable]) -> dict[str, Any]:
     """Mean absolute error on validation and test set, with the crystals behind it and those without a value."""
-    model = load_regressor(run, "cpu")
+    model = load_regressor(run)
     errors = {}
     for split in ("val", "test"):
         if split in tables and len(tables[split]):

@@ -27,8 +27,9 @@ class TimeLimit(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         now = time.monotonic()
-        if now - self._start + (now - self._epoch) > self.seconds:
-            trainer.should_stop = True
+        over = now - self._start + (now - self._epoch) > self.seconds
+        # The first process decides: one that stopped alone would leave the others waiting.
+        trainer.should_stop = trainer.should_stop or bool(trainer.strategy.broadcast(over))
 
 
 class EpochLog(pl.Callback):

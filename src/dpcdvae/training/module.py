@@ -15,7 +15,7 @@ from dpcdvae.model.trainable import Trainable
 from dpcdvae.table import CrystalTable
 from dpcdvae.training.loader import Indices, Loader, TrainingBatch, make_loader
 
-VALIDATION_EPOCH = 2**31  # noise of the validation: no training epoch's, and the same every time
+VALIDATION_EPOCH = 2**31  # the same noise every time, no training epoch's; and late, so that nothing is given away
 
 
 class TrainingDivergedError(InputError):
@@ -65,18 +65,18 @@ class TrainingModule(pl.LightningModule):
         losses = self._losses(self.model, batch, self.current_epoch, batch_idx)
         total = self.model.total(losses, self.current_epoch)
         self._check_finite(total, losses, batch.indices, batch_idx)
-        self._log("train", total, losses, len(batch.crystals))
+        self._log("train", total, losses, self.model.count(batch.crystals, batch.targets))
         return total
 
     def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
         losses = self._losses(self.average or self.model, batch, VALIDATION_EPOCH, batch_idx)
         total = self.model.total(losses, self.current_epoch)
-        self._log("val", total, losses, len(batch.crystals))
+        self._log("val", total, losses, self.model.count(batch.crystals, batch.targets))
 
     def _losses(self, model: Trainable, batch: TrainingBatch, epoch: int, batch_idx: int) -> dict[str, Tensor]:
         seed = torch.tensor([self.config.train.seed, epoch, batch_idx, self.global_rank])
         generator = torch.Generator().manual_seed(_combine(seed))
-        return model.step_losses(batch.crystals, batch.targets, generator, self.current_epoch)
+        return model.step_losses(batch.crystals, batch.targets, generator, epoch)
 
     def _log(self, split: str, total: Tensor, losses: dict[str, Tensor], size: int) -> None:
         values = {"loss": total, "criterion": self.model.criterion(losses), **losses}
@@ -149,13 +149,13 @@ class TrainingModule(pl.LightningModule):
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=train.lr_factor, patience=train.lr_patience, min_lr=train.min_lr
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val/loss"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val/criterion"}}
 
     def on_train_epoch_end(self) -> None:
         # Lightning steps it after the epoch's checkpoints are written, so a resumed run would miss one step.
         for schedule in self.trainer.lr_scheduler_configs:
             if isinstance(schedule.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-                schedule.scheduler.step(float(self.trainer.callback_metrics["val/loss"]))
+                schedule.scheduler.step(float(self.trainer.callback_metrics["val/criterion"]))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         if metric is None:  # the plateau's has been stepped in on_train_epoch_end

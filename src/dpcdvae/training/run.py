@@ -63,7 +63,12 @@ def train(
     facts = {"preset": preset, "dataset": dataset, "seed": config.train.seed}
     if init is not None:
         start = read_checkpoint(resolve_model(init))
+        learnt = start.config.get("model", {}).get("property", "")
+        if learnt != model.target:
+            names = " and ".join(f"'{name}'" if name else "no property" for name in (learnt, model.target))
+            raise InputError(f"--init {init}: the models learn {names}: start from one that learns the same")
         load_weights(model, start)
+        model.remember(CrystalBatch.from_table(tables["train"]), targets_of(tables["train"], model.target))
         facts["init"] = start.facts
     elif resume:
         earlier = read_description(last_checkpoint(folder))["facts"]
@@ -134,7 +139,9 @@ def _check_property(table: CrystalTable, split: str, name: str) -> None:
 def prepare(model: Trainable, table: CrystalTable) -> None:
     """What is measured before the first step: scalers, and the scale factors of the networks."""
     targets = targets_of(table, model.target)
-    model.measure(CrystalBatch.from_table(table), targets)
+    everything = CrystalBatch.from_table(table)
+    model.measure(everything, targets)
+    model.remember(everything, targets)
     generator = torch.Generator().manual_seed(model.config.train.seed)
     chosen = torch.randperm(len(table), generator=generator)[: model.config.train.batch_size]
     batch = CrystalBatch.from_table(table, chosen.numpy())
