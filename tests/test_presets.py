@@ -26,7 +26,11 @@ DATASETS = ("perov_5", "carbon_24", "mp_20")
 EVERY = [f"paper/{system}-{data}" for system in SYSTEMS for data in DATASETS] + [
     f"compact/{system}" for system in SYSTEMS
 ]
-WITH_CHOICES = [*preset_names(), *(f"paper/{system}+{choice}" for system in SYSTEMS for choice in names("choices"))]
+WITH_CHOICES = [
+    *preset_names(),
+    *(f"{size}/{system}+authors-code" for size in names("sizes") for system in SYSTEMS),
+    *(f"paper/{system}+authors-variant" for system in SYSTEMS[:4]),
+]
 
 
 def steps(preset: str) -> Iterator[tuple[Layer, dict[str, Any], dict[str, Any]]]:
@@ -84,6 +88,9 @@ def test_names_that_are_none() -> None:
         load_preset("paper/dp-cdvae-n-perov_5")
     with pytest.raises(InputError, match=r"choice of a preset.*did you mean 'authors-code'"):
         load_preset("compact+author-code")
+    for preset in ("paper/cdvae+authors-variant", "compact+authors-variant", "energy+authors-code"):
+        with pytest.raises(InputError, match="has nothing to say of"):
+            load_preset(preset)
     assert load_preset("compact") == load_preset("compact/dp-cdvae")
     assert {*EVERY} <= {*preset_names()}
     assert all((FOLDER / f"{name}.toml").is_file() for name in names())

@@ -127,7 +127,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_batch(tables: dict[str, Cry
     broken = {**tables, "train": dataclasses.replace(tables["train"], frac_coords=coords)}
     order = next(batch for batch in EpochSampler(64, 64, seed=0))
     batch = int(np.flatnonzero(order == 5)[0]) // 16
-    with pytest.raises(InputError, match=rf"not finite in epoch 0, batch {batch} \(crystals .*resume"):
+    with pytest.raises(InputError, match=rf"of 'train' is not finite in epoch 0, batch {batch} \(crystals .*resume"):
         run(broken, tmp_path / "run", "train.max_epochs=1")
 
 

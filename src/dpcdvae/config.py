@@ -94,7 +94,7 @@ class TrainConfig(Section):
     min_lr: NonNegativeFloat = 1e-4
     grad_clip_value: NonNegativeFloat = Field(0.5, description="0: off")
     weight_ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0: off")
-    seed: NonNegativeInt = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     precision: str = "32-true"
     accelerator: str = "auto"
     devices: PositiveInt | Literal["auto"] = 1
@@ -173,7 +173,7 @@ KINDS: dict[str, type[AnyConfig]] = {"generative": Config, "regressor": Regresso
 def config_from_dict(values: Mapping[str, Any], where: str = "configuration") -> AnyConfig:
     """The configuration of the kind that ``values["kind"]`` names (generative without it)."""
     kind = values.get("kind", "generative")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise unknown_name("kind of model", str(kind), KINDS)
     return KINDS[kind].from_dict(values, where)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
@@ -32,7 +32,7 @@ class Suite(Section):
 
     dataset: str
     presets: list[str] = Field(min_length=1)
-    seeds: list[NonNegativeInt] = Field([0], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field([0], min_length=1)
     cpu_minutes: PositiveFloat | None = Field(None, description="of training, for each preset and seed")
     epochs: PositiveInt | None = None
     subset: SubsetConfig = SubsetConfig()

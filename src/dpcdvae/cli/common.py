@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,14 @@ UsageError: Any = typer.BadParameter.__base__
 OutOption = Annotated[Path, typer.Option("--out", help="Where to write; must not exist yet.", show_default=False)]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
+
+
+def check_distinct(*outputs: Path | None) -> None:
+    """Raises InputError where two outputs of one command would be the same file."""
+    given = [output.resolve() for output in outputs if output is not None]
+    for output in given:
+        if given.count(output) > 1:
+            raise InputError(f"{output} is named for two outputs: give each a name of its own")
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
@@ -45,6 +54,10 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         return _stopped()
     except BrokenPipeError:
         return _broken_pipe()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _bad_input("dpcdvae", f"cannot write {error.filename or 'the output'}: no space is left on the device")
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # Typer meets it first
             return _broken_pipe()

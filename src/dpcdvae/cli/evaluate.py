@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpcdvae.cli.common import OverwriteOption, SeedOption
+from dpcdvae.cli.common import OverwriteOption, SeedOption, check_distinct
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def evaluate(
     from dpcdvae.evaluation import read_generated, resolve_reference
     from dpcdvae.files import check_output, sha256, write_json, write_manifest
 
+    check_distinct(json, picture)
     for output in filter(None, (json, picture)):
         check_output(output, overwrite=overwrite)
     generated = read_generated(crystals)

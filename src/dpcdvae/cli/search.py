@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpcdvae.cli.common import OutOption, OverwriteOption, SeedOption
+from dpcdvae.cli.common import OutOption, OverwriteOption, SeedOption, check_distinct
 from dpcdvae.cli.sample import BatchOption, DeviceOption, ModelArgument, StepsOption, finish
 from dpcdvae.errors import InputError
 
@@ -73,6 +73,7 @@ def optimize(
     from dpcdvae.io import check_destination
     from dpcdvae.model_store import read_card, read_description, resolve_model
 
+    check_distinct(out, json)
     check_destination(out, overwrite=overwrite)
     if json is not None:
         check_output(json, overwrite=overwrite)
@@ -169,7 +170,7 @@ def bonded_crystal(text: str) -> Prepared:
     Raises:
         InputError: nothing there, several crystals, one that cannot be prepared, no such id (the nearest is offered).
     """
-    if Path(text).exists():
+    if Path(text).is_file():
         return _from_file(Path(text))
     named = re.fullmatch(r"(?P<data>.+?\.npz|[^/:]+)(?P<split>:[^/]*)?/(?P<id>.+)", text)
     if named is None or (Path(text).suffix and Path(text).parent.is_dir()):

@@ -64,13 +64,14 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         losses = self._losses(self.model, batch, self.current_epoch, batch_idx)
         total = self.model.total(losses, self.current_epoch)
-        self._check_finite(total, losses, batch.indices, batch_idx)
+        self._check_finite("train", total, losses, batch.indices, batch_idx)
         self._log("train", total, losses, self.model.count(batch.crystals, batch.targets))
         return total
 
     def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
         losses = self._losses(self.average or self.model, batch, VALIDATION_EPOCH, batch_idx)
         total = self.model.total(losses, self.current_epoch)
+        self._check_finite("val", total, losses, batch.indices, batch_idx)
         self._log("val", total, losses, self.model.count(batch.crystals, batch.targets))
 
     def _losses(self, model: Trainable, batch: TrainingBatch, epoch: int, batch_idx: int) -> dict[str, Tensor]:
@@ -85,13 +86,15 @@ class TrainingModule(pl.LightningModule):
             on_step=False, on_epoch=True, batch_size=size, sync_dist=True,
         )  # fmt: skip
 
-    def _check_finite(self, total: Tensor, losses: dict[str, Tensor], indices: Indices, batch_idx: int) -> None:
+    def _check_finite(
+        self, split: str, total: Tensor, losses: dict[str, Tensor], indices: Indices, batch_idx: int
+    ) -> None:
         if bool(total.isfinite()):
             return
         bad = [name for name, value in losses.items() if not bool(value.isfinite())]
-        ids = ", ".join(self.tables["train"].ids[indices[:5]])
+        ids = ", ".join(self.tables[split].ids[indices[:5]])
         raise TrainingDivergedError(
-            f"the loss ({', '.join(bad)}) is not finite in epoch {self.current_epoch}, batch {batch_idx} "
+            f"the loss ({', '.join(bad)}) of '{split}' is not finite in epoch {self.current_epoch}, batch {batch_idx} "
             f"(crystals {ids}, ...): resume from the last checkpoint with a lower train.lr or another train.seed"
         )
 
