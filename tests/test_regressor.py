@@ -163,6 +163,33 @@ def test_evaluate_takes_a_model_of_the_same_data_alone(
     assert "was trained without Pu, Am" in capsys.readouterr().err
 
 
+def test_the_command_learns_the_energy_of_a_file(
+    tables: dict[str, CrystalTable], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The data set is the path of its file; its largest crystal and its energy need not be told."""
+    from dpcdvae.cli import main
+
+    data = tmp_path / "some.npz"
+    save_tables(data, tables, {"name": "some", "energy": "density", "columns": {"density": "g/cm^3"}})
+    small = ["--set", "train.max_epochs=1", "--set", "encoder.options.gine={hidden=8}", "--set", "model.max_atoms=1"]
+    assert main(["train", str(data), "--preset", "energy-gine", *small, "--out", str(tmp_path / "run")]) == 0
+    folder, val, test = capsys.readouterr().out.splitlines()
+    assert Path(folder) == tmp_path / "run"
+    assert val.startswith("val: mean absolute error")
+    assert test.endswith("(density: g/cm^3; 24 crystals)")
+
+
+def test_a_start_must_have_learnt_the_same(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    first = run(tables, tmp_path / "first", "train.max_epochs=1")
+    learnt = {
+        split: dataclasses.replace(table, properties={"other": np.arange(len(table)) / 7.0})
+        for split, table in tables.items()
+    }
+    config = load_config("energy-gine", [*SMALL, "model.property=other"])
+    with pytest.raises(InputError, match="the models learn 'density' and 'other'"):
+        train(learnt, {"name": "some"}, config, tmp_path / "second", preset="energy-gine", init=first)
+
+
 def test_a_generative_model_learns_a_property_beside(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
     tiny = "encoder.options.dimenet++={hidden=16, blocks=1, int_emb=8, out_emb=16, output_layers=1}"
     config = load_config("compact", [tiny, "model.property=density", "train.max_epochs=1", "train.batch_size=48"])

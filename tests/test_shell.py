@@ -239,6 +239,8 @@ def bad(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("reconstruct RUN prototypes:tset --out x/", "did you mean 'test'"),
         ("evaluate good.cif --reference perov_5:tets", "perov_5"),
         ("evaluate nothing.cif --reference good.cif", "nothing.cif"),
+        ("evaluate good.cif --reference good.cif --json o.x --picture o.x", "named for two outputs"),
+        ("optimize RUN --out x.json --json x.json", "named for two outputs"),
         ("evaluate good.cif --reference good.cif --json folder", "exists"),
         ("demo --model model --out folder", "folder exists"),
     ],

@@ -211,6 +211,9 @@ def test_early_stopping_stops(tables: dict[str, CrystalTable], tmp_path: Path) -
     assert len(metrics(run(tables, tmp_path / "run", *settings, "train.weight_ema=0.0"))) < 50
 
 
-def test_float64_trains(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
-    folder = run(tables, tmp_path / "run", "train.max_epochs=1", "train.precision=64-true")
+@pytest.mark.parametrize("preset", ["compact", "compact/cdvae"])
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_other_precisions_train(tables: dict[str, CrystalTable], tmp_path: Path, preset: str, precision: str) -> None:
+    chosen = load_config(preset, [*TINY, "train.max_epochs=1", f"train.precision={precision}"])
+    folder = train(tables, {"name": "some", "sha256": "0"}, chosen, tmp_path / "run", preset=preset)
     assert np.isfinite(float(metrics(folder)[0]["val/loss"]))
