@@ -13,11 +13,10 @@ from dpcdvae.batch import CrystalBatch
 from dpcdvae.bonds import crystal_nn_bonds
 from dpcdvae.config import load_config
 from dpcdvae.io import read_csv
-from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.model.cdvae import CDVAE, weighted_sum
 from dpcdvae.model.sampling import reconstruct
 from dpcdvae.standardise import standardise
 from dpcdvae.table import CrystalTable
-from dpcdvae.training.module import weighted_sum
 from dpcdvae.training.run import prepare
 
 SMALL = [
