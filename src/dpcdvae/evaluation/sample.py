@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,11 @@ from dpcdvae.evaluation.matching import Pairs, match_pairs, pair
 from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
 from dpcdvae.io import Failure
+
+Derived = TypeVar("Derived")
+
+DRAWN = 1000
+"""Valid crystals, drawn at random, whose distributions the published protocol compares."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class Sample:
         given_up: filled by the metrics: which comparison was cut off, and why.
         energy_model: where energies are asked for; the reference needs crystals then.
         cutoffs: of the coverage, where they are not to be those of the data set.
-        cache: folder of fingerprints.
+        cache: folder of results kept between runs, by the content of the crystals.
+        training: what a generator has learnt from, for novelty; None where it is not known.
     """
 
     crystals: Sequence[Crystal]
@@ -67,6 +74,14 @@ class Sample:
     cutoffs: Cutoffs | None = None
     energy_model: EnergyModel | None = None
     cache: Path = field(default_factory=default_cache)
+    training: Reference | None = None
+    _derived: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
+
+    def once(self, derive: Callable[[Sample], Derived]) -> Derived:
+        """``derive(self)``, kept: how metrics share what is dear to compute."""
+        if derive not in self._derived:
+            self._derived[derive] = derive(self)
+        return self._derived[derive]
 
     @property
     def generated(self) -> int:
@@ -90,9 +105,17 @@ class Sample:
         return self.structure_valid & self.composition_valid
 
     @cached_property
-    def measurable_valid(self) -> npt.NDArray[np.bool_]:
-        """(measurable,) which of the measurable crystals are valid."""
-        return self.valid[[crystal.problem() is None for crystal in self.crystals]]
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """(crystals,) valid, and with a fingerprint: only those does the published protocol call valid."""
+        return self.valid & self.fingerprints.known
+
+    @cached_property
+    def drawn(self) -> npt.NDArray[np.int64]:
+        """Indices of the :data:`DRAWN` crystals that stand for all valid ones in the published protocol."""
+        counted = np.flatnonzero(self.counted)
+        if len(counted) <= DRAWN:
+            return counted
+        return np.sort(np.random.default_rng(self.seed).choice(counted, DRAWN, replace=False))
 
     @cached_property
     def truths(self) -> Sequence[Crystal]:
@@ -125,7 +148,7 @@ class Sample:
     @cached_property
     def gates(self) -> dict[str, npt.NDArray[np.bool_]]:
         """(pairs,) which pairs may count: all (recent papers), prediction valid (CDVAE), both valid (DiffCSP)."""
-        prediction = self.valid[self.pairs.predictions]
+        prediction = self.counted[self.pairs.predictions]
         return {
             "none": np.ones(len(prediction), bool),
             "prediction valid": prediction,
@@ -146,8 +169,16 @@ class Sample:
         """None where the reference has no crystals."""
         if self.reference.crystals is None:
             return None
-        ours = self._fingerprints("fingerprint", self.crystals)
-        return coverage(ours, self._fingerprints("fingerprint of the reference", self.reference.crystals))
+        return coverage(self.fingerprints, self.reference_fingerprints)
+
+    @cached_property
+    def fingerprints(self) -> Fingerprints:
+        return self._fingerprints("fingerprint", self.crystals)
+
+    @cached_property
+    def reference_fingerprints(self) -> Fingerprints:
+        """Of the crystals of the reference, none where it has no crystals."""
+        return self._fingerprints("fingerprint of the reference", self.reference.crystals or ())
 
     def _fingerprints(self, what: str, crystals: Sequence[Crystal]) -> Fingerprints:
         found = fingerprint_crystals(crystals, workers=self.workers, time_limit=self.time_limit, cache=self.cache)

@@ -1,0 +1,62 @@
+"""How much of the reference is near the generated crystals, and the other way round."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.evaluation.coverage import Nearest
+from dpcdvae.evaluation.intervals import bootstrap_mean
+from dpcdvae.evaluation.metric import metric
+from dpcdvae.evaluation.sample import Number, Sample
+
+
+@metric("coverage_recall", "coverage, recall (COV-R)")
+def _coverage_recall(sample: Sample) -> list[Number]:
+    """Share of the reference near a generated crystal."""
+    if sample.coverage is None:
+        return []
+    return [_covered(sample, sample.coverage.recall, sample.reference.count)]
+
+
+@metric("coverage_precision", "coverage, precision (COV-P)")
+def _coverage_precision(sample: Sample) -> list[Number]:
+    """Share of all generated crystals near one of the reference."""
+    if sample.coverage is None:
+        return []
+    return [_covered(sample, sample.coverage.precision, sample.generated)]
+
+
+def _covered(sample: Sample, found: Nearest, total: int) -> Number:
+    cutoffs, whose = sample.coverage_cutoffs
+    lacking = int(np.isnan(found.structure).sum())
+    without = f", {lacking} without fingerprint" if lacking else ""
+    return sample.rate(found.covered(cutoffs), total, note=f"cut-offs {cutoffs[0]:g}, {cutoffs[1]:g} {whose}{without}")
+
+
+@metric("structure_distance_recall", "structure distance, recall", "fingerprint (AMSD-R)")
+def _structure_distance_recall(sample: Sample) -> list[Number]:
+    return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.recall.structure)]
+
+
+@metric("structure_distance_precision", "structure distance, precision", "fingerprint (AMSD-P)")
+def _structure_distance_precision(sample: Sample) -> list[Number]:
+    return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.precision.structure)]
+
+
+@metric("composition_distance_recall", "composition distance, recall", "fingerprint (AMCD-R)")
+def _composition_distance_recall(sample: Sample) -> list[Number]:
+    return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.recall.composition)]
+
+
+@metric("composition_distance_precision", "composition distance, precision", "fingerprint (AMCD-P)")
+def _composition_distance_precision(sample: Sample) -> list[Number]:
+    return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.precision.composition)]
+
+
+def _mean_distance(sample: Sample, distances: npt.NDArray[np.float64]) -> Number:
+    """To the nearest crystal of the other set."""
+    values = distances[np.isfinite(distances)]
+    if len(values) == 0:
+        return Number(None, 0)
+    return Number(float(values.mean()), len(values), bootstrap_mean(values, seed=sample.seed))
