@@ -1,0 +1,190 @@
+"""Energies, forces and stresses by name: machine-learned potentials, DFT codes, and any calculator of ASE.
+
+A potential is loaded when it is asked for, and each is an optional dependency of its own: what is missing
+is named with the extra that brings it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.elements import SYMBOLS
+from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.registry import Registry
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+Elements = Collection[int]
+
+DEFAULT = "chgnet"
+NEEDED = ("energy", "forces", "stress")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One way to energies.
+
+    Attributes:
+        summary: what it is, in a line.
+        build: options as keywords -> an ASE calculator.
+        package: what has to be importable.
+        extra: the optional dependency that brings it; empty where pip alone cannot.
+        elements: calculator -> atomic numbers it knows.
+        writes_files: whether it works in a folder (then ``build`` takes ``directory``).
+    """
+
+    summary: str
+    build: Callable[..., Calculator]
+    package: str
+    extra: str
+    elements: Callable[[Any], Elements]
+    writes_files: bool = False
+
+
+def _chgnet(*, model_name: str = "0.3.0", use_device: str | None = None) -> Calculator:
+    from chgnet.model.dynamics import CHGNetCalculator
+    from chgnet.model.model import CHGNet
+
+    model = CHGNet.load(model_name=model_name, use_device=use_device, verbose=False)
+    return CHGNetCalculator(model, use_device=use_device, on_isolated_atoms="ignore")
+
+
+def _sevennet(*, model: str = "7net-0", device: str = "auto", modal: str | None = None) -> Calculator:
+    from sevenn.calculator import SevenNetCalculator
+
+    return SevenNetCalculator(model=model, device=device, **({} if modal is None else {"modal": modal}))
+
+
+# Po, At, Rn, Fr and Ra do not occur in MPtrj, what CHGNet learnt from (Deng et al. 2023: 89 elements, up to Pu).
+CHGNET_ELEMENTS = frozenset(range(1, 95)) - frozenset(range(84, 89))
+
+CALCULATORS: Registry[Source] = Registry(
+    "calculator",
+    {
+        "chgnet": Source(
+            "CHGNet 0.3.0 (Deng et al. 2023), weights in its package",
+            _chgnet, "chgnet", "relaxation", lambda _: CHGNET_ELEMENTS,
+        ),
+        "sevennet": Source(
+            "SevenNet-0 (Park et al. 2024), weights in its package",
+            _sevennet, "sevenn", "sevennet", lambda calculator: frozenset(map(int, calculator.type_map)),
+        ),
+    },
+)  # fmt: skip
+
+
+def build_calculator(name: str = DEFAULT, options: Mapping[str, Any] | None = None) -> Calculator:
+    """An ASE calculator by name.
+
+    Args:
+        name: an entry of ``CALCULATORS``, or ``module:Class`` for any other calculator of ASE's kind.
+        options: keywords of its constructor, e.g. ``{"use_device": "cpu"}`` for CHGNet.
+
+    Raises:
+        InputError: an unknown name, a package that is missing (with the extra that brings it), a module
+            without that class, an option it does not have or take, a calculator without forces or stress.
+    """
+    options = dict(options or {})
+    if ":" in name:
+        calculator = _quietly(name, _external(name), options)
+    else:
+        source = _source(name)
+        _check_package(name, source)
+        calculator = _quietly(name, source.build, options)
+    offered = getattr(calculator, "implemented_properties", ())
+    if missing := [quantity for quantity in NEEDED if quantity not in offered]:
+        raise InputError(f"calculator {name} gives no {' and no '.join(missing)}: it cannot relax a crystal")
+    return calculator
+
+
+def known_elements(name: str, calculator: Calculator) -> Elements | None:
+    """Atomic numbers a calculator is made for; None where only the calculation can tell (``module:Class``)."""
+    return None if ":" in name else CALCULATORS[name].elements(calculator)
+
+
+def check_elements(name: str, calculator: Calculator, crystals: Iterable[Crystal]) -> None:
+    """Raises InputError where a crystal holds an element that the calculator does not know."""
+    known = known_elements(name, calculator)
+    if known is None:
+        return
+    for crystal in crystals:
+        if strange := sorted(set(crystal.atomic_numbers.tolist()) - set(known)):
+            symbols = ", ".join(SYMBOLS[z] for z in strange)
+            raise InputError(f"crystal '{crystal.id}' holds {symbols}, which calculator {name} does not know")
+
+
+def calculator_version(name: str) -> str:
+    """Version of the package behind a calculator, empty where it tells none."""
+    package = name.partition(":")[0].partition(".")[0] if ":" in name else CALCULATORS[name].package
+    return str(getattr(importlib.import_module(package), "__version__", ""))
+
+
+def _source(name: str) -> Source:
+    if name not in CALCULATORS:
+        raise InputError(f"{unknown_name('calculator', name, CALCULATORS)}, or name any of ASE's as module:Class")
+    return CALCULATORS[name]
+
+
+def _check_package(name: str, source: Source) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module(source.package)
+    except ModuleNotFoundError as error:
+        if error.name != source.package:
+            raise InputError(f"calculator {name}: package {source.package} is broken: {error}") from None
+        how = f"pip install 'dpcdvae[{source.extra}]'" if source.extra else f"see docs/relaxation.md on {name}"
+        raise InputError(f"calculator {name} needs the package {source.package}: {how}") from None
+
+
+def _external(name: str) -> Callable[..., Calculator]:
+    """The class or function that ``module:Class`` names."""
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise InputError(f"calculator '{name}': give module:Class, such as ase.calculators.emt:EMT")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise InputError(f"calculator {name}: cannot import {module_name}: {error}") from None
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        choices = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise InputError(f"calculator {name}: {unknown_name(f'class of {module_name}', attribute, choices)}")
+    return found
+
+
+def _quietly(name: str, build: Callable[..., Calculator], options: Mapping[str, Any]) -> Calculator:
+    """Builds without the constructor's chatter, and turns whatever it says against the options into one line."""
+    _check_options(name, build, options)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return build(**options)
+    except InputError:
+        raise
+    except Exception as error:  # other people's constructors: all that they raise is about what they were given
+        text = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"calculator {name} cannot be built with {dict(options)}: {type(error).__name__}: {text}"
+        ) from error
+
+
+def _check_options(name: str, build: Callable[..., Calculator], options: Mapping[str, Any]) -> None:
+    """ASE's calculators take any keyword and pass over what they do not know: here that is an error."""
+    parameters = inspect.signature(build).parameters.values()
+    defaults = getattr(build, "default_parameters", {})
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) and not defaults:
+        return  # it tells nowhere what it takes
+    known = {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD} | {*defaults}
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of calculator {name}", option, known)
