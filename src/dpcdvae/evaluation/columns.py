@@ -1,0 +1,44 @@
+"""The table of columns: what is known of each single crystal, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dpcdvae.evaluation.sample import Sample
+from dpcdvae.registry import Registry
+
+Value = bool | int | float | str | None
+
+Measure = Callable[[Sample], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """An entry of the table.
+
+    Attributes:
+        unit: "" where it has none.
+        kind: bool, int, float or str: what its values are, where they are not None; None to tell it from them, which
+            makes a column without any value one of floats.
+        measure: one value for each of ``sample.crystals``, NaN as good as None; nothing at all (``[]``) where the
+            column does not apply. What several columns need is shared by ``sample.once``.
+    """
+
+    unit: str
+    kind: type | None
+    measure: Measure
+
+
+COLUMNS: Registry[Column] = Registry("column")
+
+
+def column(name: str, unit: str = "", kind: type | None = None) -> Callable[[Measure], Measure]:
+    """Decorator that files a function as the column ``name``; it stands beside the metric that it explains."""
+
+    def add(measure: Measure) -> Measure:
+        COLUMNS.register(name)(Column(unit, kind, measure))
+        return measure
+
+    return add
