@@ -29,6 +29,7 @@ from dpcdvae.datasets.building import split_by_seed
 from dpcdvae.datasets.preparation import Settings, by_reason, prepare
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure, cif_text
+from dpcdvae.parallel import HERE, LocalEngine
 from dpcdvae.prototypes import build_prototypes
 
 
@@ -132,8 +133,8 @@ def test_an_unexpected_error_is_a_failure_of_one_crystal(monkeypatch: pytest.Mon
 
 def test_workers_give_the_same(crystals: list[Crystal]) -> None:
     places = [c.id for c in crystals]
-    alone, _ = prepare(crystals, places, Settings(20), workers=0)
-    shared, _ = prepare(crystals, places, Settings(20), workers=2)
+    alone, _ = prepare(crystals, places, Settings(20), engine=HERE)
+    shared, _ = prepare(crystals, places, Settings(20), engine=LocalEngine(2))
     for name in ("ids", "num_atoms", "frac_coords", "lattices", "bonds", "bond_images"):
         np.testing.assert_array_equal(getattr(shared, name), getattr(alone, name))
 

@@ -24,6 +24,7 @@ from dpcdvae.evaluation.fingerprints import (
 from dpcdvae.evaluation.magpie import STATISTICS, composition_fingerprints, standardise_compositions
 from dpcdvae.evaluation.order_parameters import MOTIFS, motif_scores
 from dpcdvae.io import read
+from dpcdvae.parallel import HERE, LocalEngine, Lost
 from dpcdvae.prototypes import build_prototypes
 
 Floats = npt.NDArray[np.float64]
@@ -255,8 +256,8 @@ def cubes() -> list[Crystal]:
 
 def test_workers_give_the_same_and_reasons_are_kept(cubes: list[Crystal], tmp_path: Path) -> None:
     crystals = [*cubes, *ODD.values()]
-    here = fingerprint_crystals(crystals, workers=0, time_limit=60)
-    there = fingerprint_crystals(crystals, workers=2, time_limit=60)
+    here = fingerprint_crystals(crystals, engine=HERE, time_limit=60)
+    there = fingerprint_crystals(crystals, engine=LocalEngine(2), time_limit=60)
     assert np.array_equal(here.structure, there.structure, equal_nan=True)
     assert here.reasons == there.reasons
     assert list(here.reasons) == [5, 6, 7, 8]
@@ -282,15 +283,15 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_what_is_known_is_not_computed_again(cubes: list[Crystal], calls: list[str], tmp_path: Path) -> None:
     crystals = [*cubes, *ODD.values()]
-    first = fingerprint_crystals(crystals, workers=0, time_limit=60, cache=tmp_path)
+    first = fingerprint_crystals(crystals, engine=HERE, time_limit=60, cache=tmp_path)
     assert len(calls) == 9
     renamed = [c.with_id(c.id + "!") for c in crystals]
-    again = fingerprint_crystals(renamed, workers=0, time_limit=60, cache=tmp_path)
+    again = fingerprint_crystals(renamed, engine=HERE, time_limit=60, cache=tmp_path)
     assert len(calls) == 9, "the name of a crystal is not its content"
     assert np.array_equal(first.structure, again.structure, equal_nan=True)
     assert first.reasons == again.reasons
     moved = [Crystal(c.atomic_numbers, c.frac_coords + 1e-15, c.lattice, c.id) for c in crystals]
-    fingerprint_crystals(moved, workers=0, time_limit=60, cache=tmp_path)
+    fingerprint_crystals(moved, engine=HERE, time_limit=60, cache=tmp_path)
     assert len(calls) == 18
 
 
@@ -298,18 +299,18 @@ def test_what_is_known_is_not_computed_again(cubes: list[Crystal], calls: list[s
 def test_a_damaged_file_is_computed_again(
     cubes: list[Crystal], calls: list[str], tmp_path: Path, damage: bytes | None
 ) -> None:
-    first = fingerprint_crystals(cubes, workers=0, time_limit=60, cache=tmp_path)
+    first = fingerprint_crystals(cubes, engine=HERE, time_limit=60, cache=tmp_path)
     files = sorted(tmp_path.rglob("*.npz"))
     assert len(files) == 2
     if damage is None:
         files[0].write_bytes(files[0].read_bytes()[:-40])
     else:
         files[0].write_bytes(damage)
-    again = fingerprint_crystals(cubes, workers=0, time_limit=60, cache=tmp_path)
+    again = fingerprint_crystals(cubes, engine=HERE, time_limit=60, cache=tmp_path)
     assert np.array_equal(first.structure, again.structure)
     assert 5 < len(calls) <= 9
     count = len(calls)
-    fingerprint_crystals(cubes, workers=0, time_limit=60, cache=tmp_path)
+    fingerprint_crystals(cubes, engine=HERE, time_limit=60, cache=tmp_path)
     assert len(calls) == count, "the damaged file was not written anew"
 
 
@@ -326,16 +327,14 @@ def test_an_interrupted_run_goes_on_where_it_was(
     with monkeypatch.context() as patch:
         patch.setattr(fingerprints, "structure_fingerprint_or_reason", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            fingerprint_crystals(cubes, workers=0, time_limit=60, cache=tmp_path)
-    fingerprint_crystals(cubes, workers=0, time_limit=60, cache=tmp_path)
+            fingerprint_crystals(cubes, engine=HERE, time_limit=60, cache=tmp_path)
+    fingerprint_crystals(cubes, engine=HERE, time_limit=60, cache=tmp_path)
     assert sorted(calls) == ["c0", "c1", "c2", "c3", "c4"]
 
 
 def test_a_crystal_whose_time_ran_out_is_tried_again(
     cubes: list[Crystal], calls: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dpcdvae.parallel import Lost
-
     counting = fingerprints.structure_fingerprint_or_reason
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -343,9 +342,9 @@ def test_a_crystal_whose_time_ran_out_is_tried_again(
             "structure_fingerprint_or_reason",
             lambda crystal: Lost("no result after 1 s") if crystal.id == "c1" else counting(crystal),
         )
-        found = fingerprint_crystals(cubes, workers=0, time_limit=1, cache=tmp_path)
+        found = fingerprint_crystals(cubes, engine=HERE, time_limit=1, cache=tmp_path)
     assert found.reasons == {1: "no result after 1 s"}
-    again = fingerprint_crystals(cubes, workers=0, time_limit=60, cache=tmp_path)
+    again = fingerprint_crystals(cubes, engine=HERE, time_limit=60, cache=tmp_path)
     assert again.reasons == {}
     assert sorted(calls) == ["c0", "c1", "c2", "c3", "c4"]
 
@@ -354,5 +353,5 @@ def test_a_folder_that_cannot_be_written_does_not_matter(
     cubes: list[Crystal], calls: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / fingerprint_cache.ALGORITHM).write_text("a file where the folder should be")
-    found = fingerprint_crystals(cubes, workers=0, time_limit=60, cache=tmp_path)
+    found = fingerprint_crystals(cubes, engine=HERE, time_limit=60, cache=tmp_path)
     assert found.known.all()

@@ -12,6 +12,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.matching import match_pairs, pair
 from dpcdvae.io import read
+from dpcdvae.parallel import HERE, LocalEngine
 
 
 def rattled(crystal: Crystal, rng: Generator, scale: float = 0.1) -> Crystal:
@@ -32,7 +33,7 @@ def test_match_rate_and_rms_are_those_of_a_plain_loop(perovskites: list[Crystal]
     predictions = [rattled(c, rng, scale) for c, scale in zip(perovskites, np.linspace(0, 0.9, 50), strict=True)]
     predictions[1::7] = predictions[:-1:7]  # another crystal's prediction
     truths = perovskites
-    found = match_pairs(predictions, truths, workers=2, time_limit=60)
+    found = match_pairs(predictions, truths, engine=LocalEngine(2), time_limit=60)
     matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
     loop = [matcher.get_rms_dist(p.to_pymatgen(), t.to_pymatgen()) for p, t in zip(predictions, truths, strict=True)]
     expected = np.array([np.nan if result is None else result[0] for result in loop])
@@ -65,11 +66,11 @@ def test_matching_does_not_depend_on_the_description(perovskites: list[Crystal])
     for truth in perovskites[:3]:
         prediction = rattled(truth, rng)
         same = other_descriptions(prediction, rng)
-        reference = match_pairs([prediction], [truth], workers=0, time_limit=60).rms[0]
-        as_prediction = match_pairs(list(same.values()), [truth] * len(same), workers=0, time_limit=60)
+        reference = match_pairs([prediction], [truth], engine=HERE, time_limit=60).rms[0]
+        as_prediction = match_pairs(list(same.values()), [truth] * len(same), engine=HERE, time_limit=60)
         np.testing.assert_allclose(as_prediction.rms, reference, rtol=1e-3, err_msg=str(list(same)))
         same = other_descriptions(truth, rng)
-        as_truth = match_pairs([prediction] * len(same), list(same.values()), workers=0, time_limit=60)
+        as_truth = match_pairs([prediction] * len(same), list(same.values()), engine=HERE, time_limit=60)
         np.testing.assert_allclose(as_truth.rms, reference, rtol=1e-3, err_msg=str(list(same)))
 
 
@@ -80,7 +81,7 @@ def test_a_pair_that_hangs_is_cut_and_the_others_are_not() -> None:
     other = Crystal([6] * 8, rng.random((8, 3)), np.diag([1.0, 1.05, 430.0]))
     easy = Crystal([6, 6], [[0, 0, 0], [0.25, 0.25, 0.25]], [[0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]])
     start = time.monotonic()
-    found = match_pairs([easy, sliver, easy], [easy, other, easy], workers=1, time_limit=15)
+    found = match_pairs([easy, sliver, easy], [easy, other, easy], engine=LocalEngine(1), time_limit=15)
     assert time.monotonic() - start < 60
     np.testing.assert_array_equal(found.matched, [True, False, True])
     assert list(found.cut) == [1]
@@ -95,7 +96,7 @@ def test_odd_crystals_do_not_match_and_do_not_break() -> None:
         Crystal([6], [[0, 0, 0]], np.zeros((3, 3))),
         Crystal([7], [[0, 0, 0]], np.eye(3) * 3),
     ]
-    found = match_pairs([*odd, *[easy] * 4, easy], [*[easy] * 4, *odd, easy], workers=0, time_limit=60)
+    found = match_pairs([*odd, *[easy] * 4, easy], [*[easy] * 4, *odd, easy], engine=HERE, time_limit=60)
     np.testing.assert_array_equal(found.matched, [False] * 8 + [True])
 
 

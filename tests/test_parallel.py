@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dpcdvae.parallel import Lost, available_cores, map_items
+from dpcdvae.parallel import LocalEngine, Lost, available_cores
 
 
 def square(x: int) -> int:
@@ -42,12 +42,12 @@ def threads(_: int) -> str:
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_results_are_in_order(workers: int) -> None:
-    assert map_items(square, range(40), workers=workers) == [x * x for x in range(40)]
+    assert LocalEngine(workers).map(square, range(40), time_limit=60, description="") == [x * x for x in range(40)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_no_items(workers: int) -> None:
-    assert map_items(square, [], workers=workers) == []
+    assert LocalEngine(workers).map(square, [], time_limit=60, description="") == []
 
 
 @pytest.mark.parametrize(
@@ -55,19 +55,19 @@ def test_no_items(workers: int) -> None:
     [(hang_at_7, "no result after 1 s"), (die_at_7, "the worker process died (exit code -9)")],
 )
 def test_one_bad_item_costs_only_itself(function: object, reason: str) -> None:
-    results = map_items(function, range(20), workers=1, time_limit=1.0)  # type: ignore[arg-type]
+    results = LocalEngine(1).map(function, range(20), time_limit=1, description="")  # type: ignore[arg-type]
     assert results == [Lost(reason) if x == 7 else x * x for x in range(20)]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_exception_comes_back_as_it_is(workers: int) -> None:
     with pytest.raises(LookupError, match="no 7"):
-        map_items(fail_at_7, range(20), workers=workers)
+        LocalEngine(workers).map(fail_at_7, range(20), time_limit=60, description="")
 
 
 def test_workers_use_one_thread_and_the_caller_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert map_items(threads, [0], workers=1) == ["1"]
+    assert LocalEngine(1).map(threads, [0], time_limit=60, description="") == ["1"]
     assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
@@ -78,7 +78,8 @@ def test_at_least_one_core() -> None:
 def test_a_plain_script_is_not_run_again_by_the_workers(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "from math import sqrt\nfrom dpcdvae.parallel import map_items\nprint(map_items(sqrt, [1, 4], workers=1))\n"
+        "from math import sqrt\nfrom dpcdvae.parallel import LocalEngine\n"
+        "print(LocalEngine(1).map(sqrt, [1, 4], time_limit=60, description=''))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[1.0, 2.0]\n", "")

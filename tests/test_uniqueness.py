@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation import uniqueness
 from dpcdvae.evaluation.uniqueness import find_duplicates
 from dpcdvae.io import read
-from dpcdvae.parallel import Lost
+from dpcdvae.parallel import HERE, LocalEngine, Lost
 
 
 def test_duplicates_are_those_of_a_plain_loop(data_dir: Path) -> None:
@@ -21,7 +19,7 @@ def test_duplicates_are_those_of_a_plain_loop(data_dir: Path) -> None:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     crystals = sorted(read(data_dir / "carbon_24" / "test.csv.gz", []), key=lambda c: c.num_atoms)[:30]
-    found = find_duplicates(crystals, workers=0, time_limit=60)
+    found = find_duplicates(crystals, engine=HERE, time_limit=60)
     matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
     structures = [crystal.to_pymatgen() for crystal in crystals]
     expected = [any(matcher.fit(earlier, s) for earlier in structures[:k]) for k, s in enumerate(structures)]
@@ -45,25 +43,26 @@ def test_other_cells_of_a_structure_are_duplicates_and_other_structures_are_not(
                        [[2.46, 0, 0], [-1.23, 2.1304, 0], [0, 0, 10]])  # fmt: skip
     silicon = Crystal([14, 14], cell.frac_coords, cell.lattice * 1.5)
     crystals = [cell, graphene, silicon, double, moved, diamond(1.3), graphene]
-    found = find_duplicates(crystals, workers=0, time_limit=60)
+    found = find_duplicates(crystals, engine=HERE, time_limit=60)
     np.testing.assert_array_equal(found.duplicate, [False, False, False, True, True, True, True])
 
 
 def test_crystals_that_are_none_are_no_duplicates() -> None:
     broken = Crystal([6], [[np.nan, 0, 0]], np.eye(3))
-    found = find_duplicates([broken, broken, diamond(), diamond()], workers=0, time_limit=60)
+    found = find_duplicates([broken, broken, diamond(), diamond()], engine=HERE, time_limit=60)
     np.testing.assert_array_equal(found.duplicate, [False, False, False, True])
 
 
-def test_what_is_lost_is_no_duplicate_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_lost_is_no_duplicate_and_is_told() -> None:
     """The last primitive cell and then the second comparison get lost, as when a worker hangs."""
     losses = iter([4, 1])
 
-    def map_items(function: Callable[[Any], Any], items: Sequence[Any], **_: Any) -> list[Any]:
-        lost = next(losses)
-        return [Lost("too long") if k == lost else function(item) for k, item in enumerate(items)]
+    class Losing(LocalEngine):
+        def stream(self, function: Callable[..., Any], items: Sequence[Any], **_: Any) -> Generator[tuple[int, Any]]:
+            lost = next(losses)
+            for k, item in enumerate(items):
+                yield k, Lost("too long") if k == lost else function(item)
 
-    monkeypatch.setattr(uniqueness, "map_items", map_items)
-    found = find_duplicates([diamond()] * 5, workers=1, time_limit=60)
+    found = find_duplicates([diamond()] * 5, engine=Losing(0), time_limit=60)
     np.testing.assert_array_equal(found.duplicate, [False, True, False, True, False])
     assert found.cut == {4: "too long", 2: "too long"}

@@ -74,9 +74,10 @@ def get(
       dpcdvae data get carbon_24 --from my/carbon_24
     """
     from dpcdvae.datasets import dataset_file, get_dataset
+    from dpcdvae.parallel import engine_for
 
     dataset = get_dataset(
-        name, folder=folder, store_as=store_as, url=url, primitive=primitive, workers=_workers(workers)
+        name, folder=folder, store_as=store_as, url=url, primitive=primitive, engine=engine_for(workers)
     )  # fmt: skip
     print(dataset_file(dataset.name))
 
@@ -104,10 +105,11 @@ def add(
       dpcdvae data add my_cifs/ --name oxides --split 0.8,0.1,0.1
     """
     from dpcdvae.datasets import add_dataset, dataset_file
+    from dpcdvae.parallel import engine_for
 
     add_dataset(
         source, name, fractions=_fractions(split), seed=seed, max_atoms=max_atoms, primitive=primitive,
-        workers=_workers(workers), overwrite=overwrite,
+        engine=engine_for(workers), overwrite=overwrite,
     )  # fmt: skip
     print(dataset_file(name))
 
@@ -135,12 +137,6 @@ def info(
         return
     facts: dict[str, Any] = describe(dataset, Path(name) if name.endswith(".npz") else None)
     print(json_module.dumps(facts, indent=1) if json else "\n".join(lines(facts)))
-
-
-def _workers(workers: int | None) -> int:
-    from dpcdvae.parallel import available_cores
-
-    return workers or available_cores()
 
 
 def _fractions(text: str) -> list[float]:

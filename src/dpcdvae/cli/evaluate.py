@@ -97,7 +97,7 @@ def _load_energy_model(name: str, reference: Reference, workers: int | None, tim
     from dpcdvae.evaluation import EnergyModel
     from dpcdvae.model.checkpoint import load_regressor
     from dpcdvae.model.regressor import predict_crystals
-    from dpcdvae.parallel import available_cores
+    from dpcdvae.parallel import engine_for
 
     model = load_regressor(name, "cpu")
     if reference.energy and reference.energy != model.target:
@@ -112,7 +112,7 @@ def _load_energy_model(name: str, reference: Reference, workers: int | None, tim
             f"--energy-model {name} was trained without {symbols}, which {reference.source} holds: "
             "it is a model for another data set"
         )
-    workers = available_cores() if workers is None else workers
+    engine = engine_for(workers)
     return EnergyModel(
-        name, model.target, lambda crystals: predict_crystals(model, crystals, workers=workers, time_limit=time_limit)
+        name, model.target, lambda crystals: predict_crystals(model, crystals, engine=engine, time_limit=time_limit)
     )

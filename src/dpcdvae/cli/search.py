@@ -258,12 +258,10 @@ def _judge(
     import numpy as np
 
     from dpcdvae.model.regressor import predict_crystals
-    from dpcdvae.parallel import available_cores
+    from dpcdvae.parallel import engine_for
 
     values, candidates = np.full(len(crystals), np.nan), [c for c, good in zip(crystals, valid, strict=True) if good]
-    values[valid], reasons = predict_crystals(
-        judge, candidates, workers=available_cores() if workers is None else workers, time_limit=time_limit
-    )
+    values[valid], reasons = predict_crystals(judge, candidates, engine=engine_for(workers), time_limit=time_limit)
     foreign = sum(bool(judge.unknown_elements(candidates[k].atomic_numbers.tolist())) for k in reasons)
     return values, {
         "valid crystals with elements that the judge was not trained on": foreign,

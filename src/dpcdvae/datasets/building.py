@@ -24,6 +24,7 @@ from dpcdvae.datasets.preparation import Settings, prepare, summary
 from dpcdvae.datasets.store import Dataset, dataset_file, home
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure, read, read_csv
+from dpcdvae.parallel import HERE, Engine
 from dpcdvae.table import CrystalTable, load_tables, save_tables
 
 MAX_ATOMS = 100
@@ -39,7 +40,7 @@ def get_dataset(
     store_as: str | None = None,
     url: str | None = None,
     primitive: bool = False,
-    workers: int = 0,
+    engine: Engine = HERE,
 ) -> Dataset:
     """Prepares a published data set; one that is there already, from the same files, is loaded.
 
@@ -73,7 +74,7 @@ def get_dataset(
         print(f"{', '.join(others)}: not byte for byte the published {name} files", file=sys.stderr)
         spec = replace(spec, title=f"in the place of {name}, {', '.join(others)} not the published files")
     parts = {split: _read_placed(file, read_csv) for split, file in found.items()}
-    return _prepare_and_save(store_as, spec, source, settings, parts, workers)
+    return _prepare_and_save(store_as, spec, source, settings, parts, engine)
 
 
 def add_dataset(
@@ -84,7 +85,7 @@ def add_dataset(
     seed: int = 0,
     max_atoms: int = MAX_ATOMS,
     primitive: bool = False,
-    workers: int = 0,
+    engine: Engine = HERE,
     overwrite: bool = False,
 ) -> Dataset:
     """Prepares the user's own crystals under a name.
@@ -111,14 +112,14 @@ def add_dataset(
     hashes: dict[str, Any] = {"all": {"file": source.name, "sha256": files.sha256(source)}}
     if source.is_dir() and all(_split_file(source, split) for split in SPLITS):
         parts = {split: _read_placed(file, read_csv) for split, file in _splits_in(source).items()}
-        return _prepare_and_save(name, spec, hashes, settings, parts, workers)
+        return _prepare_and_save(name, spec, hashes, settings, parts, engine)
     hashes["all"] |= {"fractions": list(fractions), "seed": seed}
     parts = {"all": _read_placed(source, read)}
 
     def divide(tables: dict[str, CrystalTable]) -> dict[str, CrystalTable]:
         return split_by_seed(tables["all"], fractions, seed)
 
-    return _prepare_and_save(name, spec, hashes, settings, parts, workers, divide)
+    return _prepare_and_save(name, spec, hashes, settings, parts, engine, divide)
 
 
 def get_prototypes() -> Dataset:
@@ -139,7 +140,7 @@ def get_prototypes() -> Dataset:
         return known
     parts: _Parts = {"all": (crystals, [crystal.id for crystal in crystals], [])}
     return _prepare_and_save(
-        "prototypes", spec, source, settings, parts, 0, lambda t: split_by_seed(t["all"], FRACTIONS, seed=0)
+        "prototypes", spec, source, settings, parts, HERE, lambda t: split_by_seed(t["all"], FRACTIONS, seed=0)
     )
 
 
@@ -175,7 +176,7 @@ def _prepare_and_save(
     source: Mapping[str, Any],
     settings: Settings,
     parts: _Parts,
-    workers: int,
+    engine: Engine,
     divide: Callable[[dict[str, CrystalTable]], dict[str, CrystalTable]] = lambda tables: tables,
 ) -> Dataset:
     """Prepares each part, divides them into splits, writes the one file, says on stderr how it went."""
@@ -184,7 +185,7 @@ def _prepare_and_save(
     tables: dict[str, CrystalTable] = {}
     failures: list[tuple[str, Failure]] = []
     for part, (crystals, places, unread) in parts.items():
-        table, bad = prepare(crystals, places, settings, workers=workers, description=f"preparing {name} {part}")
+        table, bad = prepare(crystals, places, settings, engine=engine, description=f"preparing {name} {part}")
         failures += [(part, failure) for failure in unread + bad]
         if len(table) == 0:
             first = f", e.g. {failures[0][1]}" if failures else ""

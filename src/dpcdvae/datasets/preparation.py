@@ -15,7 +15,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.elements import SYMBOLS
 from dpcdvae.errors import InputError
 from dpcdvae.io.failures import Failure
-from dpcdvae.parallel import Lost, map_items
+from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.standardise import standardise
 from dpcdvae.table import CrystalTable
 
@@ -54,22 +54,19 @@ def prepare(
     places: Sequence[str],
     settings: Settings,
     *,
-    workers: int = 0,
+    engine: Engine = HERE,
     description: str = "preparing",
 ) -> tuple[CrystalTable, list[Failure]]:
     """Standardises every crystal and finds its bonds.
 
     Args:
         places: where each crystal stands (file and row), for the failures.
-        workers: processes; 0 for this one (see :func:`dpcdvae.parallel.map_items`).
 
     Returns:
         The usable crystals in their order, and a failure with its reason for every other one.
     """
     jobs = [(crystal, settings) for crystal in crystals]
-    results = map_items(
-        prepare_one, jobs, workers=workers, time_limit=settings.time_limit, description=description
-    )  # fmt: skip
+    results = engine.map(prepare_one, jobs, time_limit=settings.time_limit, description=description)
     good: list[Prepared] = []
     failures = []
     for crystal, place, result in zip(crystals, places, results, strict=True):

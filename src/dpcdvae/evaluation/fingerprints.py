@@ -24,7 +24,7 @@ from dpcdvae.evaluation.fingerprint_cache import load_block, store_block
 from dpcdvae.evaluation.magpie import composition_fingerprints
 from dpcdvae.evaluation.matching import quiet
 from dpcdvae.evaluation.order_parameters import MOTIFS, Views, body_centred_pairs, motif_scores
-from dpcdvae.parallel import Lost, map_items
+from dpcdvae.parallel import Engine, Lost
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,11 +66,16 @@ class Fingerprints:
         """(n,) where there is a structure fingerprint."""
         return np.isfinite(self.structure.sum(axis=1))
 
+    def of(self, chosen: npt.NDArray[np.int64]) -> Fingerprints:
+        """Those of some of the crystals."""
+        reasons = {k: self.reasons[i] for k, i in enumerate(chosen.tolist()) if i in self.reasons}
+        return Fingerprints(self.structure[chosen], self.composition[chosen], reasons)
+
 
 def fingerprint_crystals(
-    crystals: Sequence[Crystal], *, workers: int, time_limit: float, cache: Path | None = None
+    crystals: Sequence[Crystal], *, engine: Engine, time_limit: float, cache: Path | None = None
 ) -> Fingerprints:
-    """Fingerprints of crystals, each within ``time_limit`` seconds, in ``workers`` processes (0: this one, no limit).
+    """Fingerprints of crystals, each within ``time_limit`` seconds.
 
     Args:
         cache: folder in which structure fingerprints are kept between runs, by the content of the crystals.
@@ -84,10 +89,9 @@ def fingerprint_crystals(
         began = time.monotonic()
         missing = [k for k in range(len(block)) if k not in found]
         whole = f" {start + 1}-{start + len(block)} of {len(crystals)}" if len(crystals) > BLOCK else ""
-        results = map_items(
+        results = engine.map(
             structure_fingerprint_or_reason,
             [block[k] for k in missing],
-            workers=workers,
             time_limit=time_limit,
             description=f"fingerprints{whole}",
         )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
-from dpcdvae.parallel import Lost, map_items
+from dpcdvae.parallel import Engine, Lost
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -87,7 +87,7 @@ class Matches:
 
 
 def match_pairs(
-    predictions: Sequence[Crystal], truths: Sequence[Crystal], *, workers: int, time_limit: float
+    predictions: Sequence[Crystal], truths: Sequence[Crystal], *, engine: Engine, time_limit: float
 ) -> Matches:
     """Compares ``predictions[k]`` with ``truths[k]`` for every k, each within ``time_limit`` seconds.
 
@@ -99,10 +99,9 @@ def match_pairs(
         for k, (p, t) in enumerate(zip(predictions, truths, strict=True))
         if p.problem() is None and t.problem() is None and p.formula == t.formula
     ]
-    results = map_items(
+    results = engine.map(
         rms_distance,
         [(predictions[k], truths[k]) for k in chosen],
-        workers=workers,
         time_limit=time_limit,
         description="matching",
     )

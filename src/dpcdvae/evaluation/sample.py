@@ -23,11 +23,18 @@ from dpcdvae.evaluation.matching import Pairs, match_pairs, pair
 from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
 from dpcdvae.io import Failure
+from dpcdvae.parallel import Engine
 
 Derived = TypeVar("Derived")
 
 DRAWN = 1000
 """Valid crystals, drawn at random, whose distributions the published protocol compares."""
+
+DRAWN_GATE = f"{DRAWN} valid, drawn"
+"""Fewer, where there are fewer valid ones: then the number is that of all of them."""
+
+FINGERPRINT_GATE = "with fingerprint"
+PREDICTION_GATE = "prediction valid"
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Sample:
     failures: Sequence[Failure]
     reference: Reference
     paired: bool
-    workers: int
+    engine: Engine
     seed: int
     time_limit: float
     given_up: list[dict[str, str]] = field(default_factory=list)
@@ -141,7 +148,7 @@ class Sample:
         """(pairs,) normalised rms distance, NaN where prediction and ground truth do not match."""
         predictions = [self.crystals[k] for k in self.pairs.predictions]
         truths = [self.truths[k] for k in self.pairs.truths]
-        matches = match_pairs(predictions, truths, workers=self.workers, time_limit=self.time_limit)
+        matches = match_pairs(predictions, truths, engine=self.engine, time_limit=self.time_limit)
         self.give_up("matching", {predictions[k].id: reason for k, reason in matches.cut.items()})
         return matches.rms
 
@@ -151,7 +158,7 @@ class Sample:
         prediction = self.counted[self.pairs.predictions]
         return {
             "none": np.ones(len(prediction), bool),
-            "prediction valid": prediction,
+            PREDICTION_GATE: prediction,
             "both valid": prediction & self.truth_valid,
         }
 
@@ -181,7 +188,7 @@ class Sample:
         return self._fingerprints("fingerprint of the reference", self.reference.crystals or ())
 
     def _fingerprints(self, what: str, crystals: Sequence[Crystal]) -> Fingerprints:
-        found = fingerprint_crystals(crystals, workers=self.workers, time_limit=self.time_limit, cache=self.cache)
+        found = fingerprint_crystals(crystals, engine=self.engine, time_limit=self.time_limit, cache=self.cache)
         self.give_up(what, {crystals[k].id: reason for k, reason in found.reasons.items()})
         return found
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation.matching import lost, matcher, quiet
-from dpcdvae.parallel import Lost, map_items
+from dpcdvae.parallel import Engine, Lost
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Duplicates:
     cut: dict[int, str]
 
 
-def find_duplicates(crystals: Sequence[Crystal], *, workers: int, time_limit: float) -> Duplicates:
+def find_duplicates(crystals: Sequence[Crystal], *, engine: Engine, time_limit: float) -> Duplicates:
     """Compares each crystal with the earlier ones of its composition: a matcher's ``fit``, protocol tolerances.
 
     Crystals are reduced to primitive cells first, once; different compositions or numbers of atoms in
@@ -40,12 +40,8 @@ def find_duplicates(crystals: Sequence[Crystal], *, workers: int, time_limit: fl
     primitive: dict[int, Crystal] = {}
     for k, result in zip(
         several,
-        map_items(
-            primitive_cell,
-            [crystals[k] for k in several],
-            workers=workers,
-            time_limit=time_limit,
-            description="primitive cells",
+        engine.map(
+            primitive_cell, [crystals[k] for k in several], time_limit=time_limit, description="primitive cells"
         ),
         strict=True,
     ):
@@ -60,10 +56,9 @@ def find_duplicates(crystals: Sequence[Crystal], *, workers: int, time_limit: fl
         for place, k in enumerate(group)
         if place > 0
     }
-    results = map_items(
+    results = engine.map(
         matches_any,
         [(primitive[k], [primitive[j] for j in others]) for k, others in earlier.items()],
-        workers=workers,
         time_limit=time_limit,
         description="comparing",
     )

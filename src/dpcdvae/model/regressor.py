@@ -17,7 +17,7 @@ from dpcdvae.elements import SYMBOLS
 from dpcdvae.encoders import build_encoder
 from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.model.trainable import TargetScaler, Trainable
-from dpcdvae.parallel import Lost, map_items
+from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.progress import Progress
 from dpcdvae.table import CrystalTable
 
@@ -97,7 +97,7 @@ def predict(model: PropertyRegressor, table: CrystalTable, batch_size: int = BAT
 
 
 def predict_crystals(
-    model: PropertyRegressor, crystals: Sequence[Crystal], *, workers: int = 0, time_limit: float = 60.0
+    model: PropertyRegressor, crystals: Sequence[Crystal], *, engine: Engine = HERE, time_limit: float = 60.0
 ) -> tuple[npt.NDArray[np.float64], dict[int, str]]:
     """(n,) the property of crystals of any origin, standardised and bonded first as those of a data set are.
 
@@ -111,10 +111,12 @@ def predict_crystals(
         else:
             jobs[k] = crystal
     settings = Settings(max_atoms=max((crystal.num_atoms for crystal in jobs.values()), default=1))
-    results = map_items(
-        prepare_one, [(crystal, settings) for crystal in jobs.values()], workers=workers, time_limit=time_limit,
+    results = engine.map(
+        prepare_one,
+        [(crystal, settings) for crystal in jobs.values()],
+        time_limit=time_limit,
         description="finding bonds",
-    )  # fmt: skip
+    )
     good = {}
     for k, result in zip(jobs, results, strict=True):
         if isinstance(result, str | Lost):

@@ -14,7 +14,7 @@ UNIQUENESS_SAMPLE = 1000
 def _uniqueness(sample: Sample) -> list[Number]:
     """Among the crystals that there are: one that could not be built is neither new nor a duplicate."""
     crystals = sample.measurable[:UNIQUENESS_SAMPLE]
-    found = find_duplicates(crystals, workers=sample.workers, time_limit=sample.time_limit)
+    found = find_duplicates(crystals, engine=sample.engine, time_limit=sample.time_limit)
     sample.give_up("uniqueness", {crystals[k].id: reason for k, reason in found.cut.items()})
     note = f"first {len(crystals)}" if len(crystals) < len(sample.measurable) else ""
     return [sample.rate(~found.duplicate, len(crystals), note=note)]

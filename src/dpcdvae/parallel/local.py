@@ -12,16 +12,12 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-from dpcdvae.progress import Progress
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from dpcdvae.parallel.engine import Engine, Item, Lost, Result
 
 CHUNK = 16
 """Items sent to a worker at a time: enough to hide the way there and back, few enough to share evenly."""
@@ -29,50 +25,28 @@ CHUNK = 16
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-@dataclass(frozen=True)
-class Lost:
-    """What :func:`map_items` gives for an item without a result: the time ran out or the worker died."""
+class LocalEngine(Engine):
+    """Processes of this machine that can be killed and replaced.
 
-    reason: str
-
-
-def available_cores() -> int:
-    """Cores this process may use, which on a cluster are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def map_items(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    *,
-    workers: int = 0,
-    time_limit: float = 60.0,
-    description: str = "working",
-) -> list[Result | Lost]:
-    """``[function(item) for item in items]``, with a progress bar, in ``workers`` processes.
-
-    With ``workers=0`` everything happens in this process, without a time limit. Otherwise ``function``
-    must be importable, items and results picklable (processes are spawned, so that no thread or lock is
-    inherited). Only where ``function`` is the calling program's own does that program need the usual
-    ``if __name__ == "__main__"``: it is not run again otherwise.
+    They are spawned, so that no thread or lock is inherited. Only where ``function`` is the calling program's
+    own does that program need the usual ``if __name__ == "__main__"``: it is not run again otherwise.
 
     Args:
-        time_limit: seconds for one item; after that its worker is ended and replaced.
-
-    Raises:
-        Exception: what ``function`` raised, first come first. The workers are ended on this and on Ctrl-C.
+        workers: processes; 0 to work in this one, without a time limit.
     """
-    results: list[Any] = [None] * len(items)
-    with Progress(description, len(items)) as bar:
-        if workers == 0:
-            for index, item in enumerate(items):
-                results[index] = function(item)
-                bar.advance()
-        else:
-            for index, result in _Pool(function, items, time_limit).run(workers):
-                results[index] = result
-                bar.advance()
-    return results
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def stream(
+        self, function: Callable[[Item], Result], items: Sequence[Item], *, time_limit: float
+    ) -> Generator[tuple[int, Result | Lost]]:
+        if self.workers == 0:
+            return ((index, function(item)) for index, item in enumerate(items))
+        return _Pool(function, items, time_limit).run(self.workers)
+
+    def close(self) -> None:
+        return
 
 
 class _Pool(Generic[Item, Result]):
@@ -83,7 +57,7 @@ class _Pool(Generic[Item, Result]):
         self.waiting = deque(range(start, min(start + CHUNK, len(items))) for start in range(0, len(items), CHUNK))
         self.workers: list[_Worker] = []
 
-    def run(self, workers: int) -> Iterator[tuple[int, Result | Lost]]:
+    def run(self, workers: int) -> Generator[tuple[int, Result | Lost]]:
         try:
             for _ in range(min(workers, len(self.waiting))):
                 self.workers.append(_Worker(self.function))

@@ -1,0 +1,19 @@
+"""One engine for everything that does the same to many crystals: preparation, evaluation, relaxation.
+
+Its users know :class:`Engine` alone, so that what runs in this process runs on a cluster too.
+"""
+
+from __future__ import annotations
+
+from dpcdvae.parallel.engine import Engine, Lost, available_cores
+from dpcdvae.parallel.local import LocalEngine
+
+__all__ = ["HERE", "Engine", "LocalEngine", "Lost", "available_cores", "engine_for"]
+
+HERE = LocalEngine(0)
+"""The engine that works in this process, without a time limit."""
+
+
+def engine_for(workers: int | None = None, scheduler: str | None = None) -> Engine:
+    """The engine of a command line: ``--workers``, by default one for each core. Close it after use."""
+    return LocalEngine(available_cores() if workers is None else workers)

@@ -1,0 +1,73 @@
+"""What every engine does: the same function on many items, of which one may hang or kill its worker."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from dpcdvae.progress import Progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What an engine gives for an item without a result: the time ran out or the worker died."""
+
+    reason: str
+
+
+class Engine(ABC):
+    """Where the work of a loop is done: in this process, in processes of this machine, on a cluster.
+
+    ``function`` must be importable, items and results picklable, unless the work is done in this process.
+    An engine may keep processes from one loop to the next; ``close``, or leaving its ``with``, ends them.
+    """
+
+    @abstractmethod
+    def stream(
+        self, function: Callable[[Item], Result], items: Sequence[Item], *, time_limit: float
+    ) -> Generator[tuple[int, Result | Lost]]:
+        """(index of the item, result) in the order in which they come, each item once.
+
+        Args:
+            time_limit: seconds for one item; after that its worker is ended and replaced.
+
+        Raises:
+            Exception: what ``function`` raised, first come first; the rest of the work is dropped.
+        """
+
+    def map(
+        self, function: Callable[[Item], Result], items: Sequence[Item], *, time_limit: float, description: str
+    ) -> list[Result | Lost]:
+        """``[function(item) for item in items]``, with a progress bar; see :meth:`stream`."""
+        results: list[Any] = [None] * len(items)
+        stream = self.stream(function, items, time_limit=time_limit)
+        with closing(stream), Progress(description, len(items)) as bar:
+            for index, result in stream:
+                results[index] = result
+                bar.advance()
+        return results
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends what the engine started. It can still be used, and starts again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def available_cores() -> int:
+    """Cores this process may use, which on a cluster are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
