@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy.typing as npt
 
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.registry import Registry
 
 Value = bool | int | float | str | None
 
-Measure = Callable[[Sample], Sequence[Any]]
+Measure = TypeVar("Measure", bound=Callable[[Sample], Sequence[Any] | npt.NDArray[Any]])
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Column:
 
     unit: str
     kind: type | None
-    measure: Measure
+    measure: Callable[[Sample], Sequence[Any] | npt.NDArray[Any]]
 
 
 COLUMNS: Registry[Column] = Registry("column")

@@ -31,6 +31,29 @@ def bootstrap_mean(values: npt.NDArray[np.float64], *, seed: int) -> Interval:
     return float(low), float(high)
 
 
+def median_interval(values: npt.NDArray[np.float64]) -> Interval:
+    """Interval of the median of ``values`` (n > 0), from their ranks: free of any distribution."""
+    from scipy.stats import binom
+
+    ordered, n = np.sort(values), len(values)
+    below = max(0, int(binom.ppf(0.5 - LEVEL / 2, n, 0.5)) - 1)
+    return float(ordered[below]), float(ordered[n - 1 - below])
+
+
+def bootstrap_total_variation(
+    counts: npt.NDArray[np.int64], reference: npt.NDArray[np.float64], distance: float, *, seed: int
+) -> Interval:
+    """Interval of the total variation ``distance`` of a histogram of ``counts`` from the shares of a reference.
+
+    The crystals are drawn anew, the reference stays; shifted as in :func:`bootstrap_wasserstein`.
+    """
+    n = counts.sum()
+    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=REPLICATES)
+    distances = np.abs(drawn / n - reference).sum(axis=1) / 2
+    low, high = np.quantile(distances, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)) - distances.mean() + distance
+    return max(0.0, min(float(low), distance)), min(1.0, max(float(high), distance))
+
+
 def bootstrap_wasserstein(
     values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64], distance: float, *, seed: int
 ) -> Interval:

@@ -141,6 +141,11 @@ def compositionally_valid(crystals: Iterable[Crystal], table: str = "smact14") -
     return np.array([_neutral(_reduced_composition(crystal), table) for crystal in crystals], bool)
 
 
+def compositional_problem(crystal: Crystal, table: str = "smact14") -> str | None:
+    """Why :func:`compositionally_valid` says no, or None where it says yes."""
+    return _why_not_neutral(_reduced_composition(crystal), table)
+
+
 def _reduced_composition(crystal: Crystal) -> tuple[tuple[int, int], ...]:
     numbers, counts = np.unique(crystal.atomic_numbers, return_counts=True)
     divisor = gcd(*counts.tolist())
@@ -173,6 +178,24 @@ def _neutral(composition: tuple[tuple[int, int], ...], table: str) -> bool:
         if 0 in sums:
             return True
     return False
+
+
+@cache
+def _why_not_neutral(composition: tuple[tuple[int, int], ...], table: str) -> str | None:
+    if _neutral(composition, table):
+        return None
+    elements, _ = _smact_elements(table)
+    symbols = [SYMBOLS[z] for z, _ in composition]
+    for what, missing in (
+        ("oxidation state", [symbol for symbol in symbols if symbol not in elements]),
+        ("electronegativity", [symbol for symbol in symbols if symbol in elements and elements[symbol][1] is None]),
+    ):
+        if missing:
+            return f"no {what} is known of {', '.join(missing)}"
+    sums = {0}
+    for symbol, (_, count) in zip(symbols, composition, strict=True):
+        sums = {total + count * charge for total in sums for charge in elements[symbol][0]}
+    return "charges balance only against the electronegativities" if 0 in sums else "charges cannot balance"
 
 
 @cache

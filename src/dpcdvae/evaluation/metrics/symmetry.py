@@ -1,0 +1,79 @@
+"""Whether the crystals are as symmetric as those of the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.evaluation.columns import column
+from dpcdvae.evaluation.intervals import bootstrap_total_variation
+from dpcdvae.evaluation.metric import metric
+from dpcdvae.evaluation.sample import Number, Sample
+from dpcdvae.evaluation.symmetry import SYMPREC, SpaceGroups, by_crystal_system, find_space_groups, symbols
+
+
+def space_groups(sample: Sample) -> SpaceGroups:
+    found = find_space_groups(sample.crystals, engine=sample.engine, time_limit=sample.time_limit)
+    sample.give_up("space group", {sample.crystals[k].id: reason for k, reason in found.reasons.items()})
+    return found
+
+
+def reference_space_groups(sample: Sample) -> SpaceGroups:
+    """None found where the reference has no crystals."""
+    crystals = sample.reference.crystals or ()
+    found = find_space_groups(crystals, engine=sample.engine, time_limit=sample.time_limit)
+    sample.give_up("space group of the reference", {crystals[k].id: reason for k, reason in found.reasons.items()})
+    return found
+
+
+@metric("space_group_distance", "space groups", "total variation")
+def _space_group_distance(sample: Sample) -> list[Number]:
+    """Half the sum of the differences between the shares of the 230 groups: 0 the same, 1 nothing in common."""
+    if sample.reference.crystals is None:
+        return []
+    theirs = sample.once(reference_space_groups).histogram()
+    return [_distance(sample, sample.once(space_groups).histogram(), theirs)]
+
+
+@metric("crystal_system_distance", "crystal systems", "total variation")
+def _crystal_system_distance(sample: Sample) -> list[Number]:
+    """The same of the seven crystal systems, for which fewer crystals are enough."""
+    if sample.reference.crystals is None:
+        return []
+    theirs = by_crystal_system(sample.once(reference_space_groups).histogram())
+    return [_distance(sample, by_crystal_system(sample.once(space_groups).histogram()), theirs)]
+
+
+def _distance(sample: Sample, counts: npt.NDArray[np.int64], reference: npt.NDArray[np.int64]) -> Number:
+    note = f"symprec {SYMPREC:g} Å, reference n = {reference.sum()}{_without(sample)}"
+    if counts.sum() == 0 or reference.sum() == 0:
+        return Number(None, 0, note=note)
+    shares = reference / reference.sum()
+    distance = float(np.abs(counts / counts.sum() - shares).sum() / 2)
+    interval = bootstrap_total_variation(counts, shares, distance, seed=sample.seed)
+    return Number(distance, int(counts.sum()), interval, note=note)
+
+
+@metric("p1_share", "without symmetry (P1)")
+def _p1_share(sample: Sample) -> list[Number]:
+    """Among the crystals whose space group is known."""
+    numbers = sample.once(space_groups).numbers
+    known = int((numbers > 0).sum())
+    theirs = sample.once(reference_space_groups).numbers
+    ratio = f", reference {(theirs == 1).sum() / (theirs > 0).sum():.1%}" if theirs.any() else ""
+    return [sample.rate(numbers == 1, known, note=f"symprec {SYMPREC:g} Å{ratio}{_without(sample)}")]
+
+
+def _without(sample: Sample) -> str:
+    lacking = len(sample.once(space_groups).reasons)
+    return f", {lacking} without space group" if lacking else ""
+
+
+@column("space_group_number", kind=int)
+def _number(sample: Sample) -> list[int | None]:
+    return [number or None for number in sample.once(space_groups).numbers.tolist()]
+
+
+@column("space_group_symbol", kind=str)
+def _symbol(sample: Sample) -> list[str | None]:
+    return [symbols()[number] or None for number in sample.once(space_groups).numbers.tolist()]

@@ -1,0 +1,102 @@
+"""Space groups, by spglib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.evaluation.geometry import minkowski_reduced
+from dpcdvae.parallel import Engine, Lost
+
+SYMPREC = 0.1
+"""Å by which atoms may miss their symmetric places. Generated crystals never hit them exactly."""
+
+NUM_SPACE_GROUPS = 230
+
+CRYSTAL_SYSTEMS = {
+    "triclinic": 2, "monoclinic": 15, "orthorhombic": 74, "tetragonal": 142, "trigonal": 167, "hexagonal": 194,
+    "cubic": 230,
+}  # fmt: skip
+"""The number of the last space group of each."""
+
+Cell = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class SpaceGroups:
+    """Result of :func:`find_space_groups`.
+
+    Attributes:
+        numbers: (n,) 1 to 230, 0 where none was found.
+        reasons: crystal -> why none was found; what is no crystal at all is left out.
+    """
+
+    numbers: npt.NDArray[np.int64]
+    reasons: dict[int, str]
+
+    def histogram(self) -> npt.NDArray[np.int64]:
+        """(230,) crystals in each space group."""
+        return np.bincount(self.numbers, minlength=NUM_SPACE_GROUPS + 1)[1:]
+
+
+def find_space_groups(crystals: Sequence[Crystal], *, engine: Engine, time_limit: float) -> SpaceGroups:
+    """The space group of each crystal at :data:`SYMPREC`, each within ``time_limit`` seconds."""
+    sound = [k for k, crystal in enumerate(crystals) if crystal.problem() is None]
+    numbers = np.zeros(len(crystals), np.int64)
+    cells = _cells([crystals[k] for k in sound])
+    reasons = {}
+    for k, found in zip(
+        sound, engine.map(space_group, cells, time_limit=time_limit, description="space groups"), strict=True
+    ):
+        if isinstance(found, Lost):
+            reasons[k] = found.reason
+        else:
+            numbers[k] = found
+    return SpaceGroups(numbers, reasons)
+
+
+def _cells(crystals: Sequence[Crystal]) -> list[Cell]:
+    """In reduced, right-handed bases: spglib gives up on skewed cells, and its tolerance acts on the basis it gets."""
+    if not crystals:
+        return []
+    lattices, transforms = minkowski_reduced(np.array([crystal.lattice for crystal in crystals]))
+    signs = np.sign(np.linalg.det(lattices))[:, None, None]
+    return [
+        (lattice, (c.frac_coords - np.floor(c.frac_coords)) @ transform, c.atomic_numbers)
+        for c, lattice, transform in zip(crystals, signs * lattices, signs * transforms, strict=True)
+    ]
+
+
+def space_group(cell: Cell) -> int | Lost:
+    """The number of the space group, or why there is none."""
+    import spglib
+
+    try:
+        found = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)  # type: ignore[arg-type]  # arrays are as good
+    except spglib.SpglibError as error:  # newer versions raise, older ones give None
+        return Lost(f"spglib: {error}")
+    return Lost(f"spglib: {spglib.get_error_message()}") if found is None else int(found.number)
+
+
+@cache
+def symbols() -> tuple[str, ...]:
+    """(231,) international short symbols by number, "" for 0."""
+    import spglib
+
+    found = [""] * (NUM_SPACE_GROUPS + 1)
+    for hall_number in range(1, 531):
+        kind = spglib.get_spacegroup_type(hall_number)
+        if kind is not None and not found[kind.number]:
+            found[kind.number] = kind.international_short
+    return tuple(found)
+
+
+def by_crystal_system(histogram: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(7,) crystals in each of :data:`CRYSTAL_SYSTEMS`, of the (230,) in each space group."""
+    starts = [0, *list(CRYSTAL_SYSTEMS.values())[:-1]]
+    return np.add.reduceat(histogram, starts)
