@@ -49,9 +49,9 @@ class Phase:
 
     @cached_property
     def fractions(self) -> dict[str, float]:
-        """Atomic fractions by symbol, alphabetical: the same for every multiple of a composition."""
+        """Atomic fractions by symbol, alphabetical."""
         total = sum(self.amounts.values())
-        return {symbol: round(self.amounts[symbol] / total, 8) for symbol in sorted(self.amounts)}
+        return {symbol: self.amounts[symbol] / total for symbol in sorted(self.amounts)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class Phases:
         """By elements, of each composition the phase of lowest energy: no other can lie on a hull."""
         lowest: dict[tuple[tuple[str, float], ...], Phase] = {}
         for phase in self.phases:
-            key = tuple(phase.fractions.items())
+            key = tuple((symbol, round(share, 8)) for symbol, share in phase.fractions.items())
             if key not in lowest or phase.energy < lowest[key].energy:
                 lowest[key] = phase
         systems: dict[frozenset[str], list[Phase]] = {}

@@ -198,13 +198,22 @@ def hull_points(
 ) -> list[HullPoint | Lost] | Lost:
     """The hull of the phases of one chemical system at each of the compositions: pymatgen's PhaseDiagram.
 
-    Every element of the compositions must have its own phase among them.
+    Every element of the compositions must have its own phase among them. The hull is that of the energies of
+    formation, so that elements with energies of thousands of eV cost no digits.
     """
     phases, compositions = task
     from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
     from pymatgen.core import Composition
 
-    entries = [PDEntry(Composition(p.amounts), p.energy * sum(p.amounts.values()), p.id or None) for p in phases]
+    elements = {next(iter(p.amounts)): p.energy for p in phases if len(p.amounts) == 1}
+
+    def of_elements(amounts: Mapping[str, float]) -> float:
+        return sum(n * elements[symbol] for symbol, n in amounts.items())
+
+    entries = [
+        PDEntry(Composition(p.amounts), p.energy * sum(p.amounts.values()) - of_elements(p.amounts), p.id or None)
+        for p in phases
+    ]
     try:
         with quiet():
             diagram = PhaseDiagram(entries)
@@ -214,10 +223,11 @@ def hull_points(
     for composition in compositions:
         try:
             with quiet():
-                shares, energy = diagram.get_decomp_and_hull_energy_per_atom(Composition(composition))
+                shares, formation = diagram.get_decomp_and_hull_energy_per_atom(Composition(composition))
         except Exception as error:  # no facet holds the composition, by round-off
             points.append(lost(error))
         else:
+            energy = formation + of_elements(composition) / sum(composition.values())
             ordered = sorted(cast("dict[PDEntry, float]", shares).items(), key=lambda item: (-item[1], item[0].name))
             points.append(HullPoint(float(energy), " + ".join(_share(*item) for item in ordered)))
     return points
