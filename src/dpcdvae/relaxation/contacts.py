@@ -1,0 +1,92 @@
+"""Atoms that lie upon one another: found, and pushed apart before any potential sees them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.elements import SYMBOLS
+
+# Distances over the sum of the covalent radii (Cordero et al. 2008). Bonds lie near 1, the shortest (in H2,
+# triple ones) at 0.8 and above.
+TOO_CLOSE = 0.6
+"""A start with such a contact is pushed apart first."""
+APART = 0.75
+"""How far it is pushed."""
+MERGED = 0.5
+"""A relaxation that ends with such a contact has fallen into a hole of its potential."""
+
+PUSHES = 50  # before the cell is made larger
+FILLED = 0.5  # most of the cell's volume that spheres of half the wanted distance may take up
+EXPANSION = 1.05  # of the cell vectors, where there is no room or an atom meets its own image
+EXPANSIONS = 60  # a factor 19 of the cell vectors
+
+
+def closest_contact(crystal: Crystal, within: float) -> tuple[str, float] | None:
+    """The closest contact below ``within`` times the sum of the covalent radii: (``C-C``, Å), None without one."""
+    first, second, distances, _ = _contacts(crystal, within)
+    if len(distances) == 0:
+        return None
+    ratio = distances / _reach(crystal)[first, second]
+    k = int(np.argmin(ratio))
+    numbers = sorted((crystal.atomic_numbers[first[k]], crystal.atomic_numbers[second[k]]))
+    return "-".join(SYMBOLS[z] for z in numbers), float(distances[k])
+
+
+def push_apart(crystal: Crystal) -> Crystal:
+    """The crystal with no contact below ``APART``: atoms move along their contacts, in a cell that stays.
+
+    Only where there is no room, or an atom meets its own image, the cell grows.
+    """
+    rng = np.random.default_rng(0)  # for atoms in one place, which have no direction to go
+    crystal = _with_room(crystal)
+    reach = APART * _reach(crystal)
+    for _ in range(EXPANSIONS):
+        for _ in range(PUSHES):
+            first, second, distances, vectors = _contacts(crystal, APART)
+            pairs = first != second
+            if not pairs.any():
+                break
+            first, second, distances, vectors = first[pairs], second[pairs], distances[pairs], vectors[pairs]
+            directions = vectors / np.maximum(distances, 1e-9)[:, None]
+            directions[distances < 1e-9] = rng.normal(size=(int((distances < 1e-9).sum()), 3))
+            # Each pair is listed from both ends, and each end gives way by half of what is missing; a little
+            # more, so that the distance is reached in a finite number of steps.
+            missing = 0.5 * (1.01 * reach[first, second] - distances)
+            moves = np.zeros((crystal.num_atoms, 3))
+            np.subtract.at(moves, first, missing[:, None] * directions)
+            coords = np.linalg.solve(crystal.lattice.T, (crystal.cart_coords + moves).T).T
+            crystal = replace(crystal, frac_coords=np.asarray(coords, np.float64))
+        if len(_contacts(crystal, APART)[2]) == 0:
+            break
+        crystal = replace(crystal, lattice=EXPANSION * crystal.lattice)
+    return crystal
+
+
+def _with_room(crystal: Crystal) -> Crystal:
+    """The crystal in a cell of its shape that is large enough for its atoms."""
+    from ase.data import covalent_radii
+
+    spheres = 4 / 3 * np.pi * float(((APART * covalent_radii[crystal.atomic_numbers]) ** 3).sum())
+    return replace(crystal, lattice=max(1.0, np.cbrt(spheres / FILLED / crystal.volume)) * crystal.lattice)
+
+
+def _contacts(
+    crystal: Crystal, within: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Pairs closer than ``within`` times the sum of their radii: atoms i and j, distance, vector from i to j (Å)."""
+    from ase.data import covalent_radii
+    from ase.neighborlist import neighbor_list
+
+    return neighbor_list("ijdD", crystal.to_ase(), within * covalent_radii[crystal.atomic_numbers])
+
+
+def _reach(crystal: Crystal) -> npt.NDArray[np.float64]:
+    """(n, n) Å, sums of the covalent radii."""
+    from ase.data import covalent_radii
+
+    radii = covalent_radii[crystal.atomic_numbers]
+    return radii[:, None] + radii[None, :]

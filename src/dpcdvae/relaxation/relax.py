@@ -1,0 +1,193 @@
+"""One crystal into the minimum of its enthalpy: atoms and cell together, at a pressure, with any calculator."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.errors import InputError
+from dpcdvae.registry import Registry
+from dpcdvae.relaxation.calculators import DEFAULT
+from dpcdvae.relaxation.contacts import MERGED, TOO_CLOSE, closest_contact, push_apart
+from dpcdvae.relaxation.relaxed import GPA_A3_PER_EV, Relaxed, enthalpy, lost
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+# Name -> class in ase.optimize.
+OPTIMIZERS: Registry[str] = Registry("optimizer", {"fire": "FIRE", "lbfgs": "LBFGS"})
+
+# Where a relaxation is given up: what no crystal does on its way to a minimum.
+LARGEST_GROWTH = 3.0  # of the volume, since the start
+LARGEST_SHRINKAGE = 5.0
+LARGEST_RISE = 10.0  # eV/atom of enthalpy above the start
+CHECK_CONTACTS_EVERY = 10  # steps
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to relax: all that shapes the result.
+
+    Attributes:
+        calculator: a name of ``CALCULATORS`` or ``module:Class``.
+        options: of the calculator.
+        pressure: GPa, positive compresses.
+        optimizer: ``fire`` or ``lbfgs``.
+        max_force: threshold, eV/Å: of the longest force on an atom.
+        max_stress: threshold, GPa: of the largest component that the pressure does not balance.
+        max_steps: of the optimizer; who is not converged by then is not converged.
+
+    Raises:
+        InputError: a threshold or number of steps that is not positive, an unknown optimizer.
+    """
+
+    calculator: str = DEFAULT
+    options: Mapping[str, Any] = field(default_factory=dict)
+    pressure: float = 0.0
+    optimizer: str = "fire"
+    max_force: float = 0.01
+    max_stress: float = 0.1
+    max_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        OPTIMIZERS[self.optimizer]
+        if not math.isfinite(self.pressure):
+            raise InputError(f"a pressure of {self.pressure} GPa is none")
+        for name, unit in (("max_force", "eV/Å"), ("max_stress", "GPa")):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be above 0 {unit}, not {getattr(self, name)}")
+        if self.max_steps < 1:
+            raise InputError(f"max_steps must be at least 1, not {self.max_steps}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "options": dict(self.options)}
+
+
+def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start: Crystal | None = None) -> Relaxed:
+    """Relaxes atoms and cell at ``settings.pressure``, without symmetry.
+
+    Atoms that lie upon one another are pushed apart first. The relaxation ends where forces and stress are below
+    the thresholds, at the limit of steps, or where it leaves what a crystal does: volume, enthalpy, merging atoms.
+
+    Args:
+        crystal: as it was generated; its energy is the initial one.
+        calculator: an ASE calculator, as ``build_calculator`` gives; used for one crystal at a time.
+        start: where to start from instead, e.g. the crystal as a cheaper calculator has relaxed it.
+
+    Returns:
+        The result, also where the calculator fails: then with the reason, as the calculator gave it.
+    """
+    began = time.monotonic()
+    start = crystal if start is None else start
+    if (problem := start.problem() or crystal.problem()) is not None:
+        return lost(crystal, settings.pressure, problem)
+    if hasattr(calculator, "reset"):
+        calculator.reset()  # so that the result does not depend on the crystal before
+    pushed_apart = closest_contact(start, TOO_CLOSE) is not None
+    initial_energy = _energy(crystal, calculator)
+    run = _Run(push_apart(start) if pushed_apart else start, settings, calculator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ASE, pymatgen and the calculator, for every odd cell
+        reason = run.go()
+    final, quantities = run.final, run.quantities
+    return Relaxed(
+        initial=crystal, final=final, pressure=settings.pressure,
+        initial_energy=initial_energy, initial_volume=crystal.volume / crystal.num_atoms,
+        **quantities, steps=run.steps, pushed_apart=pushed_apart,
+        converged=not reason, reason=reason, seconds=time.monotonic() - began,
+    )  # fmt: skip
+
+
+def _energy(crystal: Crystal, calculator: Calculator) -> float:
+    """eV/atom; NaN where there is none."""
+    atoms = crystal.to_ase()
+    atoms.calc = calculator
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            energy = float(atoms.get_potential_energy()) / len(atoms)
+    except Exception:  # whatever a calculator finds wrong with a crystal; the relaxation itself will tell
+        return math.nan
+    return energy if math.isfinite(energy) else math.nan
+
+
+class _Run:
+    """The relaxation of one crystal: its last sound state, and the watch over every step."""
+
+    def __init__(self, start: Crystal, settings: Settings, calculator: Calculator) -> None:
+        self.start = start
+        self.settings = settings
+        self.atoms: Atoms = start.to_ase()
+        self.atoms.calc = calculator
+        self.final = start
+        self.steps = 0
+        self.quantities: dict[str, Any] = {
+            "energy": math.nan, "volume": math.nan, "stress": np.full(6, np.nan),
+            "max_force": math.nan, "max_stress": math.nan,
+        }  # fmt: skip
+        self.first_enthalpy = math.nan
+
+    def go(self) -> str:
+        """Relaxes; the reason why it did not converge, empty if it did."""
+        import ase.optimize
+        from ase.filters import FrechetCellFilter
+
+        try:
+            cell_and_atoms = FrechetCellFilter(self.atoms, scalar_pressure=self.settings.pressure / GPA_A3_PER_EV)
+            optimizer = getattr(ase.optimize, OPTIMIZERS[self.settings.optimizer])(cell_and_atoms, logfile=None)
+            # The thresholds are ours; the optimizer alone would stop at forces of zero.
+            for _ in optimizer.irun(fmax=0.0, steps=self.settings.max_steps):
+                self.steps = optimizer.nsteps
+                if (reason := self.look()) is not None:
+                    return reason
+        except Exception as error:  # whatever a calculator finds wrong with a crystal: counted, with the reason
+            return f"the calculator failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return self.unfinished()
+
+    def look(self) -> str | None:
+        """Takes note of the state. None to go on, else why to stop: empty where converged."""
+        atoms, settings = self.atoms, self.settings
+        volume = float(atoms.get_volume()) / len(atoms)
+        energy = float(atoms.get_potential_energy()) / len(atoms)
+        stress = np.asarray(atoms.get_stress(), float) * GPA_A3_PER_EV
+        forces = np.asarray(atoms.get_forces(), float)
+        if not (math.isfinite(energy) and np.isfinite(stress).all() and np.isfinite(forces).all()):
+            return f"energy, forces or stress are not finite at step {self.steps}"
+        self.final = Crystal(atoms.numbers, atoms.get_scaled_positions(wrap=False), atoms.cell.array, self.start.id)
+        unbalanced = stress + settings.pressure * np.array([1, 1, 1, 0, 0, 0])
+        self.quantities = {
+            "energy": energy, "volume": volume, "stress": stress,
+            "max_force": float(np.linalg.norm(forces, axis=1).max()), "max_stress": float(np.abs(unbalanced).max()),
+        }  # fmt: skip
+        if self.steps == 0:
+            self.first_enthalpy = enthalpy(energy, settings.pressure, volume)
+        resting = (
+            self.quantities["max_force"] < settings.max_force and self.quantities["max_stress"] < settings.max_stress
+        )
+        if (reason := self.runaway(contacts=resting or self.steps % CHECK_CONTACTS_EVERY == 0)) is not None:
+            return reason
+        return "" if resting else None
+
+    def runaway(self, *, contacts: bool) -> str | None:
+        """What no crystal does on its way to a minimum."""
+        growth = self.final.volume / self.start.volume
+        if not 1 / LARGEST_SHRINKAGE < growth < LARGEST_GROWTH:
+            return f"the volume went to {growth:.2g} times what it was, at step {self.steps}"
+        rise = enthalpy(self.quantities["energy"], self.settings.pressure, self.quantities["volume"])
+        if rise - self.first_enthalpy > LARGEST_RISE:
+            return f"the enthalpy rose by {rise - self.first_enthalpy:.3g} eV/atom, at step {self.steps}"
+        if contacts and (merged := closest_contact(self.final, MERGED)) is not None:
+            return f"atoms merged ({merged[0]} at {merged[1]:.2f} Å), at step {self.steps}"
+        return None
+
+    def unfinished(self) -> str:
+        force, stress = self.quantities["max_force"], self.quantities["max_stress"]
+        return f"not converged after {self.steps} steps (force {force:.2g} eV/Å, stress {stress:.2g} GPa)"

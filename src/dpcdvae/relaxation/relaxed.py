@@ -1,0 +1,125 @@
+"""What comes of a relaxation, in units, and how it goes into files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.crystal import Crystal
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxed:
+    """One crystal, as it came and as it was left. Quantities that could not be had are NaN.
+
+    Attributes:
+        initial: the crystal as it was given.
+        final: the crystal where the relaxation stopped, converged or not.
+        pressure: applied, GPa.
+        initial_energy, energy: eV/atom.
+        initial_volume, volume: Å^3/atom.
+        stress: (6,) GPa, xx yy zz yz xz xy of the final crystal, positive where it pulls: -pressure at rest.
+        max_force: longest force on an atom, eV/Å.
+        max_stress: largest component of the stress that the pressure does not balance, GPa.
+        steps: of the optimizer.
+        pushed_apart: whether atoms lay upon one another and were pushed apart first.
+        converged: whether forces and stress are below the thresholds, and nothing is wrong.
+        reason: why not; empty if converged.
+        seconds: the time it took.
+    """
+
+    initial: Crystal
+    final: Crystal
+    pressure: float
+    initial_energy: float
+    energy: float
+    initial_volume: float
+    volume: float
+    stress: npt.NDArray[np.float64]
+    max_force: float
+    max_stress: float
+    steps: int
+    pushed_apart: bool
+    converged: bool
+    reason: str
+    seconds: float
+
+    @property
+    def initial_enthalpy(self) -> float:
+        """E + pV of the crystal as it was given, eV/atom."""
+        return enthalpy(self.initial_energy, self.pressure, self.initial_volume)
+
+    @property
+    def enthalpy(self) -> float:
+        """E + pV, eV/atom."""
+        return enthalpy(self.energy, self.pressure, self.volume)
+
+    def to_crystal(self) -> Crystal:
+        """The final crystal with all quantities as properties, each called after its unit."""
+        stress = dict(zip((f"stress_{k}_GPa" for k in ("xx", "yy", "zz", "yz", "xz", "xy")), self.stress, strict=True))
+        properties = {
+            **self.initial.properties,
+            "energy_eV_per_atom": self.energy,
+            "enthalpy_eV_per_atom": self.enthalpy,
+            "volume_A3_per_atom": self.volume,
+            "initial_energy_eV_per_atom": self.initial_energy,
+            "initial_enthalpy_eV_per_atom": self.initial_enthalpy,
+            "initial_volume_A3_per_atom": self.initial_volume,
+            "pressure_GPa": self.pressure,
+            "max_force_eV_per_A": self.max_force,
+            "max_stress_GPa": self.max_stress,
+            **stress,
+            "steps": self.steps,
+            "pushed_apart": self.pushed_apart,
+            "converged": self.converged,
+            "seconds": self.seconds,
+        }
+        return replace(self.final, id=self.initial.id, properties={k: float(v) for k, v in properties.items()})
+
+    def to_record(self) -> dict[str, Any]:
+        """All but the initial crystal, for a store: numbers at full precision, None for NaN."""
+        record = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("initial", "final")}
+        record["stress"] = self.stress.tolist()
+        record = {key: _without_nan(value) for key, value in record.items()}
+        lattice, coords = self.final.lattice.tolist(), self.final.frac_coords.tolist()
+        return {"final": {"lattice": lattice, "frac_coords": coords}, **record}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], initial: Crystal) -> Relaxed:
+        final = replace(
+            initial, lattice=record["final"]["lattice"], frac_coords=record["final"]["frac_coords"], properties={}
+        )
+        values = {item.name: record[item.name] for item in fields(cls) if item.name not in ("initial", "final")}
+        values = {key: math.nan if value is None else value for key, value in values.items()}
+        values["stress"] = np.array([math.nan if v is None else v for v in values["stress"]])
+        return cls(initial=initial, final=final, **values)
+
+
+def lost(initial: Crystal, pressure: float, reason: str, seconds: float = math.nan) -> Relaxed:
+    """A crystal whose relaxation gave nothing at all."""
+    volume = initial.volume / initial.num_atoms
+    return Relaxed(
+        initial=initial, final=initial, pressure=pressure, initial_energy=math.nan, energy=math.nan,
+        initial_volume=volume, volume=math.nan, stress=np.full(6, np.nan), max_force=math.nan, max_stress=math.nan,
+        steps=0, pushed_apart=False, converged=False, reason=reason, seconds=seconds,
+    )  # fmt: skip
+
+
+def enthalpy(energy: float, pressure: float, volume: float) -> float:
+    """E + pV in eV/atom of eV/atom, GPa and Å^3/atom."""
+    return energy + pressure * volume / GPA_A3_PER_EV
+
+
+GPA_A3_PER_EV = 160.21766339999998
+"""1 eV/Å^3 in GPa (the elementary charge in 1e-21 C, exact in the SI of 2019)."""
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
