@@ -66,7 +66,7 @@ def test_every_number_has_its_count_and_an_interval_around_it(real: list[Crystal
 
 def test_energies_are_compared_where_they_are_known(real: list[Crystal]) -> None:
     model = EnergyModel("volume", "Å^3/atom", volume_model)
-    report = evaluate(rattled(real, 0.05), real, workers=0, energy_model=model)
+    report = evaluate(rattled(real, 0.05), real, workers=0, energy_model=model, baselines=())
     number = report["energy_wasserstein"]
     ours, theirs = (volume_model(crystals)[0][1:] for crystals in (rattled(real, 0.05), real))
     assert number.value == pytest.approx(wasserstein_distance(ours, theirs))
@@ -202,9 +202,9 @@ def test_command_prints_writes_and_draws(files: Path) -> None:
     assert "match rate" in done.stdout
     assert "paired by id" in done.stdout
     report = json.loads((files / "out.json").read_text())
-    assert report["schema"] == "dpcdvae.evaluation/1"
+    assert report["schema"] == "dpcdvae.evaluation/2"
     assert report["reference"]["count"] == 5
-    assert {"name", "gate", "value", "interval", "n", "unit", "note"} == set(report["metrics"][0])
+    assert {"name", "gate", "value", "interval", "n", "unit", "note", "baselines"} == set(report["metrics"][0])
     assert all(m["value"] is None or math.isfinite(m["value"]) for m in report["metrics"])
     assert (files / "out.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((files / "out.json.manifest.json").read_text())["command"] == "evaluate"

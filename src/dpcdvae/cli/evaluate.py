@@ -26,7 +26,30 @@ def evaluate(
         bool, typer.Option("--paired", help="Crystal k reconstructs one of the reference, found by id or order.")
     ] = False,
     json: Annotated[Path | None, typer.Option("--json", help="Write all numbers here too, for machines.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write the table here too, for a paper.")] = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="Write a row for each crystal here (.csv or .parquet).")
+    ] = None,
     picture: Annotated[Path | None, typer.Option("--picture", help="Draw the first sixteen crystals (PNG).")] = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="full: every number; cdvae: those of CDVAE's tables, as published.")
+    ] = "full",
+    training: Annotated[
+        str | None,
+        typer.Option(
+            "--training",
+            help="What the generator has learnt from, given like --reference: for novelty and baselines.  "
+            "[default: the training split, if the reference is a split of a data set]",
+            show_default=False,
+        ),
+    ] = None,
+    baselines: Annotated[
+        str,
+        typer.Option(
+            "--baselines",
+            help="Take the same numbers of other crystals: of ground-truth, training, substitution; or none.",
+        ),
+    ] = "ground-truth,training",
     workers: Annotated[
         int | None,
         typer.Option("--workers", min=0, help="Processes.  [default: one for each core]", show_default=False),
@@ -49,46 +72,58 @@ def evaluate(
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Tell how good crystals are: validity, distances to a reference, coverage, matches, uniqueness.
+    """Tell how good crystals are: validity, distances to a reference, coverage, matches, uniqueness, novelty.
 
     \b
     Examples:
       dpcdvae evaluate crystals/ --reference perov_5:test
       dpcdvae evaluate reconstructed.extxyz --reference perov_5:test --paired --json numbers.json
+      dpcdvae evaluate crystals/ --reference perov_5:test --protocol cdvae --markdown table.md
     """
     from rich.console import Console
 
     from dpcdvae.evaluation import evaluate as score
     from dpcdvae.evaluation import read_generated, resolve_reference
-    from dpcdvae.files import check_output, sha256, write_json, write_manifest
+    from dpcdvae.evaluation.crystal_table import check_table, write_table
+    from dpcdvae.files import atomic_output, check_output, sha256, write_json, write_manifest
 
-    check_distinct(json, picture)
-    for output in filter(None, (json, picture)):
+    outputs = [output for output in (json, markdown, table, picture) if output is not None]
+    check_distinct(*outputs)
+    for output in outputs:
         check_output(output, overwrite=overwrite)
+    if table is not None:
+        check_table(table)
     generated = read_generated(crystals)
     target = resolve_reference(reference)
     if paired and generated.part:
         target = target.only(generated.ids)
     report = score(
-        generated.crystals, target, paired=paired, failures=generated.failures, workers=workers, seed=seed,
-        time_limit=time_limit, cutoffs=cutoffs,
+        generated.crystals, target, paired=paired, failures=generated.failures, protocol=protocol, training=training,
+        baselines=[] if baselines == "none" else [name.strip() for name in baselines.split(",")],
+        workers=workers, seed=seed, time_limit=time_limit, cutoffs=cutoffs,
         energy_model=_load_energy_model(energy_model, target, workers, time_limit) if energy_model else None,
     )  # fmt: skip
     # Into a file or a pipe the table comes whole, whatever the width of the terminal.
     Console(width=None if sys.stdout.isatty() else 120).print(report.table())
     arguments = {
-        "crystals": crystals, "reference": reference, "paired": paired, "workers": workers,
+        "crystals": crystals, "reference": reference, "paired": paired, "protocol": protocol,
+        "training": training, "baselines": baselines, "workers": workers,
         "time_limit": time_limit, "cutoffs": cutoffs, "energy_model": energy_model, "seed": seed,
     }  # fmt: skip
     facts = {"crystals_sha256": sha256(crystals), "reference_sha256": target.sha256}
     if json is not None:
         write_json(json, report.to_json())
-        write_manifest(json, "evaluate", arguments, **facts)
+    if markdown is not None:
+        with atomic_output(markdown) as temporary:
+            temporary.write_text(report.markdown(), encoding="utf-8")
+    if table is not None:
+        write_table(report.crystals(), table)
     if picture is not None:
         from dpcdvae.report.picture import draw
 
         draw(generated.crystals, picture)
-        write_manifest(picture, "evaluate", arguments, **facts)
+    for output in outputs:
+        write_manifest(output, "evaluate", arguments, **facts)
 
 
 def _load_energy_model(name: str, reference: Reference, workers: int | None, time_limit: float) -> EnergyModel:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dpcdvae.evaluation.baselines import BASELINES
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.generated import Generated, read_generated
 from dpcdvae.evaluation.metrics import METRICS
+from dpcdvae.evaluation.protocol import PROTOCOLS
 from dpcdvae.evaluation.reference import Reference, resolve_reference
-from dpcdvae.evaluation.report import Report, evaluate
+from dpcdvae.evaluation.report import Report
 from dpcdvae.evaluation.sample import Number
+from dpcdvae.evaluation.scoring import evaluate
 from dpcdvae.statistics import ReferenceStatistics
 
 __all__ = [
+    "BASELINES",
     "METRICS",
+    "PROTOCOLS",
     "EnergyModel",
     "Generated",
     "Number",

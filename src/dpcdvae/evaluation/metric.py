@@ -11,11 +11,22 @@ from dpcdvae.registry import Registry
 
 @dataclass(frozen=True)
 class Metric:
-    """An entry of the table: its name for people, the unit ("" for a rate), and how it is taken from a sample."""
+    """An entry of the table.
+
+    Attributes:
+        title: its name for people.
+        unit: "" for a rate.
+        measure: takes it from a sample.
+        subject: the module it stands in; a report sets subjects apart.
+    """
 
     title: str
     unit: str
     measure: Callable[[Sample], list[Number]]
+
+    @property
+    def subject(self) -> str:
+        return self.measure.__module__
 
 
 METRICS: Registry[Metric] = Registry("metric")

@@ -34,6 +34,7 @@ class Reference:
         statistics: what is known then.
         dataset: name of the data set it is a split of, "" for others.
         energy: the property that this data set calls its energy, "" for none.
+        training: the training split of this data set, as :func:`resolve_reference` takes it, "" for none.
     """
 
     source: str
@@ -42,6 +43,7 @@ class Reference:
     statistics: ReferenceStatistics | None = None
     dataset: str = ""
     energy: str = ""
+    training: str = ""
 
     def only(self, ids: Collection[str]) -> Reference:
         """The part of it that bears these ids; all of it where it has no crystals."""
@@ -75,6 +77,11 @@ def as_reference(value: Reference | ReferenceStatistics | Sequence[Crystal] | st
     if isinstance(value, (str, Path)):
         return resolve_reference(value)
     return Reference("crystals", "", crystals=value)
+
+
+def training_of(reference: Reference) -> Reference | None:
+    """The training set behind a reference, where it is a split of a data set that has one."""
+    return resolve_reference(reference.training) if reference.training else None
 
 
 def resolve_reference(text: str | Path) -> Reference:
@@ -112,8 +119,10 @@ def _from_dataset(text: str, path: Path) -> Reference:
     name, _, split = text.partition(":")
     dataset = load_dataset(name)
     crystals = _usable(list(dataset[split or DEFAULT_SPLIT]), text)
-    digest, energy = sha256(path) if path.is_file() else "", dataset.metadata.get("energy") or ""
-    return Reference(text, digest, crystals=crystals, dataset=dataset.name, energy=energy)
+    return Reference(
+        text, sha256(path) if path.is_file() else "", crystals=crystals, dataset=dataset.name,
+        energy=dataset.metadata.get("energy") or "", training=f"{name}:train" if "train" in dataset.tables else "",
+    )  # fmt: skip
 
 
 def _usable(crystals: Sequence[Crystal], source: str) -> Sequence[Crystal]:

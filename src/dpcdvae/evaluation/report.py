@@ -1,55 +1,66 @@
-"""All numbers about a set of crystals, for machines and for people."""
+"""The result of an evaluation: every number with what is needed to trust it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.energy import EnergyModel
-from dpcdvae.evaluation.fingerprint_cache import ALGORITHM
-from dpcdvae.evaluation.intervals import LEVEL, REPLICATES
-from dpcdvae.evaluation.matching import TOLERANCES
+from dpcdvae.evaluation.crystal_table import CrystalColumns, crystal_table
 from dpcdvae.evaluation.metrics import METRICS
-from dpcdvae.evaluation.reference import Reference, as_reference
+from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.sample import Number, Sample
-from dpcdvae.evaluation.validity import MIN_DISTANCE, MIN_VOLUME
 from dpcdvae.io import Failure
-from dpcdvae.parallel import available_cores
-from dpcdvae.statistics import ReferenceStatistics
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-SCHEMA = "dpcdvae.evaluation/1"
-TIME_LIMIT = 60.0
+SCHEMA = "dpcdvae.evaluation/2"
 TOOLS = ("dpcdvae", "numpy", "scipy", "pymatgen", "pymatgen-core", "spglib", "smact")
+
+Key = tuple[str, str]
+"""What tells the numbers of a report apart: metric and gate."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The result of :func:`evaluate`; ``docs/evaluation.md`` describes its JSON.
+    """The result of :func:`dpcdvae.evaluation.evaluate`; ``docs/evaluation.md`` describes its JSON.
 
     Attributes:
         numbers: (metric, number) in the order of the table of metrics.
-        generated: crystals asked for or found, those that could not be read included.
-        failures: those that could not be read.
-        given_up: comparisons that were cut off: what, id, reason.
+        baselines: the same numbers for other crystals, by name of the baseline.
+        sample: the crystals that were judged, and what was found out about them.
+        given_up: comparisons that were cut off, those of the baselines included: what, id, reason.
         settings: all that shaped the numbers.
         versions: of the tools that did.
     """
 
     numbers: tuple[tuple[str, Number], ...]
-    generated: int
-    failures: tuple[Failure, ...]
-    reference: Reference
-    given_up: tuple[dict[str, str], ...]
-    settings: dict[str, Any]
-    versions: dict[str, str]
+    baselines: Mapping[str, Mapping[Key, Number]]
+    sample: Sample
+    given_up: Sequence[Mapping[str, str]]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @property
+    def generated(self) -> int:
+        """Crystals asked for or found, those that could not be read included."""
+        return self.sample.generated
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """What could not be read, or not be built."""
+        return self.sample.failures
+
+    @property
+    def reference(self) -> Reference:
+        return self.sample.reference
+
+    def crystals(self) -> CrystalColumns:
+        """What is known of each single crystal, by column; one row for each of ``generated``."""
+        return crystal_table(self.sample)
 
     def __getitem__(self, name: str) -> Number:
         """The number of a metric, e.g. ``report["match_rate"]``; ungated where it has several gates."""
@@ -58,10 +69,12 @@ class Report:
             if key == name:
                 return number
         raise InputError(
-            f"the report has no {name}: it needs a paired evaluation, the crystals of the reference, or an energy model"
+            f"the report has no {name}: it needs a paired evaluation, the crystals of the reference, a training "
+            "set, energies, or another protocol"
         )
 
     def to_json(self) -> dict[str, Any]:
+        """JSON values, schema ``docs/evaluation.schema.json``."""
         return {
             "schema": SCHEMA,
             "crystals": {
@@ -79,122 +92,38 @@ class Report:
                 {
                     "name": name,
                     "gate": number.gate,
-                    "value": number.value,
-                    "interval": None if number.interval is None else list(number.interval),
-                    "n": number.n,
+                    **_value(number),
                     "unit": METRICS[name].unit,
                     "note": number.note,
+                    "baselines": {
+                        baseline: _value(values[name, number.gate])
+                        for baseline, values in self.baselines.items()
+                        if (name, number.gate) in values
+                    },
                 }
                 for name, number in self.numbers
             ],
-            "given_up": list(self.given_up),
-            "settings": self.settings,
-            "versions": self.versions,
+            "given_up": [dict(entry) for entry in self.given_up],
+            "settings": dict(self.settings),
+            "versions": dict(self.versions),
         }
 
     def table(self) -> RenderableType:
         """What a person reads; print it with rich."""
-        from rich.table import Table
+        from dpcdvae.evaluation.tables import rich_table
 
-        failed = f", {len(self.failures)} of them not readable" if self.failures else ""
-        table = Table(
-            title=f"{self.generated} crystals{failed}, against {self.reference.source}",
-            title_justify="left",
-            title_style="bold",
-            caption_justify="left",
-            caption="\n".join(self._footnotes()),
-        )
-        table.add_column("metric", no_wrap=True)
-        table.add_column("value", justify="right", no_wrap=True)
-        table.add_column(f"{LEVEL:.0%}", justify="right", no_wrap=True)
-        table.add_column("n", justify="right", no_wrap=True)
-        table.add_column("note", overflow="fold")
-        for name, number in self.numbers:
-            metric = METRICS[name]
-            show = _percent if not metric.unit else _decimal
-            interval = "" if number.interval is None else "–".join(show(bound) for bound in number.interval)
-            note = ", ".join(filter(None, [metric.unit, number.gate and f"gate: {number.gate}", number.note]))
-            table.add_row(metric.title, show(number.value), interval, str(number.n), note)
-        return table
+        return rich_table(self)
 
-    def _footnotes(self) -> list[str]:
-        notes = [f"{what}: {sum(g['what'] == what for g in self.given_up)} comparisons given up (see --json)"
-                 for what in sorted({g["what"] for g in self.given_up})]  # fmt: skip
-        return notes + [" ".join(f"{name} {number}" for name, number in self.versions.items())]
+    def markdown(self) -> str:
+        """The same for a paper."""
+        from dpcdvae.evaluation.tables import markdown
+
+        return markdown(self)
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}%"
-
-
-def _decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def evaluate(
-    crystals: Sequence[Crystal],
-    reference: Reference | ReferenceStatistics | Sequence[Crystal] | str | Path,
-    *,
-    paired: bool = False,
-    failures: Sequence[Failure] = (),
-    workers: int | None = None,
-    seed: int = 0,
-    time_limit: float = TIME_LIMIT,
-    cutoffs: tuple[float, float] | None = None,
-    energy_model: EnergyModel | None = None,
-) -> Report:
-    """Scores crystals of any origin with every metric of :data:`~dpcdvae.evaluation.metrics.METRICS`.
-
-    Args:
-        crystals: what was generated.
-        reference: crystals, statistics, or what ``--reference`` takes: a data set, file or model.
-        paired: each crystal is a reconstruction of one of the reference: also match rate and rms distance.
-        failures: what could not be read or built; it counts in every rate.
-        workers: processes for comparing structures, by default one for each core; 0 for none, and then
-            no time limit.
-        seed: of the bootstrap intervals; the values do not depend on it.
-        time_limit: seconds for one comparison or fingerprint; what takes longer counts as no match, or as not
-            covered, and is reported.
-        energy_model: for the distribution of energies, which is left out without one.
-        cutoffs: of the coverage, for structure and composition; by default the data set's, or those of MP-20.
-
-    Raises:
-        InputError: nothing to evaluate, a reference that cannot be found, or pairs that do not fit.
-    """
-    if not crystals and not failures:
-        raise InputError("there are no crystals to evaluate")
-    if cutoffs is not None and not all(0 < cutoff < float("inf") for cutoff in cutoffs):
-        raise InputError(f"--cutoffs {cutoffs[0]:g} {cutoffs[1]:g}: both must be above 0 and finite")
-    workers = available_cores() if workers is None else workers
-    sample = Sample(
-        crystals, failures, as_reference(reference), paired, workers, seed, time_limit, cutoffs=cutoffs,
-        energy_model=energy_model,
-    )  # fmt: skip
-    if energy_model is not None and sample.reference.crystals is None:
-        raise InputError(f"energies need the crystals of the reference, and {sample.reference.source} has none")
-    if paired:
-        sample.pairs  # noqa: B018 -- pairs that do not fit are told before minutes of work
-    numbers = tuple((name, number) for name, metric in METRICS.items() for number in metric.measure(sample))
-    return Report(
-        numbers=numbers,
-        generated=sample.generated,
-        failures=tuple(failures),
-        reference=sample.reference,
-        given_up=tuple(sample.given_up),
-        settings={
-            "paired": paired,
-            "seed": seed,
-            "time_limit_s": time_limit,
-            "matcher": {"name": "pymatgen StructureMatcher", **TOLERANCES},
-            "min_distance_A": MIN_DISTANCE,
-            "min_volume_A3": MIN_VOLUME,
-            "energy_model": None if energy_model is None else energy_model.source,
-            "coverage": {"cutoffs": list(sample.coverage_cutoffs[0]), "fingerprint": ALGORITHM},
-            "interval_level": LEVEL,
-            "bootstrap_replicates": REPLICATES,
-        },
-        versions=tool_versions(),
-    )
+def _value(number: Number) -> dict[str, Any]:
+    interval = None if number.interval is None else list(number.interval)
+    return {"value": number.value, "interval": interval, "n": number.n}
 
 
 def tool_versions() -> dict[str, str]:

@@ -34,22 +34,22 @@ def _covered(sample: Sample, found: Nearest, total: int) -> Number:
     return sample.rate(found.covered(cutoffs), total, note=f"cut-offs {cutoffs[0]:g}, {cutoffs[1]:g} {whose}{without}")
 
 
-@metric("structure_distance_recall", "structure distance, recall", "fingerprint (AMSD-R)")
+@metric("structure_distance_recall", "AMSD, recall", "fingerprint distance")
 def _structure_distance_recall(sample: Sample) -> list[Number]:
     return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.recall.structure)]
 
 
-@metric("structure_distance_precision", "structure distance, precision", "fingerprint (AMSD-P)")
+@metric("structure_distance_precision", "AMSD, precision", "fingerprint distance")
 def _structure_distance_precision(sample: Sample) -> list[Number]:
     return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.precision.structure)]
 
 
-@metric("composition_distance_recall", "composition distance, recall", "fingerprint (AMCD-R)")
+@metric("composition_distance_recall", "AMCD, recall", "fingerprint distance")
 def _composition_distance_recall(sample: Sample) -> list[Number]:
     return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.recall.composition)]
 
 
-@metric("composition_distance_precision", "composition distance, precision", "fingerprint (AMCD-P)")
+@metric("composition_distance_precision", "AMCD, precision", "fingerprint distance")
 def _composition_distance_precision(sample: Sample) -> list[Number]:
     return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.precision.composition)]
 

@@ -11,11 +11,8 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation.distributions import wasserstein
 from dpcdvae.evaluation.intervals import bootstrap_wasserstein
 from dpcdvae.evaluation.metric import metric
-from dpcdvae.evaluation.sample import DRAWN, Number, Sample
+from dpcdvae.evaluation.sample import DRAWN_GATE, Number, Sample
 from dpcdvae.statistics import element_counts
-
-PUBLISHED_GATE = f"{DRAWN} valid, drawn"
-"""Fewer, where there are fewer valid ones: then the number is that of all of them."""
 
 
 @metric("density_wasserstein", "Wasserstein, density", "g/cm^3")
@@ -27,14 +24,14 @@ def _density(crystal: Crystal) -> float:
     return crystal.density if crystal.problem() is None else np.nan
 
 
-@metric("num_elements_wasserstein", "Wasserstein, elements", "elements")
+@metric("num_elements_wasserstein", "Wasserstein, composition", "elements")
 def _num_elements_wasserstein(sample: Sample) -> list[Number]:
     possible = np.array([crystal.problem() is None for crystal in sample.crystals], bool)
     counts = np.where(possible, element_counts(sample.crystals), np.nan)
     return _distances(sample, counts, sample.reference.element_counts)
 
 
-@metric("energy_wasserstein", "Wasserstein, energy", "unit of the property")
+@metric("energy_wasserstein", "Wasserstein, energy", "property")
 def _energy_wasserstein(sample: Sample) -> list[Number]:
     """Both sides predicted by the same model, as in the published protocol."""
     model, reference = sample.energy_model, sample.reference.crystals
@@ -47,20 +44,19 @@ def _energy_wasserstein(sample: Sample) -> list[Number]:
     theirs, reasons = model.predict(reference)
     sample.give_up("energy of the reference", {reference[k].id: reason for k, reason in reasons.items()})
     numbers = _distances(sample, ours, theirs[np.isfinite(theirs)])
-    return [replace(number, note=f"{model.property} by {model.source}, {number.note}") for number in numbers]
+    return [replace(number, note=f"{model.property} by {model.source}") for number in numbers]
 
 
 def _distances(sample: Sample, values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> list[Number]:
     """Of a property of every crystal, NaN where it has none: of all, of the valid, and of those drawn as published."""
-    chosen = {"none": values, "valid": values[sample.counted], PUBLISHED_GATE: values[sample.drawn]}
+    chosen = {"none": values, "valid": values[sample.counted], DRAWN_GATE: values[sample.drawn]}
     return [replace(_distance(sample, part, reference), gate=gate) for gate, part in chosen.items()]
 
 
 def _distance(sample: Sample, values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> Number:
     values = values[np.isfinite(values)]
-    note = f"reference n = {len(reference)}"
     if len(values) == 0 or len(reference) == 0:
-        return Number(None, 0, note=note)
+        return Number(None, 0)
     distance = wasserstein(values, reference)
     interval = bootstrap_wasserstein(values, reference, distance, seed=sample.seed)
-    return Number(distance, len(values), interval, note=note)
+    return Number(distance, len(values), interval)

@@ -1,0 +1,132 @@
+"""Every number about a set of crystals, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.errors import InputError
+from dpcdvae.evaluation.baselines import BASELINES
+from dpcdvae.evaluation.energy import EnergyModel
+from dpcdvae.evaluation.fingerprint_cache import ALGORITHM
+from dpcdvae.evaluation.intervals import LEVEL, REPLICATES
+from dpcdvae.evaluation.matching import TOLERANCES
+from dpcdvae.evaluation.metrics import METRICS
+from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol
+from dpcdvae.evaluation.reference import Reference, as_reference, training_of
+from dpcdvae.evaluation.report import Key, Report, tool_versions
+from dpcdvae.evaluation.sample import DRAWN, Number, Sample
+from dpcdvae.evaluation.validity import MIN_DISTANCE, MIN_VOLUME
+from dpcdvae.io import Failure
+from dpcdvae.parallel import Engine, engine_for
+from dpcdvae.statistics import ReferenceStatistics
+
+TIME_LIMIT = 60.0
+DEFAULT_BASELINES = ("ground-truth", "training")
+
+AnyReference = Reference | ReferenceStatistics | Sequence[Crystal] | str | Path
+
+
+def evaluate(
+    crystals: Sequence[Crystal],
+    reference: AnyReference,
+    *,
+    paired: bool = False,
+    failures: Sequence[Failure] = (),
+    protocol: str = "full",
+    training: AnyReference | None = None,
+    baselines: Sequence[str] = DEFAULT_BASELINES,
+    workers: int | None = None,
+    engine: Engine | None = None,
+    seed: int = 0,
+    time_limit: float = TIME_LIMIT,
+    cutoffs: tuple[float, float] | None = None,
+    energy_model: EnergyModel | None = None,
+) -> Report:
+    """Scores crystals of any origin.
+
+    Args:
+        crystals: what was generated.
+        reference: crystals, statistics, or what ``--reference`` takes: a data set, file or model.
+        paired: each crystal is a reconstruction of one of the reference: also match rate and rms distance.
+        failures: what could not be read or built; it counts in every rate.
+        protocol: one of :data:`~dpcdvae.evaluation.protocol.PROTOCOLS`: which numbers.
+        training: what the generator has learnt from, for novelty and the baselines; by default the training
+            split of the data set that ``reference`` is a split of, if it is one.
+        baselines: of :data:`~dpcdvae.evaluation.baselines.BASELINES`: other crystals to take the same numbers
+            of; those that do not apply are left out.
+        workers: processes, by default one for each core; 0 for none, and then no time limit.
+        engine: where to work, instead of ``workers``, e.g. ``engine_for(scheduler=...)`` for a cluster.
+        seed: of the bootstrap intervals and of what is drawn at random.
+        time_limit: seconds for one comparison or fingerprint; what takes longer counts as no match, or as not
+            covered, and is reported.
+        cutoffs: of the coverage, for structure and composition; by default the data set's, or those of MP-20.
+        energy_model: for the distribution of energies, which is left out without one.
+
+    Raises:
+        InputError: nothing to evaluate, a reference that cannot be found, pairs that do not fit, an unknown name.
+    """
+    if not crystals and not failures:
+        raise InputError("there are no crystals to evaluate")
+    if cutoffs is not None and not all(0 < cutoff < float("inf") for cutoff in cutoffs):
+        raise InputError(f"--cutoffs {cutoffs[0]:g} {cutoffs[1]:g}: both must be above 0 and finite")
+    chosen = PROTOCOLS[protocol]
+    makers = {name: BASELINES[name] for name in baselines}
+    against = as_reference(reference)
+    sample = Sample(
+        crystals, failures, against, paired, engine_for(workers) if engine is None else engine, seed, time_limit,
+        cutoffs=cutoffs, energy_model=energy_model,
+        training=training_of(against) if training is None else as_reference(training),
+    )  # fmt: skip
+    if energy_model is not None and against.crystals is None:
+        raise InputError(f"energies need the crystals of the reference, and {against.source} has none")
+    if paired:
+        sample.pairs  # noqa: B018 -- pairs that do not fit are told before minutes of work
+    numbers = measure(sample, chosen)
+    given_up = list(sample.given_up)
+    beside: dict[str, dict[Key, Number]] = {}
+    for name, baseline in makers.items():
+        other = baseline.make(sample)
+        if other is not None:
+            beside[name] = {(metric, number.gate): number for metric, number in measure(other, chosen)}
+            given_up += [{**entry, "what": f"{name}: {entry['what']}"} for entry in other.given_up]
+    return Report(
+        numbers=tuple(numbers),
+        baselines=beside,
+        sample=sample,
+        given_up=tuple(given_up),
+        settings={"protocol": protocol, **_settings(sample)},
+        versions=tool_versions(),
+    )
+
+
+def measure(sample: Sample, protocol: Protocol) -> list[tuple[str, Number]]:
+    """(metric, number) for all that the protocol asks for and the sample has, in the order of the table."""
+    return [
+        (name, number)
+        for name, metric in METRICS.items()
+        if protocol.measures(name)
+        for number in metric.measure(sample)
+        if protocol.keeps(name, number.gate)
+    ]
+
+
+def _settings(sample: Sample) -> dict[str, Any]:
+    return {
+        "paired": sample.paired,
+        "seed": sample.seed,
+        "time_limit_s": sample.time_limit,
+        "training": None if sample.training is None else sample.training.source,
+        "drawn": DRAWN,
+        "oxidation_states": "smact14 (gates), icsd24 (beside)",
+        "composition_scaling": "CDVAE (txie-93/cdvae)",
+        "matcher": {"name": "pymatgen StructureMatcher", **TOLERANCES},
+        "min_distance_A": MIN_DISTANCE,
+        "min_volume_A3": MIN_VOLUME,
+        "energy_model": None if sample.energy_model is None else sample.energy_model.source,
+        "coverage": {"cutoffs": list(sample.coverage_cutoffs[0]), "fingerprint": ALGORITHM},
+        "interval_level": LEVEL,
+        "bootstrap_replicates": REPLICATES,
+    }
