@@ -1,0 +1,140 @@
+"""A process that does one item after another and may be killed at any of them.
+
+Started as a program of its own and spoken to over a pipe. Unlike a process of :mod:`multiprocessing` it may be
+started from a daemon, as the workers of dask are, and it does not run the calling program once more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, cast
+
+_START = "import sys; sys.path[:] = sys.argv[2:]; from dpcdvae.parallel.worker import serve; serve(int(sys.argv[1]))"
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+
+EXIT_SECONDS = 5.0
+"""For a process that has closed its pipe to end with its own exit code."""
+
+
+class Worker:
+    """The process as seen from where it was started.
+
+    Attributes:
+        todo: indices of the items it still owes, the one it is at first.
+        since: when it began that one, by :func:`time.monotonic`; None while it starts or loads the function.
+        proven: whether it has ever come so far as to load a function.
+        ended: whether it is gone.
+    """
+
+    def __init__(self) -> None:
+        self.todo: deque[int] = deque()
+        self.since: float | None = None
+        self.proven = self.ended = False
+        self.connection, theirs = Pipe()
+        # Ctrl-C reaches every process of the terminal; only the starting one is to answer it. A blocked signal
+        # stays blocked in the child.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _START, str(theirs.fileno()), *sys.path],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | _ONE_THREAD,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+
+    def give(self, function: bytes, items: Sequence[Any], indices: Sequence[int]) -> None:
+        """Hands over a pickled function and the items of these indices."""
+        self.todo = deque(indices)
+        self.since = None
+        chunk = pickle.dumps([items[index] for index in indices])
+        # One that is just dying is noticed when it is read from.
+        with contextlib.suppress(OSError):
+            self.connection.send_bytes(function)
+            self.connection.send_bytes(chunk)
+
+    def receive(self) -> tuple[str, Any]:
+        """Its next message: ("ready", None), ("result", value), ("error", exception), or ("died", exit code)."""
+        try:
+            message = pickle.loads(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(EXIT_SECONDS)
+            self.end()
+            return "died", self.process.returncode
+        self.since = time.monotonic()
+        self.proven = True
+        return message
+
+    def overdue(self, time_limit: float) -> bool:
+        late = self.since is not None and time.monotonic() - self.since > time_limit
+        return late and not self.connection.poll()  # it may have answered while the caller was busy
+
+    def end(self) -> None:
+        self.ended = True
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+
+def serve(descriptor: int) -> None:
+    """The life of the process: functions and lists of items in; ``("ready", None)``, then one message per item out."""
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)  # what libraries print is no result of the command
+    connection = Connection(descriptor)
+    inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
+    known, function = b"", cast(Any, None)
+    while True:
+        pickled, chunk = inbox.get(), inbox.get()
+        try:
+            if pickled != known:  # the same one stays, with what it may have loaded
+                known, function = b"", pickle.loads(pickled)
+                known = pickled
+            _tell(connection, pickle.dumps(("ready", None)))
+            for item in pickle.loads(chunk):
+                _tell(connection, pickle.dumps(("result", function(item))))
+        except Exception as error:
+            _tell(connection, pickle.dumps(("error", _portable(error))))
+
+
+def _listen(connection: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
+    """Takes what comes, and ends this process, whatever it is at, when the one that started it is gone."""
+    try:
+        while True:
+            inbox.put(connection.recv_bytes())
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+def _tell(connection: Connection, message: bytes) -> None:
+    try:
+        connection.send_bytes(message)
+    except OSError:
+        os._exit(1)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error with its traceback as a note, or in words where it cannot be pickled."""
+    text = "".join(traceback.format_exception(error))
+    error.add_note(f"in a worker process:\n{text}")
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(text)
+    return error
