@@ -10,11 +10,14 @@ from scipy.stats import binom
 
 from disguises import DISGUISES
 from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation import evaluate
 from dpcdvae.evaluation import geometry as g
 from dpcdvae.evaluation.geometry import closest_contacts, covalent_radii, minkowski_reduced
 from dpcdvae.evaluation.intervals import median_interval
+from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.metrics.geometry import CLOSE, WINDOW
+from dpcdvae.evaluation.reference import as_reference
+from dpcdvae.evaluation.sample import Sample
+from dpcdvae.parallel import HERE
 from dpcdvae.statistics import ReferenceStatistics
 from test_validity import skewed
 
@@ -123,6 +126,10 @@ def test_known_contacts() -> None:
     assert found.pair[2].tolist() == [0, 1]
 
 
+def sample_of(crystals: list[Crystal], reference: list[Crystal] | ReferenceStatistics) -> Sample:
+    return Sample(crystals, [], as_reference(reference), False, HERE, 0, 60.0)
+
+
 def cubes(edges: np.ndarray) -> list[Crystal]:
     return [Crystal([26], [[0, 0, 0]], np.eye(3) * edge, f"c{k}") for k, edge in enumerate(edges)]
 
@@ -130,25 +137,29 @@ def cubes(edges: np.ndarray) -> list[Crystal]:
 def test_windows_count_what_lies_between_the_quantiles() -> None:
     rng = np.random.default_rng(4)
     ours, reference = cubes(rng.uniform(2.0, 4.0, 50)), cubes(rng.uniform(2.3, 3.5, 60))
-    report = evaluate(ours, reference, workers=0)
-    statistics = evaluate(ours, ReferenceStatistics.from_crystals(reference, source="x", sha256=""), workers=0)
+    sample = sample_of(ours, reference)
     for name, quantity in (("density_window", lambda c: c.density), ("volume_window", lambda c: c.volume)):
+        (number,) = METRICS[name].measure(sample)
         low, high = np.quantile([quantity(c) for c in reference], WINDOW)
-        assert report[name].value == np.mean([low <= quantity(c) <= high for c in ours])
-        assert report[name].n == 50
-        assert 0.1 < report[name].value < 0.9
-    assert statistics["density_window"].value == report["density_window"].value
-    assert "volume_window" not in dict(statistics.numbers)
+        assert number.value == np.mean([low <= quantity(c) <= high for c in ours])
+        assert number.n == 50
+        assert 0.1 < number.value < 0.9
+    statistics = sample_of(ours, ReferenceStatistics.from_crystals(reference, source="x", sha256=""))
+    (density,) = METRICS["density_window"].measure(statistics)
+    assert density.value == METRICS["density_window"].measure(sample)[0].value
+    assert METRICS["volume_window"].measure(statistics) == []
 
 
 def test_share_without_close_contact_and_median_ratio() -> None:
     edges = np.linspace(1.2, 3.0, 21)
     broken = Crystal([26], [[np.nan, 0, 0]], np.eye(3))
-    report = evaluate([*cubes(edges), broken], cubes(edges[-5:]), workers=0)
+    sample = sample_of([*cubes(edges), broken], cubes(edges[-5:]))
     radius = covalent_radii()[26]
-    assert report["no_close_contact"].value == (edges / (2 * radius) > CLOSE).sum() / 22
-    assert report["shortest_distance_ratio"].value == pytest.approx(np.median(edges) / (2 * radius))
-    assert report["shortest_distance_ratio"].n == 21
+    (share,) = METRICS["no_close_contact"].measure(sample)
+    assert share.value == (edges / (2 * radius) > CLOSE).sum() / 22
+    (ratio,) = METRICS["shortest_distance_ratio"].measure(sample)
+    assert ratio.value == pytest.approx(np.median(edges) / (2 * radius))
+    assert ratio.n == 21
 
 
 def test_median_interval_holds_the_median_as_often_as_it_says() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -76,11 +77,13 @@ def space_group(cell: Cell) -> int | Lost:
     """The number of the space group, or why there is none."""
     import spglib
 
-    try:
-        found = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)  # type: ignore[arg-type]  # arrays are as good
-    except spglib.SpglibError as error:  # newer versions raise, older ones give None
-        return Lost(f"spglib: {error}")
-    return Lost(f"spglib: {spglib.get_error_message()}") if found is None else int(found.number)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about its two ways to tell errors, once for every crystal
+        try:
+            found = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)  # type: ignore[arg-type]  # arrays are as good
+        except spglib.SpglibError as error:  # newer versions raise, older ones give None
+            return Lost(f"spglib: {error}")
+        return Lost(f"spglib: {spglib.get_error_message()}") if found is None else int(found.number)
 
 
 @cache
@@ -89,10 +92,12 @@ def symbols() -> tuple[str, ...]:
     import spglib
 
     found = [""] * (NUM_SPACE_GROUPS + 1)
-    for hall_number in range(1, 531):
-        kind = spglib.get_spacegroup_type(hall_number)
-        if kind is not None and not found[kind.number]:
-            found[kind.number] = kind.international_short
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for hall_number in range(1, 531):
+            kind = spglib.get_spacegroup_type(hall_number)
+            if kind is not None and not found[kind.number]:
+                found[kind.number] = kind.international_short
     return tuple(found)
 
 
