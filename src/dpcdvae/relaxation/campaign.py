@@ -1,0 +1,106 @@
+"""Many crystals, on an engine, into a store: killed and started again, it goes on where it was."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.parallel import HERE, Engine, Lost
+from dpcdvae.progress import Progress
+from dpcdvae.relaxation.calculators import build_calculator, calculator_version, check_elements
+from dpcdvae.relaxation.relax import Settings, relax
+from dpcdvae.relaxation.relaxed import Relaxed, lost
+from dpcdvae.relaxation.store import Store, crystal_key
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+TIME_LIMIT = 3600.0
+"""Seconds for one crystal."""
+
+Item = tuple[Crystal, Crystal | None]  # as generated, where to start from if elsewhere
+
+
+def relax_all(
+    crystals: Sequence[Crystal],
+    settings: Settings,
+    *,
+    work: str | Path | None = None,
+    starts: Sequence[Crystal] | None = None,
+    engine: Engine = HERE,
+    time_limit: float = TIME_LIMIT,
+    retry: bool = False,
+) -> list[Relaxed]:
+    """Relaxes every crystal once; crystals of the same content share a result.
+
+    Args:
+        work: folder that keeps the results; what lies there is not computed again. None for a temporary one.
+        starts: where to start from instead of ``crystals``, one for each.
+        time_limit: seconds for one crystal (no limit where the engine is this process).
+        retry: try again what did not converge before.
+
+    Returns:
+        One result for each crystal, in their order. Crystals that were given up are among them, with the reason.
+
+    Raises:
+        InputError: the calculator cannot be built or does not know an element, or the folder cannot be used:
+            another campaign works in it, it was begun with other settings, the disk is full.
+    """
+    # Before any work: what is missing or refused ends here, in one line.
+    check_elements(settings.calculator, build_calculator(settings.calculator, settings.options), crystals)
+    if work is None:
+        with tempfile.TemporaryDirectory(prefix="dpcdvae-relax-") as temporary:
+            return relax_all(
+                crystals, settings, work=temporary, starts=starts, engine=engine, time_limit=time_limit
+            )  # fmt: skip
+    begins: Sequence[Crystal | None] = starts if starts is not None else [None] * len(crystals)
+    items: list[Item] = list(zip(crystals, begins, strict=True))
+    version = {"calculator_version": calculator_version(settings.calculator)}
+    with Store(work, {**settings.to_json(), **version}) as store:
+        if retry:
+            store.forget_unconverged()
+        keys = [crystal_key(*item) for item in items]
+        known = store.keys()
+        todo = list({key: k for k, key in enumerate(keys) if key not in known}.values())
+        if known and todo:
+            print(f"{work}: {len(set(keys) & known)} of {len(set(keys))} are there already", file=sys.stderr)
+        function = Relaxer(json.dumps(settings.to_json()))
+        stream = engine.stream(function, [items[k] for k in todo], time_limit=time_limit)
+        with closing(stream), Progress("relaxing", len(todo)) as bar:
+            for place, result in stream:
+                k = todo[place]
+                if isinstance(result, Lost):
+                    result = lost(crystals[k], settings.pressure, result.reason)
+                store.add(keys[k], crystals[k].id, result.converged, result.to_record())
+                bar.advance()
+        return [Relaxed.from_record(store.get(key), crystal) for key, crystal in zip(keys, crystals, strict=True)]
+
+
+@dataclass(frozen=True)
+class Relaxer:
+    """:func:`relax` as a function of an item, for worker processes: each builds its calculator once.
+
+    Attributes:
+        settings: of :class:`Settings`, as JSON.
+    """
+
+    settings: str
+
+    def __call__(self, item: Item) -> Relaxed:
+        settings = Settings(**json.loads(self.settings))
+        crystal, start = item
+        return relax(crystal, settings, _calculator(self.settings), start=start)
+
+
+@functools.lru_cache(maxsize=1)
+def _calculator(settings: str) -> Calculator:
+    values = json.loads(settings)
+    return build_calculator(values["calculator"], values["options"])
