@@ -6,9 +6,25 @@ The order of the imports is that of the report.
 # ruff: noqa: I001
 from dpcdvae.evaluation.metric import METRICS, Metric
 from dpcdvae.evaluation.metrics import validity
+from dpcdvae.evaluation.metrics import geometry
+from dpcdvae.evaluation.metrics import symmetry
 from dpcdvae.evaluation.metrics import matching
 from dpcdvae.evaluation.metrics import distributions
 from dpcdvae.evaluation.metrics import coverage
+from dpcdvae.evaluation.metrics import diversity
 from dpcdvae.evaluation.metrics import uniqueness
+from dpcdvae.evaluation.metrics import stability
 
-__all__ = ["METRICS", "Metric", "coverage", "distributions", "matching", "uniqueness", "validity"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "coverage",
+    "distributions",
+    "diversity",
+    "geometry",
+    "matching",
+    "stability",
+    "symmetry",
+    "uniqueness",
+    "validity",
+]
