@@ -22,21 +22,20 @@ class Column:
 
     Attributes:
         unit: "" where it has none.
-        kind: bool, int, float or str: what its values are, where they are not None; None to tell it from them, which
-            makes a column without any value one of floats.
+        kind: bool, int, float or str: what its values are, where they are not None.
         measure: one value for each of ``sample.crystals``, NaN as good as None; nothing at all (``[]``) where the
             column does not apply. What several columns need is shared by ``sample.once``.
     """
 
     unit: str
-    kind: type | None
+    kind: type
     measure: Callable[[Sample], Sequence[Any] | npt.NDArray[Any]]
 
 
 COLUMNS: Registry[Column] = Registry("column")
 
 
-def column(name: str, unit: str = "", kind: type | None = None) -> Callable[[Measure], Measure]:
+def column(name: str, unit: str = "", kind: type = float) -> Callable[[Measure], Measure]:
     """Decorator that files a function as the column ``name``; it stands beside the metric that it explains."""
 
     def add(measure: Measure) -> Measure:

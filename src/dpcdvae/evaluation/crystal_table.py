@@ -40,11 +40,11 @@ def _num_atoms(sample: Sample) -> list[int]:
 
 
 def crystal_table(sample: Sample) -> CrystalColumns:
-    """All :data:`~dpcdvae.evaluation.columns.COLUMNS` that apply, in the order in which they were registered.
+    """All :data:`~dpcdvae.evaluation.columns.COLUMNS`, in the order in which they were registered.
 
     The crystals come in their order, then what could not be read or built: of that only ``id``, ``where`` and
     ``failure`` are known. ``given_up`` says what was not computed, for whom and why; to be called after
-    the metrics, which fill it. What is not finite is None.
+    the metrics, which fill it. What is not finite is None, and so is all of a column that does not apply.
     """
     read = len(sample.crystals)
     columns: dict[str, Sequence[Value]] = {
@@ -54,9 +54,7 @@ def crystal_table(sample: Sample) -> CrystalColumns:
     }
     lacking: list[Value] = [None] * len(sample.failures)
     for name, entry in COLUMNS.items():
-        values = [_plain(value) for value in entry.measure(sample)]
-        if len(values) == 0 and read:
-            continue
+        values = [_plain(value, entry.kind) for value in entry.measure(sample)] or [None] * read
         if len(values) != read:
             raise ValueError(f"column '{name}' has {len(values)} values for {read} crystals")
         columns[name] = values + lacking
@@ -65,11 +63,11 @@ def crystal_table(sample: Sample) -> CrystalColumns:
     return columns
 
 
-def _plain(value: Any) -> Value:
-    """A Python value; None for what is no number."""
+def _plain(value: Any, kind: type) -> Value:
+    """A Python value of the column's type; None for what is no number."""
     if isinstance(value, np.generic):
         value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return None if value is None or (isinstance(value, float) and not math.isfinite(value)) else kind(value)
 
 
 def _given_up(sample: Sample) -> dict[str, str]:
@@ -119,21 +117,13 @@ def _write_parquet(columns: CrystalColumns, path: Path) -> None:
     types = {bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64(), str: arrow.string()}
     fields, arrays = [], []
     for name, values in columns.items():
-        kind = _kind(name, values)
-        unit = "" if name in _TEXTS else COLUMNS[name].unit
+        kind, unit = (str, "") if name in _TEXTS else (COLUMNS[name].kind, COLUMNS[name].unit)
         if kind is str:  # names of files need not be text
             values = [None if v is None else str(v).encode("utf-8", "replace").decode() for v in values]
         fields.append(arrow.field(name, types[kind], metadata={"unit": unit}))
         arrays.append(arrow.array(values, types[kind]))
     schema = arrow.schema(fields, metadata={"schema": SCHEMA, "dpcdvae": version("dpcdvae")})
     arrow.parquet.write_table(arrow.table(arrays, schema=schema), path)
-
-
-def _kind(name: str, values: Sequence[Value]) -> type:
-    if name in _TEXTS:
-        return str
-    kinds = {type(value) for value in values if value is not None}
-    return COLUMNS[name].kind or (kinds.pop() if len(kinds) == 1 else float)
 
 
 def _pyarrow() -> Any:
