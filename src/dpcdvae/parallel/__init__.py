@@ -5,6 +5,7 @@ Its users know :class:`Engine` alone, so that what runs in this process runs on 
 
 from __future__ import annotations
 
+from dpcdvae.errors import InputError
 from dpcdvae.parallel.engine import Engine, Lost, available_cores
 from dpcdvae.parallel.local import LocalEngine
 
@@ -15,5 +16,19 @@ HERE = LocalEngine(0)
 
 
 def engine_for(workers: int | None = None, scheduler: str | None = None) -> Engine:
-    """The engine of a command line: ``--workers``, by default one for each core. Close it after use."""
-    return LocalEngine(available_cores() if workers is None else workers)
+    """The engine of a command line; close it after use.
+
+    Args:
+        workers: processes here, by default one for each core; 0 for none.
+        scheduler: a cluster instead: see :class:`dpcdvae.parallel.dask_engine.DaskEngine`.
+
+    Raises:
+        InputError: both are given, dask is missing, or no such scheduler can be.
+    """
+    if scheduler is None:
+        return LocalEngine(available_cores() if workers is None else workers)
+    if workers is not None:
+        raise InputError("--workers is for processes here and --scheduler for a cluster: give one of them")
+    from dpcdvae.parallel.dask_engine import DaskEngine
+
+    return DaskEngine(scheduler)

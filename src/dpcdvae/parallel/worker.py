@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, cast
@@ -44,19 +44,13 @@ class Worker:
         self.since: float | None = None
         self.proven = self.ended = False
         self.connection, theirs = Pipe()
-        # Ctrl-C reaches every process of the terminal; only the starting one is to answer it. A blocked signal
-        # stays blocked in the child.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with theirs, interrupts_held_back():
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _START, str(theirs.fileno()), *sys.path],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=os.environ | _ONE_THREAD,
             )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
 
     def give(self, function: bytes, items: Sequence[Any], indices: Sequence[int]) -> None:
         """Hands over a pickled function and the items of these indices."""
@@ -90,6 +84,16 @@ class Worker:
         self.process.kill()
         self.process.wait()
         self.connection.close()
+
+
+@contextlib.contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal; those started in here never see it, this one does afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def serve(descriptor: int) -> None:

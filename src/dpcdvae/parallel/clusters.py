@@ -1,0 +1,79 @@
+"""Where a scheduler of dask comes from: what ``--scheduler`` takes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from dpcdvae.errors import InputError
+from dpcdvae.parallel.worker import interrupts_held_back
+
+FORMS = "tcp://HOST:PORT, a scheduler's JSON file, slurm:CONFIG or local:N"
+FILE_SECONDS = 30.0
+"""For the file of a scheduler that was started at the same time."""
+
+Opener = Callable[[], Any]
+"""Gives what ``distributed.Client`` takes: an address, or a cluster that it has started."""
+
+
+def opener(scheduler: str) -> Opener:
+    """What opens a scheduler; all that can be checked before is checked here.
+
+    Raises:
+        InputError: dask is missing, no form of a scheduler, or a bad file.
+    """
+    kind, colon, rest = scheduler.partition(":")
+    _check_installed(*(["dask_jobqueue"] if kind == "slurm" else []))
+    if kind == "slurm" and colon:
+        from dpcdvae.parallel.slurm import read_config, submit
+
+        return partial(submit, read_config(rest))
+    if kind == "local" and colon:
+        if not rest.isascii() or not rest.isdigit() or int(rest) < 1:
+            raise InputError(f"--scheduler {scheduler}: local: needs a number of workers, such as local:2")
+        return partial(_local, int(rest))
+    if "://" in scheduler:
+        return lambda: scheduler
+    path = Path(scheduler)
+    if path.suffix != ".json" and not path.is_file():
+        raise InputError(f"--scheduler takes {FORMS}, not '{scheduler}'")
+    return partial(_address_in, path)
+
+
+def _check_installed(*more: str) -> None:
+    missing = [name for name in ("dask", "distributed", *more) if find_spec(name) is None]
+    if missing:
+        raise InputError(f"--scheduler needs {', '.join(missing)}: pip install 'dpcdvae[cluster]'")
+
+
+def _local(workers: int) -> Any:
+    from distributed import LocalCluster
+
+    with interrupts_held_back():  # by the threads and processes that it starts, for good
+        return LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=None,
+            silence_logs=logging.CRITICAL,
+        )  # fmt: skip
+
+
+def _address_in(path: Path) -> str:
+    """The address in the file that ``dask scheduler --scheduler-file`` writes, waiting for it to be there."""
+    end = time.monotonic() + FILE_SECONDS
+    while True:
+        try:
+            return str(json.loads(path.read_text())["address"])
+        except FileNotFoundError:
+            reason = "there is no such file: start dask scheduler --scheduler-file with it"
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+            reason = "it is no file of a dask scheduler"
+        except OSError as error:
+            reason = str(error.strerror)
+        if time.monotonic() > end:
+            raise InputError(f"--scheduler {path}: {reason}")
+        time.sleep(0.2)

@@ -1,0 +1,109 @@
+"""A cluster of SLURM jobs, described by a TOML file."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from dpcdvae.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from dask_jobqueue import SLURMCluster
+
+_TIME = r"(\d+-)?\d+(:\d\d){0,2}"
+
+
+def _memory(text: str) -> str:
+    from dask.utils import parse_bytes
+
+    try:
+        enough = parse_bytes(text) >= 2**20
+    except ValueError:
+        enough = False
+    if not enough:
+        raise ValueError("a memory such as '16GB' is needed")
+    return text
+
+
+def _walltime(text: str) -> str:
+    """SLURM's own forms: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
+    if not re.fullmatch(_TIME, text) or not any(int(part) for part in re.findall(r"\d+", text)):
+        raise ValueError("a time such as '02:00:00' is needed")
+    return text
+
+
+class SlurmConfig(BaseModel):
+    """The keys of the file: ``jobs``, and keywords of ``dask_jobqueue.SLURMCluster`` by their names there."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    jobs: PositiveInt = Field(description="jobs that run at the same time")
+    cores: PositiveInt = Field(description="of one job; each does one item at a time")
+    memory: Annotated[str, AfterValidator(_memory)] = Field(description="of one job")
+    walltime: Annotated[str, AfterValidator(_walltime)] = Field(description="of one job; it is submitted again after")
+    queue: str | None = Field(None, description="partition")
+    account: str | None = None
+    interface: str | None = Field(None, description="network of scheduler and workers, e.g. ib0")
+    job_name: str = "dpcdvae"
+    job_extra_directives: list[str] = Field([], description="more #SBATCH lines")
+    job_directives_skip: list[str] = Field([], description="#SBATCH lines to leave out")
+    job_script_prologue: list[str] = Field([], description="shell lines before the worker: modules, environments")
+    python: str | None = Field(None, description="on the nodes, if it is another path than here")
+    local_directory: str | None = Field(None, description="scratch folder of a node")
+    log_directory: str | None = Field(None, description="for what the jobs print")
+    worker_extra_args: list[str] = Field([], description="more arguments of dask worker")
+    death_timeout: PositiveInt = Field(120, description="seconds without a scheduler after which a worker ends")
+    scheduler_options: dict[str, str | int] = Field({}, description="of distributed.Scheduler: host, port ...")
+
+    def keywords(self) -> dict[str, Any]:
+        """Of ``SLURMCluster``: one dask worker a job, whose threads each drive a process that can be killed."""
+        given = self.model_dump(exclude={"jobs"}, exclude_none=True)
+        given["job_script_prologue"] = ["export OMP_NUM_THREADS=1", *self.job_script_prologue]
+        given["scheduler_options"] = {"dashboard": False, "dashboard_address": ":0", **self.scheduler_options}
+        return {**given, "processes": 1, "silence_logs": logging.CRITICAL}
+
+
+def read_config(path: str | Path) -> SlurmConfig:
+    """Raises InputError: no such file, no TOML, a key or value that is not meant."""
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            values = tomllib.load(stream)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"cluster file {path} is not TOML: {error}") from None
+    except OSError as error:
+        raise InputError(f"cannot read cluster file {path}: {error.strerror}") from None
+    try:
+        return SlurmConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"cluster file {path}: {unknown_name('key', key, SlurmConfig.model_fields)}") from None
+        if first["type"] == "missing":
+            raise InputError(f"cluster file {path}: {key} is missing") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        reason = f"{reason[:1].lower()}{reason[1:]}, not {first['input']!r}"
+        raise InputError(f"cluster file {path}: {key}: {reason}") from None
+
+
+def submit(config: SlurmConfig) -> SLURMCluster:
+    """Starts a scheduler here and submits the jobs.
+
+    Raises:
+        InputError: no SLURM on this machine, or SLURM refuses the job.
+    """
+    from dask_jobqueue import SLURMCluster
+
+    if shutil.which("sbatch") is None:
+        raise InputError("there is no sbatch here: run this where SLURM jobs are submitted, on a login node")
+    try:
+        return SLURMCluster(n_workers=config.jobs, **config.keywords())
+    except (RuntimeError, OSError, ValueError) as error:
+        raise InputError(f"the SLURM jobs could not be submitted: {' '.join(str(error).split())}") from error
