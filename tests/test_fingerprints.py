@@ -13,7 +13,7 @@ import pytest
 from dpcdvae.crystal import Crystal
 from dpcdvae.elements import SYMBOLS
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation import fingerprint_cache, fingerprints
+from dpcdvae.evaluation import fingerprints, result_cache
 from dpcdvae.evaluation.element_data import by_atomic_number, table
 from dpcdvae.evaluation.fingerprints import (
     LABELS,
@@ -276,8 +276,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return original(crystal)
 
     monkeypatch.setattr(fingerprints, "structure_fingerprint_or_reason", count)
-    monkeypatch.setattr(fingerprints, "WORTH_KEEPING", 0.0)
-    monkeypatch.setattr(fingerprints, "BLOCK", 4)
+    monkeypatch.setattr(result_cache, "WORTH_KEEPING", 0.0)
+    monkeypatch.setattr(fingerprints, "kind", lambda: result_cache.Kind("fingerprint", "1", block=4))
     return computed
 
 
@@ -352,6 +352,6 @@ def test_a_crystal_whose_time_ran_out_is_tried_again(
 def test_a_folder_that_cannot_be_written_does_not_matter(
     cubes: list[Crystal], calls: list[str], tmp_path: Path
 ) -> None:
-    (tmp_path / fingerprint_cache.ALGORITHM).write_text("a file where the folder should be")
+    (tmp_path / "fingerprint-1").write_text("a file where the folder should be")
     found = fingerprint_crystals(cubes, engine=HERE, time_limit=60, cache=tmp_path)
     assert found.known.all()

@@ -8,8 +8,6 @@ each motif of that number. Computed here from :mod:`~dpcdvae.evaluation.coordina
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +18,10 @@ import numpy.typing as npt
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.coordination import Coordination, coordinations
-from dpcdvae.evaluation.fingerprint_cache import load_block, store_block
 from dpcdvae.evaluation.magpie import composition_fingerprints
-from dpcdvae.evaluation.matching import quiet
 from dpcdvae.evaluation.order_parameters import MOTIFS, Views, body_centred_pairs, motif_scores
+from dpcdvae.evaluation.primitive_cells import quiet
+from dpcdvae.evaluation.result_cache import Kind, ResultCache, content_hash, pymatgen_version
 from dpcdvae.parallel import Engine, Lost
 
 Floats = npt.NDArray[np.float64]
@@ -34,14 +32,11 @@ LABELS = tuple(
 )
 """What each of the 61 numbers is, in matminer's words."""
 
-BLOCK = 2048
-"""Crystals after which the results are saved: seconds of work are lost by an interruption, not hours."""
+ALGORITHM = "1"
+"""To be raised with every change of the numbers."""
 
 TIE = 1e-9
 """What differs by less in weight, cosine or score is equal but for round-off."""
-
-WORTH_KEEPING = 2.0
-"""Seconds: what took less is not saved."""
 
 _BCC_NUMBER = 8
 _BCC = LABELS.index("body-centered cubic CN_8")
@@ -78,41 +73,26 @@ def fingerprint_crystals(
     """Fingerprints of crystals, each within ``time_limit`` seconds.
 
     Args:
-        cache: folder in which structure fingerprints are kept between runs, by the content of the crystals.
+        cache: folder in which structure fingerprints are kept between runs.
     """
     structure = np.full((len(crystals), len(LABELS)), np.nan)
     reasons: dict[int, str] = {}
-    for start in range(0, len(crystals), BLOCK):
-        block = crystals[start : start + BLOCK]
-        keys = [content_hash(crystal) for crystal in block]
-        found = load_block(cache, keys, len(LABELS)) if cache is not None else {}
-        began = time.monotonic()
-        missing = [k for k in range(len(block)) if k not in found]
-        whole = f" {start + 1}-{start + len(block)} of {len(crystals)}" if len(crystals) > BLOCK else ""
-        results = engine.map(
-            structure_fingerprint_or_reason,
-            [block[k] for k in missing],
-            time_limit=time_limit,
-            description=f"fingerprints{whole}",
-        )
-        cut = {k: result.reason for k, result in zip(missing, results, strict=True) if isinstance(result, Lost)}
-        found |= {k: result for k, result in zip(missing, results, strict=True) if not isinstance(result, Lost)}
-        if cache is not None and time.monotonic() - began >= WORTH_KEEPING:
-            store_block(cache, keys, found, len(LABELS))
-        for k, result in (found | cut).items():
-            if isinstance(result, str):
-                reasons[start + k] = result
-            else:
-                structure[start + k] = result
-    return Fingerprints(structure, composition_fingerprints(crystals), dict(sorted(reasons.items())))
+    results = ResultCache(engine, time_limit, cache).results(
+        structure_fingerprint_or_reason, crystals, [content_hash(crystal) for crystal in crystals], kind(), "fingerprints"
+    )
+    for k, result in enumerate(results):
+        if isinstance(result, Lost):
+            reasons[k] = result.reason
+        elif isinstance(result, str):
+            reasons[k] = result
+        else:
+            structure[k] = result
+    return Fingerprints(structure, composition_fingerprints(crystals), reasons)
 
 
-def content_hash(crystal: Crystal) -> str:
-    """Hex digest of what a fingerprint depends on: atoms, coordinates and lattice, to the last bit."""
-    digest = hashlib.sha256(crystal.atomic_numbers.tobytes())
-    digest.update(crystal.frac_coords.tobytes())
-    digest.update(crystal.lattice.tobytes())
-    return digest.hexdigest()
+def kind() -> Kind:
+    """What is kept: pymatgen is asked for the sites that depend on round-off."""
+    return Kind("fingerprint", ALGORITHM, {"pymatgen": pymatgen_version()})
 
 
 def structure_fingerprint_or_reason(crystal: Crystal) -> Floats | str:

@@ -1,27 +1,29 @@
-"""Is this the same structure? pymatgen's StructureMatcher with the protocol's tolerances and a time limit."""
+"""Is this the same structure? A matcher with the protocol's tolerances, pairs, and a time limit."""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
+from dpcdvae.evaluation.primitive_cells import primitive_cells, reason_of
+from dpcdvae.evaluation.result_cache import Kind, Result, ResultCache, content_hash, joint_hash
+from dpcdvae.evaluation.structure_matcher import ALGORITHM, Tolerances, compare
 from dpcdvae.parallel import Engine, Lost
 
-if TYPE_CHECKING:
-    from pymatgen.analysis.structure_matcher import StructureMatcher
+Floats = npt.NDArray[np.float64]
 
-# Of lengths (a fraction), of sites (of (V/N)^(1/3)), of angles (degrees): CDVAE, Xie et al. 2022.
-TOLERANCES = {"ltol": 0.3, "stol": 0.5, "angle_tol": 10.0}
+MATCHER = Tolerances()
+TOLERANCES = asdict(MATCHER)
+
+SITE_TOLERANCES = (0.05, 0.1, 0.2, 0.3, 0.4, MATCHER.stol)
+"""Of (V/N)^(1/3): of which the share of matches is told; the last one is the protocol's."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,18 @@ class Matches:
     """Result of :func:`match_pairs`.
 
     Attributes:
-        rms: (p,) rms displacement over (V/N)^(1/3); NaN where the pair does not match.
+        by_tolerance: (p, 6) rms displacement over (V/N)^(1/3) under each of :data:`SITE_TOLERANCES`; NaN where the
+            pair does not match.
         cut: pair -> why it was given up; such a pair does not match.
     """
 
-    rms: npt.NDArray[np.float64]
+    by_tolerance: Floats
     cut: dict[int, str]
+
+    @property
+    def rms(self) -> Floats:
+        """(p,) under the protocol's tolerance, the last one."""
+        return self.by_tolerance[:, -1]
 
     @property
     def matched(self) -> npt.NDArray[np.bool_]:
@@ -87,58 +95,50 @@ class Matches:
 
 
 def match_pairs(
-    predictions: Sequence[Crystal], truths: Sequence[Crystal], *, engine: Engine, time_limit: float
+    predictions: Sequence[Crystal],
+    truths: Sequence[Crystal],
+    *,
+    engine: Engine,
+    time_limit: float,
+    cache: Path | None = None,
 ) -> Matches:
     """Compares ``predictions[k]`` with ``truths[k]`` for every k, each within ``time_limit`` seconds.
 
     Crystals of different reduced composition are not handed to the matcher: it would say no.
+
+    Args:
+        cache: folder in which results are kept between runs.
     """
-    rms = np.full(len(predictions), np.nan)
-    chosen = [
-        k
-        for k, (p, t) in enumerate(zip(predictions, truths, strict=True))
-        if p.problem() is None and t.problem() is None and p.formula == t.formula
-    ]
-    results = engine.map(
-        rms_distance,
-        [(predictions[k], truths[k]) for k in chosen],
-        time_limit=time_limit,
-        description="matching",
-    )
-    cut: dict[int, str] = {}
-    for k, result in zip(chosen, results, strict=True):
+    results = ResultCache(engine, time_limit, cache)
+    chosen = [k for k, (p, t) in enumerate(zip(predictions, truths, strict=True)) if p.formula == t.formula]
+    reduced = primitive_cells([*(predictions[k] for k in chosen), *(truths[k] for k in chosen)], results)
+    cells = dict(zip(chosen, zip(reduced.cells[: len(chosen)], reduced.cells[len(chosen) :], strict=True), strict=True))
+    cut = {chosen[k % len(chosen)]: reason for k, reason in reduced.reasons.items()}
+    pairs = {k: (p, t) for k, (p, t) in cells.items() if p is not None and t is not None}
+    keys = [joint_hash([content_hash(p), content_hash(t)]) for p, t in pairs.values()]
+    kind = Kind("pair", ALGORITHM, {**TOLERANCES, "site tolerances": str(SITE_TOLERANCES)}, block=1024)
+    found = results.results(rms_by_tolerance, list(pairs.values()), keys, kind, "matching")
+    rms = np.full((len(predictions), len(SITE_TOLERANCES)), np.nan)
+    for k, result in zip(pairs, found, strict=True):
         if isinstance(result, Lost):
             cut[k] = result.reason
-        elif result is not None:
-            rms[k] = result
-    return Matches(rms, cut)
+        elif isinstance(result, str):
+            cut[k] = result
+        else:
+            rms[k] = np.where(np.isfinite(result), result, np.nan)
+    return Matches(rms, dict(sorted(cut.items())))
 
 
-@cache
-def matcher() -> StructureMatcher:
-    from pymatgen.analysis.structure_matcher import StructureMatcher
+def rms_by_tolerance(cells: tuple[Crystal, Crystal]) -> Result:
+    """(6,) rms displacement between (prediction, truth) under each site tolerance, infinite without a match.
 
-    return StructureMatcher(ltol=TOLERANCES["ltol"], stol=TOLERANCES["stol"], angle_tol=TOLERANCES["angle_tol"])
-
-
-def rms_distance(crystals: tuple[Crystal, Crystal]) -> float | Lost | None:
-    """Normalised rms displacement between (prediction, truth), None where they do not match."""
-    prediction, truth = crystals
+    Each is a comparison of its own: the tolerance also decides which mappings are looked at, so that a pair may
+    have an rms displacement below it and yet not match.
+    """
+    prediction, truth = cells
     try:
-        with quiet():
-            found = matcher().get_rms_dist(prediction.to_pymatgen(), truth.to_pymatgen())
-    except Exception as error:  # the matcher breaks in many ways on odd cells: counted, with the reason
-        return lost(error)
-    return None if found is None else float(found[0])
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without pymatgen's warnings, which would come once for each odd crystal."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def lost(error: Exception) -> Lost:
-    return Lost(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        return np.array(
+            [compare([prediction], truth, replace(MATCHER, stol=stol))[0].rms for stol in SITE_TOLERANCES], np.float64
+        )
+    except Exception as error:  # odd cells break it in many ways: counted, with the reason
+        return reason_of(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,12 @@ from dpcdvae.datasets import DATASETS
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.coverage import DEFAULT_CUTOFFS, Coverage, Cutoffs, coverage
 from dpcdvae.evaluation.energy import EnergyModel
-from dpcdvae.evaluation.fingerprint_cache import default_cache
 from dpcdvae.evaluation.fingerprints import Fingerprints, fingerprint_crystals
 from dpcdvae.evaluation.intervals import Interval, wilson
-from dpcdvae.evaluation.matching import Pairs, match_pairs, pair
+from dpcdvae.evaluation.matching import Matches, Pairs, match_pairs, pair
 from dpcdvae.evaluation.reference import Reference
+from dpcdvae.evaluation.result_cache import default_cache
+from dpcdvae.evaluation.stability import Stability
 from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
 from dpcdvae.io import Failure
 from dpcdvae.parallel import Engine
@@ -30,8 +31,8 @@ Derived = TypeVar("Derived")
 DRAWN = 1000
 """Valid crystals, drawn at random, whose distributions the published protocol compares."""
 
-DRAWN_GATE = f"{DRAWN} valid, drawn"
-"""Fewer, where there are fewer valid ones: then the number is that of all of them."""
+DRAWN_GATE = f"{DRAWN} valid"
+"""As published; where there are fewer valid ones, the number is that of all of them."""
 
 FINGERPRINT_GATE = "with fingerprint"
 PREDICTION_GATE = "prediction valid"
@@ -68,6 +69,7 @@ class Sample:
         cutoffs: of the coverage, where they are not to be those of the data set.
         cache: folder of results kept between runs, by the content of the crystals.
         training: what a generator has learnt from, for novelty; None where it is not known.
+        stability: where energies above hull are asked for.
     """
 
     crystals: Sequence[Crystal]
@@ -82,6 +84,7 @@ class Sample:
     energy_model: EnergyModel | None = None
     cache: Path = field(default_factory=default_cache)
     training: Reference | None = None
+    stability: Stability | None = None
     _derived: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
 
     def once(self, derive: Callable[[Sample], Derived]) -> Derived:
@@ -144,13 +147,18 @@ class Sample:
         return structurally_valid(truths) & compositionally_valid(truths)
 
     @cached_property
-    def rms(self) -> npt.NDArray[np.float64]:
-        """(pairs,) normalised rms distance, NaN where prediction and ground truth do not match."""
+    def matches(self) -> Matches:
+        """Of the pairs."""
         predictions = [self.crystals[k] for k in self.pairs.predictions]
         truths = [self.truths[k] for k in self.pairs.truths]
-        matches = match_pairs(predictions, truths, engine=self.engine, time_limit=self.time_limit)
-        self.give_up("matching", {predictions[k].id: reason for k, reason in matches.cut.items()})
-        return matches.rms
+        found = match_pairs(predictions, truths, engine=self.engine, time_limit=self.time_limit, cache=self.cache)
+        self.give_up("matching", predictions, found.cut)
+        return found
+
+    @property
+    def rms(self) -> npt.NDArray[np.float64]:
+        """(pairs,) normalised rms distance, NaN where prediction and ground truth do not match."""
+        return self.matches.rms
 
     @cached_property
     def gates(self) -> dict[str, npt.NDArray[np.bool_]]:
@@ -189,11 +197,12 @@ class Sample:
 
     def _fingerprints(self, what: str, crystals: Sequence[Crystal]) -> Fingerprints:
         found = fingerprint_crystals(crystals, engine=self.engine, time_limit=self.time_limit, cache=self.cache)
-        self.give_up(what, {crystals[k].id: reason for k, reason in found.reasons.items()})
+        self.give_up(what, crystals, found.reasons)
         return found
 
-    def give_up(self, what: str, reasons: dict[str, str]) -> None:
-        self.given_up += [{"what": what, "id": id, "reason": reason} for id, reason in reasons.items()]
+    def give_up(self, what: str, crystals: Sequence[Crystal], reasons: Mapping[int, str]) -> None:
+        """Notes for the report why some of ``crystals`` have no result."""
+        self.given_up += [{"what": what, "id": crystals[k].id, "reason": reason} for k, reason in reasons.items()]
 
     def rate(self, good: npt.NDArray[np.bool_], total: int, *, gate: str = "", note: str = "") -> Number:
         successes = int(good.sum())

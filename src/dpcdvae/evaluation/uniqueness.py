@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation.matching import lost, matcher, quiet
-from dpcdvae.parallel import Engine, Lost
+from dpcdvae.evaluation.candidates import NEAREST, candidates, first_matches
+from dpcdvae.evaluation.fingerprints import fingerprint_crystals
+from dpcdvae.evaluation.primitive_cells import primitive_cells
+from dpcdvae.evaluation.result_cache import ResultCache
+from dpcdvae.parallel import Engine
 
 
 @dataclass(frozen=True)
@@ -19,81 +23,46 @@ class Duplicates:
     """Result of :func:`find_duplicates`.
 
     Attributes:
-        duplicate: (n,) True where an earlier crystal has the same structure.
+        duplicate_of: for each crystal an earlier one that has the same structure, None without one.
+        bounded: crystals that were compared with the nearest of the earlier ones alone.
         cut: crystal -> why its comparison was given up; such a crystal counts as no duplicate.
     """
 
-    duplicate: npt.NDArray[np.bool_]
+    duplicate_of: list[int | None]
+    bounded: int
     cut: dict[int, str]
 
+    @property
+    def duplicate(self) -> npt.NDArray[np.bool_]:
+        """(n,) True where an earlier crystal has the same structure."""
+        return np.array([earlier is not None for earlier in self.duplicate_of], bool)
 
-def find_duplicates(crystals: Sequence[Crystal], *, engine: Engine, time_limit: float) -> Duplicates:
+
+def find_duplicates(
+    crystals: Sequence[Crystal], *, engine: Engine, time_limit: float, cache: Path | None = None, most: int = NEAREST
+) -> Duplicates:
     """Compares each crystal with the earlier ones of its composition: a matcher's ``fit``, protocol tolerances.
 
     Crystals are reduced to primitive cells first, once; different compositions or numbers of atoms in
     the primitive cell need no comparison. ``time_limit`` seconds are for all comparisons of one crystal.
+
+    Args:
+        cache: folder in which results are kept between runs.
+        most: earlier crystals that one is compared with: the nearest in the structure fingerprint.
     """
-    duplicate = np.zeros(len(crystals), bool)
-    cut: dict[int, str] = {}
-    sound = [k for k, crystal in enumerate(crystals) if crystal.problem() is None]
-    several = [k for group in _groups(sound, [crystals[k].formula for k in sound]) for k in group if len(group) > 1]
-    primitive: dict[int, Crystal] = {}
-    for k, result in zip(
-        several,
-        engine.map(
-            primitive_cell, [crystals[k] for k in several], time_limit=time_limit, description="primitive cells"
-        ),
-        strict=True,
-    ):
-        if isinstance(result, Lost):
-            cut[k] = result.reason
-        else:
-            primitive[k] = result
-    reduced = list(primitive)
-    earlier = {
-        k: group[:place]
-        for group in _groups(reduced, [(primitive[k].formula, primitive[k].num_atoms) for k in reduced])
-        for place, k in enumerate(group)
-        if place > 0
-    }
-    results = engine.map(
-        matches_any,
-        [(primitive[k], [primitive[j] for j in others]) for k, others in earlier.items()],
-        time_limit=time_limit,
-        description="comparing",
-    )
-    for k, found in zip(earlier, results, strict=True):
-        if isinstance(found, Lost):
-            cut[k] = found.reason
-        else:
-            duplicate[k] = found
-    return Duplicates(duplicate, cut)
+    results = ResultCache(engine, time_limit, cache)
+    times = Counter(crystal.formula for crystal in crystals)
+    several = [k for k, crystal in enumerate(crystals) if times[crystal.formula] > 1]
+    reduced = primitive_cells([crystals[k] for k in several], results)
 
+    def describe(indices: Sequence[int]) -> npt.NDArray[np.float64]:
+        chosen = [crystals[several[n]] for n in indices]
+        return fingerprint_crystals(chosen, engine=engine, time_limit=time_limit, cache=cache).structure
 
-def _groups(indices: Sequence[int], keys: Sequence[Hashable]) -> list[list[int]]:
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for index, key in zip(indices, keys, strict=True):
-        groups[key].append(index)
-    return list(groups.values())
-
-
-def primitive_cell(crystal: Crystal) -> Crystal | Lost:
-    """The cell in which the matcher compares."""
-    try:
-        with quiet():
-            structure = crystal.to_pymatgen()
-            reduced = structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
-        return Crystal.from_pymatgen(reduced)
-    except Exception as error:  # see rms_distance
-        return lost(error)
-
-
-def matches_any(task: tuple[Crystal, Sequence[Crystal]]) -> bool | Lost:
-    """Whether a primitive crystal fits one of the earlier ones."""
-    crystal, others = task
-    try:
-        with quiet():
-            structure = crystal.to_pymatgen()
-            return any(matcher().fit(other.to_pymatgen(), structure, skip_structure_reduction=True) for other in others)
-    except Exception as error:  # see rms_distance
-        return lost(error)
+    near = candidates(reduced.cells, reduced.cells, (describe, describe), most=most, earlier=True)
+    found = first_matches(reduced.cells, reduced.cells, near.chosen, results)
+    duplicate_of: list[int | None] = [None] * len(crystals)
+    for n, match in enumerate(found.match):
+        duplicate_of[several[n]] = None if match is None else several[match]
+    cut = {several[n]: reason for n, reason in (reduced.reasons | found.cut).items()}
+    return Duplicates(duplicate_of, int(near.left_out.sum()), dict(sorted(cut.items())))

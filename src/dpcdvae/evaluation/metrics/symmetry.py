@@ -13,16 +13,16 @@ from dpcdvae.evaluation.symmetry import SYMPREC, SpaceGroups, by_crystal_system,
 
 
 def space_groups(sample: Sample) -> SpaceGroups:
-    found = find_space_groups(sample.crystals, engine=sample.engine, time_limit=sample.time_limit)
-    sample.give_up("space group", {sample.crystals[k].id: reason for k, reason in found.reasons.items()})
+    found = find_space_groups(sample.crystals, engine=sample.engine, time_limit=sample.time_limit, cache=sample.cache)
+    sample.give_up("space group", sample.crystals, found.reasons)
     return found
 
 
 def reference_space_groups(sample: Sample) -> SpaceGroups:
     """None found where the reference has no crystals."""
     crystals = sample.reference.crystals or ()
-    found = find_space_groups(crystals, engine=sample.engine, time_limit=sample.time_limit)
-    sample.give_up("space group of the reference", {crystals[k].id: reason for k, reason in found.reasons.items()})
+    found = find_space_groups(crystals, engine=sample.engine, time_limit=sample.time_limit, cache=sample.cache)
+    sample.give_up("space group of the reference", crystals, found.reasons)
     return found
 
 

@@ -15,6 +15,6 @@ def _uniqueness(sample: Sample) -> list[Number]:
     """Among the crystals that there are: one that could not be built is neither new nor a duplicate."""
     crystals = sample.measurable[:UNIQUENESS_SAMPLE]
     found = find_duplicates(crystals, engine=sample.engine, time_limit=sample.time_limit)
-    sample.give_up("uniqueness", {crystals[k].id: reason for k, reason in found.cut.items()})
+    sample.give_up("uniqueness", crystals, found.cut)
     note = f"first {len(crystals)}" if len(crystals) < len(sample.measurable) else ""
     return [sample.rate(~found.duplicate, len(crystals), note=note)]
