@@ -55,7 +55,7 @@ def test_it_learns_and_its_card_tells_how_well(tables: dict[str, CrystalTable], 
     assert card["property"]["unit"] == "g/cm^3"
     values = tables["train"].properties["density"]
     assert card["property"]["quantiles"]["10"] == pytest.approx(np.percentile(values, 10), rel=1e-5)
-    assert model.unknown_elements([*tables["train"].atomic_numbers, 99, 98]) == [98, 99]
+    assert model.unknown_elements([*tables["train"].atomic_numbers, 99, 98]) == ["Cf", "Es"]
     with pytest.raises(InputError, match=r"predicts a property .density. and makes no crystals"):
         load_model(folder)
     with pytest.raises(InputError, match="makes crystals and predicts no property"):

@@ -19,6 +19,7 @@ from dpcdvae.cli import main
 from dpcdvae.config import Config
 from dpcdvae.crystal import Crystal
 from dpcdvae.datasets import load_dataset
+from dpcdvae.elements import SYMBOLS
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.intervals import wilson
 from dpcdvae.evaluation.success import SearchReport, success_rates, thresholds
@@ -167,6 +168,8 @@ def test_what_cannot_be_searched(model: CDVAE) -> None:
         optimize(model, start, gradient_steps=5, saved=1)
     with pytest.raises(InputError, match="--lr must be above 0"):
         optimize(model, start, gradient_steps=5, saved=2, lr=0.0)
+    with pytest.raises(InputError, match="at most 1, not 1e"):
+        optimize(model, start, gradient_steps=5, saved=2, lr=1e30)
     with pytest.raises(InputError, match="--steps must lie in"):
         optimize(model, start, gradient_steps=10**9, saved=2, steps=1000)  # said before the descent
     with pytest.raises(InputError, match="carry no bonds"):
@@ -468,7 +471,9 @@ def test_values_that_are_missing_are_masked_and_counted(work: Path) -> None:
     with_value = {
         z for crystal in load_dataset("own")["train"] if "density" in crystal.properties for z in crystal.atomic_numbers
     }
-    assert load_regressor(work / "JUDGE").unknown_elements(range(1, 101)) == sorted({*range(1, 101)} - with_value)
+    assert load_regressor(work / "JUDGE").unknown_elements(range(1, 101)) == [
+        SYMBOLS[z] for z in range(1, 101) if z not in with_value
+    ]
     head = load_model(work / "RUN").property_head
     assert head is not None
     assert float(head.scaler.mean) == pytest.approx(values.mean(), rel=1e-6)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from dpcdvae.cli import main
 from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
@@ -106,6 +107,11 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+def test_resuming_takes_the_preset_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", "--preset", "compact", "--out", str(tmp_path)]) == 2
+    assert "leave out --preset" in capsys.readouterr().err
 
 
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from dpcdvae.files import sha256
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.presets import merge
 from dpcdvae.table import CrystalTable
-from dpcdvae.training.run import check_data
+from dpcdvae.training.run import check_data, make_trainer
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ def _contender(preset: str, suite: Suite, tables: dict[str, CrystalTable]) -> Co
     if suite.cpu_minutes is not None:
         config = _changed(config, {"train": {"accelerator": "cpu"}}, preset)
     check_data(tables, config)
+    with TemporaryDirectory() as folder:
+        make_trainer(config, Path(folder))  # a device that is not here is told now, not after an hour of other presets
     model = CDVAE(config)
     most = model.diffusion.max_steps
     if suite.sample.steps > most:

@@ -134,7 +134,9 @@ def _evaluate(run: Run, plan: Plan, sample: str, workers: int | None) -> dict[st
     if paired:
         reference = reference.only({str(name) for name in plan.truths.ids})
     cutoffs = (plan.suite.cutoffs[0], plan.suite.cutoffs[1]) if plan.suite.cutoffs else None
-    report = evaluate(crystals, reference, paired=paired, failures=failures, workers=workers, cutoffs=cutoffs)
+    report = evaluate(
+        crystals, reference, paired=paired, failures=failures, workers=workers, cutoffs=cutoffs, baselines=()
+    )
     return report.to_json()
 
 

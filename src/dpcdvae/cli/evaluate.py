@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpcdvae.cli.common import OverwriteOption, SeedOption, check_distinct
+from dpcdvae.cli.stability import (
+    CalculatorOption,
+    CalculatorOptionsOption,
+    EnergyPropertyOption,
+    PhasesOption,
+    load_stability,
+)
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,6 +76,10 @@ def evaluate(
         str | None,
         typer.Option("--energy-model", help="A property model, for the distribution of energies.", show_default=False),
     ] = None,
+    phases: PhasesOption = None,
+    energy_property: EnergyPropertyOption = None,
+    calculator: CalculatorOption = None,
+    calculator_option: CalculatorOptionsOption = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -79,6 +90,7 @@ def evaluate(
       dpcdvae evaluate crystals/ --reference perov_5:test
       dpcdvae evaluate reconstructed.extxyz --reference perov_5:test --paired --json numbers.json
       dpcdvae evaluate crystals/ --reference perov_5:test --protocol cdvae --markdown table.md
+      dpcdvae evaluate relaxed.extxyz --reference mp_20:test --phases phases.csv --energy-property energy_eV_per_atom
     """
     from rich.console import Console
 
@@ -95,6 +107,7 @@ def evaluate(
         check_table(table)
     generated = read_generated(crystals)
     target = resolve_reference(reference)
+    stability = load_stability(phases, energy_property, calculator, calculator_option, generated.crystals, crystals)
     if paired and generated.part:
         target = target.only(generated.ids)
     report = score(
@@ -102,15 +115,20 @@ def evaluate(
         baselines=[] if baselines == "none" else [name.strip() for name in baselines.split(",")],
         workers=workers, seed=seed, time_limit=time_limit, cutoffs=cutoffs,
         energy_model=_load_energy_model(energy_model, target, workers, time_limit) if energy_model else None,
+        stability=stability,
     )  # fmt: skip
     # Into a file or a pipe the table comes whole, whatever the width of the terminal.
     Console(width=None if sys.stdout.isatty() else 120).print(report.table())
     arguments = {
         "crystals": crystals, "reference": reference, "paired": paired, "protocol": protocol,
         "training": training, "baselines": baselines, "workers": workers,
-        "time_limit": time_limit, "cutoffs": cutoffs, "energy_model": energy_model, "seed": seed,
+        "time_limit": time_limit, "cutoffs": cutoffs, "energy_model": energy_model,
+        "phases": phases, "energy_property": energy_property, "calculator": calculator,
+        "calculator_option": calculator_option, "seed": seed,
     }  # fmt: skip
     facts = {"crystals_sha256": sha256(crystals), "reference_sha256": target.sha256}
+    if stability is not None:
+        facts["phases_sha256"] = stability.phases.sha256
     if json is not None:
         write_json(json, report.to_json())
     if markdown is not None:
@@ -128,7 +146,6 @@ def evaluate(
 
 def _load_energy_model(name: str, reference: Reference, workers: int | None, time_limit: float) -> EnergyModel:
     """Raises InputError where it was trained for other crystals or another property than the reference's."""
-    from dpcdvae.elements import SYMBOLS
     from dpcdvae.evaluation import EnergyModel
     from dpcdvae.model.checkpoint import load_regressor
     from dpcdvae.model.regressor import predict_crystals
@@ -142,7 +159,7 @@ def _load_energy_model(name: str, reference: Reference, workers: int | None, tim
         )
     numbers = {int(z) for crystal in reference.crystals or () for z in crystal.atomic_numbers}
     if unknown := model.unknown_elements(sorted(numbers)):
-        symbols = ", ".join(SYMBOLS[z] for z in unknown[:8]) + (" ..." if len(unknown) > 8 else "")
+        symbols = ", ".join(unknown[:8]) + (" ..." if len(unknown) > 8 else "")
         raise InputError(
             f"--energy-model {name} was trained without {symbols}, which {reference.source} holds: "
             "it is a model for another data set"

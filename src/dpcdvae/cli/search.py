@@ -217,16 +217,16 @@ def _load_judge(
     energy_model: str, device: str, target: str, start: str, table: CrystalTable | None
 ) -> PropertyRegressor:
     """Raises InputError unless it predicts ``target`` and knows the elements of the starting points."""
-    from dpcdvae.elements import SYMBOLS
     from dpcdvae.model.checkpoint import load_regressor
 
     judge = load_regressor(energy_model, device)
     if judge.target != target:
         raise InputError(f"--energy-model {energy_model} predicts '{judge.target}', but the search is for '{target}'")
     if table is not None and (unknown := judge.unknown_elements(table.atomic_numbers.tolist())):
-        symbols = ", ".join(SYMBOLS[z] for z in unknown)
-        raise InputError(f"--energy-model {energy_model} was trained without {symbols}, which are in {start}: "
-                         "it cannot judge this search")  # fmt: skip
+        raise InputError(
+            f"--energy-model {energy_model} was trained without {', '.join(unknown)}, which are in {start}: it cannot "
+            "judge this search"
+        )
     return judge
 
 

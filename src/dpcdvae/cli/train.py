@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dpcdvae.config import AnyConfig
     from dpcdvae.datasets import Dataset
 
+DEFAULT_PRESET = "compact"
+
 
 def train(
     dataset: Annotated[
@@ -22,7 +24,10 @@ def train(
         typer.Argument(help="A data set, or the .npz of a prepared one (not with --resume).", show_default=False),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.", show_default=False)] = ...,  # type: ignore[assignment]
-    preset: Annotated[str, typer.Option("--preset", help="A preset's name, or a TOML file of your own.")] = "compact",
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", help="A preset's name, or a TOML file of your own.", show_default=DEFAULT_PRESET),
+    ] = None,
     property_: Annotated[
         str,
         typer.Option(
@@ -56,6 +61,8 @@ def train(
     overrides = [*(set_ or []), *([f"model.property={json.dumps(property_)}"] if property_ else [])]
     if resume and init:
         raise InputError("--resume continues a run with its own weights: leave out --init")
+    if resume and preset is not None:
+        raise InputError("--resume continues a run with its own preset: leave out --preset, or change options by --set")
     if resume:
         from dpcdvae.training.run import resumed_config
 
@@ -66,6 +73,7 @@ def train(
     else:
         if is_first_process():
             check_output(out, overwrite=None)
+        preset = preset or DEFAULT_PRESET
         config, facts = load_config(preset, overrides), {}
     data = load_dataset(dataset)
     digest = sha256(dataset_path(dataset))

@@ -75,10 +75,10 @@ class PropertyRegressor(Trainable):
     def criterion(self, losses: dict[str, Tensor]) -> Tensor:
         return losses["mae"]
 
-    def unknown_elements(self, numbers: Sequence[int]) -> list[int]:
-        """Those of the atomic numbers that no crystal of its training set held."""
+    def unknown_elements(self, numbers: Sequence[int]) -> list[str]:
+        """Symbols of those of the atomic numbers that no crystal of its training set held."""
         known = self.known_elements.cpu().numpy()
-        return [z for z in sorted(set(numbers)) if not (z < len(known) and known[z])]
+        return [SYMBOLS[z] for z in sorted(set(numbers)) if not (z < len(known) and known[z])]
 
 
 @torch.inference_mode()
@@ -107,7 +107,7 @@ def predict_crystals(
     values, reasons, jobs = np.full(len(crystals), np.nan), dict[int, str](), dict[int, Crystal]()
     for k, crystal in enumerate(crystals):
         if unknown := model.unknown_elements(crystal.atomic_numbers.tolist()):
-            reasons[k] = f"{model.target} of {', '.join(SYMBOLS[z] for z in unknown)} was not trained"
+            reasons[k] = f"{model.target} of {', '.join(unknown)} was not trained"
         else:
             jobs[k] = crystal
     settings = Settings(max_atoms=max((crystal.num_atoms for crystal in jobs.values()), default=1))

@@ -130,8 +130,8 @@ def descend(
         InputError: a model without head, a learning rate that is not positive, ``saved`` as :func:`saved_steps` says.
     """
     head, points = property_head(model), saved_steps(gradient_steps, saved)
-    if not 0 < lr < np.inf:
-        raise InputError(f"--lr must be above 0, not {lr}")
+    if not 0 < lr <= 1:
+        raise InputError(f"--lr must be above 0 and at most 1, not {lr:g}: z has a standard deviation of 1")
     sign = -1.0 if maximize else 1.0
     z = z.detach().clone().requires_grad_(True)
     adam = torch.optim.Adam([z], lr=lr)
