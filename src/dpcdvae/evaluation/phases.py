@@ -20,7 +20,10 @@ from dpcdvae.io import read
 from dpcdvae.io.sources import Source, decode, files_at
 
 TOTAL, PER_ATOM = "energy", "energy_per_atom"
-"""Names of energies everywhere: eV for all atoms of the composition as written, and eV/atom."""
+"""Names of energies: eV for all atoms of the composition as written (or of the cell), and eV/atom."""
+
+RELAXED = "energy_eV_per_atom"
+"""What a relaxed crystal calls the latter."""
 
 COMPOSITIONS = ("composition", "formula")
 IDS = ("id", "material_id", "entry_id")
@@ -157,7 +160,10 @@ def _phase(record: Mapping[str, Any]) -> Phase:
 def _energy_per_atom(record: Mapping[str, Any], amounts: Mapping[str, float]) -> float:
     """eV/atom. A total energy is that of the composition as written, pymatgen's correction included."""
     atoms = sum(amounts.values())
-    per_atom = _number(record[PER_ATOM], PER_ATOM) if _given(record.get(PER_ATOM)) else None
+    given = [name for name in (PER_ATOM, RELAXED) if _given(record.get(name))]
+    if len(given) > 1:
+        raise InputError(f"'{given[0]}' and '{given[1]}': keep one of them")
+    per_atom = _number(record[given[0]], given[0]) if given else None
     if not _given(record.get(TOTAL)):
         if per_atom is None:
             raise InputError(f"no '{PER_ATOM}' (eV/atom) and no '{TOTAL}' (eV)")
@@ -235,7 +241,7 @@ def _csv(source: Source) -> list[tuple[str, Mapping[str, Any]]] | None:
         if twice := next((name for name in columns if name and columns.count(name) > 1), None):
             raise InputError(f"two columns '{twice}': keep one")
         _only(columns, COMPOSITIONS, f"composition (columns: {', '.join(columns[:12])})")
-        if TOTAL not in columns and PER_ATOM not in columns:
+        if not {TOTAL, PER_ATOM, RELAXED} & set(columns):
             raise InputError(
                 f"no column '{PER_ATOM}' (eV/atom) or '{TOTAL}' (eV, for the composition as written) "
                 f"(columns: {', '.join(columns[:12])})"
@@ -314,5 +320,5 @@ def _crystals(path: Path) -> Iterator[tuple[str, Crystal]]:
 
 
 def _crystal_record(crystal: Crystal) -> dict[str, Any]:
-    energies = {name: crystal.properties[name] for name in (TOTAL, PER_ATOM) if name in crystal.properties}
+    energies = {name: crystal.properties[name] for name in (TOTAL, PER_ATOM, RELAXED) if name in crystal.properties}
     return {"composition": crystal.composition, "id": crystal.id, **energies}

@@ -10,7 +10,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.baselines import BASELINES
 from dpcdvae.evaluation.energy import EnergyModel
-from dpcdvae.evaluation.fingerprint_cache import ALGORITHM
+from dpcdvae.evaluation.fingerprints import ALGORITHM
 from dpcdvae.evaluation.intervals import LEVEL, REPLICATES
 from dpcdvae.evaluation.matching import TOLERANCES
 from dpcdvae.evaluation.metrics import METRICS
@@ -18,6 +18,7 @@ from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol
 from dpcdvae.evaluation.reference import Reference, as_reference, training_of
 from dpcdvae.evaluation.report import Key, Report, tool_versions
 from dpcdvae.evaluation.sample import DRAWN, Number, Sample
+from dpcdvae.evaluation.stability import Stability
 from dpcdvae.evaluation.validity import MIN_DISTANCE, MIN_VOLUME
 from dpcdvae.io import Failure
 from dpcdvae.parallel import Engine, engine_for
@@ -44,6 +45,7 @@ def evaluate(
     time_limit: float = TIME_LIMIT,
     cutoffs: tuple[float, float] | None = None,
     energy_model: EnergyModel | None = None,
+    stability: Stability | None = None,
 ) -> Report:
     """Scores crystals of any origin.
 
@@ -64,6 +66,7 @@ def evaluate(
             covered, and is reported.
         cutoffs: of the coverage, for structure and composition; by default the data set's, or those of MP-20.
         energy_model: for the distribution of energies, which is left out without one.
+        stability: reference phases and energies, for the energy above hull and what goes with it.
 
     Raises:
         InputError: nothing to evaluate, a reference that cannot be found, pairs that do not fit, an unknown name.
@@ -77,11 +80,13 @@ def evaluate(
     against = as_reference(reference)
     sample = Sample(
         crystals, failures, against, paired, engine_for(workers) if engine is None else engine, seed, time_limit,
-        cutoffs=cutoffs, energy_model=energy_model,
+        cutoffs=cutoffs, energy_model=energy_model, stability=stability,
         training=training_of(against) if training is None else as_reference(training),
     )  # fmt: skip
     if energy_model is not None and against.crystals is None:
         raise InputError(f"energies need the crystals of the reference, and {against.source} has none")
+    if stability is not None and not chosen.measures("stability"):
+        raise InputError(f"protocol {protocol} has no energy above hull, so reference phases have no effect")
     if paired:
         sample.pairs  # noqa: B018 -- pairs that do not fit are told before minutes of work
     numbers = measure(sample, chosen)
@@ -126,7 +131,8 @@ def _settings(sample: Sample) -> dict[str, Any]:
         "min_distance_A": MIN_DISTANCE,
         "min_volume_A3": MIN_VOLUME,
         "energy_model": None if sample.energy_model is None else sample.energy_model.source,
-        "coverage": {"cutoffs": list(sample.coverage_cutoffs[0]), "fingerprint": ALGORITHM},
+        "stability": None if sample.stability is None else sample.stability.settings(),
+        "coverage": {"cutoffs": list(sample.coverage_cutoffs[0]), "fingerprint": f"structure-{ALGORITHM}"},
         "interval_level": LEVEL,
         "bootstrap_replicates": REPLICATES,
     }

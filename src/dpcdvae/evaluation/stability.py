@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError, unknown_name
-from dpcdvae.evaluation.matching import lost, quiet
 from dpcdvae.evaluation.phases import TOTAL, Phase, Phases
+from dpcdvae.evaluation.primitive_cells import quiet, reason_of
+from dpcdvae.evaluation.result_cache import Kind, ResultCache, content_hash
 from dpcdvae.parallel import Engine, Lost
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 STABLE, METASTABLE = 0.0, 0.1
 """eV/atom above the hull: on or below it; within what synthesised crystals often lie (Sun et al. 2016, MatterGen)."""
+
+ALGORITHM = "1"
+"""Of the kept energies: to be raised with every change of the numbers."""
 
 ROUNDING = 1e-6
 """eV/atom; a crystal that is a reference phase lies on the hull whatever the last digits of its energy."""
@@ -39,12 +44,20 @@ class EnergySource:
             picklable, as it runs in worker processes.
         calculator: what computed the energies, "" where that is not known.
         costly: whether worker processes and a time limit are worth it.
+        settings: all that the energies depend on beside the crystal, so that they can be kept between runs; None
+            where that cannot be told, and then they are not.
     """
 
     name: str
     energy: Callable[[Crystal], float | Lost]
     calculator: str = ""
     costly: bool = True
+    settings: Mapping[str, str | float] | None = None
+
+    def vector(self, crystal: Crystal) -> npt.NDArray[np.float64] | Lost:
+        """(1,) eV: the energy in the form in which results are kept."""
+        energy = self.energy(crystal)
+        return energy if isinstance(energy, Lost) else np.array([energy], np.float64)
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,24 @@ class Stability:
 
     phases: Phases
     energies: EnergySource
+
+    def settings(self) -> dict[str, Any]:
+        """What shapes the numbers, as JSON values."""
+        return {
+            "phases": self.phases.source,
+            "phases_sha256": self.phases.sha256,
+            "phases_count": len(self.phases.phases),
+            "phases_calculator": self.phases.calculator,
+            "energies": self.energies.name,
+            "energies_calculator": self.energies.calculator,
+            "stable_eV_per_atom": STABLE,
+            "metastable_eV_per_atom": METASTABLE,
+        }
+
+    def mismatch(self) -> str:
+        """A warning where energies of the crystals and of the phases are known to be of different calculators."""
+        ours, theirs = self.energies.calculator, self.phases.calculator
+        return f"energies by {ours}, phases by {theirs}: not comparable" if ours and theirs and ours != theirs else ""
 
 
 @dataclass(frozen=True)
@@ -122,12 +153,13 @@ class HullEnergies:
 
 
 def energies_above_hull(
-    crystals: Sequence[Crystal], stability: Stability, *, engine: Engine, time_limit: float
+    crystals: Sequence[Crystal], stability: Stability, *, engine: Engine, time_limit: float, cache: Path | None = None
 ) -> HullEnergies:
     """Energy of each crystal above the hull of the reference phases, in its own chemical system.
 
     A hull is built once for each set of elements, from the phases made of these elements only; the crystals
-    are not part of it, so a new stable one lies below. ``time_limit`` seconds are for one energy and for one hull.
+    are not part of it, so a new stable one lies below. ``time_limit`` seconds are for one energy and for one hull;
+    ``cache`` is the folder where costly energies are kept.
     """
     above = np.full(len(crystals), np.nan)
     decompositions: list[str | None] = [None] * len(crystals)
@@ -137,7 +169,8 @@ def energies_above_hull(
             reasons[k] = problem
         elif missing := stability.phases.missing(crystal.composition):
             reasons[k] = f"no elemental reference for {', '.join(missing)}"
-    energies = _energies(crystals, stability.energies, reasons, engine, time_limit)
+    folder = None if stability.energies.settings is None else cache
+    energies = _energies(crystals, stability.energies, reasons, ResultCache(engine, time_limit, folder))
     known = np.flatnonzero(np.isfinite(energies)).tolist()
     hulls = _hulls([crystals[k] for k in known], stability.phases, engine, time_limit)
     for k in known:
@@ -150,23 +183,24 @@ def energies_above_hull(
 
 
 def _energies(
-    crystals: Sequence[Crystal], source: EnergySource, reasons: dict[int, str], engine: Engine, time_limit: float
+    crystals: Sequence[Crystal], source: EnergySource, reasons: dict[int, str], cache: ResultCache
 ) -> npt.NDArray[np.float64]:
     """(n,) eV/atom of the crystals without a reason so far; adds the reasons of those that get none."""
     values = np.full(len(crystals), np.nan)
     wanted = [k for k in range(len(crystals)) if k not in reasons]
     chosen = [crystals[k] for k in wanted]
     if source.costly:
-        results = engine.map(source.energy, chosen, time_limit=time_limit, description="energies")
+        kind = Kind("energies", ALGORITHM, source.settings or {})
+        found = cache.results(source.vector, chosen, [content_hash(c) for c in chosen], kind, "energies")
     else:
-        results = [source.energy(crystal) for crystal in chosen]
-    for k, result in zip(wanted, results, strict=True):
-        if isinstance(result, Lost):
-            reasons[k] = result.reason
-        elif not np.isfinite(result):
+        found = [source.vector(crystal) for crystal in chosen]
+    for k, result in zip(wanted, found, strict=True):
+        if isinstance(result, str | Lost):
+            reasons[k] = result if isinstance(result, str) else result.reason
+        elif not np.isfinite(result[0]):
             reasons[k] = "the energy is not finite"
         else:
-            values[k] = result / crystals[k].num_atoms
+            values[k] = result[0] / crystals[k].num_atoms
     return values
 
 
@@ -218,14 +252,14 @@ def hull_points(
         with quiet():
             diagram = PhaseDiagram(entries)
     except Exception as error:  # qhull gives up on hulls of many elements in several ways: counted, with the reason
-        return lost(error)
+        return Lost(reason_of(error))
     points: list[HullPoint | Lost] = []
     for composition in compositions:
         try:
             with quiet():
                 shares, formation = diagram.get_decomp_and_hull_energy_per_atom(Composition(composition))
         except Exception as error:  # no facet holds the composition, by round-off
-            points.append(lost(error))
+            points.append(Lost(reason_of(error)))
         else:
             energy = formation + of_elements(composition) / sum(composition.values())
             ordered = sorted(cast("dict[PDEntry, float]", shares).items(), key=lambda item: (-item[1], item[0].name))

@@ -1,0 +1,156 @@
+"""Energies above hull on the command line: reference phases, and where the crystals' energies come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpcdvae.errors import InputError
+from dpcdvae.parallel import Lost
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+    from dpcdvae.crystal import Crystal
+    from dpcdvae.evaluation.stability import EnergySource, Stability
+
+PhasesOption = Annotated[
+    Path | None,
+    typer.Option("--phases", help="Compositions and energies to compete with: energy above hull.", show_default=False),
+]
+EnergyPropertyOption = Annotated[
+    str | None,
+    typer.Option("--energy-property", help="Property of the crystals with their energy.", show_default=False),
+]
+CalculatorOption = Annotated[
+    str | None,
+    typer.Option("--calculator", help="Compute their energies: chgnet, ..., module:Class.", show_default=False),
+]
+CalculatorOptionsOption = Annotated[
+    list[str] | None,
+    typer.Option("--calculator-option", help="KEY=VALUE for the calculator, repeatable.", show_default=False),
+]
+
+
+def load_stability(
+    phases: Path | None,
+    energy_property: str | None,
+    calculator: str | None,
+    calculator_options: Sequence[str] | None,
+    crystals: Sequence[Crystal],
+    source: Path,
+) -> Stability | None:
+    """What the options ask for; None where no energy above hull is asked for.
+
+    Args:
+        crystals: as read. source: the file they are from.
+
+    Raises:
+        InputError: options that do not go together, phases that cannot be read, a property no crystal has, a
+            calculator that cannot be built.
+    """
+    from dpcdvae.evaluation.phases import calculator_of, read_phases
+    from dpcdvae.evaluation.stability import Stability, property_energies
+
+    if calculator_options and calculator is None:
+        raise InputError("--calculator-option without --calculator: name the calculator too")
+    if phases is None:
+        if energy_property is None and calculator is None:
+            return None
+        given = "--energy-property" if calculator is None else "--calculator"
+        raise InputError(f"{given} is for energies above hull, which need reference phases: add --phases FILE")
+    if (energy_property is None) == (calculator is None):
+        raise InputError(
+            "--phases needs the energies of the crystals: give --energy-property NAME or --calculator NAME"
+        )
+    if energy_property is not None:
+        energies = property_energies(energy_property, crystals, calculator_of(source))
+    else:
+        energies = single_points(str(calculator), parse_options(calculator_options or ()))
+    return Stability(read_phases(phases), energies)
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` each, where the value is JSON (a number, true, false, null, a list) or else text.
+
+    Raises:
+        InputError: no ``=``, no key, or a key twice.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key or key in options:
+            raise InputError(f"--calculator-option '{pair}': KEY=VALUE is needed, each KEY once")
+        try:
+            options[key] = json.loads(text)
+        except ValueError:
+            options[key] = text
+    return options
+
+
+def single_points(name: str, options: dict[str, Any]) -> EnergySource:
+    """Energies of crystals as they are, by an ASE calculator.
+
+    Raises:
+        InputError: as :func:`dpcdvae.relaxation.calculators.build_calculator`.
+    """
+    from dpcdvae.evaluation.stability import EnergySource
+    from dpcdvae.relaxation.calculators import calculator_version
+
+    energy = SinglePoint(name, json.dumps(options, sort_keys=True))
+    _built(energy.calculator, energy.options)  # told before minutes of work
+    version = calculator_version(name)
+    settings = {"calculator": name, "options": energy.options, "version": version}
+    # A module without a version may be the user's own, and change between two runs.
+    return EnergySource(
+        f"single points by {name} {version}".rstrip(), energy, name, settings=settings if version else None
+    )
+
+
+@dataclass(frozen=True)
+class SinglePoint:
+    """crystal -> eV for its cell. Each worker process builds the calculator once.
+
+    Attributes:
+        calculator: its name.
+        options: of its constructor, as JSON.
+    """
+
+    calculator: str
+    options: str
+
+    def __call__(self, crystal: Crystal) -> float | Lost:
+        import warnings
+
+        import numpy as np
+
+        from dpcdvae.elements import SYMBOLS
+        from dpcdvae.relaxation.calculators import known_elements
+
+        calculator = _built(self.calculator, self.options)
+        known = known_elements(self.calculator, calculator)
+        strange = set() if known is None else set(crystal.atomic_numbers.tolist()) - set(known)
+        if strange:
+            return Lost(f"{self.calculator} does not know {', '.join(SYMBOLS[z] for z in sorted(strange))}")
+        atoms = crystal.to_ase()
+        atoms.calc = calculator
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                calculator.reset()  # nothing of the crystal before, which may have failed halfway
+                return float(atoms.get_potential_energy())
+        except Exception as error:  # whatever a calculator finds wrong with a crystal: counted, with the reason
+            return Lost(f"{self.calculator} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+
+@cache
+def _built(name: str, options: str) -> Calculator:
+    from dpcdvae.relaxation.calculators import build_calculator
+
+    return build_calculator(name, json.loads(options))
