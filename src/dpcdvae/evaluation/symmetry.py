@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation.geometry import minkowski_reduced
+from dpcdvae.evaluation.geometry import closest_contacts, minkowski_reduced
+from dpcdvae.evaluation.result_cache import Kind, Result, ResultCache, content_hash
 from dpcdvae.parallel import Engine, Lost
 
 SYMPREC = 0.1
@@ -45,20 +48,40 @@ class SpaceGroups:
         return np.bincount(self.numbers, minlength=NUM_SPACE_GROUPS + 1)[1:]
 
 
-def find_space_groups(crystals: Sequence[Crystal], *, engine: Engine, time_limit: float) -> SpaceGroups:
-    """The space group of each crystal at :data:`SYMPREC`, each within ``time_limit`` seconds."""
-    sound = [k for k, crystal in enumerate(crystals) if crystal.problem() is None]
+def find_space_groups(
+    crystals: Sequence[Crystal], *, engine: Engine, time_limit: float, cache: Path | None = None
+) -> SpaceGroups:
+    """The space group of each crystal at :data:`SYMPREC`, each within ``time_limit`` seconds.
+
+    Atoms within :data:`SYMPREC` of each other cannot be told apart, and spglib may search for long: such a
+    crystal has no space group.
+
+    Args:
+        cache: folder in which results are kept between runs.
+    """
     numbers = np.zeros(len(crystals), np.int64)
-    cells = _cells([crystals[k] for k in sound])
-    reasons = {}
-    for k, found in zip(
-        sound, engine.map(space_group, cells, time_limit=time_limit, description="space groups"), strict=True
-    ):
-        if isinstance(found, Lost):
-            reasons[k] = found.reason
+    reasons: dict[int, str] = {}
+    sound = []
+    for k, distance in enumerate(closest_contacts(crystals).distance.tolist()):
+        if distance > SYMPREC:
+            sound.append(k)
+        elif distance <= SYMPREC:  # neither is true of what is no crystal
+            reasons[k] = f"atoms are {distance:.3f} Å apart, which is within the tolerance of {SYMPREC:g} Å"
+    results = ResultCache(engine, time_limit, cache).results(
+        space_group,
+        _cells([crystals[k] for k in sound]),
+        [content_hash(crystals[k]) for k in sound],
+        Kind("space-groups", "1", {"symprec": SYMPREC, "spglib": version("spglib")}, block=1024),
+        "space groups",
+    )
+    for k, result in zip(sound, results, strict=True):
+        if isinstance(result, Lost):
+            reasons[k] = result.reason
+        elif isinstance(result, str):
+            reasons[k] = result
         else:
-            numbers[k] = found
-    return SpaceGroups(numbers, reasons)
+            numbers[k] = int(result[0])
+    return SpaceGroups(numbers, dict(sorted(reasons.items())))
 
 
 def _cells(crystals: Sequence[Crystal]) -> list[Cell]:
@@ -73,8 +96,8 @@ def _cells(crystals: Sequence[Crystal]) -> list[Cell]:
     ]
 
 
-def space_group(cell: Cell) -> int | Lost:
-    """The number of the space group, or why there is none."""
+def space_group(cell: Cell) -> Result:
+    """(1,) the number of the space group, or why there is none."""
     import spglib
 
     with warnings.catch_warnings():
@@ -82,8 +105,8 @@ def space_group(cell: Cell) -> int | Lost:
         try:
             found = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)  # type: ignore[arg-type]  # arrays are as good
         except spglib.SpglibError as error:  # newer versions raise, older ones give None
-            return Lost(f"spglib: {error}")
-        return Lost(f"spglib: {spglib.get_error_message()}") if found is None else int(found.number)
+            return f"spglib: {error}"
+        return "spglib found no symmetry" if found is None else np.array([found.number], np.float64)
 
 
 @cache
