@@ -24,6 +24,8 @@ COMMANDS = {
     "optimize": "search",
     "interpolate": "search",
     "evaluate": "evaluate",
+    "relax": "relax",
+    "ground-state": "relax",
     "benchmark": "benchmark",
     "demo": "demo",
 }
@@ -45,7 +47,7 @@ def build_app() -> typer.Typer:
     )
     for name, module_name in COMMANDS.items():
         module = importlib.import_module(f"dpcdvae.cli.{module_name}")
-        command = getattr(module, name, None)
+        command = getattr(module, name.replace("-", "_"), None)
         if command is None:
             app.add_typer(module.app, name=name)
         else:

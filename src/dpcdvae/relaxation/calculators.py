@@ -19,6 +19,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.elements import SYMBOLS
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.registry import Registry
+from dpcdvae.relaxation import dft
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -77,6 +78,18 @@ CALCULATORS: Registry[Source] = Registry(
         "sevennet": Source(
             "SevenNet-0 (Park et al. 2024), weights in its package",
             _sevennet, "sevenn", "sevennet", lambda calculator: frozenset(map(int, calculator.type_map)),
+        ),
+        "gpaw": Source(
+            "GPAW, DFT in plane waves with its PAW data sets",
+            dft.gpaw, "gpaw", "", dft.gpaw_elements, writes_files=True,
+        ),
+        "espresso": Source(
+            "Quantum ESPRESSO, DFT with PAW files of your own",
+            dft.espresso, "ase", "", dft.espresso_elements, writes_files=True,
+        ),
+        "vasp": Source(
+            "VASP, DFT, for who has a licence",
+            dft.vasp, "ase", "", dft.vasp_elements, writes_files=True,
         ),
     },
 )  # fmt: skip

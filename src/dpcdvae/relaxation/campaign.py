@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING
 from dpcdvae.crystal import Crystal
 from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.progress import Progress
-from dpcdvae.relaxation.calculators import build_calculator, calculator_version, check_elements
+from dpcdvae.relaxation.calculators import CALCULATORS, build_calculator, calculator_version, check_elements
 from dpcdvae.relaxation.relax import Settings, relax
 from dpcdvae.relaxation.relaxed import Relaxed, lost
 from dpcdvae.relaxation.store import Store, crystal_key
@@ -72,7 +75,9 @@ def relax_all(
         todo = list({key: k for k, key in enumerate(keys) if key not in known}.values())
         if known and todo:
             print(f"{work}: {len(set(keys) & known)} of {len(set(keys))} are there already", file=sys.stderr)
-        function = Relaxer(json.dumps(settings.to_json()))
+        scratch = Path(work).absolute() / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+        function = Relaxer(json.dumps(settings.to_json()), str(scratch))
         stream = engine.stream(function, [items[k] for k in todo], time_limit=time_limit)
         with closing(stream), Progress("relaxing", len(todo)) as bar:
             for place, result in stream:
@@ -81,7 +86,10 @@ def relax_all(
                     result = lost(crystals[k], settings.pressure, result.reason)
                 store.add(keys[k], crystals[k].id, result.converged, result.to_record())
                 bar.advance()
-        return [Relaxed.from_record(store.get(key), crystal) for key, crystal in zip(keys, crystals, strict=True)]
+        results = [Relaxed.from_record(store.get(key), crystal) for key, crystal in zip(keys, crystals, strict=True)]
+    if all(result.converged for result in results):
+        shutil.rmtree(scratch, ignore_errors=True)
+    return results
 
 
 @dataclass(frozen=True)
@@ -90,17 +98,23 @@ class Relaxer:
 
     Attributes:
         settings: of :class:`Settings`, as JSON.
+        scratch: folder for the files of a DFT code, with one of its own for each process. It stays where
+            a crystal did not converge, for who wants to know why.
     """
 
     settings: str
+    scratch: str
 
     def __call__(self, item: Item) -> Relaxed:
         settings = Settings(**json.loads(self.settings))
         crystal, start = item
-        return relax(crystal, settings, _calculator(self.settings), start=start)
+        return relax(crystal, settings, _calculator(self), start=start)
 
 
 @functools.lru_cache(maxsize=1)
-def _calculator(settings: str) -> Calculator:
-    values = json.loads(settings)
-    return build_calculator(values["calculator"], values["options"])
+def _calculator(relaxer: Relaxer) -> Calculator:
+    settings = Settings(**json.loads(relaxer.settings))
+    options = dict(settings.options)
+    if settings.calculator in CALCULATORS and CALCULATORS[settings.calculator].writes_files:
+        options.setdefault("directory", str(Path(relaxer.scratch) / f"{socket.gethostname()}-{os.getpid()}"))
+    return build_calculator(settings.calculator, options)

@@ -1,0 +1,288 @@
+"""``dpcdvae relax`` and ``dpcdvae ground-state``."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpcdvae.cli.common import OutOption, OverwriteOption, SeedOption, check_distinct
+from dpcdvae.cli.stability import CalculatorOptionsOption, parse_options
+from dpcdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from dpcdvae.crystal import Crystal
+    from dpcdvae.parallel import Engine
+    from dpcdvae.relaxation.relax import Settings
+    from dpcdvae.relaxation.relaxed import Relaxed
+
+CrystalsArgument = Annotated[
+    Path, typer.Argument(help="File, folder or zip of crystals in any format.", show_default=False)
+]
+CalculatorOption = Annotated[
+    str,
+    typer.Option(
+        "--calculator",
+        help="chgnet, sevennet, gpaw, espresso, vasp, or any of ASE's as module:Class; several, with commas, in turn.",
+    ),
+]
+SetOption = Annotated[
+    str | None,
+    typer.Option("--settings", help="Settings of a DFT code: paper-carbon or screening.", show_default=False),
+]
+PressureOption = Annotated[
+    float | None, typer.Option("--pressure", help="GPa.  [default: the settings', or 0]", show_default=False)
+]
+OptimizerOption = Annotated[str, typer.Option("--optimizer", help="fire or lbfgs.")]
+ForceOption = Annotated[
+    float | None,
+    typer.Option("--fmax", help="Longest force, eV/Å.  [default: the settings', or 0.01]", show_default=False),
+]
+StressOption = Annotated[
+    float | None,
+    typer.Option(
+        "--smax", help="Largest unbalanced stress, GPa.  [default: the settings', or 0.1]", show_default=False
+    ),
+]
+StepsOption = Annotated[int, typer.Option("--steps", min=1, help="Not converged by then is not converged.")]
+WorkOption = Annotated[
+    Path | None,
+    typer.Option("--work", help="Folder that keeps results, to go on after a kill.", show_default=False),
+]
+RetryOption = Annotated[bool, typer.Option("--retry", help="Try again what did not converge before.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Processes.  [default: one for each core]", show_default=False),
+]
+SchedulerOption = Annotated[
+    str | None, typer.Option("--scheduler", help="A dask cluster instead of processes here.", show_default=False)
+]
+TimeLimitOption = Annotated[float, typer.Option("--time-limit", min=0.1, help="Seconds for one crystal.")]
+
+
+def relax(
+    crystals: CrystalsArgument,
+    out: OutOption,
+    calculator: CalculatorOption = "chgnet",
+    calculator_option: CalculatorOptionsOption = None,
+    settings: SetOption = None,
+    pressure: PressureOption = None,
+    ranked: Annotated[
+        Path | None,
+        typer.Option("--ranked", help="Write each minimum once, the lowest enthalpy first.", show_default=False),
+    ] = None,
+    optimizer: OptimizerOption = "fire",
+    fmax: ForceOption = None,
+    smax: StressOption = None,
+    steps: StepsOption = 1000,
+    work: WorkOption = None,
+    retry: RetryOption = False,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    time_limit: TimeLimitOption = 3600.0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Relax atoms and cell under pressure; energies, enthalpies, volumes and stresses go into --out with them.
+
+    Results are kept in --work (by default OUT.work) as they come: started again after a kill, it goes on there.
+
+    \b
+    Examples:
+      dpcdvae relax crystals.extxyz --pressure 10 --out relaxed.extxyz --ranked minima.extxyz
+      dpcdvae relax crystals/ --calculator chgnet,gpaw --settings paper-carbon --out relaxed.extxyz
+      dpcdvae relax crystals/ --calculator mace.calculators:mace_mp --out relaxed.extxyz
+    """
+    from rich.console import Console
+
+    from dpcdvae.files import sha256, write_manifest
+    from dpcdvae.io import Failure, check_destination, read, write
+    from dpcdvae.parallel import engine_for
+    from dpcdvae.relaxation.ranking import rank
+
+    check_distinct(out, ranked)
+    for output in filter(None, (out, ranked)):
+        check_destination(output, overwrite=overwrite)
+    stages = _stages(calculator, calculator_option, settings, pressure, optimizer, fmax, smax, steps)
+    work = work or out.with_name(out.name + ".work")
+    failures: list[Failure] = []
+    given = read(crystals, failures)
+    with engine_for(workers, scheduler) as engine:
+        results = _relax_in_stages(given, stages, work, retry, engine, time_limit)
+        Console(width=None if sys.stdout.isatty() else 120).print(_summary(results, failures))
+        usable = [result for result in results if math.isfinite(result.energy)]
+        if not usable:
+            raise InputError(f"none of {len(results)} crystals could be relaxed: {results[0].reason}")
+        arguments = _arguments(stages, calculator, crystals=crystals, work=work, time_limit=time_limit)
+        facts = {
+            "crystals_sha256": sha256(crystals),
+            "crystals": len(usable),
+            "converged": sum(result.converged for result in results),
+            "failures": [{"id": failure.id, "reason": failure.reason} for failure in failures]
+            + [{"id": r.initial.id, "reason": r.reason} for r in results if not math.isfinite(r.energy)],
+        }
+        write((result.to_crystal() for result in usable), out, overwrite=overwrite)
+        write_manifest(out, "relax", arguments, **facts)
+        print(f"{out}: {len(usable)} crystals")
+        if ranked is not None:
+            minima = rank(results, engine=engine)
+            if not minima:
+                raise InputError(f"nothing to rank: none of {len(results)} crystals converged")
+            write((minimum.to_crystal() for minimum in minima), ranked, overwrite=overwrite)
+            write_manifest(ranked, "relax", arguments, **{**facts, "crystals": len(minima), "failures": []})
+            print(f"{ranked}: {len(minima)} different minima")
+
+
+def ground_state(
+    crystals: CrystalsArgument,
+    calculator: CalculatorOption = "chgnet",
+    calculator_option: CalculatorOptionsOption = None,
+    settings: SetOption = None,
+    pressure: PressureOption = None,
+    relaxed: Annotated[
+        Path | None,
+        typer.Option(
+            "--relaxed", help="The same crystals relaxed elsewhere: compare, relax nothing.", show_default=False
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write all numbers here too, for machines.")] = None,
+    optimizer: OptimizerOption = "fire",
+    fmax: ForceOption = None,
+    smax: StressOption = None,
+    steps: StepsOption = 1000,
+    work: WorkOption = None,
+    retry: RetryOption = False,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    time_limit: TimeLimitOption = 3600.0,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Relax crystals and tell how far they lay from their ground states: Table 3 of the paper.
+
+    \b
+    Examples:
+      dpcdvae ground-state crystals.extxyz --pressure 10 --work campaign --json table3.json
+      dpcdvae ground-state crystals.extxyz --relaxed relaxed.extxyz --pressure 10
+    """
+    from rich.console import Console
+
+    from dpcdvae.evaluation import read_generated
+    from dpcdvae.files import check_output, sha256, write_json, write_manifest
+    from dpcdvae.io import read
+    from dpcdvae.parallel import engine_for
+    from dpcdvae.relaxation.from_files import pair_relaxed
+    from dpcdvae.relaxation.ground_state import ground_state as compare
+
+    if json is not None:
+        check_output(json, overwrite=overwrite)
+    if relaxed is not None and (work is not None or retry):
+        raise InputError("--relaxed compares files and relaxes nothing: leave out --work and --retry")
+    stages = _stages(calculator, calculator_option, settings, pressure, optimizer, fmax, smax, steps)
+    generated = read_generated(crystals)
+    with engine_for(workers, scheduler) as engine:
+        if relaxed is not None:
+            results = pair_relaxed(generated.crystals, read(relaxed), stages[-1].pressure)
+        else:
+            results = _relax_in_stages(generated.crystals, stages, work, retry, engine, time_limit)
+        report = compare(results, failures=generated.failures, engine=engine, seed=seed)
+    Console(width=None if sys.stdout.isatty() else 120).print(report.table())
+    if json is not None:
+        write_json(json, report.to_json())
+        arguments = _arguments(
+            stages, calculator, crystals=crystals, relaxed=relaxed, work=work, time_limit=time_limit, seed=seed
+        )
+        facts = {"relaxed_sha256": sha256(relaxed)} if relaxed is not None else {}
+        write_manifest(json, "ground-state", arguments, crystals_sha256=sha256(crystals), **facts)
+
+
+def _stages(
+    calculators: str,
+    options: Sequence[str] | None,
+    set_name: str | None,
+    pressure: float | None,
+    optimizer: str,
+    fmax: float | None,
+    smax: float | None,
+    steps: int,
+) -> list[Settings]:
+    """One for each calculator. Options and set are the last one's; those before come as near as is their default."""
+    from dpcdvae.relaxation.calculators import CALCULATORS
+    from dpcdvae.relaxation.dft import SETTINGS
+    from dpcdvae.relaxation.relax import Settings
+
+    names = [name.strip() for name in calculators.split(",")]
+    chosen = parse_options(options or ())
+    rules: dict[str, Any] = {}
+    if set_name is not None:
+        if names[-1] not in CALCULATORS or not CALCULATORS[names[-1]].writes_files:
+            raise InputError(f"--settings is for a DFT code, and {names[-1]} is none: leave it out")
+        default = SETTINGS[set_name]
+        chosen["settings"] = set_name
+        rules = {"pressure": default.pressure, "max_force": default.max_force, "max_stress": default.max_stress}
+    given = {"pressure": pressure, "max_force": fmax, "max_stress": smax}
+    rules |= {name: value for name, value in given.items() if value is not None}
+    last = Settings(names[-1], chosen, optimizer=optimizer, max_steps=steps, **rules)
+    first = [Settings(name, pressure=last.pressure, optimizer=optimizer, max_steps=steps) for name in names[:-1]]
+    return [*first, last]
+
+
+def _relax_in_stages(
+    crystals: Sequence[Crystal],
+    stages: Sequence[Settings],
+    work: Path | None,
+    retry: bool,
+    engine: Engine,
+    time_limit: float,
+) -> list[Relaxed]:
+    """Each stage starts where the one before ended, keeps its results in a folder of its own, and compares with
+    the crystals as they were generated."""
+    from dpcdvae.relaxation.calculators import build_calculator
+    from dpcdvae.relaxation.campaign import relax_all
+
+    for stage in stages[1:]:  # the first one's is built at once; these would be missed hours later
+        build_calculator(stage.calculator, stage.options)
+    results: list[Relaxed] = []
+    for number, stage in enumerate(stages, 1):
+        folder = work if work is None or len(stages) == 1 else work / f"{number}-{stage.calculator.replace(':', '.')}"
+        starts = [result.final for result in results] if results else None
+        results = relax_all(
+            crystals, stage, work=folder, starts=starts, engine=engine, time_limit=time_limit, retry=retry
+        )
+    return results
+
+
+def _arguments(stages: Sequence[Settings], calculator: str, **more: Any) -> dict[str, Any]:
+    """For the manifest: all that was chosen, defaults included."""
+    return {"calculator": calculator, "stages": [stage.to_json() for stage in stages], **more}
+
+
+def _summary(results: Sequence[Relaxed], failures: Sequence[object]) -> RenderableType:
+    import numpy as np
+    from rich.console import Group
+    from rich.table import Table
+
+    converged = [result for result in results if result.converged]
+    table = Table(title=f"{len(converged)} of {len(results) + len(failures)} crystals converged", title_justify="left")
+    for header in ("median of the converged", "before", "after"):
+        table.add_column(header, justify="left" if header.startswith("median") else "right")
+    rows = (
+        ("energy (eV/atom)", "initial_energy", "energy"),
+        ("enthalpy (eV/atom)", "initial_enthalpy", "enthalpy"),
+        ("volume (Å^3/atom)", "initial_volume", "volume"),
+        ("steps", "", "steps"),
+        ("time (s)", "", "seconds"),
+    )
+    for title, before, after in rows if converged else ():
+        medians = [np.median([getattr(r, name) for r in converged]) if name else None for name in (before, after)]
+        table.add_row(title, *("" if value is None else f"{value:.4f}" for value in medians))
+    reasons = Counter(r.reason.split(" (")[0].split(", at ")[0] for r in results if not r.converged)
+    lines = [f"not converged: {count} × {reason}" for reason, count in reasons.most_common()]
+    lines += [f"could not be read: {len(failures)}"] if failures else []
+    return Group(table, *lines) if converged else Group(str(table.title), *lines)

@@ -1,0 +1,234 @@
+"""DFT codes as calculators, with named sets of settings that mean the same in each of them.
+
+What the paper leaves open is chosen the same way for every code: Gaussian smearing, so that metallic carbon converges
+too, no symmetry but time reversal, as a relaxation may break it, and no spin.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpcdvae.elements import ATOMIC_NUMBERS
+from dpcdvae.errors import InputError
+from dpcdvae.registry import Registry
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+DEFAULT_SETTINGS = "paper-carbon"
+
+
+@dataclass(frozen=True)
+class DFTSettings:
+    """PBE and PAW, in numbers.
+
+    Attributes:
+        cutoff: of the plane waves, eV.
+        kpoints: Monkhorst-Pack mesh, the same for every cell.
+        energy_tolerance: of the self-consistent field, eV for the cell.
+        smearing: width of the Gaussian, eV.
+        pressure: GPa, max_force: eV/Å, max_stress: GPa: of the relaxation, where it is not told otherwise.
+    """
+
+    cutoff: float
+    kpoints: tuple[int, int, int]
+    energy_tolerance: float
+    smearing: float
+    pressure: float
+    max_force: float
+    max_stress: float
+
+
+SETTINGS: Registry[DFTSettings] = Registry(
+    "set of DFT settings",
+    {
+        # DP-CDVAE, "DFT calculations". Smearing and stress threshold are ours; the paper tells none.
+        "paper-carbon": DFTSettings(800.0, (5, 5, 5), 1e-5, 0.05, 10.0, 1e-5, 0.05),
+        "screening": DFTSettings(500.0, (3, 3, 3), 1e-4, 0.1, 0.0, 0.05, 0.3),
+    },
+)
+
+
+def gpaw(
+    *,
+    settings: str = DEFAULT_SETTINGS,
+    cutoff: float | None = None,
+    kpoints: Sequence[int] | None = None,
+    energy_tolerance: float | None = None,
+    smearing: float | None = None,
+    directory: str | None = None,
+) -> Calculator:
+    """GPAW in plane waves, with its own PAW data sets."""
+    from gpaw import GPAW
+
+    chosen = _chosen(settings, cutoff, kpoints, energy_tolerance, smearing)
+    return GPAW(
+        # Without the estimate the stress is that of a fixed number of plane waves, not of a fixed cut-off.
+        mode={"name": "pw", "ecut": chosen.cutoff, "dedecut": "estimate"},
+        xc="PBE",
+        kpts={"size": chosen.kpoints, "gamma": False},
+        occupations={"name": "methfessel-paxton", "order": 0, "width": chosen.smearing},  # order 0 is Gaussian
+        convergence={"energy": {"name": "energy", "tol": chosen.energy_tolerance, "relative": False}},
+        symmetry={"point_group": False},
+        spinpol=False,
+        txt=str(_folder(directory) / "gpaw.txt"),
+    )
+
+
+def espresso(
+    *,
+    settings: str = DEFAULT_SETTINGS,
+    cutoff: float | None = None,
+    kpoints: Sequence[int] | None = None,
+    energy_tolerance: float | None = None,
+    smearing: float | None = None,
+    command: str = "pw.x",
+    pseudo_dir: str | None = None,
+    directory: str | None = None,
+) -> Any:
+    """Quantum ESPRESSO's pw.x with the PBE PAW files of a folder: ``pseudo_dir``, or ``$ESPRESSO_PSEUDO``.
+
+    ASE's calculator, which is none of its ``Calculator`` by class.
+    """
+    from ase.calculators.espresso import Espresso, EspressoProfile
+
+    chosen = _chosen(settings, cutoff, kpoints, energy_tolerance, smearing)
+    _check_command("espresso", command, "install Quantum ESPRESSO, or give --calculator-option command=/path/to/pw.x")
+    folder = _pseudo_folder(pseudo_dir)
+    files = pseudopotentials(folder)
+    if not files:
+        raise InputError(f"{folder} holds no PBE PAW pseudopotential (such as C.pbe-n-kjpaw_psl.1.0.0.UPF)")
+    rydberg = 13.605693122990  # eV, CODATA 2022
+    return Espresso(
+        profile=EspressoProfile(command=command, pseudo_dir=folder),
+        directory=_folder(directory),
+        pseudopotentials=files,
+        kpts=chosen.kpoints,
+        koffset=tuple(0 if n % 2 else 1 for n in chosen.kpoints),  # Monkhorst-Pack's mesh holds Γ only where odd
+        input_data={
+            "control": {"tprnfor": True, "tstress": True, "disk_io": "none"},
+            "system": {
+                "ecutwfc": chosen.cutoff / rydberg, "ecutrho": 8 * chosen.cutoff / rydberg,
+                "occupations": "smearing", "smearing": "gaussian", "degauss": chosen.smearing / rydberg,
+                "nosym": True,
+            },
+            "electrons": {"conv_thr": chosen.energy_tolerance / rydberg, "electron_maxstep": 200},
+        },
+    )  # fmt: skip
+
+
+def vasp(
+    *,
+    settings: str = DEFAULT_SETTINGS,
+    cutoff: float | None = None,
+    kpoints: Sequence[int] | None = None,
+    energy_tolerance: float | None = None,
+    smearing: float | None = None,
+    command: str | None = None,
+    directory: str | None = None,
+) -> Calculator:
+    """VASP, for who has it: its command in ``$ASE_VASP_COMMAND``, its potentials under ``$VASP_PP_PATH``."""
+    from ase.calculators.vasp import Vasp
+
+    chosen = _chosen(settings, cutoff, kpoints, energy_tolerance, smearing)
+    found = command or next((os.environ[name] for name in Vasp.env_commands if name in os.environ), "vasp_std")
+    _check_command("vasp", found, "set ASE_VASP_COMMAND, e.g. to 'mpirun -n 16 vasp_std'")
+    if "VASP_PP_PATH" not in os.environ:
+        raise InputError("calculator vasp needs VASP_PP_PATH, the folder with potpaw_PBE: your licence brings it")
+    return Vasp(
+        directory=str(_folder(directory)), command=found, xc="pbe", prec="Accurate", encut=chosen.cutoff,
+        kpts=chosen.kpoints, gamma=False, ediff=chosen.energy_tolerance, ismear=0, sigma=chosen.smearing, isym=0,
+        ispin=1, lasph=True, lreal=False, ibrion=-1, nsw=0, isif=2, lwave=False, lcharg=False,
+    )  # fmt: skip
+
+
+def pseudopotentials(folder: str | Path) -> dict[str, str]:
+    """Element -> file, of the PBE PAW files of a folder; of several the last in the order of their names."""
+    files = {}
+    for path in sorted(Path(folder).glob("*")):
+        match = re.fullmatch(r"([A-Z][a-z]?)[._]pbe-\S*kjpaw\S*\.upf", path.name, re.IGNORECASE)
+        if match and match[1].capitalize() in ATOMIC_NUMBERS:
+            files[match[1].capitalize()] = path.name
+    return files
+
+
+def espresso_elements(calculator: Any) -> Collection[int]:
+    return {ATOMIC_NUMBERS[symbol] for symbol in calculator.parameters["pseudopotentials"]}
+
+
+def gpaw_elements(_: Any) -> Collection[int]:
+    """Those with a PBE data set in one of GPAW's folders."""
+    from gpaw import setup_paths
+
+    names = (path.name for folder in setup_paths for path in Path(folder).glob("*.PBE*"))
+    return {ATOMIC_NUMBERS[symbol] for name in names if (symbol := name.partition(".")[0]) in ATOMIC_NUMBERS}
+
+
+def vasp_elements(_: Any) -> Collection[int]:
+    """Those with a potential of their plain name, the one that is used."""
+    folder = Path(os.environ.get("VASP_PP_PATH", "")) / "potpaw_PBE"
+    return {number for symbol, number in ATOMIC_NUMBERS.items() if list(folder.glob(f"{symbol}/POTCAR*"))}
+
+
+def _chosen(
+    settings: str,
+    cutoff: float | None,
+    kpoints: Sequence[int] | None,
+    energy_tolerance: float | None,
+    smearing: float | None,
+) -> DFTSettings:
+    """A set of settings with what is given in place of its own.
+
+    Raises:
+        InputError: an unknown set, a value that is not above zero, a mesh that is not of three whole numbers.
+    """
+    numbers = {"cutoff": cutoff, "energy_tolerance": energy_tolerance, "smearing": smearing}
+    for name, value in numbers.items():
+        if value is not None and not (isinstance(value, int | float) and value > 0):
+            raise InputError(f"option {name} must be above 0, not {value!r}")
+    given: dict[str, Any] = {name: float(value) for name, value in numbers.items() if value is not None}
+    if kpoints is not None:
+        if (
+            not isinstance(kpoints, list | tuple)
+            or len(kpoints) != 3
+            or any(type(n) is not int or n < 1 for n in kpoints)
+        ):
+            raise InputError(f"option kpoints must be three whole numbers, such as [3,3,3], not {kpoints!r}")
+        given["kpoints"] = tuple(kpoints)
+    return replace(SETTINGS[settings], **given)
+
+
+def _check_command(name: str, command: str, advice: str) -> None:
+    words = shlex.split(command)
+    missing = [word for word in words[:1] if shutil.which(word) is None]
+    if not words or missing:
+        raise InputError(f"calculator {name}: there is no program '{command}' on the PATH: {advice}")
+
+
+def _pseudo_folder(given: str | None) -> Path:
+    folder = given or os.environ.get("ESPRESSO_PSEUDO", "/usr/share/espresso/pseudo")
+    if not Path(folder).is_dir():
+        raise InputError(
+            f"calculator espresso: no folder {folder} of pseudopotentials: set ESPRESSO_PSEUDO, or give "
+            "--calculator-option pseudo_dir=FOLDER"
+        )
+    return Path(folder)
+
+
+def _folder(directory: str | None) -> Path:
+    """Where a code keeps its files: the one given, or one that goes with this process."""
+    if directory is not None:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        return Path(directory)
+    folder = tempfile.mkdtemp(prefix="dpcdvae-dft-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

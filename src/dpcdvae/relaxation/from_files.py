@@ -1,0 +1,77 @@
+"""Relaxations that were done elsewhere: a file of crystals as generated, and one of the same crystals relaxed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.errors import InputError
+from dpcdvae.relaxation.relaxed import Relaxed, lost
+
+
+def pair_relaxed(initial: Sequence[Crystal], relaxed: Sequence[Crystal], pressure: float) -> list[Relaxed]:
+    """One result for each of ``initial``, paired by id, or by order where no id agrees.
+
+    Energies are properties of the crystals, in this order: ``energy_eV_per_atom`` (what ``dpcdvae relax`` writes),
+    ``energy_per_atom`` (eV/atom), ``energy`` (eV of the cell, as ASE writes it); that of the initial crystal may also
+    be the relaxed one's ``initial_energy_eV_per_atom``. Without them the energy differences are left out.
+
+    Raises:
+        InputError: neither ids nor numbers agree, an id stands twice, two crystals of a pair are of different
+            elements, or the relaxed ones were relaxed at another pressure.
+    """
+    results = []
+    for crystal, other in _pairs(initial, relaxed):
+        if other is None:
+            results.append(lost(crystal, pressure, "there is no relaxed crystal of that id"))
+            continue
+        if sorted(crystal.atomic_numbers) != sorted(other.atomic_numbers) and crystal.formula != other.formula:
+            raise InputError(f"crystal '{crystal.id}': {crystal.formula} was relaxed to {other.formula}: not a pair")
+        applied = other.properties.get("pressure_GPa", pressure)
+        if not math.isclose(applied, pressure, abs_tol=1e-9):
+            raise InputError(f"crystal '{other.id}' was relaxed at {applied:g} GPa: give --pressure {applied:g}")
+        results.append(_relaxed(crystal, other, pressure))
+    return results
+
+
+def _pairs(initial: Sequence[Crystal], relaxed: Sequence[Crystal]) -> list[tuple[Crystal, Crystal | None]]:
+    place = {crystal.id: crystal for crystal in relaxed}
+    names = {crystal.id for crystal in initial}
+    if names & place.keys():
+        if strange := sorted(place.keys() - names):
+            raise InputError(f"relaxed crystal '{strange[0]}' is none of the initial ones: pair them by id")
+        return [(crystal, place.get(crystal.id)) for crystal in initial]
+    if len(initial) != len(relaxed):
+        raise InputError(
+            f"cannot pair {len(initial)} initial with {len(relaxed)} relaxed crystals: no ids agree, "
+            "and by order the numbers must"
+        )
+    return list(zip(initial, relaxed, strict=True))
+
+
+def _relaxed(initial: Crystal, final: Crystal, pressure: float) -> Relaxed:
+    properties = final.properties
+    converged = bool(properties.get("converged", 1.0))
+    before = _energy(initial)
+    return Relaxed(
+        initial=initial, final=final, pressure=pressure,
+        initial_energy=properties.get("initial_energy_eV_per_atom", math.nan) if math.isnan(before) else before,
+        energy=_energy(final),
+        initial_volume=initial.volume / initial.num_atoms, volume=final.volume / final.num_atoms,
+        stress=np.full(6, np.nan), max_force=properties.get("max_force_eV_per_A", math.nan),
+        max_stress=properties.get("max_stress_GPa", math.nan), steps=int(properties.get("steps", 0)),
+        pushed_apart=bool(properties.get("pushed_apart", 0.0)), converged=converged,
+        reason="" if converged else "marked as not converged in its file",
+        seconds=properties.get("seconds", math.nan),
+    )  # fmt: skip
+
+
+def _energy(crystal: Crystal) -> float:
+    """eV/atom, NaN where the file has none."""
+    for name, atoms in (("energy_eV_per_atom", 1), ("energy_per_atom", 1), ("energy", crystal.num_atoms)):
+        if name in crystal.properties:
+            return crystal.properties[name] / atoms
+    return math.nan
