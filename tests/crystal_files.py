@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,15 @@ from hypothesis.extra.numpy import arrays
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
+from dpcdvae.io.cif import crystal_from_cif
+
+
+def real_crystals(file: Path, count: int, *, spread: bool = False) -> list[Crystal]:
+    """The first ``count`` of a data set's CSV, or as many spread evenly over it; the others are not read."""
+    with gzip.open(file, "rt", newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    chosen = np.linspace(0, len(rows) - 1, count, dtype=int) if spread else np.arange(count)
+    return [crystal_from_cif(rows[k]["cif"], rows[k]["material_id"]) for k in chosen]
 
 
 @st.composite

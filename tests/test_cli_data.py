@@ -10,14 +10,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dpcdvae import __version__
+from dpcdvae.cli import main
 from dpcdvae.crystal import Crystal
 from dpcdvae.io import cif_text
 from dpcdvae.prototypes import build_prototypes
+
+Called = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +32,18 @@ def crystals() -> list[Crystal]:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "DPCDVAE_HOME": str(tmp_path / "home")}
+
+
+@pytest.fixture
+def here(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
+    """``dpcdvae data`` in this process: its exit code, standard output and standard error."""
+    monkeypatch.setenv("DPCDVAE_HOME", environment["DPCDVAE_HOME"])
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        code = main(["data", *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return call
 
 
 def data(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -46,7 +62,7 @@ def write_csv(path: Path, crystals: list[Crystal], repeat: int = 1) -> Path:
     return path
 
 
-def test_add_list_info(tmp_path: Path, environment: dict[str, str], crystals: list[Crystal]) -> None:
+def test_add_list_info(tmp_path: Path, environment: dict[str, str], here: Called, crystals: list[Crystal]) -> None:
     source = write_csv(tmp_path / "own.csv", crystals)
     with source.open("a") as stream:
         stream.write("bad,no cif at all,\n")
@@ -57,32 +73,32 @@ def test_add_list_info(tmp_path: Path, environment: dict[str, str], crystals: li
     assert "own: 40 crystals (train 20, val 10, test 10); 1 could not be used" in done.stderr
     assert f"{source} row 41" in done.stderr
 
-    listed = data(environment, "list").stdout.splitlines()
+    listed = here("list")[1].splitlines()
     assert [line.split()[0] for line in listed] == ["perov_5", "carbon_24", "mp_20", "prototypes", "own"]
     assert "20 + 10 + 10" in listed[-1]
 
-    facts = json.loads(data(environment, "info", "own", "--json").stdout)
+    facts = json.loads(here("info", "own", "--json")[1])
     assert {split: part["crystals"] for split, part in facts["splits"].items()} == {"train": 20, "val": 10, "test": 10}
     assert facts["properties"]["energy"]["coverage"] == 1.0
     assert sum(facts["failures"].values()) == 1
     assert (facts["version"], facts["file"], facts["bytes"]) == (__version__, str(file), file.stat().st_size)
     assert sum(facts["elements"].values()) == sum(c.num_atoms for c in crystals)
-    words = data(environment, "info", "own").stdout
+    words = here("info", "own")[1]
     for part in ("own data from own.csv", "20 crystals", "property: energy", "left out: 1", str(file), "sha256"):
         assert part in words
 
-    [failure] = csv.DictReader(io.StringIO(data(environment, "info", "own", "--failures").stdout))
+    [failure] = csv.DictReader(io.StringIO(here("info", "own", "--failures")[1]))
     assert (failure["part"], failure["id"], failure["where"]) == ("all", "bad", f"{source} row 41")
 
 
-def test_get_from_a_folder(tmp_path: Path, environment: dict[str, str], crystals: list[Crystal]) -> None:
+def test_get_from_a_folder(tmp_path: Path, here: Called, crystals: list[Crystal]) -> None:
     for split in ("train", "val", "test"):
         write_csv(tmp_path / "source" / f"{split}.csv", crystals[:5])
     arguments = ("get", "carbon_24", "--from", tmp_path / "source", "--name", "carbon_24_reduced", "--workers", 1)
-    done = data(environment, *arguments)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'home' / 'datasets' / 'carbon_24_reduced.npz'}\n"
-    words = data(environment, "info", "carbon_24_reduced").stdout
+    code, out, err = here(*arguments)
+    assert code == 0, err
+    assert out == f"{tmp_path / 'home' / 'datasets' / 'carbon_24_reduced.npz'}\n"
+    words = here("info", "carbon_24_reduced")[1]
     assert "in the place of carbon_24" in words
     assert "not the published file" in words
 
@@ -103,22 +119,19 @@ def test_get_from_a_folder(tmp_path: Path, environment: dict[str, str], crystals
         (("add", ".", "--nam", "x"), ["--name"]),
     ],
 )
-def test_bad_input_is_told_in_one_line(
-    environment: dict[str, str], arguments: tuple[str, ...], words: list[str]
-) -> None:
-    done = data(environment, *arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1, done.stderr
+def test_bad_input_is_told_in_one_line(here: Called, arguments: tuple[str, ...], words: list[str]) -> None:
+    code, out, err = here(*arguments)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1, err
     for word in words:
-        assert word in done.stderr
+        assert word in err
 
 
 @pytest.mark.parametrize("command", ["list", "get", "add", "info"])
-def test_help_has_an_example(environment: dict[str, str], command: str) -> None:
-    done = data(environment, command, "--help")
-    assert done.returncode == 0
-    assert f"  dpcdvae data {command}" in done.stdout
+def test_help_has_an_example(here: Called, command: str) -> None:
+    code, out, _ = here(command, "--help")
+    assert code == 0
+    assert f"  dpcdvae data {command}" in out
 
 
 def children(pid: int) -> list[int]:

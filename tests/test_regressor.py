@@ -139,9 +139,10 @@ def test_evaluate_takes_a_model_of_the_same_data_alone(
 
     monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path / "home"))
     (tmp_path / "home" / "datasets").mkdir(parents=True)
+    few = {**tables, "train": tables["train"].select(range(0, 96, 8))}
     for name, energy in (("mine", "density"), ("theirs", "enthalpy")):
-        save_tables(tmp_path / "home" / "datasets" / f"{name}.npz", tables, {"name": name, "energy": energy})
-    write(list(tables["train"]), tmp_path / "crystals.extxyz")
+        save_tables(tmp_path / "home" / "datasets" / f"{name}.npz", few, {"name": name, "energy": energy})
+    write(list(few["train"]), tmp_path / "crystals.extxyz")
     write([random_crystal(0, elements=(94, 95))], tmp_path / "odd.extxyz")
     model = str(run(tables, tmp_path / "run", "train.max_epochs=1"))
 
@@ -152,7 +153,7 @@ def test_evaluate_takes_a_model_of_the_same_data_alone(
     assert evaluate("mine:train") == 0
     numbers = {m["name"]: m for m in json.loads((tmp_path / "numbers.json").read_text())["metrics"]}
     assert numbers["energy_wasserstein"]["value"] == pytest.approx(0, abs=1e-6)
-    assert numbers["energy_wasserstein"]["n"] == len(tables["train"])
+    assert numbers["energy_wasserstein"]["n"] == len(few["train"])
     assert evaluate("mine:train", "odd.extxyz") == 0
     given_up = json.loads((tmp_path / "numbers.json").read_text())["given_up"]
     assert [g["reason"] for g in given_up if g["what"] == "energy"] == ["density of Pu, Am was not trained"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
+from crystal_files import real_crystals
 from dpcdvae.crystal import Crystal
 from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.evaluation.validity import (
@@ -16,7 +17,6 @@ from dpcdvae.evaluation.validity import (
     shortest_distances,
     structurally_valid,
 )
-from dpcdvae.io import read
 
 
 def skewed(rng: Generator, scale: float) -> Crystal:
@@ -50,7 +50,7 @@ def test_shortest_distance_is_that_of_a_neighbour_list(cutoff: float) -> None:
 def test_structural_validity_is_the_published_definition(data_dir) -> None:
     """Step by step as in CDVAE: pymatgen's distance matrix without the diagonal, and the volume."""
     rng = np.random.default_rng(1)
-    crystals = read(data_dir / "perov_5" / "test.csv.gz", [])[:150]
+    crystals = real_crystals(data_dir / "perov_5" / "test.csv.gz", 150)
     shaken = [
         Crystal(c.atomic_numbers, c.frac_coords + rng.normal(scale=0.15, size=c.frac_coords.shape), c.lattice * s)
         for c, s in zip(crystals, rng.choice([0.12, 0.4, 1.0], len(crystals)), strict=True)
