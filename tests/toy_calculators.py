@@ -1,0 +1,62 @@
+"""Calculators whose minima are known on paper, or that have none; found by name as any of ASE's."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+STIFFNESS = 0.05  # eV/Å^6
+VOLUME = 11.0  # Å^3/atom, at rest
+
+
+class Spring(Calculator):
+    """E/N = ½ K (v - v0)² of the volume per atom v: at a pressure p the minimum is at v0 - p/K, whatever the atoms."""
+
+    implemented_properties = ("energy", "forces", "stress")
+    default_parameters: ClassVar = {"delay": 0.0, "hang_above": np.inf}
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: object = None, system_changes: object = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        time.sleep(self.parameters.delay)
+        n, volume = len(self.atoms), self.atoms.get_volume()
+        if volume / n > self.parameters.hang_above:
+            time.sleep(600)
+        tension = STIFFNESS * (volume / n - VOLUME)
+        self.results = {
+            "energy": n * STIFFNESS * (volume / n - VOLUME) ** 2 / 2,
+            "forces": np.zeros((n, 3)),
+            "stress": tension * np.array([1.0, 1, 1, 0, 0, 0]),
+        }
+
+
+class Odd(Calculator):
+    """What potentials do outside of what they learnt: blow up, collapse, NaN, an exception."""
+
+    implemented_properties = ("energy", "forces", "stress")
+    default_parameters: ClassVar = {"kind": "swell"}
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: object = None, system_changes: object = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        n, volume = len(self.atoms), self.atoms.get_volume()
+        forces, pull = np.zeros((n, 3)), {"swell": -1.0, "shrink": 1.0}.get(self.parameters.kind, 0.0)
+        energy = pull * volume
+        if self.parameters.kind == "merge":  # all atoms to the centre of the cell
+            away = self.atoms.positions - self.atoms.cell.sum(axis=0) / 2
+            energy, forces = float((away**2).sum()) / 2, -away
+        if self.parameters.kind == "nan":
+            energy = np.nan
+        if self.parameters.kind == "raise":
+            raise RuntimeError("the code\ncrashed")
+        self.results = {"energy": energy, "forces": forces, "stress": pull * np.array([1.0, 1, 1, 0, 0, 0])}
+
+
+class NoStress(Calculator):
+    implemented_properties = ("energy", "forces")
