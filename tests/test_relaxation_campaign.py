@@ -1,0 +1,216 @@
+"""Campaigns: one result for each crystal, whatever happens to the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crystal_files import message
+from dpcdvae.cli import main
+from dpcdvae.crystal import Crystal
+from dpcdvae.io import read, write
+from dpcdvae.parallel import Engine, LocalEngine, Lost
+from dpcdvae.relaxation.campaign import relax_all
+from dpcdvae.relaxation.relax import Settings
+from dpcdvae.relaxation.store import DATABASE, Store, crystal_key
+
+SPRING = "toy_calculators:Spring"
+SETTINGS = Settings(SPRING, pressure=2.0, optimizer="lbfgs")
+
+
+def crystals(count: int) -> list[Crystal]:
+    rng = np.random.default_rng(0)
+    return [
+        Crystal(np.full(2, 29), rng.random((2, 3)), 2.8 * np.eye(3) + 0.1 * rng.normal(size=(3, 3)), f"c{k}")
+        for k in range(count)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def workers_find_the_toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+def rows(work: Path) -> dict[str, dict[str, object]]:
+    """id -> record, without the time it took."""
+    with sqlite3.connect(work / DATABASE) as database:
+        found = database.execute("SELECT id, record FROM results").fetchall()
+    assert len(found) == len({id for id, _ in found})
+    return {id: {k: v for k, v in json.loads(record).items() if k != "seconds"} for id, record in found}
+
+
+def test_killed_three_times_it_ends_as_if_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(crystals(20), tmp_path / "c.extxyz")
+    command = [sys.executable, "-m", "dpcdvae", "relax", "c.extxyz", "--calculator", SPRING, "--pressure", "2",
+               "--optimizer", "lbfgs", "--calculator-option", "delay=0.01", "--workers", "0"]  # fmt: skip
+    counts = [0]
+    for _ in range(3):
+        process = subprocess.Popen([*command, "--out", "killed.extxyz"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+        database = tmp_path / "killed.extxyz.work" / DATABASE
+        while len(rows(database.parent) if database.exists() and database.stat().st_size else {}) < counts[-1] + 3:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        counts.append(len(rows(database.parent)))
+    assert 0 < counts[1] < counts[2] < counts[3] < 20
+    assert not (tmp_path / "killed.extxyz").exists()
+    monkeypatch.chdir(tmp_path)
+    for out in ("killed.extxyz", "whole.extxyz"):
+        assert main([*command[3:], "--out", out]) == 0
+    assert rows(tmp_path / "killed.extxyz.work") == rows(tmp_path / "whole.extxyz.work")
+    killed, whole = (read(tmp_path / name) for name in ("killed.extxyz", "whole.extxyz"))
+    assert [c.id for c in killed] == [c.id for c in whole] == [f"c{k}" for k in range(20)]
+    for a, b in zip(killed, whole, strict=True):
+        assert np.array_equal(a.lattice, b.lattice)
+        assert {**a.properties, "seconds": 0} == {**b.properties, "seconds": 0}
+
+
+def test_processes_and_this_process_agree_and_nothing_is_done_twice(tmp_path: Path) -> None:
+    some = crystals(5)
+    again = [*some, some[2].with_id("twin")]
+    here = relax_all(some, SETTINGS, work=tmp_path / "a")
+    with LocalEngine(2) as engine:
+        there = relax_all(again, SETTINGS, work=tmp_path / "b", engine=engine)
+    assert [r.initial.id for r in there] == [*(c.id for c in some), "twin"]
+    assert len(rows(tmp_path / "b")) == 5
+    for a, b in zip(here, there, strict=False):
+        assert np.array_equal(a.final.lattice, b.final.lattice)
+    assert there[5].seconds == there[2].seconds
+    # What lies there is not computed again, and needs not be computable.
+    assert [r.seconds for r in relax_all(some, SETTINGS, work=tmp_path / "a")] == [r.seconds for r in here]
+
+
+class Losing(Engine):
+    """Loses the second item, as an engine does whose worker hangs."""
+
+    def stream(self, function: Callable, items: Sequence, *, time_limit: float) -> Generator:
+        for k, item in enumerate(items):
+            yield k, Lost("no result after 5 s") if k == 1 else function(item)
+
+    def close(self) -> None:
+        return
+
+
+def test_a_crystal_that_is_lost_costs_only_itself_and_can_be_retried(tmp_path: Path) -> None:
+    some = crystals(3)
+    results = relax_all(some, SETTINGS, work=tmp_path, engine=Losing())
+    assert [r.converged for r in results] == [True, False, True]
+    assert results[1].reason == "no result after 5 s"
+    assert np.isnan(results[1].energy)
+    again = relax_all(some, SETTINGS, work=tmp_path)  # its result is that it was lost
+    assert [r.reason for r in again] == ["", "no result after 5 s", ""]
+    retried = relax_all(some, SETTINGS, work=tmp_path, retry=True)
+    assert [r.converged for r in retried] == [True, True, True]
+    assert [retried[k].seconds for k in (0, 2)] == [results[k].seconds for k in (0, 2)]
+
+
+def test_of_two_campaigns_in_a_folder_the_second_is_refused_while_the_first_lives(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from dpcdvae.relaxation.store import Store\n"
+        "store = Store(sys.argv[1], {}); print('open', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        text = message(lambda: Store(tmp_path, {}))
+        assert text.startswith(f"{tmp_path} is in use by process {other.pid} on ")
+        other.kill()  # leaves its lock file behind
+    with Store(tmp_path, {}) as store:
+        assert store.keys() == set()
+
+
+def test_other_settings_in_a_folder_are_refused(tmp_path: Path) -> None:
+    relax_all(crystals(1), SETTINGS, work=tmp_path)
+    for other, text in (
+        (replace(SETTINGS, pressure=3.0), "was begun with pressure 2.0, not 3.0"),
+        (replace(SETTINGS, options={"delay": 0.1}), "was begun with options {}, not {'delay': 0.1}"),
+    ):
+        assert text in message(lambda other=other: relax_all(crystals(1), other, work=tmp_path))
+    assert len(rows(tmp_path)) == 1
+
+
+def test_a_full_disk_and_a_damaged_store_are_one_line(tmp_path: Path) -> None:
+    with Store(tmp_path / "full", {}) as store:
+        store._database.execute("PRAGMA max_page_count = 6")
+        assert "database or disk is full" in message(
+            lambda: [store.add(str(k), "", True, {"a": "x" * 999}) for k in range(99)]
+        )
+        kept = store.keys()
+    assert kept
+    with Store(tmp_path / "full", {}) as store:
+        assert store.keys() == kept
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / DATABASE).write_bytes(b"no database" * 100)
+    assert "file is not a database" in message(lambda: Store(tmp_path / "bad", {}))
+
+
+def test_the_key_is_the_content() -> None:
+    crystal = crystals(1)[0]
+    assert crystal_key(crystal) == crystal_key(crystal.with_id("other"))
+    keys = {
+        crystal_key(crystal),
+        crystal_key(replace(crystal, frac_coords=crystal.frac_coords + 1e-12)),
+        crystal_key(replace(crystal, lattice=crystal.lattice * (1 + 1e-12))),
+        crystal_key(replace(crystal, atomic_numbers=np.array([29, 28]))),
+        crystal_key(crystal, crystal.with_id("start")),
+    }
+    assert len(keys) == 5
+
+
+def test_the_command_line_in_two_stages_keeps_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(crystals(3), tmp_path / "c.extxyz")
+    arguments = ["relax", str(tmp_path / "c.extxyz"), "--calculator", f"{SPRING},{SPRING}", "--workers", "0",
+                 "--pressure", "10", "--optimizer", "lbfgs", "--out", str(tmp_path / "r.extxyz"),
+                 "--ranked", str(tmp_path / "m.extxyz"), "--work", str(tmp_path / "w")]  # fmt: skip
+    assert main(arguments) == 0
+    assert "3 of 3 crystals converged" in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "w").iterdir())
+    assert names == ["1-toy_calculators.Spring", "2-toy_calculators.Spring"]
+    first, second = (rows(tmp_path / "w" / name) for name in names)
+    assert all(record["steps"] == 0 for record in second.values())  # it began where the first had ended
+    for id, record in first.items():
+        assert record["initial_energy"] == pytest.approx(second[id]["initial_energy"])
+    manifest = json.loads((tmp_path / "r.extxyz.manifest.json").read_text())
+    assert [stage["pressure"] for stage in manifest["arguments"]["stages"]] == [10.0, 10.0]
+    assert (manifest["crystals"], manifest["converged"], manifest["failures"]) == (3, 3, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--calculator", "chgnett"], "unknown calculator 'chgnett': did you mean 'chgnet'?"),
+        (["--calculator", "toy_calculators:NoStress"], "gives no stress"),
+        (["--calculator", SPRING, "--settings", "screening"], "--settings is for a DFT code"),
+        (["--calculator", SPRING, "--calculator-option", "dely=1"], "did you mean 'delay'?"),
+        (["--calculator", SPRING, "--pressure", "nan"], "a pressure of nan GPa is none"),
+        (["--calculator", "toy_calculators:Odd", "--calculator-option", "kind=raise"], "none of 2 crystals could be"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(crystals(2), tmp_path / "c.extxyz")
+    out = tmp_path / "r.extxyz"
+    assert main(["relax", str(tmp_path / "c.extxyz"), "--out", str(out), "--workers", "0", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_the_lock_is_not_handed_down_to_workers(tmp_path: Path) -> None:
+    """A worker that outlives a killed campaign must not keep the folder."""
+    with Store(tmp_path, {}) as store:
+        assert not os.get_inheritable(store._lock.fileno())
