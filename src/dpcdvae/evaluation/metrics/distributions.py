@@ -38,11 +38,11 @@ def _energy_wasserstein(sample: Sample) -> list[Number]:
     if model is None or reference is None:
         return []
     values, reasons = model.predict(sample.measurable)
-    sample.give_up("energy", {sample.measurable[k].id: reason for k, reason in reasons.items()})
+    sample.give_up("energy", sample.measurable, reasons)
     ours = np.full(len(sample.crystals), np.nan)
     ours[[k for k, crystal in enumerate(sample.crystals) if crystal.problem() is None]] = values
     theirs, reasons = model.predict(reference)
-    sample.give_up("energy of the reference", {reference[k].id: reason for k, reason in reasons.items()})
+    sample.give_up("energy of the reference", reference, reasons)
     numbers = _distances(sample, ours, theirs[np.isfinite(theirs)])
     return [replace(number, note=f"{model.property} by {model.source}") for number in numbers]
 
