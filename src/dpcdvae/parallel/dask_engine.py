@@ -36,6 +36,9 @@ CONNECT_SECONDS = 30.0
 WORKER_SECONDS = 300.0
 """For the first worker of a scheduler that somebody else has started."""
 
+RESULT_SECONDS = 20.0
+"""For the way of a finished batch to here. It may be on a worker that died since, and then it is done again."""
+
 LOOK_SECONDS = 5.0
 """Between two looks at the cluster while nothing comes."""
 
@@ -75,21 +78,20 @@ class DaskEngine(Engine):
         slots, looked = self._look(client), time.monotonic()
         try:
             while batches.left or flying:
-                while batches.left and len(flying) < AHEAD * max(slots, 1):
-                    indices = batches.next(slots)
+                while len(flying) < AHEAD * slots and (indices := batches.next(slots, alone=not flying)):
                     payload = pickle.dumps((function, [items[index] for index in indices], time_limit))
                     future = client.submit(run_batch, payload, pure=False)
                     flying[future.key] = future, indices
                     future.add_done_callback(done.put)
                 with contextlib.suppress(queue.Empty):
                     future, indices = flying.pop(done.get(timeout=LOOK_SECONDS).key)
-                    results, seconds = self._result(future)
-                    if results is not None:
+                    kind, value, seconds = self._result(future)
+                    if kind == "done":
                         batches.learn(len(indices), seconds)
-                        yield from zip(indices, results, strict=True)
-                    elif len(indices) > 1:
-                        batches.again_alone(indices)
-                    else:
+                        yield from zip(indices, value, strict=True)
+                    elif kind == "gone":
+                        batches.again(indices)
+                    elif not batches.again_apart(indices):
                         yield indices[0], Lost("every dask worker that was given it died")
                 if time.monotonic() - looked > LOOK_SECONDS:
                     slots, looked = self._look(client), time.monotonic()
@@ -128,7 +130,7 @@ class DaskEngine(Engine):
         return client
 
     def _look(self, client: Client) -> int:
-        """Threads of all workers. New workers are checked, jobs whose time was over submitted again."""
+        """Threads of all workers, at least one. New workers are checked, jobs whose time was over submitted again."""
         try:
             threads = client.nthreads()
             if not self._checked.issuperset(threads):
@@ -138,16 +140,18 @@ class DaskEngine(Engine):
             raise self._gone() from None
         if self._cluster is not None:
             self._cluster.scale(len(self._cluster.worker_spec))
-        return sum(threads.values())
+        return max(1, sum(threads.values()))
 
-    def _result(self, future: Future) -> tuple[list[Any] | None, float]:
-        """Results of a batch and the seconds it took; None where it, or one beside it, kept killing workers."""
+    def _result(self, future: Future) -> tuple[str, list[Any], float]:
+        """("done", results, seconds they took); ("gone", ...) with a worker; ("killer", ...) of workers."""
         from distributed import CancelledError, KilledWorker
 
         try:
-            return future.result()
+            return "done", *future.result(timeout=RESULT_SECONDS)
         except KilledWorker:
-            return None, 0.0
+            return "killer", [], 0.0
+        except TimeoutError:
+            return "gone", [], 0.0
         except CancelledError:
             raise self._gone() from None
 
@@ -161,17 +165,25 @@ class _Batches:
     def __init__(self, items: int) -> None:
         self.size = 1
         self._waiting = deque(range(items))
-        self._alone: deque[int] = deque()
+        self._again: deque[list[int]] = deque()
+        self._suspects: deque[int] = deque()
+        self._tried_alone: set[int] = set()
 
     @property
     def left(self) -> bool:
-        return bool(self._waiting or self._alone)
+        return bool(self._waiting or self._again or self._suspects)
 
-    def next(self, slots: int) -> list[int]:
-        if self._alone:
-            return [self._alone.popleft()]
-        share = math.ceil(len(self._waiting) / (AHEAD * max(slots, 1)))
-        return [self._waiting.popleft() for _ in range(min(self.size, share))]
+    def next(self, slots: int, *, alone: bool) -> list[int]:
+        """The next batch, empty if none may start now; ``alone`` where nothing else is at work."""
+        if self._again:
+            return self._again.popleft()
+        if self._waiting:
+            share = math.ceil(len(self._waiting) / (AHEAD * slots))
+            return [self._waiting.popleft() for _ in range(min(self.size, share))]
+        if self._suspects and alone:
+            self._tried_alone.add(self._suspects[0])
+            return [self._suspects.popleft()]
+        return []
 
     def learn(self, size: int, seconds: float) -> None:
         if seconds < BATCH_SECONDS / 2:
@@ -179,9 +191,21 @@ class _Batches:
         elif seconds > 2 * BATCH_SECONDS:
             self.size = min(self.size, max(1, size // 2))
 
-    def again_alone(self, indices: Sequence[int]) -> None:
-        """A batch that killed its workers: which of its items it was, only each one alone can tell."""
-        self._alone.extend(indices)
+    def again(self, indices: list[int]) -> None:
+        self._again.append(indices)
+
+    def again_apart(self, indices: list[int]) -> bool:
+        """After workers that had this batch died: item by item, then with nothing beside it. False after that.
+
+        Dask blames all that a worker had, and only one of them need have killed it.
+        """
+        if len(indices) > 1:
+            self._again.extend([index] for index in indices)
+        elif indices[0] in self._tried_alone:
+            return False
+        else:
+            self._suspects.append(indices[0])
+        return True
 
 
 def check_versions(versions: Mapping[str, Any]) -> None:
