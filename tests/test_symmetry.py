@@ -51,11 +51,11 @@ def test_space_groups_do_not_depend_on_the_description(disguise: str, textbook: 
         Crystal(c.atomic_numbers, c.frac_coords + rng.normal(scale=0.04, size=(c.num_atoms, 3)) / c.lengths, c.lattice)
         for c in exact
     ]
-    shaken = [crystal for crystal in shaken if crystal.num_atoms < 11]
-    before = groups(exact[::2] + shaken).numbers
-    others = [DISGUISES[disguise](crystal, rng) for crystal in exact[::2] + shaken]
+    shaken = [crystal for crystal in shaken if crystal.num_atoms < 9]
+    before = groups(exact[::3] + shaken).numbers
+    others = [DISGUISES[disguise](crystal, rng) for crystal in exact[::3] + shaken]
     assert groups(others).numbers.tolist() == before.tolist()
-    assert len(set(before[len(exact[::2]) :])) > 5
+    assert len(set(before[len(exact[::3]) :])) > 5
 
 
 def test_small_displacements_keep_the_symmetry_large_ones_do_not(textbook: dict[str, Crystal]) -> None:
@@ -95,7 +95,7 @@ def test_symbols_and_systems() -> None:
 def test_distances_are_total_variation(textbook: dict[str, Crystal]) -> None:
     """By a plain loop: the most by which any set of space groups can differ in its share."""
     everything = list(textbook.values())
-    ours, reference = everything[::2] + everything[:3], everything[1:]
+    ours, reference = everything[:15:2] + everything[:3], everything[1:15]
     sample = sample_of(ours, reference)
     shares = [np.bincount(groups(some).numbers, minlength=231) / len(some) for some in (ours, reference)]
     excess = sum(max(a - b, 0.0) for a, b in zip(*shares, strict=True))
