@@ -21,6 +21,21 @@ UsageError: Any = typer.BadParameter.__base__
 
 OutOption = Annotated[Path, typer.Option("--out", help="Where to write; must not exist yet.", show_default=False)]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=0, help="Processes; 0: this one, without time limits.  [default: one for each core]",
+        show_default=False,
+    ),
+]  # fmt: skip
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        help="Work on a cluster: tcp://HOST:PORT or the JSON file of a dask scheduler, slurm:CONFIG, or local:N.",
+        show_default=False,
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
 
 

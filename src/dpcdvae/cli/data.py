@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpcdvae.cli.common import OverwriteOption, SeedOption
+from dpcdvae.cli.common import OverwriteOption, SchedulerOption, SeedOption, WorkersOption
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Data sets: the published ones, the built-in one, and your own.", no_args_is_help=True)
 
-WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes.", show_default="one for each core")
-]
 PrimitiveOption = Annotated[bool, typer.Option("--primitive", help="Go to the primitive cell first.")]
 
 
@@ -67,6 +64,7 @@ def get(
     ] = None,
     primitive: PrimitiveOption = False,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """Prepare a published data set: fetch and check it, standardise, find bonds, cache.
 
@@ -82,7 +80,7 @@ def get(
     from dpcdvae.datasets import dataset_file, get_dataset
     from dpcdvae.parallel import engine_for
 
-    with engine_for(workers) as engine:
+    with engine_for(workers, scheduler) as engine:
         dataset = get_dataset(name, folder=folder, store_as=store_as, url=url, primitive=primitive, engine=engine)
         _warm_evaluation(dataset, engine)
     print(dataset_file(dataset.name))
@@ -108,6 +106,7 @@ def add(
     max_atoms: Annotated[int, typer.Option("--max-atoms", min=1, help="Larger cells are left out.")] = 100,
     primitive: PrimitiveOption = False,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Prepare your own crystals: a CSV, a folder of CIFs, an extxyz ...
@@ -122,10 +121,11 @@ def add(
     from dpcdvae.datasets import add_dataset, dataset_file
     from dpcdvae.parallel import engine_for
 
-    add_dataset(
-        source, name, fractions=_fractions(split), seed=seed, max_atoms=max_atoms, primitive=primitive,
-        engine=engine_for(workers), overwrite=overwrite,
-    )  # fmt: skip
+    with engine_for(workers, scheduler) as engine:
+        add_dataset(
+            source, name, fractions=_fractions(split), seed=seed, max_atoms=max_atoms, primitive=primitive,
+            engine=engine, overwrite=overwrite,
+        )  # fmt: skip
     print(dataset_file(name))
 
 

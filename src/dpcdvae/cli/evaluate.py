@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpcdvae.cli.common import OverwriteOption, SeedOption, check_distinct
+from dpcdvae.cli.common import OverwriteOption, SchedulerOption, SeedOption, WorkersOption, check_distinct
 from dpcdvae.cli.stability import (
     CalculatorOption,
     CalculatorOptionsOption,
@@ -20,6 +20,7 @@ from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
     from dpcdvae.evaluation import EnergyModel, Reference
+    from dpcdvae.parallel import Engine
 
 
 def evaluate(
@@ -57,10 +58,8 @@ def evaluate(
             help="Take the same numbers of other crystals: of ground-truth, training, substitution; or none.",
         ),
     ] = "ground-truth,training",
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", min=0, help="Processes.  [default: one for each core]", show_default=False),
-    ] = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     time_limit: Annotated[
         float, typer.Option("--time-limit", min=0.1, help="Seconds for one comparison or fingerprint.")
     ] = 60.0,
@@ -98,6 +97,7 @@ def evaluate(
     from dpcdvae.evaluation import read_generated, resolve_reference
     from dpcdvae.evaluation.crystal_table import check_table, write_table
     from dpcdvae.files import atomic_output, check_output, sha256, write_json, write_manifest
+    from dpcdvae.parallel import engine_for
 
     outputs = [output for output in (json, markdown, table, picture) if output is not None]
     check_distinct(*outputs)
@@ -105,23 +105,25 @@ def evaluate(
         check_output(output, overwrite=overwrite)
     if table is not None:
         check_table(table)
+    engine = engine_for(workers, scheduler)
     generated = read_generated(crystals)
     target = resolve_reference(reference)
     stability = load_stability(phases, energy_property, calculator, calculator_option, generated.crystals, crystals)
     if paired and generated.part:
         target = target.only(generated.ids)
-    report = score(
-        generated.crystals, target, paired=paired, failures=generated.failures, protocol=protocol, training=training,
-        baselines=[] if baselines == "none" else [name.strip() for name in baselines.split(",")],
-        workers=workers, seed=seed, time_limit=time_limit, cutoffs=cutoffs,
-        energy_model=_load_energy_model(energy_model, target, workers, time_limit) if energy_model else None,
-        stability=stability,
-    )  # fmt: skip
+    with engine:
+        report = score(
+            generated.crystals, target, paired=paired, failures=generated.failures, protocol=protocol,
+            training=training, baselines=[] if baselines == "none" else [name.strip() for name in baselines.split(",")],
+            engine=engine, seed=seed, time_limit=time_limit, cutoffs=cutoffs,
+            energy_model=_load_energy_model(energy_model, target, engine, time_limit) if energy_model else None,
+            stability=stability,
+        )  # fmt: skip
     # Into a file or a pipe the table comes whole, whatever the width of the terminal.
     Console(width=None if sys.stdout.isatty() else 120).print(report.table())
     arguments = {
         "crystals": crystals, "reference": reference, "paired": paired, "protocol": protocol,
-        "training": training, "baselines": baselines, "workers": workers,
+        "training": training, "baselines": baselines, "workers": workers, "scheduler": scheduler,
         "time_limit": time_limit, "cutoffs": cutoffs, "energy_model": energy_model,
         "phases": phases, "energy_property": energy_property, "calculator": calculator,
         "calculator_option": calculator_option, "seed": seed,
@@ -144,12 +146,11 @@ def evaluate(
         write_manifest(output, "evaluate", arguments, **facts)
 
 
-def _load_energy_model(name: str, reference: Reference, workers: int | None, time_limit: float) -> EnergyModel:
+def _load_energy_model(name: str, reference: Reference, engine: Engine, time_limit: float) -> EnergyModel:
     """Raises InputError where it was trained for other crystals or another property than the reference's."""
     from dpcdvae.evaluation import EnergyModel
     from dpcdvae.model.checkpoint import load_regressor
     from dpcdvae.model.regressor import predict_crystals
-    from dpcdvae.parallel import engine_for
 
     model = load_regressor(name, "cpu")
     if reference.energy and reference.energy != model.target:
@@ -164,7 +165,6 @@ def _load_energy_model(name: str, reference: Reference, workers: int | None, tim
             f"--energy-model {name} was trained without {symbols}, which {reference.source} holds: "
             "it is a model for another data set"
         )
-    engine = engine_for(workers)
     return EnergyModel(
         name, model.target, lambda crystals: predict_crystals(model, crystals, engine=engine, time_limit=time_limit)
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpcdvae.cli.common import OutOption, OverwriteOption, SeedOption, check_distinct
+from dpcdvae.cli.common import OutOption, OverwriteOption, SchedulerOption, SeedOption, WorkersOption, check_distinct
 from dpcdvae.cli.sample import BatchOption, DeviceOption, ModelArgument, StepsOption, finish
 from dpcdvae.errors import InputError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dpcdvae.crystal import Crystal
     from dpcdvae.datasets.preparation import Prepared
     from dpcdvae.model.regressor import PropertyRegressor
+    from dpcdvae.parallel import Engine
     from dpcdvae.table import CrystalTable
 
 RANDOM = "random"
@@ -44,12 +45,8 @@ def optimize(
     steps: StepsOption = None,
     seed: SeedOption = 0,
     json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too, for machines.")] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", min=0, help="Processes that find bonds.  [default: one for each core]", show_default=False
-        ),
-    ] = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     time_limit: Annotated[float, typer.Option("--time-limit", min=0.1, help="Seconds for the bonds of one.")] = 60.0,
     batch_size: BatchOption = 256,
     device: DeviceOption = "auto",
@@ -72,12 +69,14 @@ def optimize(
     from dpcdvae.files import check_output, write_json, write_manifest
     from dpcdvae.io import check_destination
     from dpcdvae.model_store import read_card, read_description, resolve_model
+    from dpcdvae.parallel import engine_for
 
     check_distinct(out, json)
     check_destination(out, overwrite=overwrite)
     if json is not None:
         check_output(json, overwrite=overwrite)
     check_tools()
+    engine = engine_for(workers, scheduler)
     table = None if start == RANDOM else _first_crystals(start, n)
     import numpy as np
 
@@ -98,7 +97,8 @@ def optimize(
     valid = _valid(result.crystals)
     crystals, lost, values = result.crystals, {"crystals that could not be built": len(result.failures)}, None
     if judge is not None:
-        values, more = _judge(judge, crystals, valid, workers, time_limit)
+        with engine:
+            values, more = _judge(judge, crystals, valid, engine, time_limit)
         lost |= more
         crystals = [_with(c, f"judged_{judge.target}", value) for c, value in zip(crystals, values, strict=True)]
 
@@ -251,17 +251,16 @@ def _valid(crystals: Sequence[Crystal]) -> npt.NDArray[np.bool_]:
 
 
 def _judge(
-    judge: PropertyRegressor, crystals: Sequence[Crystal], valid: npt.NDArray[np.bool_], workers: int | None,
+    judge: PropertyRegressor, crystals: Sequence[Crystal], valid: npt.NDArray[np.bool_], engine: Engine,
     time_limit: float,
 ) -> tuple[npt.NDArray[np.float64], dict[str, int]]:  # fmt: skip
     """(crystals,) property of the valid ones, NaN for the others; how many valid ones it cannot tell, by reason."""
     import numpy as np
 
     from dpcdvae.model.regressor import predict_crystals
-    from dpcdvae.parallel import engine_for
 
     values, candidates = np.full(len(crystals), np.nan), [c for c, good in zip(crystals, valid, strict=True) if good]
-    values[valid], reasons = predict_crystals(judge, candidates, engine=engine_for(workers), time_limit=time_limit)
+    values[valid], reasons = predict_crystals(judge, candidates, engine=engine, time_limit=time_limit)
     foreign = sum(bool(judge.unknown_elements(candidates[k].atomic_numbers.tolist())) for k in reasons)
     return values, {
         "valid crystals with elements that the judge was not trained on": foreign,
