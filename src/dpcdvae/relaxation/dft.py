@@ -72,8 +72,7 @@ def gpaw(
 
     chosen = _chosen(settings, cutoff, kpoints, energy_tolerance, smearing)
     return GPAW(
-        # Without the estimate the stress is that of a fixed number of plane waves, not of a fixed cut-off.
-        mode={"name": "pw", "ecut": chosen.cutoff, "dedecut": "estimate"},
+        mode={"name": "pw", "ecut": chosen.cutoff},
         xc="PBE",
         kpts={"size": chosen.kpoints, "gamma": False},
         occupations={"name": "methfessel-paxton", "order": 0, "width": chosen.smearing},  # order 0 is Gaussian
