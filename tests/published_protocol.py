@@ -30,22 +30,20 @@ SCALER = Path(__file__).resolve().parents[1] / "src" / "dpcdvae" / "evaluation" 
 
 @dataclass(frozen=True)
 class Judged:
-    """One crystal, and all that the protocol asks of it alone; the fingerprints are None where matminer gives none."""
+    """One crystal, and all that the protocol asks of it alone.
+
+    ``fingerprints`` are those of the structure (61,) and of the composition (132,), None where matminer gives none.
+    """
 
     structure: Structure
     structure_valid: bool
     composition_valid: bool
-    structure_fingerprint: Floats | None
-    composition_fingerprint: Floats | None
+    fingerprints: tuple[Floats, Floats] | None
 
     @property
     def valid(self) -> bool:
         """As published: a crystal without a fingerprint is not valid either."""
-        return self.structure_valid and self.composition_valid and self.structure_fingerprint is not None
-
-    @property
-    def num_elements(self) -> int:
-        return len(set(self.structure.species))
+        return self.structure_valid and self.composition_valid and self.fingerprints is not None
 
 
 def generated_structures(file: Path, count: int | None = None) -> list[Structure]:
@@ -73,10 +71,7 @@ def real_structures(file: Path, count: int | None = None) -> list[Structure]:
 
 def judge(structures: Sequence[Structure]) -> list[Judged]:
     with quiet():
-        return [
-            Judged(s, structure_valid(s), composition_valid(s), *fingerprints(s))  # one by one: this may take a while
-            for s in structures
-        ]
+        return [Judged(s, structure_valid(s), composition_valid(s), fingerprints(s)) for s in structures]
 
 
 def structure_valid(structure: Structure) -> bool:
@@ -97,13 +92,13 @@ def composition_valid(structure: Structure) -> bool:
     return bool(smact_validity(structure.composition, include_alloys=False, oxidation_states_set="smact14"))
 
 
-def fingerprints(structure: Structure) -> tuple[Floats, Floats] | tuple[None, None]:
-    """(61,) mean over the sites, and (132,) of the composition."""
+def fingerprints(structure: Structure) -> tuple[Floats, Floats] | None:
+    """Mean over the sites of CrystalNN's, and Magpie's."""
     sites, composition = _featurizers()
     try:
         rows = [sites.featurize(structure, k) for k in range(len(structure))]
     except Exception:  # the published script, too, asks for no reason
-        return None, None
+        return None
     return np.mean(rows, axis=0), np.array(composition.featurize(Composition(structure.composition)))
 
 
@@ -115,10 +110,11 @@ def _featurizers() -> tuple[Any, Any]:
     return CrystalNNFingerprint.from_preset("ops"), ElementProperty.from_preset("magpie", impute_nan=True)
 
 
-def scaled(fingerprints: Sequence[Floats]) -> Floats:
-    """Composition fingerprints (n, 132) by the published means and deviations, the unknown zero."""
+def _known(crystals: Sequence[Judged]) -> tuple[Floats, Floats]:
+    """Of those that have them: structure (n, 61), and composition (n, 132) by the published means and deviations."""
+    structure, composition = zip(*(c.fingerprints for c in crystals if c.fingerprints is not None), strict=True)
     figures = json.loads(SCALER.read_text())["values"]
-    return np.nan_to_num((np.array(fingerprints) - figures["mean"]) / figures["std"])
+    return np.array(structure), np.nan_to_num((np.array(composition) - figures["mean"]) / figures["std"])
 
 
 def rates(generated: Sequence[Judged]) -> dict[str, float]:
@@ -131,11 +127,10 @@ def rates(generated: Sequence[Judged]) -> dict[str, float]:
 
 def coverage(generated: Sequence[Judged], real: Sequence[Judged], cutoffs: tuple[float, float]) -> dict[str, float]:
     """COV-R and COV-P, and the mean distances to the nearest behind them, from whole matrices of distances."""
-    ours, theirs = ([j for j in side if j.structure_fingerprint is not None] for side in (generated, real))
-    structure = cdist(*([j.structure_fingerprint for j in side] for side in (ours, theirs)))
-    composition = cdist(*(scaled([j.composition_fingerprint for j in side]) for side in (ours, theirs)))
+    ours, theirs = _known(generated), _known(real)
+    structure, composition = cdist(ours[0], theirs[0]), cdist(ours[1], theirs[1])
     found = {}
-    for name, axis, total in (("recall", 0, len(theirs)), ("precision", 1, len(generated))):
+    for name, axis, total in (("recall", 0, len(theirs[0])), ("precision", 1, len(generated))):
         near, alike = structure.min(axis=axis), composition.min(axis=axis)
         found[f"coverage_{name}"] = float(((near <= cutoffs[0]) & (alike <= cutoffs[1])).sum() / total)
         found[f"structure_distance_{name}"] = float(near.mean())
@@ -143,24 +138,22 @@ def coverage(generated: Sequence[Judged], real: Sequence[Judged], cutoffs: tuple
     return found
 
 
-def distances(generated: Sequence[Judged], real: Sequence[Judged]) -> dict[str, float]:
+def distances(generated: Sequence[Structure], real: Sequence[Structure]) -> dict[str, float]:
     """Wasserstein of the two properties that need no model."""
+    densities = ([float(s.density) for s in side] for side in (generated, real))
+    elements = ([len(set(s.species)) for s in side] for side in (generated, real))
     return {
-        "density_wasserstein": wasserstein_distance(
-            [float(g.structure.density) for g in generated], [float(r.structure.density) for r in real]
-        ),
-        "num_elements_wasserstein": wasserstein_distance(
-            [g.num_elements for g in generated], [r.num_elements for r in real]
-        ),
+        "density_wasserstein": float(wasserstein_distance(*densities)),
+        "num_elements_wasserstein": float(wasserstein_distance(*elements)),
     }
 
 
 def diversity(generated: Sequence[Judged]) -> dict[str, float]:
     """Mean distance of two different valid crystals."""
-    valid = [g for g in generated if g.valid]
+    structure, composition = _known([g for g in generated if g.valid])
     return {
-        "structure_diversity": float(pdist([g.structure_fingerprint for g in valid]).mean()),
-        "composition_diversity": float(pdist(scaled([g.composition_fingerprint for g in valid])).mean()),
+        "structure_diversity": float(pdist(structure).mean()),
+        "composition_diversity": float(pdist(composition).mean()),
     }
 
 
