@@ -11,7 +11,7 @@ from ase.build import bulk
 from crystal_files import message
 from dpcdvae.crystal import Crystal
 from dpcdvae.relaxation.contacts import APART, TOO_CLOSE, closest_contact, push_apart
-from dpcdvae.relaxation.relax import OPTIMIZERS, Settings, relax
+from dpcdvae.relaxation.minimise import OPTIMIZERS, Settings, relax
 from dpcdvae.relaxation.relaxed import GPA_A3_PER_EV, Relaxed
 from toy_calculators import STIFFNESS, VOLUME, Odd, Spring
 

@@ -24,7 +24,7 @@ from dpcdvae.relaxation.calculators import (
     known_elements,
 )
 from dpcdvae.relaxation.dft import SETTINGS, pseudopotentials
-from dpcdvae.relaxation.relax import Relaxed, Settings, relax
+from dpcdvae.relaxation.minimise import Relaxed, Settings, relax
 
 EMT = "ase.calculators.emt:EMT"
 

@@ -22,7 +22,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.io import read, write
 from dpcdvae.parallel import Engine, LocalEngine, Lost
 from dpcdvae.relaxation.campaign import relax_all
-from dpcdvae.relaxation.relax import Settings
+from dpcdvae.relaxation.minimise import Settings
 from dpcdvae.relaxation.store import DATABASE, Store, crystal_key
 
 SPRING = "toy_calculators:Spring"

@@ -21,6 +21,7 @@ _HOMES = {
     "generate": "dpcdvae.model.sampling",
     "reconstruct": "dpcdvae.model.sampling",
     "evaluate": "dpcdvae.evaluation",
+    "relax": "dpcdvae.relaxation",
 }
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "load_model",
     "read",
     "reconstruct",
+    "relax",
     "write",
 ]
 
@@ -55,3 +57,4 @@ if TYPE_CHECKING:
     from dpcdvae.io import read, write
     from dpcdvae.model.checkpoint import load_model
     from dpcdvae.model.sampling import generate, reconstruct
+    from dpcdvae.relaxation import relax

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpcdvae.cli.common import OutOption, OverwriteOption, SeedOption, check_distinct
+from dpcdvae.cli.common import OutOption, OverwriteOption, SchedulerOption, SeedOption, WorkersOption, check_distinct
 from dpcdvae.cli.stability import CalculatorOptionsOption, parse_options
 from dpcdvae.errors import InputError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dpcdvae.crystal import Crystal
     from dpcdvae.parallel import Engine
-    from dpcdvae.relaxation.relax import Settings
+    from dpcdvae.relaxation.minimise import Settings
     from dpcdvae.relaxation.relaxed import Relaxed
 
 CrystalsArgument = Annotated[
@@ -57,13 +57,6 @@ WorkOption = Annotated[
     typer.Option("--work", help="Folder that keeps results, to go on after a kill.", show_default=False),
 ]
 RetryOption = Annotated[bool, typer.Option("--retry", help="Try again what did not converge before.")]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option("--workers", min=0, help="Processes.  [default: one for each core]", show_default=False),
-]
-SchedulerOption = Annotated[
-    str | None, typer.Option("--scheduler", help="A dask cluster instead of processes here.", show_default=False)
-]
 TimeLimitOption = Annotated[float, typer.Option("--time-limit", min=0.1, help="Seconds for one crystal.")]
 
 
@@ -215,7 +208,7 @@ def _stages(
     """One for each calculator. Options and set are the last one's; those before come as near as is their default."""
     from dpcdvae.relaxation.calculators import CALCULATORS
     from dpcdvae.relaxation.dft import SETTINGS
-    from dpcdvae.relaxation.relax import Settings
+    from dpcdvae.relaxation.minimise import Settings
 
     names = [name.strip() for name in calculators.split(",")]
     chosen = parse_options(options or ())

@@ -1,1 +1,56 @@
 """From a generated crystal to the minimum it lies closest to, under pressure. Loads no torch of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.parallel import engine_for
+from dpcdvae.relaxation.calculators import CALCULATORS, build_calculator
+from dpcdvae.relaxation.campaign import TIME_LIMIT, relax_all
+from dpcdvae.relaxation.ground_state import GroundState, ground_state
+from dpcdvae.relaxation.minimise import Settings
+from dpcdvae.relaxation.ranking import Ranked, rank
+from dpcdvae.relaxation.relaxed import Relaxed
+
+__all__ = [
+    "CALCULATORS",
+    "GroundState",
+    "Ranked",
+    "Relaxed",
+    "Settings",
+    "build_calculator",
+    "ground_state",
+    "rank",
+    "relax",
+    "relax_all",
+]
+
+
+def relax(
+    crystals: Sequence[Crystal],
+    *,
+    work: str | Path | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    time_limit: float = TIME_LIMIT,
+    **settings: Any,
+) -> list[Relaxed]:
+    """Relaxes crystals, e.g. ``relax(read("crystals.extxyz"), pressure=10.0)``.
+
+    Args:
+        work: folder that keeps the results as they come; what lies there is not computed again.
+        workers: processes, by default one for each core. scheduler: a dask cluster instead.
+        time_limit: seconds for one crystal.
+        settings: fields of :class:`Settings`: calculator, options, pressure (GPa), thresholds.
+
+    Returns:
+        One result for each crystal, in their order, also for those that did not converge.
+
+    Raises:
+        InputError: as :func:`relax_all`.
+    """
+    with engine_for(workers, scheduler) as engine:
+        return relax_all(crystals, Settings(**settings), work=work, engine=engine, time_limit=time_limit)

@@ -19,7 +19,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.progress import Progress
 from dpcdvae.relaxation.calculators import CALCULATORS, build_calculator, calculator_version, check_elements
-from dpcdvae.relaxation.relax import Settings, relax
+from dpcdvae.relaxation.minimise import Settings, relax
 from dpcdvae.relaxation.relaxed import Relaxed, lost
 from dpcdvae.relaxation.store import Store, crystal_key
 
