@@ -103,6 +103,7 @@ FORMS: dict[str, Callable[[Path], Path]] = {
     "json of crystals": lambda d: write(crystals("energy"), d / "p.json"),
     "extxyz": lambda d: write(crystals("energy"), d / "p.extxyz"),
     "extxyz per atom": lambda d: write(crystals("energy_per_atom"), d / "p.extxyz"),
+    "relaxed crystals": lambda d: write(crystals("energy_eV_per_atom"), d / "p.extxyz"),
     "PDEntry": lambda d: dumped(d / "p.json", entries("PDEntry")),
     "ComputedEntry": lambda d: dumped(d / "p.json", entries("ComputedEntry")),
     "ComputedStructureEntry": lambda d: dumped(d / "p.json.gz", entries("ComputedStructureEntry")),
@@ -150,6 +151,8 @@ def test_the_calculator_is_known_where_the_file_tells(tmp_path: Path) -> None:
     assert calculator_of(relaxed) == ""
     write_manifest(relaxed, "relax", {"calculator": "sevennet"})
     assert read_phases(relaxed).calculator == "sevennet"
+    write_manifest(relaxed, "relax", {"calculator": "chgnet,gpaw"})
+    assert calculator_of(relaxed) == "gpaw"
 
 
 def test_phases_within_a_system() -> None:
@@ -181,6 +184,7 @@ BAD_RECORDS: dict[str, tuple[dict[str, Any], str]] = {
     "bool": (record(energy_per_atom=True), "not a finite number"),
     "NaN": (record(energy_per_atom=float("nan")), "not a finite number"),
     "two energies": (record(energy=-5.9), "give one of them"),
+    "two energies per atom": (record(energy_eV_per_atom=-5.9), "keep one of them"),
     "energy of what": (record(energy=-23.6, energy_per_atom=None, nsites=4), "that of the 2 atoms"),
     "corrections without a sum": (
         record(energy=-11.8, energy_per_atom=None, energy_adjustments=[{"value": 1}]), "correction",

@@ -143,10 +143,10 @@ def _phases(path: Path, records: Sequence[tuple[str, Mapping[str, Any]]]) -> Pha
 
 
 def calculator_of(path: str | Path) -> str:
-    """The calculator that relaxed the crystals of a file, as the manifest beside it tells; else ""."""
+    """The calculator that gave a file's energies, the last of several in turn, as its manifest tells; else ""."""
     try:
         arguments = json.loads(manifest_path(path).read_text(encoding="utf-8"))["arguments"]
-        return str(arguments.get("calculator") or "")
+        return str(arguments.get("calculator") or "").rpartition(",")[2].strip()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""  # files of others have no manifest, or another kind of file of that name
 

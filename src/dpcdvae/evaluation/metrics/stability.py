@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dpcdvae.crystal import Crystal
+from dpcdvae.evaluation.candidates import NEAREST
 from dpcdvae.evaluation.columns import column
+from dpcdvae.evaluation.fingerprints import fingerprint_crystals
 from dpcdvae.evaluation.intervals import bootstrap_mean, median_interval
+from dpcdvae.evaluation.metre import match_training
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.evaluation.stability import METASTABLE, STABLE, SUSPECT, HullEnergies, energies_above_hull
-
-WHAT = "energy above hull"
+from dpcdvae.evaluation.uniqueness import find_duplicates
 
 
 def hull(sample: Sample) -> HullEnergies | None:
@@ -24,7 +29,7 @@ def hull(sample: Sample) -> HullEnergies | None:
     found = energies_above_hull(
         sample.crystals, sample.stability, engine=sample.engine, time_limit=sample.time_limit, cache=sample.cache
     )
-    sample.give_up(WHAT, sample.crystals, found.reasons)
+    sample.give_up("energy above hull", sample.crystals, found.reasons)
     return found
 
 
@@ -64,6 +69,93 @@ def _median(sample: Sample) -> list[Number]:
     return [Number(float(np.median(known)), len(known), median_interval(known)) if len(known) else Number(None, 0)]
 
 
+@dataclass(frozen=True)
+class NewCrystals:
+    """The crystals near the hull that are not of the training set, and which of them have the same structure.
+
+    Attributes:
+        structure: crystal -> a number that it shares with the crystals of the same structure.
+        left_out: comparisons that were made with the nearest candidates alone.
+        undecided: crystals near the hull whose comparison was given up; they do not count as new.
+    """
+
+    structure: dict[int, int]
+    left_out: int
+    undecided: int
+
+
+def new_near_hull(sample: Sample) -> NewCrystals | None:
+    """Of all crystals up to ``METASTABLE`` above the hull; None without them or without a training set."""
+    found = sample.once(hull)
+    if found is None or sample.training is None or sample.training.crystals is None:
+        return None
+    training = sample.training.crystals
+    places = np.flatnonzero(found.within(METASTABLE)).tolist()
+    near = [sample.crystals[k] for k in places]
+    options: Any = {"engine": sample.engine, "time_limit": sample.time_limit, "cache": sample.cache}
+    known = match_training(near, training, (_describe(sample, near), _describe(sample, training)), **options)
+    new = [n for n in range(len(near)) if known.match[n] is None and n not in known.cut]
+    same = find_duplicates([near[n] for n in new], **options)
+    cut = known.cut | {new[m]: reason for m, reason in same.cut.items()}
+    sample.give_up("stable, unique and novel", near, cut)
+    structure: dict[int, int] = {}
+    for m, earlier in enumerate(same.duplicate_of):  # each points to an earlier one, which has its number already
+        structure[m] = m if earlier is None else structure[earlier]
+    counted = {places[new[m]]: number for m, number in structure.items() if m not in same.cut}
+    return NewCrystals(counted, known.left_out + same.left_out, len(cut))
+
+
+def _describe(sample: Sample, crystals: Sequence[Crystal]) -> Callable[[Sequence[int]], npt.NDArray[np.float64]]:
+    def describe(chosen: Sequence[int]) -> npt.NDArray[np.float64]:
+        return fingerprint_crystals(
+            [crystals[k] for k in chosen], engine=sample.engine, time_limit=sample.time_limit, cache=sample.cache
+        ).structure
+
+    return describe
+
+
+@metric("sun", "stable, unique and novel (S.U.N.)")
+def _sun(sample: Sample) -> list[Number]:
+    return _new(sample, STABLE)
+
+
+@metric("msun", "metastable, unique and novel")
+def _msun(sample: Sample) -> list[Number]:
+    return _new(sample, METASTABLE)
+
+
+def _new(sample: Sample, threshold: float) -> list[Number]:
+    """Different structures within the threshold that the training set does not hold, over all generated."""
+    found = sample.once(hull)
+    if found is None:
+        return []
+    gate, new = _gate(threshold), sample.once(new_near_hull)
+    if new is None:
+        why = "no training set" if sample.training is None else f"no crystals of {sample.training.source}"
+        return [Number(None, 0, gate=gate, note=f"{why} to compare with")]
+    good = np.array(_lowest(sample, threshold), bool)
+    within = found.within(threshold)
+    notes = [f"{within.sum()} within, {sum(bool(within[k]) for k in new.structure)} of them novel"]
+    if new.left_out:
+        notes.append(f"{new.left_out} compared with the {NEAREST} nearest only")
+    if new.undecided:
+        notes.append(f"{new.undecided} near the hull undecided, not counted")
+    return [sample.rate(good, sample.generated, gate=gate, note=", ".join(notes))]
+
+
+def _lowest(sample: Sample, threshold: float) -> list[bool]:
+    """Of each new structure within the threshold the crystal that lies lowest."""
+    found, new = sample.once(hull), sample.once(new_near_hull)
+    if found is None or new is None:
+        return []
+    chosen: dict[int, int] = {}
+    for k in sorted(new.structure, key=lambda k: float(found.above[k])):
+        if found.within(threshold)[k]:
+            chosen.setdefault(new.structure[k], k)
+    lowest = set(chosen.values())
+    return [k in lowest for k in range(len(sample.crystals))]
+
+
 @column("energy_above_hull", "eV/atom", kind=float)
 def _above(sample: Sample) -> npt.NDArray[np.float64] | Sequence[float]:
     found = sample.once(hull)
@@ -75,6 +167,17 @@ def _decomposition(sample: Sample) -> Sequence[str | None]:
     """The phases that a crystal would fall into, with their shares of the atoms."""
     found = sample.once(hull)
     return [] if found is None else found.decompositions
+
+
+@column("sun", kind=bool)
+def _is_sun(sample: Sample) -> list[bool]:
+    """Whether it stands for a stable new structure: of several of the same structure the lowest alone."""
+    return _lowest(sample, STABLE)
+
+
+@column("msun", kind=bool)
+def _is_msun(sample: Sample) -> list[bool]:
+    return _lowest(sample, METASTABLE)
 
 
 def _gate(threshold: float) -> str:
