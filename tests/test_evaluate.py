@@ -16,6 +16,8 @@ from scipy.stats import wasserstein_distance
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import METRICS, EnergyModel, Report, evaluate, resolve_reference
+from dpcdvae.evaluation.phases import Phase, Phases
+from dpcdvae.evaluation.stability import EnergySource, Stability
 from dpcdvae.io import Failure, read, write
 from dpcdvae.statistics import ReferenceStatistics
 
@@ -55,7 +57,13 @@ def test_real_crystals_against_themselves(real: list[Crystal]) -> None:
 
 def test_every_number_has_its_count_and_an_interval_around_it(real: list[Crystal]) -> None:
     model = EnergyModel("volume", "Å^3/atom", volume_model)
-    report = evaluate(rattled(real, 0.1), real, paired=True, workers=0, energy_model=model)
+    elements = {symbol for crystal in real for symbol in crystal.symbols}
+    phases = Phases("elements", [Phase({symbol: 1}, 1.0) for symbol in elements])
+    energies = EnergySource("volume", lambda crystal: crystal.volume / 12)
+    report = evaluate(
+        rattled(real, 0.1), real, paired=True, workers=0, training=real, energy_model=model,
+        stability=Stability(phases, energies),
+    )  # fmt: skip
     assert {name for name, _ in report.numbers} == set(METRICS)
     for name, number in report.numbers:
         assert number.value is not None, name

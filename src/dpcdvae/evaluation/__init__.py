@@ -6,11 +6,13 @@ from dpcdvae.evaluation.baselines import BASELINES
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.generated import Generated, read_generated
 from dpcdvae.evaluation.metrics import METRICS
+from dpcdvae.evaluation.phases import Phase, Phases, read_phases
 from dpcdvae.evaluation.protocol import PROTOCOLS
 from dpcdvae.evaluation.reference import Reference, resolve_reference
 from dpcdvae.evaluation.report import Report
 from dpcdvae.evaluation.sample import Number
 from dpcdvae.evaluation.scoring import evaluate
+from dpcdvae.evaluation.stability import EnergySource, Stability, property_energies
 from dpcdvae.statistics import ReferenceStatistics
 
 __all__ = [
@@ -18,12 +20,18 @@ __all__ = [
     "METRICS",
     "PROTOCOLS",
     "EnergyModel",
+    "EnergySource",
     "Generated",
     "Number",
+    "Phase",
+    "Phases",
     "Reference",
     "ReferenceStatistics",
     "Report",
+    "Stability",
     "evaluate",
+    "property_energies",
     "read_generated",
+    "read_phases",
     "resolve_reference",
 ]
