@@ -1,13 +1,15 @@
 """Which crystals of a set need be compared with a crystal, and whether one of them matches it.
 
 Crystals of another composition or of another number of atoms in the primitive cell cannot match. Among the rest, where
-there are very many, as in a set of one composition, the nearest in the structure fingerprint are compared.
+there are very many, as in a set of one composition, only the nearest in the structure fingerprint are compared, among
+those whose lattice can be mapped onto the crystal's at all: hardly one in three of Carbon-24, and most of them match.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -17,7 +19,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation.matching import MATCHER
 from dpcdvae.evaluation.primitive_cells import reason_of
 from dpcdvae.evaluation.result_cache import Kind, Result, ResultCache, content_hash, joint_hash
-from dpcdvae.evaluation.structure_matcher import ALGORITHM, Distance, compare
+from dpcdvae.evaluation.structure_matcher import ALGORITHM, Distance, Integers, compare, lattice_mappings
 from dpcdvae.parallel import Lost
 
 Floats = npt.NDArray[np.float64]
@@ -25,34 +27,20 @@ Cells = Sequence[Crystal | None]
 Describe = Callable[[Sequence[int]], Floats]
 """Indices into a set of crystals -> (n, 61) structure fingerprints, NaN where there is none."""
 
-NEAREST = 64
-"""Crystals compared with one at most."""
+NEAREST = 32
+"""Crystals of a fitting lattice that one is compared with at most: the nearest in the structure fingerprint."""
 
 _PART = 8  # comparisons at a time where the first match is enough
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """Result of :func:`candidates`.
-
-    Attributes:
-        chosen: for each crystal which of the set are to be compared with it, nearest first where there were too many.
-        left_out: (n,) whether there were.
-    """
-
-    chosen: list[list[int]]
-    left_out: npt.NDArray[np.bool_]
-
-
 def candidates(
     cells: Cells, others: Cells, describe: tuple[Describe, Describe], *, most: int = NEAREST, earlier: bool = False
-) -> Candidates:
-    """Chooses among ``others`` for each of ``cells``.
+) -> list[list[int]]:
+    """For each of ``cells`` which of ``others`` might match it, where there are more than ``most`` the nearest first.
 
     Args:
         cells: primitive cells, None where there is none.
         describe: gives the fingerprints of cells and of others; asked only for crystals of groups that are too large.
-        most: candidates of one crystal.
         earlier: the two sets are one, and only what comes earlier in it counts.
     """
     groups: dict[tuple[str, int], list[int]] = defaultdict(list)
@@ -60,16 +48,13 @@ def candidates(
         if other is not None:
             groups[other.formula, other.num_atoms].append(j)
     chosen: list[list[int]] = [[] for _ in cells]
-    left_out = np.zeros(len(cells), bool)
     crowded: dict[tuple[str, int], list[int]] = defaultdict(list)
     for k, cell in enumerate(cells):
-        if cell is None:
-            continue
-        key = cell.formula, cell.num_atoms
-        chosen[k] = [j for j in groups.get(key, []) if not earlier or j < k]
-        if len(chosen[k]) > most:
-            crowded[key].append(k)
-            left_out[k] = True
+        if cell is not None:
+            key = cell.formula, cell.num_atoms
+            chosen[k] = [j for j in groups.get(key, []) if not earlier or j < k]
+            if len(chosen[k]) > most:
+                crowded[key].append(k)
     ours = _asked(describe[0], [k for group in crowded.values() for k in group])
     theirs = _asked(describe[1], [j for key in crowded for j in groups[key]])
     for key, group in crowded.items():
@@ -80,8 +65,8 @@ def candidates(
             distances = np.sqrt(((rows - ours[k]) ** 2).sum(axis=1))
             # What differs by round-off alone keeps the order of the set; without a fingerprint comes last.
             order = np.argsort(np.round(np.nan_to_num(distances, nan=np.inf), 6), kind="stable")
-            chosen[k] = [chosen[k][n] for n in order[:most]]
-    return Candidates(chosen, left_out)
+            chosen[k] = [chosen[k][n] for n in order]
+    return chosen
 
 
 def _asked(describe: Describe, indices: list[int]) -> dict[int, Floats]:
@@ -95,25 +80,31 @@ class Found:
     Attributes:
         match: for each crystal the index of its match, None without one.
         rms: (n,) the distance of :func:`nearest_matches`, infinite without a match.
+        left_out: crystals with more candidates of a fitting lattice than they were compared with.
         cut: crystal -> why its comparisons were given up; such a crystal has no match.
     """
 
     match: list[int | None]
     rms: Floats
+    left_out: int
     cut: dict[int, str]
 
 
-Task = tuple[Crystal, Sequence[Crystal]]
+Task = tuple[Crystal, Sequence[Crystal], int]
 
 
-def nearest_matches(cells: Cells, others: Cells, chosen: Sequence[Sequence[int]], results: ResultCache) -> Found:
+def nearest_matches(
+    cells: Cells, others: Cells, chosen: Sequence[Sequence[int]], results: ResultCache, most: int = NEAREST
+) -> Found:
     """For each of ``cells`` the candidate of the least rms displacement, as ``get_rms_dist(other, cell)``."""
-    return _search(nearest_match, "nearest-match", cells, others, chosen, results)
+    return _search(nearest_match, "nearest-match", cells, others, chosen, results, most)
 
 
-def first_matches(cells: Cells, others: Cells, chosen: Sequence[Sequence[int]], results: ResultCache) -> Found:
+def first_matches(
+    cells: Cells, others: Cells, chosen: Sequence[Sequence[int]], results: ResultCache, most: int = NEAREST
+) -> Found:
     """For each of ``cells`` the first candidate that fits, as ``fit(other, cell)``."""
-    return _search(first_match, "first-match", cells, others, chosen, results)
+    return _search(first_match, "first-match", cells, others, chosen, results, most)
 
 
 def _search(
@@ -123,58 +114,85 @@ def _search(
     others: Cells,
     chosen: Sequence[Sequence[int]],
     results: ResultCache,
+    most: int,
 ) -> Found:
     hashes = {id(cell): content_hash(cell) for cell in (*cells, *others) if cell is not None}
     tasks: dict[int, Task] = {}
     for k, cell in enumerate(cells):
         if cell is not None and chosen[k]:
-            tasks[k] = cell, [other for j in chosen[k] if (other := others[j]) is not None]
-    keys = [joint_hash([hashes[id(cell)], *(hashes[id(other)] for other in near)]) for cell, near in tasks.values()]
-    kind = Kind(name, ALGORITHM, asdict(MATCHER))
+            tasks[k] = cell, [other for j in chosen[k] if (other := others[j]) is not None], most
+    keys = [joint_hash([hashes[id(cell)], *(hashes[id(other)] for other in near)]) for cell, near, _ in tasks.values()]
+    kind = Kind(name, ALGORITHM, {**asdict(MATCHER), "most": most})
     found = results.results(function, list(tasks.values()), keys, kind, "comparing")
     match: list[int | None] = [None] * len(cells)
     rms = np.full(len(cells), np.inf)
+    left_out = 0
     cut: dict[int, str] = {}
     for k, result in zip(tasks, found, strict=True):
         if isinstance(result, Lost):
             cut[k] = result.reason
         elif isinstance(result, str):
             cut[k] = result
-        elif result[0] >= 0:
-            match[k], rms[k] = chosen[k][int(result[0])], result[1]
-    return Found(match, rms, cut)
+        else:
+            left_out += int(result[2])
+            if result[0] >= 0:
+                match[k], rms[k] = chosen[k][int(result[0])], result[1]
+    return Found(match, rms, left_out, cut)
 
 
 def nearest_match(task: Task) -> Result:
-    """(place, rms) of the nearest candidate, (-1, inf) without a match; or why that is not known."""
-    cell, near = task
-    distances, reason = _compare(near, cell)
-    rms = np.array([distance.rms for distance in distances])
-    place = int(rms.argmin())
-    if np.isfinite(rms[place]):
-        return np.array([place, rms[place]])
-    return reason or np.array([-1, np.inf])
+    """(place, rms, 1 if more candidates were left out) of the nearest one, (-1, inf, ...) without; or why not known."""
+    cell, near, most = task
+    fitting = _Fitting(near, cell)
+    places = list(itertools.islice(fitting, most))
+    distances, reason = _compare([(near[place], mappings) for place, mappings in places], cell)
+    rms = np.array([np.inf, *(distance.rms for distance in distances)])
+    nearest = int(rms.argmin())
+    if not np.isfinite(rms[nearest]) and (fitting.reason or reason):
+        return fitting.reason or reason
+    return np.array([places[nearest - 1][0] if nearest else -1, rms[nearest], any(True for _ in fitting)], np.float64)
 
 
 def first_match(task: Task) -> Result:
-    """(place, largest displacement) of the first candidate that fits, (-1, inf) without one; or why not known."""
-    cell, near = task
+    """(place, largest displacement, 0) of the first candidate that fits, (-1, inf, 1 if more ...) without one."""
+    cell, near, most = task
+    fitting = _Fitting(near, cell)
     reason = ""
-    for start in range(0, len(near), _PART):
-        distances, problem = _compare(near[start : start + _PART], cell)
+    for start in range(0, most, _PART):
+        places = list(itertools.islice(fitting, min(_PART, most - start)))
+        distances, problem = _compare([(near[place], mappings) for place, mappings in places], cell)
         reason = reason or problem
-        for place, distance in enumerate(distances, start):
+        for (place, _), distance in zip(places, distances, strict=True):
             if np.isfinite(distance.largest):
-                return np.array([place, distance.largest])
-    return reason or np.array([-1, np.inf])
+                return np.array([place, distance.largest, 0])
+    return fitting.reason or reason or np.array([-1, np.inf, any(True for _ in fitting)], np.float64)
 
 
-def _compare(near: Sequence[Crystal], cell: Crystal) -> tuple[list[Distance], str]:
+class _Fitting(Iterator[tuple[int, Integers]]):
+    """Place and lattice mappings of the candidates that have any; keeps why one could not be looked at."""
+
+    def __init__(self, near: Sequence[Crystal], cell: Crystal) -> None:
+        self.reason = ""
+        self._near, self._cell = enumerate(near), cell
+
+    def __next__(self) -> tuple[int, Integers]:
+        for place, other in self._near:
+            try:
+                mappings = lattice_mappings(other, self._cell, MATCHER)
+            except Exception as error:  # odd cells break it in many ways: counted, with the reason
+                self.reason = self.reason or reason_of(error)
+                continue
+            if len(mappings):
+                return place, mappings
+        raise StopIteration
+
+
+def _compare(near: Sequence[tuple[Crystal, Integers]], cell: Crystal) -> tuple[list[Distance], str]:
     """The distances, and why some of them may be missing."""
     try:
-        return compare(near, cell, MATCHER), ""
+        return compare([other for other, _ in near], cell, MATCHER, [mappings for _, mappings in near]), ""
     except Exception as error:  # an odd cell breaks the comparison with all: one by one then
         if len(near) == 1:
             return [Distance(np.inf, np.inf)], reason_of(error)
-    parts = [_compare([other], cell) for other in near]
+    parts = [_compare([one], cell) for one in near]
     return [distances[0] for distances, _ in parts], next((reason for _, reason in parts if reason), "")

@@ -78,7 +78,11 @@ def fingerprint_crystals(
     structure = np.full((len(crystals), len(LABELS)), np.nan)
     reasons: dict[int, str] = {}
     results = ResultCache(engine, time_limit, cache).results(
-        structure_fingerprint_or_reason, crystals, [content_hash(crystal) for crystal in crystals], kind(), "fingerprints"
+        structure_fingerprint_or_reason,
+        crystals,
+        [content_hash(crystal) for crystal in crystals],
+        kind(),
+        "fingerprints",
     )
     for k, result in enumerate(results):
         if isinstance(result, Lost):

@@ -91,8 +91,9 @@ class ResultCache:
         different = list(dict.fromkeys(keys))
         blocks = [different[start : start + kind.block] for start in range(0, len(different), kind.block)]
         known: dict[str, Result | Lost] = {}
-        for block in blocks if self.folder is not None else ():
-            known |= load_block(self.folder, kind, block)
+        if self.folder is not None:
+            for block in blocks:
+                known |= load_block(self.folder, kind, block)
         missing = [key for key in different if key not in known]
         block_of = {key: block for block in range(len(blocks)) for key in blocks[block]}
         open_items = Counter(block_of[key] for key in missing)

@@ -27,6 +27,7 @@ from dpcdvae.io import Failure
 from dpcdvae.parallel import Engine
 
 Derived = TypeVar("Derived")
+Value = TypeVar("Value")
 
 DRAWN = 1000
 """Valid crystals, drawn at random, whose distributions the published protocol compares."""
@@ -203,6 +204,11 @@ class Sample:
     def give_up(self, what: str, crystals: Sequence[Crystal], reasons: Mapping[int, str]) -> None:
         """Notes for the report why some of ``crystals`` have no result."""
         self.given_up += [{"what": what, "id": crystals[k].id, "reason": reason} for k, reason in reasons.items()]
+
+    def spread(self, values: Sequence[Value]) -> list[Value | None]:
+        """One value for each of ``crystals`` from those of the first of ``measurable``, None for all others."""
+        known = iter(values)
+        return [next(known, None) if crystal.problem() is None else None for crystal in self.crystals]
 
     def rate(self, good: npt.NDArray[np.bool_], total: int, *, gate: str = "", note: str = "") -> Number:
         successes = int(good.sum())

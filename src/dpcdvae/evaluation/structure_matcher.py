@@ -9,8 +9,10 @@ atoms are assigned so that the sum of squared distances is least, and the mean d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +28,8 @@ ALGORITHM = "1"
 
 _MOST_VECTORS = 5000
 """Lattice vectors of a length: with more of them, as in a sliver of 1 x 1 x 400 Å, the search would take for ever."""
-_HELD = 200_000  # differences of positions held at a time: some 50 MB
+TOO_FLAT = "a cell is too flat or too long to be compared"
+_HELD = 30_000  # differences of positions held at a time, so that they stay in the processor's cache
 _IMAGES = np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
 
 
@@ -52,78 +55,114 @@ class Distance:
     largest: float
 
 
-def compare(firsts: Sequence[Crystal], second: Crystal, tolerances: Tolerances) -> list[Distance]:
-    """Compares each of several crystals with ``second``, all in cells reduced by :func:`primitive_cell`.
+def compare(
+    firsts: Sequence[Crystal], second: Crystal, tolerances: Tolerances, mappings: Sequence[Integers] | None = None
+) -> list[Distance]:
+    """Compares each of several crystals with ``second``, all in primitive cells.
 
     The order within a pair matters a little, as it does in pymatgen: the lattice vectors of the first are looked for.
 
+    Args:
+        mappings: those of each of ``firsts``, where :func:`lattice_mappings` has already found them.
+
     Raises:
-        ValueError: a cell so flat that the search would never end.
+        ValueError: as :func:`lattice_mappings`.
     """
+    if mappings is None:
+        mappings = [lattice_mappings(first, second, tolerances) for first in firsts]
     same = np.argsort(second.atomic_numbers, kind="stable")
-    sizes, moved, mapped, targets = [], [], [], []
-    for first in firsts:
-        if first.num_atoms != second.num_atoms or first.formula != second.formula:
-            sizes.append(0)
-            continue
-        scale = (second.volume / first.volume) ** (1 / 6)
-        lattice, target = first.lattice * scale, second.lattice / scale
-        mappings = lattice_mappings(lattice, target, tolerances)
-        coords = np.empty_like(first.frac_coords)
-        coords[same] = first.frac_coords[np.argsort(first.atomic_numbers, kind="stable")]
-        sizes.append(len(mappings))
-        moved.append(coords @ np.linalg.inv(mappings))
-        mapped.append(mappings @ lattice)
-        targets.append(np.broadcast_to(target, mappings.shape))
+    target = second.lattice / second.volume ** (1 / 3)
+    moved, mapped = [], []
+    for first, matrices in zip(firsts, mappings, strict=True):
+        if len(matrices):
+            coords = np.empty_like(first.frac_coords)
+            coords[same] = first.frac_coords[np.argsort(first.atomic_numbers, kind="stable")]
+            moved.append(coords @ np.linalg.inv(matrices))
+            mapped.append(matrices @ (first.lattice / first.volume ** (1 / 3)))
     rms, largest = np.full((2, len(firsts)), np.inf)
-    owner = np.repeat(np.arange(len(firsts)), sizes)
+    owner = np.repeat(np.arange(len(firsts)), [len(matrices) for matrices in mappings])
     forbidden = second.atomic_numbers[:, None] != second.atomic_numbers
     anchor = int(forbidden.sum(axis=1).argmax())
     size = max(1, _HELD // int((~forbidden[anchor]).sum() * forbidden.size))
     for start in range(0, len(owner), size):
         part = slice(start, start + size)
-        arrays = (np.concatenate(of)[part] for of in (moved, mapped, targets))
-        which, found = _displacements(*arrays, second.frac_coords, forbidden, anchor, tolerances.stol)
+        which, found = _displacements(
+            np.concatenate(moved)[part], np.concatenate(mapped)[part], target, second.frac_coords,
+            forbidden, anchor, tolerances.stol,
+        )  # fmt: skip
         np.minimum.at(rms, owner[part][which], np.sqrt((found**2).mean(axis=1)))
         np.minimum.at(largest, owner[part][which], found.max(axis=1))
     rms[rms >= tolerances.stol] = largest[largest >= tolerances.stol] = np.inf
     return [Distance(float(r), float(m)) for r, m in zip(rms, largest, strict=True)]
 
 
-def lattice_mappings(lattice: Floats, target: Floats, tolerances: Tolerances) -> Integers:
-    """(m, 3, 3) integer matrices M of determinant 1 or -1, such that M @ lattice resembles ``target``.
+def lattice_mappings(first: Crystal, second: Crystal, tolerances: Tolerances) -> Integers:
+    """(m, 3, 3) integer matrices, determinant 1 or -1, that make vectors like those of ``second`` of those of ``first``.
+
+    None for crystals of different composition or size.
 
     Raises:
-        ValueError: there are too many vectors of a length to look at.
+        ValueError: a cell so flat that there are too many vectors to look at.
     """
-    lengths, (alpha, beta, gamma) = _lengths(target), _angles(target)
+    if first.num_atoms != second.num_atoms or first.formula != second.formula:
+        return np.zeros((0, 3, 3), np.int64)
+    target = second.lattice / second.volume ** (1 / 3)
+    lengths, angles = _lengths(target), np.radians(_angles(target))
     radius = lengths.max() * (1 + tolerances.ltol)
-    bounds = np.floor(radius * _lengths(np.linalg.inv(lattice).T) + 1e-8).astype(int)
-    if np.prod(2.0 * bounds + 1) > 100 * _MOST_VECTORS:
-        raise ValueError("a cell is too flat or too long to be compared")
-    whole = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in bounds), indexing="ij"), -1).reshape(-1, 3)
-    vectors = whole @ lattice
-    norms = _lengths(vectors)
-    ratio = norms / lengths[:, None]
-    ranges = [np.flatnonzero(row) for row in (ratio < 1 + tolerances.ltol) & (ratio > 1 / (1 + tolerances.ltol))]
-    if max(map(len, ranges)) > _MOST_VECTORS:
-        raise ValueError("a cell is too flat or too long to be compared")
-    a, b, c = (vectors[k] / norms[k, None] for k in ranges)
-    good_gamma, good_beta, good_alpha = (
-        np.abs(np.degrees(np.arccos(np.clip(u @ v.T, -1.0, 1.0))) - angle) <= tolerances.angle_tol
-        for u, v, angle in ((a, b, gamma), (a, c, beta), (b, c, alpha))
+    # A radius of few values, so that the vectors of a crystal are found once for many others.
+    vectors = _vectors(first.lattice.tobytes(), 1.3 ** math.ceil(math.log(radius, 1.3)))
+    starts = np.searchsorted(vectors.norms, lengths / (1 + tolerances.ltol), side="right")
+    stops = np.searchsorted(vectors.norms, lengths * (1 + tolerances.ltol), side="left")
+    if (stops - starts).max() > _MOST_VECTORS:
+        raise ValueError(TOO_FLAT)
+    ranges = [slice(start, stop) for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+    a, b, c = (vectors.units[part] for part in ranges)
+    width = math.radians(tolerances.angle_tol)
+    least, most = np.cos(np.minimum(angles + width, np.pi)) - 1e-12, np.cos(np.maximum(angles - width, 0)) + 1e-12
+    alpha, beta, gamma = (
+        (cosines >= low) & (cosines <= high)
+        for cosines, low, high in zip((b @ c.T, a @ c.T, a @ b.T), least, most, strict=True)
     )
-    found = []
-    i, j = np.nonzero(good_gamma)
+    i, j = np.nonzero(gamma)
+    whole_a, whole_b, whole_c = (vectors.whole[part] for part in ranges)
+    found = [np.zeros((0, 3, 3), np.int64)]
     size = max(1, 10_000_000 // max(1, len(c)))
     for start in range(0, len(i), size):
-        part = slice(start, start + size)
-        pairs, k = np.nonzero(good_beta[i[part]] & good_alpha[j[part]])
-        chosen = [ranges[0][i[part][pairs]], ranges[1][j[part][pairs]], ranges[2][k]]
-        found.append(np.stack([whole[index] for index in chosen], axis=1))
-    triples = np.concatenate(found) if found else np.zeros((0, 3, 3), np.int64)
-    determinants = np.einsum("mi,mi->m", triples[:, 0], np.cross(triples[:, 1], triples[:, 2]))
+        rows = slice(start, start + size)
+        pairs, k = np.nonzero(beta[i[rows]] & alpha[j[rows]])
+        found.append(np.stack([whole_a[i[rows][pairs]], whole_b[j[rows][pairs]], whole_c[k]], axis=1))
+    triples = np.concatenate(found)
+    x, y, z = triples.transpose(1, 2, 0)
+    determinants = (
+        x[0] * (y[1] * z[2] - y[2] * z[1]) + x[1] * (y[2] * z[0] - y[0] * z[2]) + x[2] * (y[0] * z[1] - y[1] * z[0])
+    )
     return triples[np.abs(determinants) == 1]
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """Vectors of a lattice of unit volume: (v,) lengths, rising; (v, 3) directions; (v, 3) integers that make them."""
+
+    norms: Floats
+    units: Floats
+    whole: Integers
+
+
+@lru_cache(maxsize=2048)
+def _vectors(lattice: bytes, radius: float) -> _Vectors:
+    """All vectors up to a length."""
+    rows = np.frombuffer(lattice).reshape(3, 3)
+    rows = rows / abs(np.linalg.det(rows)) ** (1 / 3)
+    bounds = np.floor(radius * _lengths(np.linalg.inv(rows).T) + 1e-8)
+    if np.prod(2.0 * bounds + 1) > 100 * _MOST_VECTORS:
+        raise ValueError(TOO_FLAT)
+    grids = np.meshgrid(*(np.arange(-n, n + 1) for n in bounds.astype(int)), indexing="ij")
+    whole = np.stack(grids, -1).reshape(-1, 3)
+    vectors = whole @ rows
+    norms = _lengths(vectors)
+    order = np.argsort(norms, kind="stable")
+    order = order[(norms[order] <= radius) & (norms[order] > 0)]
+    return _Vectors(norms[order], vectors[order] / norms[order, None], whole[order])
 
 
 def _displacements(
@@ -132,7 +171,7 @@ def _displacements(
     """What every mapping and every translation that may be a match comes to.
 
     Args:
-        first: (m, n, 3) fractional coordinates in the lattices ``mapped`` (m, 3, 3), resembling ``target`` (m, 3, 3).
+        first: (m, n, 3) fractional coordinates in the lattices ``mapped`` (m, 3, 3), which resemble ``target`` (3, 3).
         second: (n, 3) fractional coordinates.
         forbidden: (n, n) pairs of atoms of different elements.
         anchor: the atom of the second crystal onto which atoms are laid.

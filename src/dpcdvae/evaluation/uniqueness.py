@@ -24,12 +24,12 @@ class Duplicates:
 
     Attributes:
         duplicate_of: for each crystal an earlier one that has the same structure, None without one.
-        bounded: crystals that were compared with the nearest of the earlier ones alone.
+        left_out: crystals that were compared with only some of the earlier ones.
         cut: crystal -> why its comparison was given up; such a crystal counts as no duplicate.
     """
 
     duplicate_of: list[int | None]
-    bounded: int
+    left_out: int
     cut: dict[int, str]
 
     @property
@@ -60,9 +60,9 @@ def find_duplicates(
         return fingerprint_crystals(chosen, engine=engine, time_limit=time_limit, cache=cache).structure
 
     near = candidates(reduced.cells, reduced.cells, (describe, describe), most=most, earlier=True)
-    found = first_matches(reduced.cells, reduced.cells, near.chosen, results)
+    found = first_matches(reduced.cells, reduced.cells, near, results, most)
     duplicate_of: list[int | None] = [None] * len(crystals)
     for n, match in enumerate(found.match):
         duplicate_of[several[n]] = None if match is None else several[match]
     cut = {several[n]: reason for n, reason in (reduced.reasons | found.cut).items()}
-    return Duplicates(duplicate_of, int(near.left_out.sum()), dict(sorted(cut.items())))
+    return Duplicates(duplicate_of, found.left_out, dict(sorted(cut.items())))

@@ -13,6 +13,7 @@ from dpcdvae.evaluation.metrics import distributions
 from dpcdvae.evaluation.metrics import coverage
 from dpcdvae.evaluation.metrics import diversity
 from dpcdvae.evaluation.metrics import uniqueness
+from dpcdvae.evaluation.metrics import novelty
 from dpcdvae.evaluation.metrics import stability
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "diversity",
     "geometry",
     "matching",
+    "novelty",
     "stability",
     "symmetry",
     "uniqueness",

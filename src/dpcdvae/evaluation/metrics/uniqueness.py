@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from dpcdvae.crystal import Crystal
+from dpcdvae.evaluation.candidates import NEAREST
+from dpcdvae.evaluation.columns import column
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Number, Sample
-from dpcdvae.evaluation.uniqueness import find_duplicates
+from dpcdvae.evaluation.uniqueness import Duplicates, find_duplicates
 
 UNIQUENESS_SAMPLE = 1000
 """Uniqueness falls with the number of crystals and costs its square: a fixed number keeps reports comparable."""
 
 
+def judged(sample: Sample) -> Sequence[Crystal]:
+    """The crystals whose uniqueness and novelty are known: the first of ``sample.measurable``."""
+    return sample.measurable[:UNIQUENESS_SAMPLE]
+
+
+def duplicates(sample: Sample) -> Duplicates:
+    """Of the crystals of :func:`judged`."""
+    found = find_duplicates(judged(sample), engine=sample.engine, time_limit=sample.time_limit, cache=sample.cache)
+    sample.give_up("uniqueness", judged(sample), found.cut)
+    return found
+
+
+def duplicate_of(sample: Sample) -> list[int | None]:
+    """For each crystal of :func:`judged` the place in it of an earlier one of the same structure, None without one.
+
+    Nothing is known of crystals beyond: the list is as long as :func:`judged`.
+    """
+    return sample.once(duplicates).duplicate_of
+
+
 @metric("uniqueness", "uniqueness")
 def _uniqueness(sample: Sample) -> list[Number]:
     """Among the crystals that there are: one that could not be built is neither new nor a duplicate."""
-    crystals = sample.measurable[:UNIQUENESS_SAMPLE]
-    found = find_duplicates(crystals, engine=sample.engine, time_limit=sample.time_limit)
-    sample.give_up("uniqueness", crystals, found.cut)
-    note = f"first {len(crystals)}" if len(crystals) < len(sample.measurable) else ""
-    return [sample.rate(~found.duplicate, len(crystals), note=note)]
+    found = sample.once(duplicates)
+    bounded = f"{found.left_out} compared with the {NEAREST} nearest only" if found.left_out else ""
+    note = ", ".join(filter(None, [first_of(sample), bounded]))
+    return [sample.rate(~found.duplicate, len(judged(sample)), note=note)]
+
+
+def first_of(sample: Sample) -> str:
+    return f"first {len(judged(sample))}" if len(judged(sample)) < len(sample.measurable) else ""
+
+
+@column("unique", kind=bool)
+def _unique(sample: Sample) -> list[bool | None]:
+    return sample.spread([earlier is None for earlier in sample.once(duplicate_of)])
+
+
+@column("duplicate_of", kind=str)
+def _duplicate_of(sample: Sample) -> list[str | None]:
+    """Id of an earlier crystal of the same structure."""
+    crystals = judged(sample)
+    return sample.spread([None if k is None else crystals[k].id for k in sample.once(duplicate_of)])

@@ -1,0 +1,89 @@
+"""How many of the crystals are not of the training set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.evaluation.candidates import NEAREST, Found
+from dpcdvae.evaluation.columns import column
+from dpcdvae.evaluation.fingerprints import fingerprint_crystals
+from dpcdvae.evaluation.metre import match_training
+from dpcdvae.evaluation.metric import metric
+from dpcdvae.evaluation.metrics.uniqueness import duplicate_of, first_of, judged
+from dpcdvae.evaluation.sample import Number, Sample
+
+
+def training_matches(sample: Sample) -> Found | None:
+    """For each crystal of :func:`judged` one of the training set that fits it; None without a training set."""
+    if sample.training is None or sample.training.crystals is None:
+        return None
+    training = sample.training.crystals
+    possible = [k for k, crystal in enumerate(sample.crystals) if crystal.problem() is None]
+
+    def describe_training(chosen: Sequence[int]) -> npt.NDArray[np.float64]:
+        crystals = [training[j] for j in chosen]
+        return fingerprint_crystals(
+            crystals, engine=sample.engine, time_limit=sample.time_limit, cache=sample.cache
+        ).structure
+
+    found = match_training(
+        judged(sample),
+        training,
+        (lambda chosen: sample.fingerprints.structure[[possible[k] for k in chosen]], describe_training),
+        engine=sample.engine,
+        time_limit=sample.time_limit,
+        cache=sample.cache,
+    )
+    sample.give_up("novelty", judged(sample), found.cut)
+    return found
+
+
+def novel(sample: Sample) -> list[bool] | None:
+    """For each crystal of :func:`judged` whether no crystal of the training set fits it; None without a training set.
+
+    Nothing is known of crystals beyond: the list is as long as :func:`judged`.
+    """
+    found = sample.once(training_matches)
+    return None if found is None else [match is None for match in found.match]
+
+
+@metric("novelty", "novelty")
+def _novelty(sample: Sample) -> list[Number]:
+    """Share that no crystal of the training set fits, among the crystals of uniqueness."""
+    return _rate(sample, sample.once(novel))
+
+
+@metric("unique_and_novel", "unique and novel")
+def _unique_and_novel(sample: Sample) -> list[Number]:
+    new = sample.once(novel)
+    if new is None:
+        return []
+    return _rate(sample, [k is None and good for k, good in zip(sample.once(duplicate_of), new, strict=True)])
+
+
+def _rate(sample: Sample, good: list[bool] | None) -> list[Number]:
+    found = sample.once(training_matches)
+    if good is None or found is None or sample.training is None:
+        return []
+    bounded = f"{found.left_out} compared with the {NEAREST} nearest only" if found.left_out else ""
+    note = ", ".join(filter(None, [f"training set {sample.training.source}", first_of(sample), bounded]))
+    return [sample.rate(np.array(good, bool), len(good), note=note)]
+
+
+@column("novel", kind=bool)
+def _novel(sample: Sample) -> list[bool | None]:
+    new = sample.once(novel)
+    return [] if new is None else sample.spread(new)
+
+
+@column("training_match", kind=str)
+def _training_match(sample: Sample) -> list[str | None]:
+    """Id of a crystal of the training set that fits."""
+    found = sample.once(training_matches)
+    if found is None or sample.training is None or sample.training.crystals is None:
+        return []
+    training = sample.training.crystals
+    return sample.spread([None if j is None else training[j].id for j in found.match])
