@@ -26,7 +26,7 @@ LAZY_TORCH = {"io/peers.py"}
 # What a machine that only trains may lack.
 CHEMISTRY = ["pymatgen", "ase", "spglib", "smact", "matminer"]
 # What takes long to import, so is imported where it is used.
-HEAVY = {*CHEMISTRY, "scipy", "matplotlib", "pandas", "lightning", "torch", "safetensors"}
+HEAVY = {*CHEMISTRY, "scipy", "matplotlib", "pandas", "lightning", "torch", "safetensors", "dask", "distributed"}
 TORCH = {"torch", "lightning", "safetensors"}
 
 

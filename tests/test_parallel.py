@@ -1,17 +1,24 @@
-"""Work in processes: the same results as without, and one bad item costs only itself."""
+"""Work in processes, here and on a cluster: the same results as a plain loop, and one bad item costs only itself."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dpcdvae.parallel import LocalEngine, Lost, available_cores
+from dpcdvae.errors import InputError
+from dpcdvae.parallel import HERE, Engine, LocalEngine, Lost, available_cores, clusters, dask_engine, engine_for
+from dpcdvae.parallel.dask_engine import SAME, DaskEngine, check_versions
+
+LOST = "every dask worker that was given it died"
 
 
 def square(x: int) -> int:
@@ -36,43 +43,141 @@ def fail_at_7(x: int) -> int:
     return x * x
 
 
+def kill_dask_at_1(x: int) -> int:
+    if x == 1:
+        os.kill(os.getppid(), signal.SIGKILL)
+    return x * x
+
+
+def kill_dask_once(flag: Path) -> str:
+    if not flag.exists():
+        flag.touch()
+        os.kill(os.getppid(), signal.SIGKILL)
+    return flag.name
+
+
+def wait_for(flag: Path | None) -> bool:
+    while flag is not None and not flag.exists():
+        time.sleep(0.01)
+    return flag is None
+
+
 def threads(_: int) -> str:
     return os.environ["OMP_NUM_THREADS"]
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
-def test_results_are_in_order(workers: int) -> None:
-    assert LocalEngine(workers).map(square, range(40), time_limit=60, description="") == [x * x for x in range(40)]
+def process(_: int) -> int:
+    return os.getpid()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_no_items(workers: int) -> None:
-    assert LocalEngine(workers).map(square, [], time_limit=60, description="") == []
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[DaskEngine]:
+    with DaskEngine("local:2") as engine:
+        yield engine
+
+
+@pytest.fixture(params=["one process", "two processes", "cluster"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Every engine whose workers may be killed."""
+    if request.param == "cluster":
+        yield request.getfixturevalue("cluster")
+    else:
+        with LocalEngine(1 if request.param == "one process" else 2) as local:
+            yield local
+
+
+def run(engine: Engine, function: Callable[[Any], Any], items: Any, time_limit: float = 60) -> list[Any]:
+    return engine.map(function, items, time_limit=time_limit, description="testing")
+
+
+def test_results_are_those_of_a_plain_loop(engine: Engine) -> None:
+    assert run(engine, square, range(40)) == run(HERE, square, range(40)) == [x * x for x in range(40)]
+    assert run(engine, square, []) == run(HERE, square, []) == []
 
 
 @pytest.mark.parametrize(
     ("function", "reason"),
     [(hang_at_7, "no result after 1 s"), (die_at_7, "the worker process died (exit code -9)")],
 )
-def test_one_bad_item_costs_only_itself(function: object, reason: str) -> None:
-    results = LocalEngine(1).map(function, range(20), time_limit=1, description="")  # type: ignore[arg-type]
-    assert results == [Lost(reason) if x == 7 else x * x for x in range(20)]
+def test_one_bad_item_costs_only_itself(engine: Engine, function: Callable[[int], int], reason: str) -> None:
+    assert run(engine, function, range(20), 1) == [Lost(reason) if x == 7 else x * x for x in range(20)]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_exception_comes_back_as_it_is(workers: int) -> None:
-    with pytest.raises(LookupError, match="no 7"):
-        LocalEngine(workers).map(fail_at_7, range(20), time_limit=60, description="")
+def test_an_exception_comes_back_as_it_is(engine: Engine) -> None:
+    for one in (engine, HERE):
+        with pytest.raises(LookupError, match="no 7"):
+            run(one, fail_at_7, range(20))
+    assert run(engine, square, [3]) == [9]  # and the engine is as good as before
 
 
-def test_workers_use_one_thread_and_the_caller_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_come_one_by_one(engine: Engine, tmp_path: Path) -> None:
+    """The second item ends only after the first result was seen."""
+    flag = tmp_path / "seen"
+    seen = []
+    for index, result in engine.stream(wait_for, [None, flag], time_limit=60):
+        flag.touch()
+        seen.append((index, result))
+    assert seen == [(0, True), (1, False)]
+
+
+def test_workers_use_one_thread_and_the_caller_keeps_its_own(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert LocalEngine(1).map(threads, [0], time_limit=60, description="") == ["1"]
+    engine.close() if isinstance(engine, LocalEngine) else None
+    assert run(engine, threads, [0]) == ["1"]
     assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
-def test_at_least_one_core() -> None:
-    assert available_cores() >= 1
+def test_processes_stay_from_one_loop_to_the_next_until_closed() -> None:
+    with LocalEngine(1) as engine:
+        (first,) = run(engine, process, [0])
+        assert run(engine, process, [0]) == [first] != [os.getpid()]
+    assert gone(first)
+
+
+def gone(pid: int) -> bool:
+    """Whether within seconds a process has ended."""
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        if Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][1] == "Z":
+            return True  # ended, and nobody has asked how
+        time.sleep(0.1)
+    return False
+
+
+SCRIPT = """
+import time
+from dpcdvae.parallel import engine_for
+
+if __name__ == "__main__":
+    with engine_for({arguments}) as engine:
+        items = ["__import__('os').getpid()", "__import__('time').sleep(600)"]
+        for _, pid in engine.stream(eval, items, time_limit=900):
+            print(pid, flush=True)
+"""
+
+
+def start(folder: Path, arguments: str, **environment: str) -> tuple[subprocess.Popen[str], int]:
+    """A program with a group of its own whose engine is at an item that takes for ever, and the process at it."""
+    script = folder / "script.py"
+    script.write_text(SCRIPT.format(arguments=arguments))
+    program = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | environment,
+    )  # fmt: skip
+    assert program.stdout is not None
+    line = program.stdout.readline()
+    assert line, program.communicate()
+    return program, int(line)
+
+
+def test_a_worker_ends_with_a_program_that_is_killed(tmp_path: Path) -> None:
+    program, worker = start(tmp_path, "workers=1")
+    program.kill()
+    program.communicate()
+    assert gone(worker)
 
 
 def test_a_plain_script_is_not_run_again_by_the_workers(tmp_path: Path) -> None:
@@ -83,3 +188,97 @@ def test_a_plain_script_is_not_run_again_by_the_workers(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[1.0, 2.0]\n", "")
+
+
+def test_at_least_one_core() -> None:
+    assert available_cores() >= 1
+
+
+def test_a_dask_worker_that_dies_loses_nothing(cluster: DaskEngine, tmp_path: Path) -> None:
+    flags = [tmp_path / str(k) for k in range(2)]
+    assert run(cluster, kill_dask_once, flags) == ["0", "1"]
+
+
+def test_what_keeps_killing_dask_workers_is_lost_and_nothing_beside_it(
+    cluster: DaskEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster._cluster.scheduler, "allowed_failures", 0)
+    monkeypatch.setattr(dask_engine, "RESULT_SECONDS", 2.0)
+    assert run(cluster, kill_dask_at_1, range(4)) == [0, Lost(LOST), 4, 9]
+
+
+@pytest.mark.parametrize("seconds", [1e-4, 0.1, 60.0])
+def test_batches_hold_every_item_once_and_take_seconds(seconds: float) -> None:
+    batches = dask_engine._Batches(2000)
+    found, longest = [], 0
+    while batch := batches.next(2, alone=True):
+        batches.learn(len(batch), len(batch) * seconds)
+        found += batch
+        longest = max(longest, len(batch))
+    assert found == list(range(2000))
+    assert longest == 1 or longest * seconds <= 2 * dask_engine.BATCH_SECONDS
+    assert longest >= 300 or longest * seconds >= 0.5
+
+
+def test_a_cluster_and_this_machine_give_the_same_report(
+    cluster: DaskEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dpcdvae.evaluation import evaluate
+    from dpcdvae.prototypes import build_prototypes
+
+    real = build_prototypes()[::40][:30]
+    reports = []
+    for name, engine in (("local", LocalEngine(1)), ("cluster", cluster)):
+        monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path / name))  # no result of the other
+        reports.append(evaluate(real[1:], real[:-1], engine=engine, baselines=()).to_json())
+    assert reports[0] == reports[1]
+    assert len(reports[0]["metrics"]) > 5
+
+
+def test_only_the_same_versions_work_together() -> None:
+    packages = {"python": "3.12.1.final.0", **dict.fromkeys(SAME, "1.0")}
+    here = {"client": {"packages": packages}}
+    patched = {"tcp://n1:1": {"packages": packages | {"python": "3.12.9.final.0"}}}
+    check_versions({**here, "workers": patched})
+    for there, message in (
+        ({"python": "3.11.1.final.0"}, "tcp://n2:1 has python 3.11, here is 3.12: install the same versions on both"),
+        ({"spglib": "2.0"}, "tcp://n2:1 has spglib 2.0, here is 1.0"),
+        ({"dpcdvae": None}, "tcp://n2:1 has dpcdvae not installed, here is 1.0"),
+    ):
+        workers = {**patched, "tcp://n2:1": {"packages": packages | there}}
+        with pytest.raises(InputError, match=re.escape(message)):
+            check_versions({**here, "workers": workers})
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        ("slrm:c.toml", "--scheduler takes tcp://HOST:PORT, a scheduler's JSON file, slurm:CONFIG or local:N, not"),
+        ("local:none", "local: needs a number of workers"),
+        ("local:0", "local: needs a number of workers"),
+        ("slurm:none.toml", "cannot read cluster file none.toml"),
+    ],
+)
+def test_what_is_no_scheduler_is_told_at_once(scheduler: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        engine_for(scheduler=scheduler)
+
+
+@pytest.mark.parametrize("scheduler", ["tcp://127.0.0.1:1", "tcp://127.0.0.1", "http://127.0.0.1:1", "none.json"])
+def test_a_scheduler_that_does_not_answer_is_told(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_engine, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(clusters, "FILE_SECONDS", 0.1)
+    engine = engine_for(scheduler=scheduler)
+    with pytest.raises(
+        InputError, match=f"^--scheduler {re.escape(scheduler)}: (no dask scheduler answers|there is no)"
+    ):
+        run(engine, square, [1])
+    assert run(engine, square, []) == []  # for nothing, nobody is asked
+
+
+def test_one_place_to_work_and_dask_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="give one of them"):
+        engine_for(2, "local:2")
+    monkeypatch.setattr(clusters, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs dask, distributed: pip install 'dpcdvae\[cluster\]'$"):
+        engine_for(scheduler="tcp://127.0.0.1:1")

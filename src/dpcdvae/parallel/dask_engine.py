@@ -103,10 +103,11 @@ class DaskEngine(Engine):
     def close(self) -> None:
         client, cluster, self._client, self._cluster = self._client, self._cluster, None, None
         self._checked.clear()
-        if client is not None:
-            client.close()
-        if cluster is not None:
-            cluster.close()
+        for opened in (client, cluster):
+            if opened is not None:
+                # What does not close properly ends with this process, and the workers some time after it.
+                with contextlib.suppress(Exception):
+                    opened.close()
 
     def _connect(self) -> Client:
         from distributed import Client

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import signal
+import subprocess
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
@@ -59,7 +61,9 @@ class SlurmConfig(BaseModel):
     log_directory: str | None = Field(None, description="for what the jobs print")
     worker_extra_args: list[str] = Field([], description="more arguments of dask worker")
     death_timeout: PositiveInt = Field(120, description="seconds without a scheduler after which a worker ends")
-    scheduler_options: dict[str, str | int] = Field({}, description="of distributed.Scheduler: host, port ...")
+    scheduler_options: dict[Literal["host", "port", "interface"], str | int] = Field(
+        {}, description="of the scheduler, if its address is not that of the interface"
+    )
 
     def keywords(self) -> dict[str, Any]:
         """Of ``SLURMCluster``: one dask worker a job, whose threads each drive a process that can be killed."""
@@ -99,11 +103,20 @@ def submit(config: SlurmConfig) -> SLURMCluster:
     Raises:
         InputError: no SLURM on this machine, or SLURM refuses the job.
     """
+    answer = signal.getsignal(signal.SIGINT)
     from dask_jobqueue import SLURMCluster
 
+    signal.signal(signal.SIGINT, answer)  # the import makes Ctrl-C end the program as if all had gone well
     if shutil.which("sbatch") is None:
         raise InputError("there is no sbatch here: run this where SLURM jobs are submitted, on a login node")
     try:
-        return SLURMCluster(n_workers=config.jobs, **config.keywords())
+        cluster = SLURMCluster(**config.keywords())
     except (RuntimeError, OSError, ValueError) as error:
-        raise InputError(f"the SLURM jobs could not be submitted: {' '.join(str(error).split())}") from error
+        raise InputError(f"no scheduler could be started for the SLURM jobs: {' '.join(str(error).split())}") from error
+    script = cluster.job_script()
+    asked = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
+        cluster.close()
+        raise InputError(f"SLURM refuses the job: {' '.join(asked.stderr.split())}")
+    cluster.scale(jobs=config.jobs)
+    return cluster

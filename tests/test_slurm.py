@@ -1,0 +1,144 @@
+"""SLURM jobs as a file describes them: the script that is submitted, the jobs' life, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from dpcdvae.errors import InputError
+from dpcdvae.parallel import engine_for
+from dpcdvae.parallel.slurm import read_config, submit
+from test_parallel import gone, start
+
+CONFIG = """
+jobs = 1
+cores = 6
+memory = "8GiB"
+walltime = "01:30:00"
+"""
+MORE = """
+queue = "long"
+account = "physics"
+job_name = "crystals"
+interface = "lo"
+job_extra_directives = ["--constraint=avx2"]
+job_directives_skip = ["--mem"]
+job_script_prologue = ["module load python"]
+python = "/opt/python"
+local_directory = "/scratch"
+worker_extra_args = ["--lifetime", "80m"]
+death_timeout = 77
+"""
+
+SBATCH = """#!{python}
+# SLURM on one machine: a job is a session of processes.
+import pathlib, shutil, subprocess, sys
+
+if sys.argv[1:] == ["--test-only"]:
+    if "#SBATCH -A nobody" in sys.stdin.read():
+        sys.exit("allocation failure: Invalid account")
+else:
+    script = pathlib.Path(__file__).with_name("job.sh")
+    shutil.copy(sys.argv[1], script)
+    log = open(script.with_suffix(".log"), "w")
+    job = subprocess.Popen(["bash", script], start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    print("Submitted batch job", job.pid)
+"""
+SCANCEL = """#!{python}
+import os, signal, sys
+
+os.killpg(int(sys.argv[1]), signal.SIGKILL)
+"""
+
+
+def config(folder: Path, text: str) -> Path:
+    path = folder / "cluster.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path with a stand-in for SLURM's commands."""
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text.format(python=sys.executable))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_the_job_is_what_the_file_says(tmp_path: Path) -> None:
+    from dask_jobqueue.slurm import SLURMJob
+
+    keywords = read_config(config(tmp_path, CONFIG + MORE)).keywords()
+    for of_the_cluster in ("scheduler_options", "silence_logs"):
+        del keywords[of_the_cluster]
+    script = SLURMJob("tcp://here:1", name="n", **keywords).job_script()
+    lines = script.splitlines()
+    assert {
+        "#SBATCH -J crystals", "#SBATCH -p long", "#SBATCH -A physics", "#SBATCH -n 1", "#SBATCH --cpus-per-task=6",
+        "#SBATCH -t 01:30:00", "#SBATCH --constraint=avx2", "export OMP_NUM_THREADS=1", "module load python",
+    } <= set(lines)  # fmt: skip
+    assert not [line for line in lines if "--mem=" in line]
+    assert "#SBATCH --mem=8G" in SLURMJob("", "n", **keywords | {"job_directives_skip": []}).job_script().splitlines()
+    worker = lines[-1] or lines[-2]
+    assert worker.startswith("/opt/python -m distributed.cli.dask_worker tcp://here:1 --name n --nthreads 6 ")
+    for option in ("--local-directory /scratch", "--lifetime 80m", "--death-timeout 77", "--interface lo", "--nanny"):
+        assert option in worker
+    assert "--nworkers" not in worker
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("jobs = 1", ""), "jobs is missing"),
+        (("jobs = 1", "jobs = 0"), "jobs: input should be greater than 0, not 0"),
+        (("jobs = 1", "jobs = 'many'"), "jobs: input should be a valid integer, not 'many'"),
+        (
+            ("jobs = 1", "jobs = 1\nwaltime = '1'"),
+            "unknown key 'waltime': did you mean 'walltime'? choose from account,",
+        ),
+        (('"01:30:00"', '"1.5 h"'), "walltime: a time such as '02:00:00' is needed, not '1.5 h'"),
+        (('"01:30:00"', '"00:00:00"'), "walltime: a time such as '02:00:00' is needed, not '00:00:00'"),
+        (('"8GiB"', '"much"'), "memory: a memory such as '16GB' is needed, not 'much'"),
+        (("jobs = 1", "jobs = 1\nscheduler_options = { prot = 1 }"), "scheduler_options.prot"),
+        (("jobs = 1", "jobs ="), "is not TOML"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = config(tmp_path, CONFIG.replace(*change))
+    with pytest.raises(InputError) as caught:
+        engine_for(scheduler=f"slurm:{path}")
+    assert str(caught.value).startswith(f"cluster file {path}")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("walltime", ["90", "90:00", "1-12", "2-00:30:00"])
+def test_times_as_slurm_writes_them(tmp_path: Path, walltime: str) -> None:
+    assert read_config(config(tmp_path, CONFIG.replace("01:30:00", walltime))).walltime == walltime
+
+
+def test_slurm_that_is_not_there_or_refuses_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: Path
+) -> None:
+    refused = read_config(config(tmp_path, CONFIG + 'interface = "lo"\naccount = "nobody"\n'))
+    with pytest.raises(InputError, match=r"^SLURM refuses the job: allocation failure: Invalid account$"):
+        submit(refused)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match=r"^there is no sbatch here"):
+        submit(refused)
+
+
+def test_jobs_do_the_work_and_ctrl_c_cancels_them(tmp_path: Path, slurm: Path) -> None:
+    path = config(tmp_path, CONFIG.replace("cores = 6", "cores = 2") + 'interface = "lo"\n')
+    program, worker = start(tmp_path, f"scheduler='slurm:{path}'", OMP_NUM_THREADS="1")
+    assert "#SBATCH -t 01:30:00" in (slurm / "job.sh").read_text()
+    os.killpg(program.pid, signal.SIGINT)
+    out, err = program.communicate(timeout=60)
+    assert program.returncode == -signal.SIGINT
+    assert err.splitlines()[-1] == "KeyboardInterrupt"
+    assert gone(worker)
