@@ -23,11 +23,12 @@ from dpcdvae.errors import InputError
 from dpcdvae.model.cdvae import weighted_sum
 from dpcdvae.model.checkpoint import load_model, read_checkpoint
 from dpcdvae.model_store import last_checkpoint, read_card
-from dpcdvae.table import CrystalTable
+from dpcdvae.table import CrystalTable, save_tables
 from dpcdvae.training.card import export
 from dpcdvae.training.loader import EpochSampler
 from dpcdvae.training.run import check_data, resumed_config, train
 
+DPCDVAE = [sys.executable, "-m", "dpcdvae"]
 TINY = [
     "model.latent_dim=16", "model.stats_hidden_dim=16",
     "encoder.options.dimenet++={hidden=16, blocks=1, int_emb=8, out_emb=16, output_layers=1}",
@@ -56,23 +57,34 @@ def metrics(folder: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k not in ("seconds", "cpu_seconds")} for row in csv.DictReader(stream)]
 
 
-def test_a_killed_run_continues_the_same_curve(tmp_path: Path) -> None:
-    def command(out: Path, *more: str) -> list[str]:
-        settings = [
-            part for value in (*TINY, "train.max_epochs=3", "train.batch_size=128") for part in ("--set", value)
-        ]
-        start = ["prototypes", "--preset", "compact", *settings]
-        return [sys.executable, "-m", "dpcdvae", "train", "--out", str(out), *(more or start)]
+@pytest.fixture(scope="module")
+def data(tables: dict[str, CrystalTable], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same few crystals as a data set for the command line."""
+    path = tmp_path_factory.mktemp("data") / "few.npz"
+    save_tables(path, tables, {"name": "few"})
+    return path
 
-    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+
+def command(data: Path, out: Path, *settings: str) -> list[str]:
+    """Arguments of ``dpcdvae`` for a run; the default preset, tiny."""
+    return ["train", str(data), "--out", str(out), *(part for v in (*TINY, *settings) for part in ("--set", v))]
+
+
+def test_a_killed_run_continues_the_same_curve(data: Path, tmp_path: Path) -> None:
+    settings = "train.max_epochs=12", "train.batch_size=64"
+    assert main(command(data, tmp_path / "whole", *settings)) == 0
 
     killed = tmp_path / "killed"
-    process = subprocess.Popen(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*DPCDVAE, *command(data, killed, *settings)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )  # fmt: skip
     wait_until(lambda: (killed / "checkpoints" / "last").exists())
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(metrics(killed)) < 3, "it was over before it could be killed"
-    subprocess.run(command(killed, "--resume"), check=True, capture_output=True)
+    assert len(metrics(killed)) < 12, "it was over before it could be killed"
+    assert main(["train", str(data), "--resume", "--out", str(killed)]) == 0
 
     assert metrics(killed) == metrics(tmp_path / "whole")
     ours, theirs = (read_checkpoint(last_checkpoint(folder)).weights for folder in (killed, tmp_path / "whole"))
@@ -80,12 +92,10 @@ def test_a_killed_run_continues_the_same_curve(tmp_path: Path) -> None:
         assert torch.equal(ours[name], value), name
 
 
-def test_several_processes_train_one_model(tmp_path: Path) -> None:
-    values = (*TINY, "train.max_epochs=1", "train.accelerator=cpu", "train.devices=2", "train.strategy=ddp",
-              "train.batch_size=128")  # fmt: skip
-    settings = [part for value in values for part in ("--set", value)]
-    command = [sys.executable, "-m", "dpcdvae", "train", "prototypes", *settings, "--out", str(tmp_path / "run")]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+def test_several_processes_train_one_model(data: Path, tmp_path: Path) -> None:
+    settings = ("train.max_epochs=1", "train.accelerator=cpu", "train.devices=2", "train.strategy=ddp")
+    started = [*DPCDVAE, *command(data, tmp_path / "run", *settings)]
+    done = subprocess.run(started, check=True, capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == [str(tmp_path / "run")]
     assert len(metrics(tmp_path / "run")) == 1
     assert read_card(tmp_path / "run")["epochs"] == 1
@@ -114,10 +124,9 @@ def test_resuming_takes_the_preset_of_the_run(tmp_path: Path, capsys: pytest.Cap
     assert "leave out --preset" in capsys.readouterr().err
 
 
-def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
-    settings = [part for value in (*TINY, "train.max_epochs=1000") for part in ("--set", value)]
-    command = [sys.executable, "-m", "dpcdvae", "train", "prototypes", *settings, "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(data: Path, tmp_path: Path) -> None:
+    started = [*DPCDVAE, *command(data, tmp_path / "run", "train.max_epochs=10000")]
+    process = subprocess.Popen(started, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     wait_until(lambda: (tmp_path / "run" / "checkpoints" / "last").exists())
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
