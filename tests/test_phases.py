@@ -162,6 +162,9 @@ def test_phases_within_a_system() -> None:
         Phase({"Ti": 1}, -7.75), Phase({"Sr": 1, "O": 1}, -5.9), Phase({"Ti": 2, "O": 3}, -8.7),
     ])  # fmt: skip
     assert sorted(phase.energy for phase in phases.within(["O", "Ti"])) == [-8.9, -8.7, -7.75, -4.9]
+    many = ["O", "Ti", "Na", "K", "Rb", "Cs", "Fr"]  # more subsets than the phases have sets of elements
+    assert sorted(phase.energy for phase in phases.within(many)) == [-8.9, -8.7, -7.75, -4.9]
+    assert phases.within(["Na"]) == []
     assert phases.missing(["Ti", "Sr", "Cs", "O"]) == ["Cs", "Sr"]
 
 

@@ -230,6 +230,14 @@ def test_what_cannot_have_a_hull_energy_costs_no_calculation() -> None:
     assert found.above[0] == pytest.approx(-5.0 - judged.phases.phases[0].energy)
 
 
+def test_noble_gases_have_hulls_and_no_warnings(recwarn: pytest.WarningsRecorder) -> None:
+    phases = [Phase({"Xe": 1}, 0.0), Phase({"He": 1}, 0.0), Phase({"Xe": 1, "He": 2}, -0.3, "a")]
+    found = hull_of([crystal({"Xe": 2, "He": 2}, 0.0)], phases)
+    assert found.decompositions == ["0.75 XeHe2 (a) + 0.25 Xe"]
+    assert found.above[0] == pytest.approx(0.225)
+    assert not recwarn.list
+
+
 def test_a_hull_that_fails_is_a_reason_not_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     from pymatgen.analysis import phase_diagram
 
@@ -260,6 +268,7 @@ def test_crystals_without_properties_are_told_so() -> None:
     bare = Crystal([38], [[0, 0, 0]], np.eye(3) * 6)
     with pytest.raises(InputError, match="carry no properties"):
         property_energies("energy", [bare])
+    assert property_energies("energy", []).name == "property energy (eV)"  # nothing could be read: told elsewhere
 
 
 def test_the_unit_can_be_said() -> None:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, combinations
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -88,7 +89,11 @@ class Phases:
 
     def within(self, elements: Collection[str]) -> list[Phase]:
         """The phases made of these elements only, of each composition the lowest."""
-        return [phase for system, phases in self._lowest.items() if system <= set(elements) for phase in phases]
+        wanted = frozenset(elements)
+        if 2 ** len(wanted) > len(self._lowest):
+            return [phase for system, phases in self._lowest.items() if system <= wanted for phase in phases]
+        subsets = chain.from_iterable(combinations(sorted(wanted), size) for size in range(1, len(wanted) + 1))
+        return [phase for subset in subsets for phase in self._lowest.get(frozenset(subset), ())]
 
     def missing(self, elements: Iterable[str]) -> list[str]:
         """Those of the elements that have no phase of their own: without one there is no hull."""

@@ -105,7 +105,7 @@ def property_energies(name: str, crystals: Sequence[Crystal], calculator: str = 
     Args:
         name: of the property. ``energy`` (as ASE writes it) and ``total_energy`` are eV for the cell, names that
             end in ``_per_atom`` are eV/atom; any other needs ``NAME:total`` or ``NAME:per_atom``.
-        crystals: to make sure that at least one has it.
+        crystals: to make sure that, if there are any, one has it.
 
     Raises:
         InputError: a name that does not say which of the two it is, or that no crystal has.
@@ -121,9 +121,9 @@ def property_energies(name: str, crystals: Sequence[Crystal], calculator: str = 
             f"or {property}:per_atom"
         )
     known = {key for crystal in crystals for key in crystal.properties}
-    if not known:
+    if crystals and not known:
         raise InputError(f"the crystals carry no properties, so no '{property}': compute energies with a calculator")
-    if property not in known:
+    if crystals and property not in known:
         raise unknown_name("energy property", property, known)
     unit = "eV/atom" if kind == "per_atom" else "eV"
     return EnergySource(
@@ -227,6 +227,7 @@ def _hulls(
     return points
 
 
+@quiet()
 def hull_points(
     task: tuple[Sequence[Phase], Sequence[Mapping[str, float]]],
 ) -> list[HullPoint | Lost] | Lost:
@@ -249,15 +250,13 @@ def hull_points(
         for p in phases
     ]
     try:
-        with quiet():
-            diagram = PhaseDiagram(entries)
+        diagram = PhaseDiagram(entries)
     except Exception as error:  # qhull gives up on hulls of many elements in several ways: counted, with the reason
         return Lost(reason_of(error))
     points: list[HullPoint | Lost] = []
     for composition in compositions:
         try:
-            with quiet():
-                shares, formation = diagram.get_decomp_and_hull_energy_per_atom(Composition(composition))
+            shares, formation = diagram.get_decomp_and_hull_energy_per_atom(Composition(composition))
         except Exception as error:  # no facet holds the composition, by round-off
             points.append(Lost(reason_of(error)))
         else:
