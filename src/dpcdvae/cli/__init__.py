@@ -25,7 +25,7 @@ COMMANDS = {
     "interpolate": "search",
     "evaluate": "evaluate",
     "relax": "relax",
-    "ground-state": "relax",
+    "ground-state": "ground_state",
     "benchmark": "benchmark",
     "demo": "demo",
 }

@@ -1,4 +1,4 @@
-"""``dpcdvae relax`` and ``dpcdvae ground-state``."""
+"""``dpcdvae relax``, and what ``dpcdvae ground-state`` shares with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpcdvae.cli.common import OutOption, OverwriteOption, SchedulerOption, SeedOption, WorkersOption, check_distinct
+from dpcdvae.cli.common import OverwriteOption, SchedulerOption, WorkersOption, check_distinct
 from dpcdvae.cli.stability import CalculatorOptionsOption, parse_options
 from dpcdvae.errors import InputError
 
@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from dpcdvae.crystal import Crystal
+    from dpcdvae.io import Failure
     from dpcdvae.parallel import Engine
     from dpcdvae.relaxation.minimise import Settings
     from dpcdvae.relaxation.relaxed import Relaxed
 
-CrystalsArgument = Annotated[
-    Path, typer.Argument(help="File, folder or zip of crystals in any format.", show_default=False)
-]
 CalculatorOption = Annotated[
     str,
     typer.Option(
@@ -61,8 +59,13 @@ TimeLimitOption = Annotated[float, typer.Option("--time-limit", min=0.1, help="S
 
 
 def relax(
-    crystals: CrystalsArgument,
-    out: OutOption,
+    crystals: Annotated[
+        Path | None,
+        typer.Argument(help="File, folder or zip of crystals (not with --read-jobs).", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to write; must not exist yet.", show_default=False)
+    ] = None,
     calculator: CalculatorOption = "chgnet",
     calculator_option: CalculatorOptionsOption = None,
     settings: SetOption = None,
@@ -80,6 +83,14 @@ def relax(
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     time_limit: TimeLimitOption = 3600.0,
+    write_jobs: Annotated[
+        Path | None,
+        typer.Option("--write-jobs", help="Relax nothing: write input files of vasp or espresso.", show_default=False),
+    ] = None,
+    read_jobs: Annotated[
+        Path | None,
+        typer.Option("--read-jobs", help="Relax nothing: read what came of them.", show_default=False),
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Relax atoms and cell under pressure; energies, enthalpies, volumes and stresses go into --out with them.
@@ -91,111 +102,96 @@ def relax(
       dpcdvae relax crystals.extxyz --pressure 10 --out relaxed.extxyz --ranked minima.extxyz
       dpcdvae relax crystals/ --calculator chgnet,gpaw --settings paper-carbon --out relaxed.extxyz
       dpcdvae relax crystals/ --calculator mace.calculators:mace_mp --out relaxed.extxyz
+      dpcdvae relax crystals/ --calculator vasp --settings paper-carbon --write-jobs jobs
+      dpcdvae relax --read-jobs jobs --out relaxed.extxyz
     """
-    from rich.console import Console
-
-    from dpcdvae.files import sha256, write_manifest
-    from dpcdvae.io import Failure, check_destination, read, write
+    from dpcdvae.io import check_destination, read
     from dpcdvae.parallel import engine_for
-    from dpcdvae.relaxation.ranking import rank
 
+    if (crystals is None) == (read_jobs is None):
+        raise InputError("give the crystals, or --read-jobs FOLDER with what came of them")
+    failures: list[Failure] = []
+    if write_jobs is not None:
+        stages = stages_of(calculator, calculator_option, settings, pressure, optimizer, fmax, smax, steps)
+        if out is not None or ranked is not None or work is not None:
+            raise InputError("--write-jobs relaxes nothing: leave out --out, --ranked and --work")
+        _write_jobs(crystals, stages, write_jobs, failures)
+        return
+    if out is None:
+        raise InputError("where to write? give --out FILE")
     check_distinct(out, ranked)
     for output in filter(None, (out, ranked)):
         check_destination(output, overwrite=overwrite)
-    stages = _stages(calculator, calculator_option, settings, pressure, optimizer, fmax, smax, steps)
-    work = work or out.with_name(out.name + ".work")
-    failures: list[Failure] = []
-    given = read(crystals, failures)
     with engine_for(workers, scheduler) as engine:
-        results = _relax_in_stages(given, stages, work, retry, engine, time_limit)
-        Console(width=None if sys.stdout.isatty() else 120).print(_summary(results, failures))
-        usable = [result for result in results if math.isfinite(result.energy)]
-        if not usable:
-            raise InputError(f"none of {len(results)} crystals could be relaxed: {results[0].reason}")
-        arguments = _arguments(stages, calculator, crystals=crystals, work=work, time_limit=time_limit)
-        facts = {
-            "crystals_sha256": sha256(crystals),
-            "crystals": len(usable),
-            "converged": sum(result.converged for result in results),
-            "failures": [{"id": failure.id, "reason": failure.reason} for failure in failures]
-            + [{"id": r.initial.id, "reason": r.reason} for r in results if not math.isfinite(r.energy)],
-        }
-        write((result.to_crystal() for result in usable), out, overwrite=overwrite)
-        write_manifest(out, "relax", arguments, **facts)
-        print(f"{out}: {len(usable)} crystals")
-        if ranked is not None:
-            minima = rank(results, engine=engine)
-            if not minima:
-                raise InputError(f"nothing to rank: none of {len(results)} crystals converged")
-            write((minimum.to_crystal() for minimum in minima), ranked, overwrite=overwrite)
-            write_manifest(ranked, "relax", arguments, **{**facts, "crystals": len(minima), "failures": []})
-            print(f"{ranked}: {len(minima)} different minima")
+        if crystals is not None:
+            stages = stages_of(calculator, calculator_option, settings, pressure, optimizer, fmax, smax, steps)
+            given = read(crystals, failures)
+            if not given:
+                raise InputError(f"none of the crystals in {crystals} could be read: {failures[0]}")
+            work = work or out.with_name(out.name + ".work")
+            results = relax_in_stages(given, stages, work, retry, engine, time_limit)
+        else:
+            from dpcdvae.relaxation.jobs import job_settings
+            from dpcdvae.relaxation.jobs import read_jobs as results_of
+
+            assert read_jobs is not None
+            stages, results = [job_settings(read_jobs)], results_of(read_jobs)
+        arguments = arguments_of(stages, crystals=crystals, read_jobs=read_jobs, work=work, time_limit=time_limit)
+        _write_results(results, failures, arguments, out, ranked, overwrite, engine)
 
 
-def ground_state(
-    crystals: CrystalsArgument,
-    calculator: CalculatorOption = "chgnet",
-    calculator_option: CalculatorOptionsOption = None,
-    settings: SetOption = None,
-    pressure: PressureOption = None,
-    relaxed: Annotated[
-        Path | None,
-        typer.Option(
-            "--relaxed", help="The same crystals relaxed elsewhere: compare, relax nothing.", show_default=False
-        ),
-    ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write all numbers here too, for machines.")] = None,
-    optimizer: OptimizerOption = "fire",
-    fmax: ForceOption = None,
-    smax: StressOption = None,
-    steps: StepsOption = 1000,
-    work: WorkOption = None,
-    retry: RetryOption = False,
-    workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
-    time_limit: TimeLimitOption = 3600.0,
-    seed: SeedOption = 0,
-    overwrite: OverwriteOption = False,
+def _write_jobs(crystals: Path | None, stages: Sequence[Settings], folder: Path, failures: list[Failure]) -> None:
+    from dpcdvae.io import read
+    from dpcdvae.relaxation.jobs import write_jobs
+
+    if crystals is None or len(stages) > 1:
+        raise InputError("--write-jobs takes crystals and one calculator")
+    given = read(crystals, failures)
+    write_jobs(given, stages[0], folder)
+    for failure in failures[:5]:
+        print(f"not read: {failure}", file=sys.stderr)
+    print(f"{folder}: {len(given)} jobs")
+
+
+def _write_results(
+    results: Sequence[Relaxed],
+    failures: Sequence[Failure],
+    arguments: dict[str, Any],
+    out: Path,
+    ranked: Path | None,
+    overwrite: bool,
+    engine: Engine,
 ) -> None:
-    """Relax crystals and tell how far they lay from their ground states: Table 3 of the paper.
-
-    \b
-    Examples:
-      dpcdvae ground-state crystals.extxyz --pressure 10 --work campaign --json table3.json
-      dpcdvae ground-state crystals.extxyz --relaxed relaxed.extxyz --pressure 10
-    """
     from rich.console import Console
 
-    from dpcdvae.evaluation import read_generated
-    from dpcdvae.files import check_output, sha256, write_json, write_manifest
-    from dpcdvae.io import read
-    from dpcdvae.parallel import engine_for
-    from dpcdvae.relaxation.from_files import pair_relaxed
-    from dpcdvae.relaxation.ground_state import ground_state as compare
+    from dpcdvae.files import sha256, write_manifest
+    from dpcdvae.io import write
+    from dpcdvae.relaxation.ranking import rank
 
-    if json is not None:
-        check_output(json, overwrite=overwrite)
-    if relaxed is not None and (work is not None or retry):
-        raise InputError("--relaxed compares files and relaxes nothing: leave out --work and --retry")
-    stages = _stages(calculator, calculator_option, settings, pressure, optimizer, fmax, smax, steps)
-    generated = read_generated(crystals)
-    with engine_for(workers, scheduler) as engine:
-        if relaxed is not None:
-            results = pair_relaxed(generated.crystals, read(relaxed), stages[-1].pressure)
-        else:
-            results = _relax_in_stages(generated.crystals, stages, work, retry, engine, time_limit)
-        report = compare(results, failures=generated.failures, engine=engine, seed=seed)
-    Console(width=None if sys.stdout.isatty() else 120).print(report.table())
-    if json is not None:
-        write_json(json, report.to_json())
-        arguments = _arguments(
-            stages, calculator, crystals=crystals, relaxed=relaxed, work=work, time_limit=time_limit, seed=seed
-        )
-        facts = {"relaxed_sha256": sha256(relaxed)} if relaxed is not None else {}
-        write_manifest(json, "ground-state", arguments, crystals_sha256=sha256(crystals), **facts)
+    Console(width=None if sys.stdout.isatty() else 120).print(_summary(results, failures))
+    usable = [result for result in results if math.isfinite(result.energy)]
+    if not usable:
+        raise InputError(f"none of {len(results)} crystals could be relaxed: {results[0].reason}")
+    facts = {
+        "crystals_sha256": sha256(arguments["crystals"] or arguments["read_jobs"] / "jobs.json"),
+        "crystals": len(usable),
+        "converged": sum(result.converged for result in results),
+        "failures": [{"id": failure.id, "reason": failure.reason} for failure in failures]
+        + [{"id": r.initial.id, "reason": r.reason} for r in results if not math.isfinite(r.energy)],
+    }
+    write((result.to_crystal() for result in usable), out, overwrite=overwrite)
+    write_manifest(out, "relax", arguments, **facts)
+    print(f"{out}: {len(usable)} crystals")
+    if ranked is not None:
+        minima = rank(results, engine=engine)
+        if not minima:
+            raise InputError(f"nothing to rank: none of {len(results)} crystals converged")
+        write((minimum.to_crystal() for minimum in minima), ranked, overwrite=overwrite)
+        write_manifest(ranked, "relax", arguments, **{**facts, "crystals": len(minima), "failures": []})
+        print(f"{ranked}: {len(minima)} different minima")
 
 
-def _stages(
+def stages_of(
     calculators: str,
     options: Sequence[str] | None,
     set_name: str | None,
@@ -226,7 +222,7 @@ def _stages(
     return [*first, last]
 
 
-def _relax_in_stages(
+def relax_in_stages(
     crystals: Sequence[Crystal],
     stages: Sequence[Settings],
     work: Path | None,
@@ -236,11 +232,11 @@ def _relax_in_stages(
 ) -> list[Relaxed]:
     """Each stage starts where the one before ended, keeps its results in a folder of its own, and compares with
     the crystals as they were generated."""
-    from dpcdvae.relaxation.calculators import build_calculator
+    from dpcdvae.relaxation.calculators import build_calculator, check_elements
     from dpcdvae.relaxation.campaign import relax_all
 
     for stage in stages[1:]:  # the first one's is built at once; these would be missed hours later
-        build_calculator(stage.calculator, stage.options)
+        check_elements(stage.calculator, build_calculator(stage.calculator, stage.options), crystals)
     results: list[Relaxed] = []
     for number, stage in enumerate(stages, 1):
         folder = work if work is None or len(stages) == 1 else work / f"{number}-{stage.calculator.replace(':', '.')}"
@@ -251,9 +247,9 @@ def _relax_in_stages(
     return results
 
 
-def _arguments(stages: Sequence[Settings], calculator: str, **more: Any) -> dict[str, Any]:
-    """For the manifest: all that was chosen, defaults included."""
-    return {"calculator": calculator, "stages": [stage.to_json() for stage in stages], **more}
+def arguments_of(stages: Sequence[Settings], **more: Any) -> dict[str, Any]:
+    """For the manifest: all that was chosen, defaults included; ``calculator`` is the one whose energies they are."""
+    return {"calculator": stages[-1].calculator, "stages": [stage.to_json() for stage in stages], **more}
 
 
 def _summary(results: Sequence[Relaxed], failures: Sequence[object]) -> RenderableType:
@@ -274,7 +270,9 @@ def _summary(results: Sequence[Relaxed], failures: Sequence[object]) -> Renderab
     )
     for title, before, after in rows if converged else ():
         medians = [np.median([getattr(r, name) for r in converged]) if name else None for name in (before, after)]
-        table.add_row(title, *("" if value is None else f"{value:.4f}" for value in medians))
+        table.add_row(
+            title, *(f"{value:.4f}" if value is not None and math.isfinite(value) else "" for value in medians)
+        )
     reasons = Counter(r.reason.split(" (")[0].split(", at ")[0] for r in results if not r.converged)
     lines = [f"not converged: {count} × {reason}" for reason, count in reasons.most_common()]
     lines += [f"could not be read: {len(failures)}"] if failures else []

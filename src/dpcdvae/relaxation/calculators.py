@@ -177,7 +177,7 @@ def _external(name: str) -> Callable[..., Calculator]:
 
 def _quietly(name: str, build: Callable[..., Calculator], options: Mapping[str, Any]) -> Calculator:
     """Builds without the constructor's chatter, and turns whatever it says against the options into one line."""
-    _check_options(name, build, options)
+    check_options(name, build, options)
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -191,8 +191,8 @@ def _quietly(name: str, build: Callable[..., Calculator], options: Mapping[str, 
         ) from error
 
 
-def _check_options(name: str, build: Callable[..., Calculator], options: Mapping[str, Any]) -> None:
-    """ASE's calculators take any keyword and pass over what they do not know: here that is an error."""
+def check_options(name: str, build: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """ASE's calculators take any keyword and pass over what they do not know: here that is an InputError."""
     parameters = inspect.signature(build).parameters.values()
     defaults = getattr(build, "default_parameters", {})
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) and not defaults:

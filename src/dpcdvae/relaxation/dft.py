@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
 DEFAULT_SETTINGS = "paper-carbon"
+RYDBERG = 13.605693122990  # eV, CODATA 2022
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def gpaw(
     """GPAW in plane waves, with its own PAW data sets."""
     from gpaw import GPAW
 
-    chosen = _chosen(settings, cutoff, kpoints, energy_tolerance, smearing)
+    chosen = choose(settings, cutoff, kpoints, energy_tolerance, smearing)
     return GPAW(
         mode={"name": "pw", "ecut": chosen.cutoff},
         xc="PBE",
@@ -100,29 +101,33 @@ def espresso(
     """
     from ase.calculators.espresso import Espresso, EspressoProfile
 
-    chosen = _chosen(settings, cutoff, kpoints, energy_tolerance, smearing)
+    chosen = choose(settings, cutoff, kpoints, energy_tolerance, smearing)
     _check_command("espresso", command, "install Quantum ESPRESSO, or give --calculator-option command=/path/to/pw.x")
-    folder = _pseudo_folder(pseudo_dir)
+    folder = pseudo_folder(pseudo_dir)
     files = pseudopotentials(folder)
-    if not files:
-        raise InputError(f"{folder} holds no PBE PAW pseudopotential (such as C.pbe-n-kjpaw_psl.1.0.0.UPF)")
-    rydberg = 13.605693122990  # eV, CODATA 2022
     return Espresso(
         profile=EspressoProfile(command=command, pseudo_dir=folder),
         directory=_folder(directory),
         pseudopotentials=files,
-        kpts=chosen.kpoints,
-        koffset=tuple(0 if n % 2 else 1 for n in chosen.kpoints),  # Monkhorst-Pack's mesh holds Γ only where odd
-        input_data={
+        **espresso_parameters(chosen),
+    )
+
+
+def espresso_parameters(chosen: DFTSettings) -> dict[str, Any]:
+    """What ASE writes into an input of pw.x: mesh and namelists, for a single point with forces and stress."""
+    return {
+        "kpts": chosen.kpoints,
+        "koffset": tuple(0 if n % 2 else 1 for n in chosen.kpoints),  # Monkhorst-Pack's mesh holds Γ only where odd
+        "input_data": {
             "control": {"tprnfor": True, "tstress": True, "disk_io": "none"},
             "system": {
-                "ecutwfc": chosen.cutoff / rydberg, "ecutrho": 8 * chosen.cutoff / rydberg,
-                "occupations": "smearing", "smearing": "gaussian", "degauss": chosen.smearing / rydberg,
+                "ecutwfc": chosen.cutoff / RYDBERG, "ecutrho": 8 * chosen.cutoff / RYDBERG,
+                "occupations": "smearing", "smearing": "gaussian", "degauss": chosen.smearing / RYDBERG,
                 "nosym": True,
             },
-            "electrons": {"conv_thr": chosen.energy_tolerance / rydberg, "electron_maxstep": 200},
+            "electrons": {"conv_thr": chosen.energy_tolerance / RYDBERG, "electron_maxstep": 200},
         },
-    )  # fmt: skip
+    }  # fmt: skip
 
 
 def vasp(
@@ -138,7 +143,7 @@ def vasp(
     """VASP, for who has it: its command in ``$ASE_VASP_COMMAND``, its potentials under ``$VASP_PP_PATH``."""
     from ase.calculators.vasp import Vasp
 
-    chosen = _chosen(settings, cutoff, kpoints, energy_tolerance, smearing)
+    chosen = choose(settings, cutoff, kpoints, energy_tolerance, smearing)
     found = command or next((os.environ[name] for name in Vasp.env_commands if name in os.environ), "vasp_std")
     _check_command("vasp", found, "set ASE_VASP_COMMAND, e.g. to 'mpirun -n 16 vasp_std'")
     if "VASP_PP_PATH" not in os.environ:
@@ -151,12 +156,18 @@ def vasp(
 
 
 def pseudopotentials(folder: str | Path) -> dict[str, str]:
-    """Element -> file, of the PBE PAW files of a folder; of several the last in the order of their names."""
+    """Element -> file, of the PBE PAW files of a folder; of several the last in the order of their names.
+
+    Raises:
+        InputError: there are none.
+    """
     files = {}
     for path in sorted(Path(folder).glob("*")):
         match = re.fullmatch(r"([A-Z][a-z]?)[._]pbe-\S*kjpaw\S*\.upf", path.name, re.IGNORECASE)
         if match and match[1].capitalize() in ATOMIC_NUMBERS:
             files[match[1].capitalize()] = path.name
+    if not files:
+        raise InputError(f"{folder} holds no PBE PAW pseudopotential (such as C.pbe-n-kjpaw_psl.1.0.0.UPF)")
     return files
 
 
@@ -178,12 +189,12 @@ def vasp_elements(_: Any) -> Collection[int]:
     return {number for symbol, number in ATOMIC_NUMBERS.items() if list(folder.glob(f"{symbol}/POTCAR*"))}
 
 
-def _chosen(
-    settings: str,
-    cutoff: float | None,
-    kpoints: Sequence[int] | None,
-    energy_tolerance: float | None,
-    smearing: float | None,
+def choose(
+    settings: str = DEFAULT_SETTINGS,
+    cutoff: float | None = None,
+    kpoints: Sequence[int] | None = None,
+    energy_tolerance: float | None = None,
+    smearing: float | None = None,
 ) -> DFTSettings:
     """A set of settings with what is given in place of its own.
 
@@ -213,7 +224,7 @@ def _check_command(name: str, command: str, advice: str) -> None:
         raise InputError(f"calculator {name}: there is no program '{command}' on the PATH: {advice}")
 
 
-def _pseudo_folder(given: str | None) -> Path:
+def pseudo_folder(given: str | None) -> Path:
     folder = given or os.environ.get("ESPRESSO_PSEUDO", "/usr/share/espresso/pseudo")
     if not Path(folder).is_dir():
         raise InputError(

@@ -1,0 +1,170 @@
+"""Jobs for a cluster: what is written says what was asked for, and what comes back is read in our units and signs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from crystal_files import message
+from dpcdvae.cli import main
+from dpcdvae.crystal import Crystal
+from dpcdvae.io import read, write
+from dpcdvae.relaxation.calculators import build_calculator
+from dpcdvae.relaxation.jobs import read_jobs, write_jobs
+from dpcdvae.relaxation.minimise import Settings, relax
+
+SETTINGS = Settings("vasp", {"settings": "paper-carbon"}, pressure=10.0, max_force=0.01, max_stress=0.05, max_steps=99)
+
+
+def diamond(a: float = 3.55, id: str = "C/1") -> Crystal:
+    return Crystal.from_ase(bulk("C", "diamond", a), id)
+
+
+def vectors(name: str, rows: np.ndarray) -> str:
+    lines = "".join(f"<v>{' '.join(f'{x:.8f}' for x in row)}</v>" for row in rows)
+    return f'<varray name="{name}">{lines}</varray>'
+
+
+def structure(crystal: Crystal, name: str = "") -> str:
+    cell = f'<crystal>{vectors("basis", crystal.lattice)}<i name="volume">{crystal.volume}</i></crystal>'
+    label = f' name="{name}"' if name else ""
+    return f"<structure{label}>{cell}{vectors('positions', crystal.frac_coords)}</structure>"
+
+
+def vasprun(steps: list[tuple[Crystal, float, float, np.ndarray]]) -> str:
+    """The parts of a vasprun.xml that tell of a relaxation: crystal, energy, force on the first atom, stress in kB."""
+    text = ""
+    for crystal, energy, force, stress in steps:
+        forces = np.array([[force, 0, 0], [-force, 0, 0]])
+        energies = "".join(f'<i name="{k}">{energy}</i>' for k in ("e_fr_energy", "e_wo_entrp", "e_0_energy"))
+        # With PSTRESS the energy of the step holds pV, that of its last electronic step does not.
+        total = energies.replace(str(energy), str(energy + 7.0))
+        text += (
+            f"<calculation><scstep><energy>{energies}</energy></scstep>{structure(crystal)}"
+            f"{vectors('forces', forces)}{vectors('stress', stress)}<energy>{total}</energy></calculation>"
+        )
+    first, last = steps[0][0], steps[-1][0]
+    return f"""<?xml version="1.0" encoding="ISO-8859-1"?>
+<modeling><generator><i name="program" type="string">vasp</i><i name="version" type="string">6.4.2</i></generator>
+<incar><i type="int" name="NSW">99</i><i type="int" name="IBRION">2</i><i name="EDIFFG">-0.01</i></incar>
+<kpoints><generation param="Monkhorst-Pack"><v type="int" name="divisions">5 5 5</v>
+<v name="usershift">0 0 0</v></generation>
+<varray name="kpointlist"><v>0 0 0</v></varray><varray name="weights"><v>1.0</v></varray></kpoints>
+<parameters><separator name="electronic"><i type="int" name="NELM">60</i><i type="int" name="NSW">99</i>
+<i type="int" name="IBRION">2</i></separator></parameters>
+<atominfo><atoms>2</atoms><types>1</types>
+<array name="atoms"><set><rc><c>C</c><c>1</c></rc><rc><c>C</c><c>1</c></rc></set></array>
+<array name="atomtypes"><set><rc><c>2</c><c>C</c><c>12.0</c><c>4.0</c><c>PAW_PBE C 08Apr2002</c></rc></set></array>
+</atominfo>{structure(first, "initialpos")}{text}{structure(last, "finalpos")}</modeling>"""
+
+
+def test_vasp_is_told_the_settings_of_the_paper(tmp_path: Path) -> None:
+    write_jobs([diamond(), diamond(3.6, "C/2")], SETTINGS, tmp_path / "jobs")
+    job = tmp_path / "jobs" / "000000-C_1"
+    assert sorted(path.name for path in job.iterdir()) == ["INCAR", "KPOINTS", "POSCAR", "POTCAR.spec"]
+    incar = dict(re.findall(r"^(\w+) = (.*)$", (job / "INCAR").read_text(), re.MULTILINE))
+    told = {"ENCUT": 800, "EDIFF": 1e-5, "EDIFFG": -0.01, "PSTRESS": 100, "ISIF": 3, "NSW": 99, "ISMEAR": 0, "ISYM": 0}
+    assert {key: float(incar[key]) for key in told} == told
+    assert not {"MAGMOM", "LDAU", "EDIFF_PER_ATOM", "KSPACING"} & incar.keys()
+    assert (job / "KPOINTS").read_text().splitlines()[2:4] == ["Monkhorst", "5 5 5"]
+    assert (job / "POTCAR.spec").read_text() == "C"
+    assert np.allclose(read(job / "POSCAR")[0].lattice, diamond().lattice)
+
+
+def test_what_vasp_answers_is_read_in_our_units_and_signs(tmp_path: Path) -> None:
+    crystals = [diamond(3.55 + 0.01 * k, f"c{k}") for k in range(4)]
+    folder = write_jobs(crystals, SETTINGS, tmp_path / "jobs")
+    final = diamond(3.545)
+    push = np.diag([100.2, 99.9, 100.0])  # kB, VASP's sign: it pushes
+    (folder / "000000-c0" / "vasprun.xml").write_text(
+        vasprun([(crystals[0], -18.0, 0.5, np.eye(3) * 130), (final, -18.2, 0.001, push)])
+    )
+    (folder / "000001-c1" / "vasprun.xml").write_text(
+        vasprun([(crystals[1], -18.0, 0.5, np.eye(3) * 130), (final, -18.1, 0.2, push)])
+    )
+    (folder / "000002-c2" / "vasprun.xml").write_text(vasprun([(crystals[2], -18.0, 0.5, push)])[:900])
+    done, unfinished, cut, absent = read_jobs(folder)
+    assert done.converged
+    assert (done.initial_energy, done.energy, done.steps) == pytest.approx((-9.0, -9.1, 1))
+    assert done.volume == pytest.approx(3.545**3 / 8)
+    assert done.stress == pytest.approx([-10.02, -9.99, -10.0, 0, 0, 0])
+    assert (done.max_force, done.max_stress) == pytest.approx((0.001, 0.02))
+    assert not unfinished.converged
+    assert unfinished.reason == "not converged (force 0.2 eV/Å, stress 0.02 GPa)"
+    assert cut.reason.startswith("vasprun.xml is not complete (")
+    assert absent.reason == "no vasprun.xml (in 000003-c3)"
+
+
+def test_quantum_espresso_is_told(tmp_path: Path) -> None:
+    pseudo = tmp_path / "pseudo"
+    pseudo.mkdir()
+    (pseudo / "C.pbe-n-kjpaw_psl.1.0.0.UPF").write_text("<UPF/>")
+    options = {"pseudo_dir": str(pseudo), "kpoints": [3, 3, 4], "cutoff": 500.0}
+    settings = Settings("espresso", options, pressure=10.0, max_force=0.02, max_stress=0.1)
+    folder = write_jobs([diamond()], settings, tmp_path / "jobs")
+    text = (folder / "000000-C_1" / "espresso.pwi").read_text()
+    values = dict(re.findall(r"^ *(\w+) *= *(\S+)", text, re.MULTILINE))
+    assert values["calculation"] == "'vc-relax'"
+    assert float(values["press"]) == 100
+    assert float(values["press_conv_thr"]) == pytest.approx(1.0)
+    assert float(values["ecutwfc"]) * 13.605693 == pytest.approx(500)
+    assert float(values["forc_conv_thr"]) * 25.711043 == pytest.approx(0.02)  # eV/Å in 1 Ry/Bohr
+    assert re.search(r"K_POINTS automatic\n3 3 4 +0 0 1", text)
+    assert read_jobs(folder)[0].reason == "no espresso.pwo (in 000000-C_1)"
+
+
+@pytest.mark.slow
+def test_quantum_espresso_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job and a relaxation by ASE's optimizer end in the same minimum."""
+    if "DPCDVAE_TEST_DFT" not in os.environ or shutil.which("pw.x") is None:
+        pytest.skip("takes minutes: set DPCDVAE_TEST_DFT=1, with pw.x on the PATH")
+    monkeypatch.setenv("ESPRESSO_PSEUDO", "/usr/share/espresso/pseudo")
+    settings = Settings("espresso", {"settings": "screening"}, pressure=10.0, optimizer="lbfgs", max_steps=30)
+    atoms = bulk("C", "diamond", 3.55)
+    atoms.rattle(0.02, seed=1)
+    crystal = Crystal.from_ase(atoms, "c")
+    folder = write_jobs([crystal], settings, tmp_path / "jobs") / "000000-c"
+    with (folder / "espresso.pwo").open("w") as output:
+        subprocess.run(["pw.x", "-in", "espresso.pwi"], cwd=folder, stdout=output, check=True)
+    (job,) = read_jobs(tmp_path / "jobs")
+    live = relax(crystal, settings, build_calculator("espresso", settings.options))
+    for result in (job, live):
+        assert result.converged, result.reason
+    assert job.volume == pytest.approx(live.volume, rel=2e-3)
+    assert job.enthalpy == pytest.approx(live.enthalpy, abs=1e-3)
+    assert job.initial_energy == pytest.approx(live.initial_energy, abs=1e-3)
+
+
+def test_the_command_line_writes_and_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, jobs, out = (str(tmp_path / name) for name in ("c.extxyz", "jobs", "r.extxyz"))
+    write([diamond(id="c0"), diamond(3.6, "c1")], source)
+    how = ["--calculator", "vasp", "--settings", "paper-carbon", "--fmax", "0.01"]
+    assert main(["relax", source, *how, "--write-jobs", jobs]) == 0
+    assert main(["relax", "--read-jobs", jobs, "--out", out]) == 2
+    assert "none of 2 crystals could be relaxed: no vasprun.xml" in capsys.readouterr().err
+    run = vasprun([(diamond(), -18.0, 0.5, np.eye(3) * 130), (diamond(3.545), -18.2, 0.001, np.eye(3) * 100)])
+    (tmp_path / "jobs" / "000000-c0" / "vasprun.xml").write_text(run)
+    assert main(["relax", "--read-jobs", jobs, "--out", out, "--workers", "0"]) == 0
+    (relaxed,) = read(out)
+    assert relaxed.id == "c0"
+    assert relaxed.properties["energy_eV_per_atom"] == pytest.approx(-9.1)
+    manifest = json.loads((tmp_path / "r.extxyz.manifest.json").read_text())
+    assert manifest["arguments"]["calculator"] == "vasp"
+    assert [failure["id"] for failure in manifest["failures"]] == ["c1"]
+
+
+def test_bad_requests_are_one_line(tmp_path: Path) -> None:
+    assert "unknown code with jobs 'chgnet'" in message(lambda: write_jobs([diamond()], Settings(), tmp_path / "jobs"))
+    wrong = Settings("vasp", {"cutof": 500})
+    assert "did you mean 'cutoff'?" in message(lambda: write_jobs([diamond()], wrong, tmp_path / "jobs"))
+    assert not (tmp_path / "jobs").exists()
+    assert "is no folder of jobs" in message(lambda: read_jobs(tmp_path))
+    assert "exists: give another --write-jobs" in message(lambda: write_jobs([diamond()], SETTINGS, tmp_path))
