@@ -14,7 +14,8 @@ import pytest
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.phases import Phase, Phases, calculator_of, read_phases
+from dpcdvae.evaluation.phase_files import calculator_of, read_phases
+from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.files import write_manifest
 from dpcdvae.io import write
 

@@ -55,7 +55,7 @@ def load_stability(
         InputError: options that do not go together, phases that cannot be read, a property no crystal has, a
             calculator that cannot be built.
     """
-    from dpcdvae.evaluation.phases import calculator_of, read_phases
+    from dpcdvae.evaluation.phase_files import calculator_of, read_phases
     from dpcdvae.evaluation.stability import Stability, property_energies
 
     if calculator_options and calculator is None:

@@ -6,7 +6,8 @@ from dpcdvae.evaluation.baselines import BASELINES
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.generated import Generated, read_generated
 from dpcdvae.evaluation.metrics import METRICS
-from dpcdvae.evaluation.phases import Phase, Phases, read_phases
+from dpcdvae.evaluation.phase_files import read_phases
+from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.evaluation.protocol import PROTOCOLS
 from dpcdvae.evaluation.reference import Reference, resolve_reference
 from dpcdvae.evaluation.report import Report

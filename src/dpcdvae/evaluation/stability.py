@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError, unknown_name
-from dpcdvae.evaluation.phases import TOTAL, Phase, Phases
+from dpcdvae.evaluation.phase_files import TOTAL
+from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.evaluation.primitive_cells import quiet, reason_of
 from dpcdvae.evaluation.result_cache import Kind, ResultCache, content_hash
 from dpcdvae.parallel import Engine, Lost
