@@ -45,6 +45,7 @@ def test_other_cells_of_a_structure_are_duplicates_and_other_structures_are_not(
     crystals = [cell, graphene, silicon, double, moved, diamond(1.3), graphene]
     found = find_duplicates(crystals, engine=HERE, time_limit=60)
     np.testing.assert_array_equal(found.duplicate, [False, False, False, True, True, True, True])
+    assert found.duplicate_of == [None, None, None, 0, 0, 0, 1]
 
 
 def test_crystals_that_are_none_are_no_duplicates() -> None:
@@ -63,6 +64,6 @@ def test_what_is_lost_is_no_duplicate_and_is_told() -> None:
             for k, item in enumerate(items):
                 yield k, Lost("too long") if k == lost else function(item)
 
-    found = find_duplicates([diamond()] * 5, engine=Losing(0), time_limit=60)
+    found = find_duplicates([diamond(1 + k / 100) for k in range(5)], engine=Losing(0), time_limit=60)
     np.testing.assert_array_equal(found.duplicate, [False, True, False, True, False])
     assert found.cut == {4: "too long", 2: "too long"}

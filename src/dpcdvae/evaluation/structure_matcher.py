@@ -97,7 +97,7 @@ def compare(
 
 
 def lattice_mappings(first: Crystal, second: Crystal, tolerances: Tolerances) -> Integers:
-    """(m, 3, 3) integer matrices, determinant 1 or -1, that make vectors like those of ``second`` of those of ``first``.
+    """(m, 3, 3) integer matrices, determinant 1 or -1, that make vectors like the second's of those of ``first``.
 
     None for crystals of different composition or size.
 
