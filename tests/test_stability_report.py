@@ -137,6 +137,17 @@ def test_costly_energies_are_kept_where_all_that_shapes_them_is_known(
         np.testing.assert_array_equal(other, results[0])
 
 
+def test_energies_are_kept_only_where_nothing_unseen_shapes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module may be the user's own, and change between two runs."""
+    pytest.importorskip("chgnet")
+    monkeypatch.setattr(command, "_built", lambda name, options: None)
+    assert single_points(EMT, {}).settings is None
+    settings = single_points("chgnet", {"use_device": "cpu"}).settings
+    assert settings is not None
+    assert settings["options"] == '{"use_device": "cpu"}'
+    assert settings["version"]
+
+
 def test_rates_count_all_generated_and_the_note_names_every_source() -> None:
     """Of six: one on the hull, one above, one far above, one of a strange element, one without energy, one unread."""
     phases = Phases("phases.csv", [Phase({"Cu": 1}, -1.0), Phase({"Au": 1}, -2.0)], calculator="vasp")

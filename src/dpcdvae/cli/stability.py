@@ -101,16 +101,16 @@ def single_points(name: str, options: dict[str, Any]) -> EnergySource:
         InputError: as :func:`dpcdvae.relaxation.calculators.build_calculator`.
     """
     from dpcdvae.evaluation.stability import EnergySource
-    from dpcdvae.relaxation.calculators import calculator_version
+    from dpcdvae.relaxation.calculators import CALCULATORS, calculator_version
 
     energy = SinglePoint(name, json.dumps(options, sort_keys=True))
     _built(energy.calculator, energy.options)  # told before minutes of work
     version = calculator_version(name)
     settings = {"calculator": name, "options": energy.options, "version": version}
-    # A module without a version may be the user's own, and change between two runs.
-    return EnergySource(
-        f"single points by {name} {version}".rstrip(), energy, name, settings=settings if version else None
-    )
+    # Of a DFT code or a module of the user's own, what shapes the energies may change unseen between two runs.
+    whole = name in CALCULATORS and not CALCULATORS[name].writes_files
+    title = f"single points by {name} {version}".rstrip()
+    return EnergySource(title, energy, name, settings=settings if whole else None)
 
 
 @dataclass(frozen=True)
