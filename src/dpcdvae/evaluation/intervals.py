@@ -77,4 +77,5 @@ def bootstrap_wasserstein(
         cdf = np.concatenate([[0.0], np.cumsum(drawn) / len(inverse)])[position]
         distances[k] = np.sum(np.abs(cdf - reference_cdf) * widths)
     low, high = np.quantile(distances, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)) - distances.mean() + distance
-    return max(0.0, float(low)), max(0.0, float(high))
+    # Round-off must not shut the distance itself out.
+    return max(0.0, min(float(low), distance)), max(float(high), distance)
