@@ -59,13 +59,15 @@ def temporary_columns() -> Iterator[None]:
 def test_every_generated_crystal_has_a_row(sample: Sample) -> None:
     table = crystal_table(sample)
     assert {len(values) for values in table.values()} == {sample.generated}
-    assert list(table)[:3] == ["id", "where", "failure"]
+    assert list(table)[:5] == ["id", "where", "failure", "formula", "num_atoms"]
     assert table["id"][:1] + table["id"][-2:] == ["fine", "gone", ""]
     assert table["where"] == [None] * 8 + ["row 7", "row 9"]
     assert table["failure"][-2:] == ["no cell", 'a "quoted",\nbroken line']
     assert table["space_group_symbol"][0] == "Pm-3m"
     assert table["num_atoms"] == [2, 3, 1, 1, 1, 1, 2, 8, None, None]
     assert table["volume_per_atom"][:4] == [pytest.approx(32.0), pytest.approx(64 / 3), pytest.approx(24.3), None]
+    assert (table["nearest_structure"][0], table["nearest_composition"][0], table["covered"][0]) == (0.0, 0.0, True)
+    assert (table["nearest_structure"][3], table["covered"][3]) == (None, False)
     for name, values in table.items():
         assert {type(value) for value in values} <= {bool, int, float, str, type(None)}, name
         assert all(np.isfinite(value) for value in values if isinstance(value, float)), name

@@ -40,7 +40,7 @@ def _num_atoms(sample: Sample) -> list[int]:
 
 
 def crystal_table(sample: Sample) -> CrystalColumns:
-    """All :data:`~dpcdvae.evaluation.columns.COLUMNS`, in the order in which they were registered.
+    """All :data:`~dpcdvae.evaluation.columns.COLUMNS`: what the crystals are, then in the order of the metrics.
 
     The crystals come in their order, then what could not be read or built: of that only ``id``, ``where`` and
     ``failure`` are known. ``given_up`` says what was not computed, for whom and why; to be called after
@@ -53,7 +53,7 @@ def crystal_table(sample: Sample) -> CrystalColumns:
         "failure": [None] * read + [failure.reason for failure in sample.failures],
     }
     lacking: list[Value] = [None] * len(sample.failures)
-    for name, entry in COLUMNS.items():
+    for name, entry in sorted(COLUMNS.items(), key=lambda item: item[1].measure.__module__ != __name__):
         values = [_plain(value, entry.kind) for value in entry.measure(sample)] or [None] * read
         if len(values) != read:
             raise ValueError(f"column '{name}' has {len(values)} values for {read} crystals")

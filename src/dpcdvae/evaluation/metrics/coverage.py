@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
+from dpcdvae.evaluation.columns import column
 from dpcdvae.evaluation.coverage import Nearest
 from dpcdvae.evaluation.intervals import bootstrap_mean
 from dpcdvae.evaluation.metric import metric
@@ -60,3 +63,20 @@ def _mean_distance(sample: Sample, distances: npt.NDArray[np.float64]) -> Number
     if len(values) == 0:
         return Number(None, 0)
     return Number(float(values.mean()), len(values), bootstrap_mean(values, seed=sample.seed))
+
+
+@column("nearest_structure", "fingerprint distance")
+def _nearest_structure(sample: Sample) -> Sequence[float] | npt.NDArray[np.float64]:
+    """To the nearest structure of the reference."""
+    return [] if sample.coverage is None else sample.coverage.precision.structure
+
+
+@column("nearest_composition", "fingerprint distance")
+def _nearest_composition(sample: Sample) -> Sequence[float] | npt.NDArray[np.float64]:
+    return [] if sample.coverage is None else sample.coverage.precision.composition
+
+
+@column("covered", kind=bool)
+def _is_covered(sample: Sample) -> Sequence[bool] | npt.NDArray[np.bool_]:
+    """Whether both are within the cut-offs."""
+    return [] if sample.coverage is None else sample.coverage.precision.covered(sample.coverage_cutoffs[0])
