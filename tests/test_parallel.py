@@ -180,6 +180,16 @@ def test_a_worker_ends_with_a_program_that_is_killed(tmp_path: Path) -> None:
     assert gone(worker)
 
 
+def test_ctrl_c_ends_a_cluster_that_was_started(tmp_path: Path) -> None:
+    """The terminal sends it to every process; the program alone answers."""
+    program, worker = start(tmp_path, "scheduler='local:1'")
+    os.killpg(program.pid, signal.SIGINT)
+    _, err = program.communicate(timeout=60)
+    assert program.returncode == -signal.SIGINT
+    assert err.count("Traceback") == 1
+    assert gone(worker)
+
+
 def test_a_plain_script_is_not_run_again_by_the_workers(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -53,8 +53,11 @@ def _check_installed(*more: str) -> None:
 
 
 def _local(workers: int) -> Any:
+    from multiprocessing import resource_tracker
+
     from distributed import LocalCluster
 
+    resource_tracker.ensure_running()  # started from a thread of the cluster, it would let Ctrl-C through again
     with interrupts_held_back():  # by the threads and processes that it starts, for good
         return LocalCluster(
             n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=None,

@@ -7,6 +7,7 @@ process that can be killed does the items, with the same time limit as at home.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import pickle
 import queue
@@ -112,6 +113,9 @@ class DaskEngine(Engine):
     def _connect(self) -> Client:
         from distributed import Client
 
+        # What goes wrong is told in one line or as a lost item; dask would print its own tracebacks besides.
+        for name in ("distributed", "distributed.client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         target = self._open()
         started = not isinstance(target, str)
         self._cluster = target if started else None
