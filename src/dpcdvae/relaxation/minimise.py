@@ -91,9 +91,9 @@ def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start
         return lost(crystal, settings.pressure, problem)
     if hasattr(calculator, "reset"):
         calculator.reset()  # so that the result does not depend on the crystal before
-    pushed_apart = closest_contact(start, TOO_CLOSE) is not None
+    overlapping = closest_contact(start, TOO_CLOSE) is not None
     initial_energy = _energy(crystal, calculator)
-    run = _Run(push_apart(start) if pushed_apart else start, settings, calculator)
+    run = _Run(push_apart(start) if overlapping else start, settings, calculator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ASE, pymatgen and the calculator, for every odd cell
         reason = run.go()
@@ -101,7 +101,7 @@ def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start
     return Relaxed(
         initial=crystal, final=final, pressure=settings.pressure,
         initial_energy=initial_energy, initial_volume=crystal.volume / crystal.num_atoms,
-        **quantities, steps=run.steps, pushed_apart=pushed_apart,
+        **quantities, steps=run.steps, pushed_apart=overlapping or closest_contact(crystal, TOO_CLOSE) is not None,
         converged=not reason, reason=reason, seconds=time.monotonic() - began,
     )  # fmt: skip
 
