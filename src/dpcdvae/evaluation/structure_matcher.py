@@ -10,7 +10,7 @@ atoms are assigned so that the sum of squared distances is least, and the mean d
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,6 +30,7 @@ _MOST_VECTORS = 5000
 """Lattice vectors of a length: with more of them, as in a sliver of 1 x 1 x 400 Å, the search would take for ever."""
 TOO_FLAT = "a cell is too flat or too long to be compared"
 _HELD = 30_000  # differences of positions held at a time, so that they stay in the processor's cache
+_FEW = 8  # atoms
 _IMAGES = np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
 
 
@@ -80,18 +81,15 @@ def compare(
             moved.append(coords @ np.linalg.inv(matrices))
             mapped.append(matrices @ (first.lattice / first.volume ** (1 / 3)))
     rms, largest = np.full((2, len(firsts)), np.inf)
-    owner = np.repeat(np.arange(len(firsts)), [len(matrices) for matrices in mappings])
-    forbidden = second.atomic_numbers[:, None] != second.atomic_numbers
-    anchor = int(forbidden.sum(axis=1).argmax())
-    size = max(1, _HELD // int((~forbidden[anchor]).sum() * forbidden.size))
-    for start in range(0, len(owner), size):
-        part = slice(start, start + size)
-        which, found = _displacements(
-            np.concatenate(moved)[part], np.concatenate(mapped)[part], target, second.frac_coords,
-            forbidden, anchor, tolerances.stol,
-        )  # fmt: skip
-        np.minimum.at(rms, owner[part][which], np.sqrt((found**2).mean(axis=1)))
-        np.minimum.at(largest, owner[part][which], found.max(axis=1))
+    if moved:
+        owner = np.repeat(np.arange(len(firsts)), [len(matrices) for matrices in mappings])
+        forbidden = second.atomic_numbers[:, None] != second.atomic_numbers
+        placed = _Placed(
+            np.concatenate(moved), np.concatenate(mapped), target, second.frac_coords, forbidden, tolerances
+        )
+        for which, found in placed.displacements():
+            np.minimum.at(rms, owner[which], np.sqrt((found**2).mean(axis=1)))
+            np.minimum.at(largest, owner[which], found.max(axis=1))
     rms[rms >= tolerances.stol] = largest[largest >= tolerances.stol] = np.inf
     return [Distance(float(r), float(m)) for r, m in zip(rms, largest, strict=True)]
 
@@ -165,53 +163,93 @@ def _vectors(lattice: bytes, radius: float) -> _Vectors:
     return _Vectors(norms[order], vectors[order] / norms[order, None], whole[order])
 
 
-def _displacements(
-    first: Floats, mapped: Floats, target: Floats, second: Floats, forbidden: Flags, anchor: int, stol: float
-) -> tuple[Integers, Floats]:
-    """What every mapping and every translation that may be a match comes to.
+class _Placed:
+    """Crystals in mappings onto a second one, and in each the translations that lay an atom onto its rarest.
 
     Args:
         first: (m, n, 3) fractional coordinates in the lattices ``mapped`` (m, 3, 3), which resemble ``target`` (3, 3).
-        second: (n, 3) fractional coordinates.
+        second: (n, 3) fractional coordinates, atom by atom of the same elements.
         forbidden: (n, n) pairs of atoms of different elements.
-        anchor: the atom of the second crystal onto which atoms are laid.
-
-    Returns:
-        (c,) which mapping, and (c, n) displacements of the atoms, normalised.
     """
-    n = len(second)
-    lengths = (_lengths(mapped) + _lengths(target)) / 2
-    average = lattice_from_parameters(lengths, (_angles(mapped) + _angles(target)) / 2)
-    normalisation = (n / np.abs(np.linalg.det(average))) ** (1 / 3)
-    shifts = first[:, ~forbidden[anchor]] - second[anchor]  # (m, t, 3)
-    difference = first[:, None, None, :, :] - second[:, None, :] - shifts[:, :, None, None, :]  # (m, t, n, n, 3)
-    difference -= np.round(difference)
-    tolerance = _fractional_tolerance(average, normalisation, stol)
-    near = (np.abs(difference) <= tolerance[:, None, None, None, :]).all(axis=-1) & ~forbidden
-    chosen = np.nonzero(near.any(axis=-1).all(axis=-1))
-    used, which = np.unique(chosen[0], return_inverse=True)
-    basis, whole = reduced_bases(average[used])
-    fractional = difference[chosen].reshape(-1, n * n, 3) @ np.linalg.inv(whole)[which]
-    fractional -= np.round(fractional)
-    lll_tolerance = _fractional_tolerance(basis, normalisation[used], stol)[which]
-    impossible = (np.abs(fractional) > lll_tolerance[:, None, :]).any(axis=-1).reshape(-1, n, n) | forbidden
-    vectors = _shortest(fractional, basis[which]).reshape(-1, n, n, 3)
-    squares = (vectors**2).sum(axis=-1)
-    squares[impossible] = 1e20
-    partner = _assign(squares)
-    best = np.take_along_axis(vectors, partner[:, :, None, None], axis=2)[:, :, 0]
-    best = best - best.mean(axis=1, keepdims=True)
-    displacements = np.sqrt((best**2).sum(axis=-1)) * normalisation[chosen[0], None]
-    whole_match = ~np.take_along_axis(impossible, partner[:, :, None], axis=2)[:, :, 0].any(axis=1)
-    return chosen[0][whole_match], displacements[whole_match]
+
+    def __init__(
+        self, first: Floats, mapped: Floats, target: Floats, second: Floats, forbidden: Flags, tolerances: Tolerances
+    ) -> None:
+        self.first, self.second, self.forbidden, self.stol = first, second, forbidden, tolerances.stol
+        lengths = (_lengths(mapped) + _lengths(target)) / 2
+        self.average = lattice_from_parameters(lengths, (_angles(mapped) + _angles(target)) / 2)
+        self.normalisation = (len(second) / np.abs(np.linalg.det(self.average))) ** (1 / 3)
+        self.tolerance = _fractional_tolerance(self.average, self.normalisation, self.stol)
+
+    def displacements(self) -> Iterator[tuple[Integers, Floats]]:
+        """(c,) which mapping, (c, n) normalised displacements of the atoms: all translations that may be a match."""
+        n = len(self.second)
+        anchor = int(self.forbidden.sum(axis=1).argmax())
+        anchored = ~self.forbidden[anchor]
+        shifts = (self.first[:, anchored] - self.second[anchor]).reshape(-1, 3)
+        mapping = np.repeat(np.arange(len(self.first)), anchored.sum())
+        for rows in (slice(0, _FEW), slice(_FEW, n)):  # most translations already fail for the first few atoms
+            atoms = len(self.second[rows])
+            if atoms and len(mapping):
+                parts = _parts(len(mapping), n * atoms)
+                kept = np.concatenate([self._near(mapping[part], shifts[part], rows) for part in parts])
+                mapping, shifts = mapping[kept], shifts[kept]
+        for part in _parts(len(mapping), n * n):
+            yield self._assigned(mapping[part], shifts[part])
+
+    def _difference(self, mapping: Integers, shifts: Floats, rows: slice) -> Floats:
+        """(c, rows, n, 3) from atoms of the second crystal to those of the first, wrapped."""
+        difference = self.first[mapping][:, None] - self.second[rows, None] - shifts[:, None, None]
+        difference -= np.round(difference)
+        return difference
+
+    def _near(self, mapping: Integers, shifts: Floats, rows: slice) -> Flags:
+        """(c,) whether each of these atoms has a counterpart within the tolerance."""
+        near = np.abs(self._difference(mapping, shifts, rows)) <= self.tolerance[mapping][:, None, None]
+        good: Flags = (near.all(axis=-1) & ~self.forbidden[rows]).any(axis=-1).all(axis=-1)
+        return good
+
+    def _assigned(self, mapping: Integers, shifts: Floats) -> tuple[Integers, Floats]:
+        """Atoms paired up, the mean displacement taken away; without the placements in which one stays alone."""
+        n = len(self.second)
+        used, which = np.unique(mapping, return_inverse=True)
+        basis, whole = reduced_bases(self.average[used])
+        difference = self._difference(mapping, shifts, slice(n)).reshape(-1, n * n, 3)
+        fractional = difference @ np.linalg.inv(whole)[which]
+        fractional -= np.round(fractional)
+        tolerance = _fractional_tolerance(basis, self.normalisation[used], self.stol)[which]
+        impossible = (np.abs(fractional) > tolerance[:, None, :]).any(axis=-1).reshape(-1, n, n) | self.forbidden
+        vectors = _shortest(fractional, basis[which], ~impossible.reshape(-1, n * n)).reshape(-1, n, n, 3)
+        squares = (vectors**2).sum(axis=-1)
+        squares[impossible] = 1e20
+        partner = _assign(squares)
+        best = np.take_along_axis(vectors, partner[:, :, None, None], axis=2)[:, :, 0]
+        best = best - best.mean(axis=1, keepdims=True)
+        displacements = np.sqrt((best**2).sum(axis=-1)) * self.normalisation[mapping, None]
+        paired = ~np.take_along_axis(impossible, partner[:, :, None], axis=2)[:, :, 0].any(axis=1)
+        return mapping[paired], displacements[paired]
 
 
-def _shortest(fractional: Floats, basis: Floats) -> Floats:
-    """(c, p, 3) shortest Cartesian vectors, looked for in 27 cells."""
-    cartesian = fractional @ basis
+def _parts(count: int, each: int) -> Iterator[slice]:
+    """Slices of so many that few enough differences are held at a time."""
+    size = max(1, _HELD // each)
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _shortest(fractional: Floats, basis: Floats, possible: Flags) -> Floats:
+    """(c, p, 3) shortest Cartesian vectors where they are ``possible`` (c, p), looked for in 27 cells."""
     images = _IMAGES @ basis  # (c, 27, 3)
-    squares = 2 * cartesian @ images.swapaxes(1, 2) + (images**2).sum(axis=-1)[:, None, :]
-    vectors: Floats = cartesian + np.take_along_axis(images, squares.argmin(axis=-1)[:, :, None], axis=1)
+    squared = (images**2).sum(axis=-1)
+    if possible.mean() > 0.2:
+        cartesian = fractional @ basis
+        squares = 2 * cartesian @ images.swapaxes(1, 2) + squared[:, None, :]
+        vectors: Floats = cartesian + np.take_along_axis(images, squares.argmin(axis=-1)[:, :, None], axis=1)
+        return vectors
+    vectors = np.zeros_like(fractional)
+    c, p = np.nonzero(possible)
+    chosen = (fractional[c, p][:, None] @ basis[c])[:, 0]
+    nearest = (2 * (images[c] @ chosen[:, :, None])[:, :, 0] + squared[c]).argmin(axis=-1)
+    vectors[c, p] = chosen + images[c, nearest]
     return vectors
 
 
