@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
+from dpcdvae.evaluation.lattice_mapping import Tolerances
 from dpcdvae.evaluation.primitive_cells import primitive_cells, reason_of
 from dpcdvae.evaluation.result_cache import Kind, Result, ResultCache, content_hash, joint_hash
-from dpcdvae.evaluation.structure_matcher import ALGORITHM, Tolerances, compare
+from dpcdvae.evaluation.structure_matcher import ALGORITHM, compare
 from dpcdvae.parallel import Engine, Lost
 
 Floats = npt.NDArray[np.float64]
