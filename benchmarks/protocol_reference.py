@@ -54,9 +54,7 @@ def main() -> int:
 
 
 def allowed(name: str) -> float:
-    """Rates must be equal; densities come with pymatgen's table of atomic masses, which is an older one."""
-    if "density" in name:
-        return 5e-4
+    """Rates must be equal."""
     return 1e-6 if "distance" in name or "diversity" in name or "wasserstein" in name else 0.0
 
 

@@ -38,7 +38,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self.done)
+            for task in self._bar.task_ids:
+                self._bar.update(task, completed=self.done)
             self._bar.stop()
 
     def advance(self, steps: int = 1) -> None:
@@ -48,7 +49,10 @@ class Progress:
             return
         if sys.stderr.isatty():
             if self._bar is None:
-                self._bar = self._open_bar()
+                # Known before it starts: Ctrl-C may come in between, and who is not known is not stopped.
+                self._bar = self._make_bar()
+                self._bar.start()
+                self._bar.add_task(self.description, total=self.total)
             self._bar.update(self._bar.task_ids[0], completed=self.done)
         elif now - self._last_line >= LINE_SECONDS:
             self._last_line = now
@@ -62,12 +66,12 @@ class Progress:
         left = seconds / max(self.done, 1) * (self.total - self.done)
         return f"{self.description} {self.done}/{self.total}, {duration(left)} left"
 
-    def _open_bar(self) -> RichProgress:
+    def _make_bar(self) -> RichProgress:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        bar = RichProgress(
+        return RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -75,9 +79,6 @@ class Progress:
             console=Console(stderr=True),
             transient=True,
         )
-        bar.start()
-        bar.add_task(self.description, total=self.total)
-        return bar
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

@@ -143,9 +143,10 @@ class Sample:
 
     @cached_property
     def truth_valid(self) -> npt.NDArray[np.bool_]:
-        """Validity of the ground truth of each pair."""
+        """Validity of the ground truth of each pair, with a fingerprint as in :attr:`counted`."""
         truths = [self.truths[k] for k in self.pairs.truths]
-        return structurally_valid(truths) & compositionally_valid(truths)
+        known = self.reference_fingerprints.known[self.pairs.truths]
+        return structurally_valid(truths) & compositionally_valid(truths) & known
 
     @cached_property
     def matches(self) -> Matches:

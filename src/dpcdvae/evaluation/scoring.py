@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,15 @@ def evaluate(
         raise InputError(f"protocol {protocol} has no energy above hull, so reference phases have no effect")
     if paired:
         sample.pairs  # noqa: B018 -- pairs that do not fit are told before minutes of work
-    numbers = measure(sample, chosen)
-    given_up = list(sample.given_up)
     beside: dict[str, dict[Key, Number]] = {}
-    for name, baseline in makers.items():
-        other = baseline.make(sample)
-        if other is not None:
-            beside[name] = {(metric, number.gate): number for metric, number in measure(other, chosen)}
-            given_up += [{**entry, "what": f"{name}: {entry['what']}"} for entry in other.given_up]
+    with nullcontext() if engine is not None else sample.engine:
+        numbers = measure(sample, chosen)
+        given_up = list(sample.given_up)
+        for name, baseline in makers.items():
+            other = baseline.make(sample)
+            if other is not None:
+                beside[name] = {(metric, number.gate): number for metric, number in measure(other, chosen)}
+                given_up += [{**entry, "what": f"{name}: {entry['what']}"} for entry in other.given_up]
     return Report(
         numbers=tuple(numbers),
         baselines=beside,

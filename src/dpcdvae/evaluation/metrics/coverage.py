@@ -37,22 +37,22 @@ def _covered(sample: Sample, found: Nearest, total: int) -> Number:
     return sample.rate(found.covered(cutoffs), total, note=f"cut-offs {cutoffs[0]:g}, {cutoffs[1]:g} {whose}{without}")
 
 
-@metric("structure_distance_recall", "AMSD, recall", "fingerprint distance")
+@metric("structure_distance_recall", "AMSD, recall", "fingerprint")
 def _structure_distance_recall(sample: Sample) -> list[Number]:
     return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.recall.structure)]
 
 
-@metric("structure_distance_precision", "AMSD, precision", "fingerprint distance")
+@metric("structure_distance_precision", "AMSD, precision", "fingerprint")
 def _structure_distance_precision(sample: Sample) -> list[Number]:
     return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.precision.structure)]
 
 
-@metric("composition_distance_recall", "AMCD, recall", "fingerprint distance")
+@metric("composition_distance_recall", "AMCD, recall", "fingerprint")
 def _composition_distance_recall(sample: Sample) -> list[Number]:
     return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.recall.composition)]
 
 
-@metric("composition_distance_precision", "AMCD, precision", "fingerprint distance")
+@metric("composition_distance_precision", "AMCD, precision", "fingerprint")
 def _composition_distance_precision(sample: Sample) -> list[Number]:
     return [] if sample.coverage is None else [_mean_distance(sample, sample.coverage.precision.composition)]
 

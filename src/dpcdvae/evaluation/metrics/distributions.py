@@ -24,7 +24,7 @@ def _density(crystal: Crystal) -> float:
     return crystal.density if crystal.problem() is None else np.nan
 
 
-@metric("num_elements_wasserstein", "Wasserstein, composition", "elements")
+@metric("num_elements_wasserstein", "Wasserstein, count", "elements")
 def _num_elements_wasserstein(sample: Sample) -> list[Number]:
     possible = np.array([crystal.problem() is None for crystal in sample.crystals], bool)
     counts = np.where(possible, element_counts(sample.crystals), np.nan)

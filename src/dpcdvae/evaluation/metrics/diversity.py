@@ -12,12 +12,12 @@ from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import DRAWN_GATE, Number, Sample
 
 
-@metric("composition_diversity", "diversity, composition", "fingerprint")
+@metric("composition_diversity", "diversity, comp.", "fingerprint")
 def _composition_diversity(sample: Sample) -> list[Number]:
     return _diversities(sample, standardise_compositions(sample.fingerprints.composition))
 
 
-@metric("structure_diversity", "diversity, structure", "fingerprint")
+@metric("structure_diversity", "diversity, struct.", "fingerprint")
 def _structure_diversity(sample: Sample) -> list[Number]:
     return _diversities(sample, sample.fingerprints.structure)
 

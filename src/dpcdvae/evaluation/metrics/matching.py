@@ -92,7 +92,7 @@ def _metre(sample: Sample) -> list[Number]:
     return [sample.rate(np.isfinite(found.rms), len(found.rms), note=_compared(found))]
 
 
-@metric("crmse", "rms distance, misses counted (cRMSE)", "(V/N)^(1/3)")
+@metric("crmse", "cRMSE", "(V/N)^(1/3)")
 def _crmse(sample: Sample) -> list[Number]:
     """Over all of the reference; what nothing matches counts with the tolerance."""
     if sample.reference.crystals is None:

@@ -26,7 +26,7 @@ def reference_space_groups(sample: Sample) -> SpaceGroups:
     return found
 
 
-@metric("space_group_distance", "space groups", "total variation")
+@metric("space_group_distance", "space groups", "variation")
 def _space_group_distance(sample: Sample) -> list[Number]:
     """Half the sum of the differences between the shares of the 230 groups: 0 the same, 1 nothing in common."""
     if sample.reference.crystals is None:
@@ -35,7 +35,7 @@ def _space_group_distance(sample: Sample) -> list[Number]:
     return [_distance(sample, sample.once(space_groups).histogram(), theirs)]
 
 
-@metric("crystal_system_distance", "crystal systems", "total variation")
+@metric("crystal_system_distance", "crystal systems", "variation")
 def _crystal_system_distance(sample: Sample) -> list[Number]:
     """The same of the seven crystal systems, for which fewer crystals are enough."""
     if sample.reference.crystals is None:
@@ -45,7 +45,7 @@ def _crystal_system_distance(sample: Sample) -> list[Number]:
 
 
 def _distance(sample: Sample, counts: npt.NDArray[np.int64], reference: npt.NDArray[np.int64]) -> Number:
-    note = f"symprec {SYMPREC:g} Å, reference n = {reference.sum()}{_without(sample)}"
+    note = f"symprec {SYMPREC:g} Å{_without(sample)}"
     if counts.sum() == 0 or reference.sum() == 0:
         return Number(None, 0, note=note)
     shares = reference / reference.sum()
@@ -59,9 +59,7 @@ def _p1_share(sample: Sample) -> list[Number]:
     """Among the crystals whose space group is known."""
     numbers = sample.once(space_groups).numbers
     known = int((numbers > 0).sum())
-    theirs = sample.once(reference_space_groups).numbers
-    ratio = f", reference {(theirs == 1).sum() / (theirs > 0).sum():.1%}" if theirs.any() else ""
-    return [sample.rate(numbers == 1, known, note=f"symprec {SYMPREC:g} Å{ratio}{_without(sample)}")]
+    return [sample.rate(numbers == 1, known, note=f"symprec {SYMPREC:g} Å{_without(sample)}")]
 
 
 def _without(sample: Sample) -> str:
