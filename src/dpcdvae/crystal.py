@@ -101,7 +101,7 @@ class Crystal:
         """Atoms of each element in the cell, in the order of atomic number."""
         return {SYMBOLS[z]: n for z, n in sorted(Counter(self.atomic_numbers.tolist()).items())}
 
-    @property
+    @cached_property
     def formula(self) -> str:
         """Reduced formula, alphabetical, e.g. ``O3SrTi``: the same for every cell of a crystal."""
         counts = self.composition
@@ -110,6 +110,10 @@ class Crystal:
 
     def problem(self) -> str | None:
         """Why this cannot be a crystal at all (NaN, no volume), or None."""
+        return self._problem
+
+    @cached_property
+    def _problem(self) -> str | None:
         if not np.isfinite(self.lattice).all():
             return "the lattice is not finite"
         if not np.isfinite(self.frac_coords).all():

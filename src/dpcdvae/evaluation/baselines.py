@@ -130,6 +130,4 @@ def _draw(sample: Sample, available: int) -> npt.NDArray[np.int64]:
 
 def _instead(sample: Sample, crystals: Sequence[Crystal], paired: bool = False) -> Sample:
     """The same judgement of other crystals; energies above the hull are left out, as they would have to be computed."""
-    made = replace(sample, crystals=crystals, failures=(), paired=paired, stability=None, given_up=[], _derived={})
-    made.reference_fingerprints = sample.reference_fingerprints
-    return made
+    return replace(sample, crystals=crystals, failures=(), paired=paired, stability=None, given_up=[], _derived={})

@@ -5,9 +5,20 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+Floats = npt.NDArray[np.float64]
+
 
 def wasserstein(values: npt.ArrayLike, reference: npt.ArrayLike) -> float:
-    """1-D Wasserstein distance W1 between two samples, in their unit (scipy's, as in the published protocol)."""
-    from scipy.stats import wasserstein_distance
+    """1-D Wasserstein distance W1 between two samples, in their unit: the integral of |F - G|.
 
-    return float(wasserstein_distance(np.asarray(values, np.float64), np.asarray(reference, np.float64)))
+    Equal to ``scipy.stats.wasserstein_distance`` of the published protocol, which takes over a second to import.
+    """
+    values, reference = np.sort(np.asarray(values, np.float64)), np.sort(np.asarray(reference, np.float64))
+    # Both are constant between neighbours of the merged sample.
+    grid = np.unique(np.concatenate([values, reference]))
+    return float(np.sum(np.abs(distribution(values, grid) - distribution(reference, grid)) * np.diff(grid)))
+
+
+def distribution(ordered: Floats, grid: Floats) -> Floats:
+    """(len(grid) - 1,) cumulative distribution of a sorted sample between the points of a sorted grid."""
+    return np.searchsorted(ordered, grid[:-1], side="right") / len(ordered)

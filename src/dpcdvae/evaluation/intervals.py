@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from dpcdvae.evaluation.distributions import distribution
+
 Interval = tuple[float, float]
 
 LEVEL = 0.95
@@ -33,10 +35,11 @@ def bootstrap_mean(values: npt.NDArray[np.float64], *, seed: int) -> Interval:
 
 def median_interval(values: npt.NDArray[np.float64]) -> Interval:
     """Interval of the median of ``values`` (n > 0), from their ranks: free of any distribution."""
-    from scipy.stats import binom
+    from scipy.special import bdtr
 
     ordered, n = np.sort(values), len(values)
-    below = max(0, int(binom.ppf(0.5 - LEVEL / 2, n, 0.5)) - 1)
+    # The quantile of the binomial distribution, without the second that importing scipy.stats takes.
+    below = max(0, int(np.searchsorted(bdtr(np.arange(n + 1), n, 0.5), 0.5 - LEVEL / 2)) - 1)
     return float(ordered[below]), float(ordered[n - 1 - below])
 
 
@@ -65,10 +68,9 @@ def bootstrap_wasserstein(
     """
     sample, inverse = np.unique(values, return_inverse=True)
     reference = np.sort(reference)
-    # W1 = integral |F - G| dx, and both are constant between neighbours of the merged sample.
     grid = np.unique(np.concatenate([sample, reference]))
     widths = np.diff(grid)
-    reference_cdf = np.searchsorted(reference, grid[:-1], side="right") / len(reference)
+    reference_cdf = distribution(reference, grid)
     position = np.searchsorted(sample, grid[:-1], side="right")
     rng = np.random.default_rng(seed)
     distances = np.empty(REPLICATES)

@@ -87,12 +87,19 @@ class Sample:
     training: Reference | None = None
     stability: Stability | None = None
     _derived: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
+    _of_reference: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
 
     def once(self, derive: Callable[[Sample], Derived]) -> Derived:
         """``derive(self)``, kept: how metrics share what is dear to compute."""
         if derive not in self._derived:
             self._derived[derive] = derive(self)
         return self._derived[derive]
+
+    def once_for_all(self, derive: Callable[[Sample], Derived]) -> Derived:
+        """The same for what depends on the reference alone: the samples of the baselines share it."""
+        if derive not in self._of_reference:
+            self._of_reference[derive] = derive(self)
+        return self._of_reference[derive]
 
     @property
     def generated(self) -> int:
@@ -190,14 +197,14 @@ class Sample:
 
     @cached_property
     def fingerprints(self) -> Fingerprints:
-        return self._fingerprints("fingerprint", self.crystals)
+        return self.find_fingerprints("fingerprint", self.crystals)
 
-    @cached_property
+    @property
     def reference_fingerprints(self) -> Fingerprints:
         """Of the crystals of the reference, none where it has no crystals."""
-        return self._fingerprints("fingerprint of the reference", self.reference.crystals or ())
+        return self.once_for_all(_reference_fingerprints)
 
-    def _fingerprints(self, what: str, crystals: Sequence[Crystal]) -> Fingerprints:
+    def find_fingerprints(self, what: str, crystals: Sequence[Crystal]) -> Fingerprints:
         found = fingerprint_crystals(crystals, engine=self.engine, time_limit=self.time_limit, cache=self.cache)
         self.give_up(what, crystals, found.reasons)
         return found
@@ -215,3 +222,7 @@ class Sample:
         successes = int(good.sum())
         value, interval = (successes / total, wilson(successes, total)) if total else (None, None)
         return Number(value, total, interval, gate, note)
+
+
+def _reference_fingerprints(sample: Sample) -> Fingerprints:
+    return sample.find_fingerprints("fingerprint of the reference", sample.reference.crystals or ())

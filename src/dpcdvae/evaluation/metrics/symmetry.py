@@ -31,7 +31,7 @@ def _space_group_distance(sample: Sample) -> list[Number]:
     """Half the sum of the differences between the shares of the 230 groups: 0 the same, 1 nothing in common."""
     if sample.reference.crystals is None:
         return []
-    theirs = sample.once(reference_space_groups).histogram()
+    theirs = sample.once_for_all(reference_space_groups).histogram()
     return [_distance(sample, sample.once(space_groups).histogram(), theirs)]
 
 
@@ -40,7 +40,7 @@ def _crystal_system_distance(sample: Sample) -> list[Number]:
     """The same of the seven crystal systems, for which fewer crystals are enough."""
     if sample.reference.crystals is None:
         return []
-    theirs = by_crystal_system(sample.once(reference_space_groups).histogram())
+    theirs = by_crystal_system(sample.once_for_all(reference_space_groups).histogram())
     return [_distance(sample, by_crystal_system(sample.once(space_groups).histogram()), theirs)]
 
 
