@@ -11,7 +11,7 @@ import pytest
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.distributions import wasserstein
-from dpcdvae.evaluation.intervals import bootstrap_mean, bootstrap_wasserstein, wilson
+from dpcdvae.intervals import bootstrap_mean, bootstrap_wasserstein, wilson
 from dpcdvae.io import read
 from dpcdvae.statistics import ReferenceStatistics, element_counts
 

@@ -10,8 +10,8 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation import diversity, evaluate
 from dpcdvae.evaluation.diversity import mean_distances
 from dpcdvae.evaluation.fingerprints import fingerprint_crystals
-from dpcdvae.evaluation.intervals import bootstrap_mean
 from dpcdvae.evaluation.magpie import standardise_compositions
+from dpcdvae.intervals import bootstrap_mean
 from dpcdvae.parallel import HERE
 from dpcdvae.prototypes import build_prototypes
 

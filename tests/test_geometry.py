@@ -12,11 +12,11 @@ from disguises import DISGUISES
 from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation import geometry as g
 from dpcdvae.evaluation.geometry import closest_contacts, covalent_radii, minkowski_reduced
-from dpcdvae.evaluation.intervals import median_interval
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.metrics.geometry import CLOSE, WINDOW
 from dpcdvae.evaluation.reference import as_reference
 from dpcdvae.evaluation.sample import Sample
+from dpcdvae.intervals import median_interval
 from dpcdvae.parallel import HERE
 from dpcdvae.statistics import ReferenceStatistics
 from test_validity import skewed

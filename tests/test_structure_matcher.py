@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation.lattice_mapping import Tolerances, lattice_mappings, reduced_bases
+from dpcdvae.evaluation.lattice_mapping import lattice_mappings, reduced_bases
 from dpcdvae.evaluation.primitive_cells import primitive_cells
 from dpcdvae.evaluation.result_cache import ResultCache
 from dpcdvae.evaluation.structure_matcher import compare
 from dpcdvae.io import read
 from dpcdvae.parallel import HERE
+from dpcdvae.tolerances import Tolerances
 
 TOLERANCES = [Tolerances(), Tolerances(ltol=0.2, stol=0.3, angle_tol=5.0)]
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.intervals import wilson
 from dpcdvae.evaluation.success import SearchReport, success_rates, thresholds
+from dpcdvae.intervals import wilson
 
 
 def test_success_rates_of_a_hand_made_search() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from dpcdvae.benchmark.plan import Plan
 from dpcdvae.benchmark.stages import SAMPLES, Run
 from dpcdvae.evaluation import METRICS
-from dpcdvae.evaluation.intervals import LEVEL
 from dpcdvae.evaluation.report import tool_versions
+from dpcdvae.intervals import LEVEL
 
 SCHEMA = "dpcdvae.benchmark/1"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from dpcdvae.intervals import distribution
 
 
 def wasserstein(values: npt.ArrayLike, reference: npt.ArrayLike) -> float:
@@ -17,8 +17,3 @@ def wasserstein(values: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     # Both are constant between neighbours of the merged sample.
     grid = np.unique(np.concatenate([values, reference]))
     return float(np.sum(np.abs(distribution(values, grid) - distribution(reference, grid)) * np.diff(grid)))
-
-
-def distribution(ordered: Floats, grid: Floats) -> Floats:
-    """(len(grid) - 1,) cumulative distribution of a sorted sample between the points of a sorted grid."""
-    return np.searchsorted(ordered, grid[:-1], side="right") / len(ordered)

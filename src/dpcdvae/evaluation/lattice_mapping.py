@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
+from dpcdvae.tolerances import Tolerances
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -17,15 +18,6 @@ Integers = npt.NDArray[np.int64]
 _MOST_VECTORS = 5000
 """Lattice vectors of a length: with more of them, as in a sliver of 1 x 1 x 400 Å, the search would take for ever."""
 TOO_FLAT = "a cell is too flat or too long to be compared"
-
-
-@dataclass(frozen=True)
-class Tolerances:
-    """Of lengths (a fraction), of sites (of (V/N)^(1/3)), of angles (degrees); by default CDVAE's, Xie et al. 2022."""
-
-    ltol: float = 0.3
-    stol: float = 0.5
-    angle_tol: float = 10.0
 
 
 def lattice_mappings(first: Crystal, second: Crystal, tolerances: Tolerances) -> Integers:

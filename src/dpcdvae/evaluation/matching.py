@@ -12,15 +12,15 @@ import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.lattice_mapping import Tolerances
 from dpcdvae.evaluation.primitive_cells import primitive_cells, reason_of
 from dpcdvae.evaluation.result_cache import Kind, Result, ResultCache, content_hash, joint_hash
 from dpcdvae.evaluation.structure_matcher import ALGORITHM, compare
 from dpcdvae.parallel import Engine, Lost
+from dpcdvae.tolerances import PUBLISHED
 
 Floats = npt.NDArray[np.float64]
 
-MATCHER = Tolerances()
+MATCHER = PUBLISHED
 TOLERANCES = asdict(MATCHER)
 
 SITE_TOLERANCES = (0.05, 0.1, 0.2, 0.3, 0.4, MATCHER.stol)

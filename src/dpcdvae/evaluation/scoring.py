@@ -12,7 +12,6 @@ from dpcdvae.errors import InputError
 from dpcdvae.evaluation.baselines import BASELINES
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.fingerprints import ALGORITHM
-from dpcdvae.evaluation.intervals import LEVEL, REPLICATES
 from dpcdvae.evaluation.matching import TOLERANCES
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol
@@ -21,6 +20,7 @@ from dpcdvae.evaluation.report import Key, Report, tool_versions
 from dpcdvae.evaluation.sample import DRAWN, Number, Sample
 from dpcdvae.evaluation.stability import Stability
 from dpcdvae.evaluation.validity import MIN_DISTANCE, MIN_VOLUME
+from dpcdvae.intervals import LEVEL, REPLICATES
 from dpcdvae.io import Failure
 from dpcdvae.parallel import Engine, engine_for
 from dpcdvae.statistics import ReferenceStatistics

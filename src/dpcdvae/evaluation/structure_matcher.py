@@ -19,12 +19,12 @@ from dpcdvae.crystal import Crystal, lattice_from_parameters
 from dpcdvae.evaluation.lattice_mapping import (
     Floats,
     Integers,
-    Tolerances,
     angles_between,
     lattice_mappings,
     reduced_bases,
     vector_lengths,
 )
+from dpcdvae.tolerances import Tolerances
 
 Flags = npt.NDArray[np.bool_]
 

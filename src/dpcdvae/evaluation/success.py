@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.intervals import LEVEL, Interval, wilson
 from dpcdvae.evaluation.validity import compositionally_valid
+from dpcdvae.intervals import LEVEL, Interval, wilson
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

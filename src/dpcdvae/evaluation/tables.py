@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dpcdvae.evaluation.baselines import BASELINES
-from dpcdvae.evaluation.intervals import LEVEL
 from dpcdvae.evaluation.metrics import METRICS
+from dpcdvae.intervals import LEVEL
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from dpcdvae.evaluation.columns import column
 from dpcdvae.evaluation.coverage import Nearest
-from dpcdvae.evaluation.intervals import bootstrap_mean
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Number, Sample
+from dpcdvae.intervals import bootstrap_mean
 
 
 @metric("coverage_recall", "coverage, recall (COV-R)")

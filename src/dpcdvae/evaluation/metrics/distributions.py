@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation.distributions import wasserstein
-from dpcdvae.evaluation.intervals import bootstrap_wasserstein
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import DRAWN_GATE, Number, Sample
+from dpcdvae.intervals import bootstrap_wasserstein
 from dpcdvae.statistics import element_counts
 
 

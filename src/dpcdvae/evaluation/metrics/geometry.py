@@ -10,9 +10,9 @@ import numpy.typing as npt
 from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation.columns import column
 from dpcdvae.evaluation.geometry import contacts
-from dpcdvae.evaluation.intervals import median_interval
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Number, Sample
+from dpcdvae.intervals import median_interval
 
 Floats = npt.NDArray[np.float64]
 

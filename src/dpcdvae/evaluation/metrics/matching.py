@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from dpcdvae.evaluation.candidates import NEAREST, Found
 from dpcdvae.evaluation.columns import column
-from dpcdvae.evaluation.intervals import bootstrap_mean, median_interval
 from dpcdvae.evaluation.matching import MATCHER, SITE_TOLERANCES
 from dpcdvae.evaluation.metre import corrected_rms, match_reference
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Number, Sample
+from dpcdvae.intervals import bootstrap_mean, median_interval
 
 
 @metric("match_rate", "match rate")

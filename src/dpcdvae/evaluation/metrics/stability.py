@@ -14,12 +14,12 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation.candidates import NEAREST
 from dpcdvae.evaluation.columns import column
 from dpcdvae.evaluation.fingerprints import fingerprint_crystals
-from dpcdvae.evaluation.intervals import bootstrap_mean, median_interval
 from dpcdvae.evaluation.metre import match_training
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.evaluation.stability import METASTABLE, STABLE, SUSPECT, HullEnergies, energies_above_hull
 from dpcdvae.evaluation.uniqueness import find_duplicates
+from dpcdvae.intervals import bootstrap_mean, median_interval
 
 
 def hull(sample: Sample) -> HullEnergies | None:

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.evaluation.columns import column
-from dpcdvae.evaluation.intervals import bootstrap_total_variation
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.evaluation.symmetry import SYMPREC, SpaceGroups, by_crystal_system, find_space_groups, symbols
+from dpcdvae.intervals import bootstrap_total_variation
 
 
 def space_groups(sample: Sample) -> SpaceGroups:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.distributions import distribution
-
+Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
 LEVEL = 0.95
@@ -25,15 +26,20 @@ def wilson(successes: int, n: int) -> Interval:
     return low, high
 
 
-def bootstrap_mean(values: npt.NDArray[np.float64], *, seed: int) -> Interval:
-    """Percentile interval of the mean of ``values`` (n > 0)."""
+def bootstrap(values: Floats, statistic: Callable[[Floats], float], *, seed: int) -> Interval:
+    """Percentile interval of a ``statistic`` of ``values`` (n > 0), which are drawn anew with replacement."""
     rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(len(values), size=len(values))].mean() for _ in range(REPLICATES)])
-    low, high = np.quantile(means, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2))
+    drawn = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(REPLICATES)]
+    low, high = np.quantile(drawn, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2))
     return float(low), float(high)
 
 
-def median_interval(values: npt.NDArray[np.float64]) -> Interval:
+def bootstrap_mean(values: Floats, *, seed: int) -> Interval:
+    """Percentile interval of the mean of ``values`` (n > 0)."""
+    return bootstrap(values, lambda drawn: float(drawn.mean()), seed=seed)
+
+
+def median_interval(values: Floats) -> Interval:
     """Interval of the median of ``values`` (n > 0), from their ranks: free of any distribution."""
     from scipy.special import bdtr
 
@@ -44,7 +50,7 @@ def median_interval(values: npt.NDArray[np.float64]) -> Interval:
 
 
 def bootstrap_total_variation(
-    counts: npt.NDArray[np.int64], reference: npt.NDArray[np.float64], distance: float, *, seed: int
+    counts: npt.NDArray[np.int64], reference: Floats, distance: float, *, seed: int
 ) -> Interval:
     """Interval of the total variation ``distance`` of a histogram of ``counts`` from the shares of a reference.
 
@@ -57,9 +63,7 @@ def bootstrap_total_variation(
     return max(0.0, min(float(low), distance)), min(1.0, max(float(high), distance))
 
 
-def bootstrap_wasserstein(
-    values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64], distance: float, *, seed: int
-) -> Interval:
+def bootstrap_wasserstein(values: Floats, reference: Floats, distance: float, *, seed: int) -> Interval:
     """Interval of the Wasserstein ``distance`` of the two samples: what other crystals of the same source would give.
 
     ``values`` are drawn anew with replacement, the reference stays. Every replicate carries the
@@ -81,3 +85,8 @@ def bootstrap_wasserstein(
     low, high = np.quantile(distances, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)) - distances.mean() + distance
     # Round-off must not shut the distance itself out.
     return max(0.0, min(float(low), distance)), max(float(high), distance)
+
+
+def distribution(ordered: Floats, grid: Floats) -> Floats:
+    """(len(grid) - 1,) cumulative distribution of a sorted sample between the points of a sorted grid."""
+    return np.searchsorted(ordered, grid[:-1], side="right") / len(ordered)
