@@ -17,6 +17,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import METRICS, EnergyModel, Report, evaluate, resolve_reference
 from dpcdvae.evaluation.phases import Phase, Phases
+from dpcdvae.evaluation.sample import DRAWN_GATE
 from dpcdvae.evaluation.stability import EnergySource, Stability
 from dpcdvae.io import Failure, read, write
 from dpcdvae.statistics import ReferenceStatistics
@@ -100,6 +101,41 @@ def test_what_could_not_be_read_or_is_no_crystal_counts_in_the_rates(real: list[
     assert nothing["structural_validity"].value == 0.0
     assert nothing["density_wasserstein"].value is None
     json.dumps(nothing.to_json(), allow_nan=False)
+
+
+def test_the_published_draw_is_of_different_valid_crystals(
+    real: list[Crystal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dpcdvae.evaluation.sample.DRAWN", 6)
+    crystals = [*rattled(real, 0.05), Crystal([8], [[0, 0, 0]], np.eye(3) * 0.4, "no crystal")]
+    reports = [evaluate(crystals, real, baselines=(), workers=0, seed=seed) for seed in (0, 0, 1)]
+    draws = [report.sample.drawn.tolist() for report in reports]
+    assert draws[0] == draws[1] != draws[2]
+    for report, drawn in zip(reports, draws, strict=True):
+        assert len(set(drawn)) == 6
+        assert report.sample.counted[drawn].all()
+        number = next(n for name, n in report.numbers if (name, n.gate) == ("density_wasserstein", DRAWN_GATE))
+        expected = wasserstein_distance([crystals[k].density for k in drawn], [c.density for c in real])
+        assert (number.n, number.value) == (6, pytest.approx(expected))
+
+
+def test_what_is_no_crystal_is_no_reference(real: list[Crystal]) -> None:
+    broken = [Crystal([6], [[np.nan, 0, 0]], np.eye(3), "nan"), Crystal([6], [[0, 0, 0]], np.zeros((3, 3)), "flat")]
+    report = evaluate(real, [*real, *broken], baselines=(), workers=0)
+    assert report.reference.count == len(real)
+    assert "2 left out, the first: crystal 'nan'" in report.reference.source
+    assert values(report) == values(evaluate(real, real, baselines=(), workers=0))
+    with pytest.raises(InputError, match="no crystals that can be used: crystal 'nan'"):
+        evaluate(real, broken, workers=0)
+    with pytest.raises(InputError, match="has no crystals"):
+        evaluate(real, [], workers=0)
+
+
+def test_wrong_settings_are_told(real: list[Crystal]) -> None:
+    with pytest.raises(InputError, match="--seed -1"):
+        evaluate(real, real, seed=-1)
+    with pytest.raises(InputError, match="two are needed"):
+        evaluate(real, real, cutoffs=(1.0,))  # type: ignore[arg-type]
 
 
 def test_missing_predictions_are_misses(real: list[Crystal]) -> None:

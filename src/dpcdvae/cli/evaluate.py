@@ -119,6 +119,7 @@ def evaluate(
             energy_model=_load_energy_model(energy_model, target, engine, time_limit) if energy_model else None,
             stability=stability,
         )  # fmt: skip
+        columns = report.crystals() if table is not None else {}
     # Into a file or a pipe the table comes whole, whatever the width of the terminal.
     Console(width=None if sys.stdout.isatty() else 120).print(report.table())
     arguments = {
@@ -137,7 +138,7 @@ def evaluate(
         with atomic_output(markdown) as temporary:
             temporary.write_text(report.markdown(), encoding="utf-8")
     if table is not None:
-        write_table(report.crystals(), table)
+        write_table(columns, table)
     if picture is not None:
         from dpcdvae.report.picture import draw
 

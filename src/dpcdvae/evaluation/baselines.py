@@ -1,9 +1,9 @@
 """What every number would be for crystals that are real, or all too easily had.
 
-A distance to a test set is never zero for a finite sample, nor is every real crystal valid by the field's
-rules. So the same metrics are taken from other crystals, as many as were generated: those of the reference
-itself (no generator does better), of the training set (a generator that has learnt it by heart), and
-training crystals with their elements exchanged (chemistry without a generator).
+The distance of a sample to the set it was drawn from is not zero, nor is every real crystal valid by the field's
+rules. So the same metrics are taken from other crystals, as many as were generated if there are so many: those of the
+reference itself (no generator does better; all of them are at a distance of zero), of the training set (a generator
+that has learnt it by heart), and training crystals with their elements exchanged (chemistry without a generator).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.datasets import DATASETS, dataset_file, load_dataset, prepared_names
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import sha256
-from dpcdvae.io import read
+from dpcdvae.io import Failure, read
 from dpcdvae.model_store import CARD, CHECKPOINTS, CONFIG, bundled_models, read_card, read_json
 from dpcdvae.statistics import ReferenceStatistics, element_counts
 
@@ -70,13 +70,14 @@ class Reference:
 
 
 def as_reference(value: Reference | ReferenceStatistics | Sequence[Crystal] | str | Path) -> Reference:
+    """Raises InputError as :func:`resolve_reference`."""
     if isinstance(value, Reference):
         return value
     if isinstance(value, ReferenceStatistics):
         return Reference(f"statistics of {value.source}", value.sha256, statistics=value)
     if isinstance(value, (str, Path)):
         return resolve_reference(value)
-    return Reference("crystals", "", crystals=value)
+    return _of_crystals(value, "crystals", "")
 
 
 def training_of(reference: Reference) -> Reference | None:
@@ -105,7 +106,8 @@ def resolve_reference(text: str | Path) -> Reference:
     if path.is_file() and path.suffix == ".npz" and _is_dataset(path):
         return _from_dataset(text, path)
     if path.exists():
-        return Reference(text, sha256(path), crystals=_usable(read(path, []), text))
+        failures: list[Failure] = []
+        return _of_crystals(read(path, failures), text, sha256(path), failures)
     if name in {*DATASETS, *prepared_names()}:
         return _from_dataset(f"{name}:{split or DEFAULT_SPLIT}", dataset_file(name))
     if name.endswith(".npz") and Path(name).is_file():
@@ -118,17 +120,25 @@ def resolve_reference(text: str | Path) -> Reference:
 def _from_dataset(text: str, path: Path) -> Reference:
     name, _, split = text.partition(":")
     dataset = load_dataset(name)
-    crystals = _usable(list(dataset[split or DEFAULT_SPLIT]), text)
-    return Reference(
-        text, sha256(path) if path.is_file() else "", crystals=crystals, dataset=dataset.name,
-        energy=dataset.metadata.get("energy") or "", training=f"{name}:train" if "train" in dataset.tables else "",
+    made = _of_crystals(list(dataset[split or DEFAULT_SPLIT]), text, sha256(path) if path.is_file() else "")
+    return replace(
+        made, dataset=dataset.name, energy=dataset.metadata.get("energy") or "",
+        training=f"{name}:train" if "train" in dataset.tables else "",
     )  # fmt: skip
 
 
-def _usable(crystals: Sequence[Crystal], source: str) -> Sequence[Crystal]:
-    if not crystals:
-        raise InputError(f"the reference {source} has no crystals")
-    return crystals
+def _of_crystals(crystals: Sequence[Crystal], source: str, digest: str, failures: Sequence[Failure] = ()) -> Reference:
+    """What can be compared with; ``source`` tells how many crystals could not be read or are none."""
+    usable = [crystal for crystal in crystals if crystal.problem() is None]
+    reasons = [failure.reason for failure in failures]
+    reasons += [f"crystal '{c.id}': {problem}" for c in crystals if (problem := c.problem()) is not None]
+    if not usable:
+        raise InputError(
+            f"the reference {source} has no crystals" + (f" that can be used: {reasons[0]}" if reasons else "")
+        )
+    if reasons:
+        source += f" ({len(reasons)} left out, the first: {reasons[0]})"
+    return Reference(source, digest, crystals=usable)
 
 
 def _from_card(card: Mapping[str, Any], text: str) -> Reference:

@@ -59,11 +59,14 @@ class Report:
         return self.sample.reference
 
     def crystals(self) -> CrystalColumns:
-        """What is known of each single crystal, by column; one row for each of ``generated``."""
+        """What is known of each single crystal, by column; one row for each of ``generated``.
+
+        What the numbers did not ask for, as in a short protocol, is computed now, on the engine of the evaluation.
+        """
         return crystal_table(self.sample)
 
     def __getitem__(self, name: str) -> Number:
-        """The number of a metric, e.g. ``report["match_rate"]``; ungated where it has several gates."""
+        """The number of a metric, e.g. ``report["match_rate"]``; of several gates the first, which is the widest."""
         METRICS[name]
         for key, number in self.numbers:
             if key == name:

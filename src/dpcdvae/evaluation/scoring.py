@@ -10,15 +10,19 @@ from typing import Any
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.baselines import BASELINES
+from dpcdvae.evaluation.candidates import NEAREST
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.fingerprints import ALGORITHM
 from dpcdvae.evaluation.matching import TOLERANCES
 from dpcdvae.evaluation.metrics import METRICS
+from dpcdvae.evaluation.metrics.geometry import CLOSE, WINDOW
+from dpcdvae.evaluation.metrics.uniqueness import UNIQUENESS_SAMPLE
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol
 from dpcdvae.evaluation.reference import Reference, as_reference, training_of
 from dpcdvae.evaluation.report import Key, Report, tool_versions
 from dpcdvae.evaluation.sample import DRAWN, Number, Sample
 from dpcdvae.evaluation.stability import Stability
+from dpcdvae.evaluation.symmetry import SYMPREC
 from dpcdvae.evaluation.validity import MIN_DISTANCE, MIN_VOLUME
 from dpcdvae.intervals import LEVEL, REPLICATES
 from dpcdvae.io import Failure
@@ -74,8 +78,11 @@ def evaluate(
     """
     if not crystals and not failures:
         raise InputError("there are no crystals to evaluate")
-    if cutoffs is not None and not all(0 < cutoff < float("inf") for cutoff in cutoffs):
-        raise InputError(f"--cutoffs {cutoffs[0]:g} {cutoffs[1]:g}: both must be above 0 and finite")
+    if cutoffs is not None and not (len(cutoffs) == 2 and all(0 < cutoff < float("inf") for cutoff in cutoffs)):
+        given = " ".join(f"{cutoff:g}" for cutoff in cutoffs)
+        raise InputError(f"--cutoffs {given}: two are needed, both above 0 and finite")
+    if seed < 0:
+        raise InputError(f"--seed {seed}: it must not be negative")
     chosen = PROTOCOLS[protocol]
     makers = {name: BASELINES[name] for name in baselines}
     against = as_reference(reference)
@@ -132,6 +139,11 @@ def _settings(sample: Sample) -> dict[str, Any]:
         "matcher": {"name": "pymatgen StructureMatcher", **TOLERANCES},
         "min_distance_A": MIN_DISTANCE,
         "min_volume_A3": MIN_VOLUME,
+        "close_contact": CLOSE,
+        "window_quantiles": list(WINDOW),
+        "symprec_A": SYMPREC,
+        "uniqueness_sample": UNIQUENESS_SAMPLE,
+        "nearest_candidates": NEAREST,
         "energy_model": None if sample.energy_model is None else sample.energy_model.source,
         "stability": None if sample.stability is None else sample.stability.settings(),
         "coverage": {"cutoffs": list(sample.coverage_cutoffs[0]), "fingerprint": f"structure-{ALGORITHM}"},
