@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
 
 STIFFNESS = 0.05  # eV/Å^6
 VOLUME = 11.0  # Å^3/atom, at rest
@@ -54,6 +56,29 @@ class Odd(Calculator):
         if self.parameters.kind == "raise":
             raise RuntimeError("the code\ncrashed")
         self.results = {"energy": energy, "forces": forces, "stress": pull * np.array([1.0, 1, 1, 0, 0, 0])}
+
+
+class Together(EMT):
+    """EMT that takes many crystals at once, and knows no gold."""
+
+    default_parameters: ClassVar = {**EMT.default_parameters, "delay": 0.0}
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        self.sizes: list[int] = []
+        """Of the batches it was asked for."""
+
+    def calculate_batch(self, crystals: Sequence[Atoms]) -> list[dict[str, object]]:
+        self.sizes.append(len(crystals))
+        time.sleep(self.parameters.delay)
+        results = []
+        for atoms in crystals:
+            if 79 in atoms.numbers:
+                raise RuntimeError("no gold")
+            atoms.calc = EMT()
+            stress = atoms.get_stress(voigt=False)
+            results.append({"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "stress": stress})
+        return results
 
 
 class NoStress(Calculator):

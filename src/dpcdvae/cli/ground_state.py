@@ -10,6 +10,7 @@ import typer
 
 from dpcdvae.cli.common import OverwriteOption, SchedulerOption, SeedOption, WorkersOption
 from dpcdvae.cli.relax import (
+    BatchOption,
     CalculatorOption,
     ForceOption,
     OptimizerOption,
@@ -51,6 +52,7 @@ def ground_state(
     retry: RetryOption = False,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
+    batch: BatchOption = 1,
     time_limit: TimeLimitOption = 3600.0,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -68,9 +70,11 @@ def ground_state(
     from dpcdvae.files import check_output, sha256, write_json, write_manifest
     from dpcdvae.io import read
     from dpcdvae.parallel import engine_for
+    from dpcdvae.relaxation.batching import check_one_process
     from dpcdvae.relaxation.from_files import pair_relaxed
     from dpcdvae.relaxation.ground_state import ground_state as compare
 
+    check_one_process(batch, workers, scheduler)
     if json is not None:
         check_output(json, overwrite=overwrite)
     if relaxed is not None and (work is not None or retry):
@@ -81,7 +85,7 @@ def ground_state(
         if relaxed is not None:
             results = pair_relaxed(generated.crystals, read(relaxed), stages[-1].pressure)
         else:
-            results = relax_in_stages(generated.crystals, stages, work, retry, engine, time_limit)
+            results = relax_in_stages(generated.crystals, stages, work, retry, engine, batch, time_limit)
         report = compare(results, failures=generated.failures, engine=engine, seed=seed)
     Console(width=None if sys.stdout.isatty() else 120).print(report.table())
     if json is not None:

@@ -55,6 +55,9 @@ WorkOption = Annotated[
     typer.Option("--work", help="Folder that keeps results, to go on after a kill.", show_default=False),
 ]
 RetryOption = Annotated[bool, typer.Option("--retry", help="Try again what did not converge before.")]
+BatchOption = Annotated[
+    int, typer.Option("--batch", min=1, help="Crystals computed together in this process, for a GPU; chgnet can.")
+]
 TimeLimitOption = Annotated[float, typer.Option("--time-limit", min=0.1, help="Seconds for one crystal.")]
 
 
@@ -82,6 +85,7 @@ def relax(
     retry: RetryOption = False,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
+    batch: BatchOption = 1,
     time_limit: TimeLimitOption = 3600.0,
     write_jobs: Annotated[
         Path | None,
@@ -107,7 +111,9 @@ def relax(
     """
     from dpcdvae.io import check_destination, read
     from dpcdvae.parallel import engine_for
+    from dpcdvae.relaxation.batching import check_one_process
 
+    check_one_process(batch, workers, scheduler)
     if (crystals is None) == (read_jobs is None):
         raise InputError("give the crystals, or --read-jobs FOLDER with what came of them")
     failures: list[Failure] = []
@@ -129,7 +135,7 @@ def relax(
             if not given:
                 raise InputError(f"none of the crystals in {crystals} could be read: {failures[0]}")
             work = work or out.with_name(out.name + ".work")
-            results = relax_in_stages(given, stages, work, retry, engine, time_limit)
+            results = relax_in_stages(given, stages, work, retry, engine, batch, time_limit)
         else:
             from dpcdvae.relaxation.jobs import job_settings
             from dpcdvae.relaxation.jobs import read_jobs as results_of
@@ -228,22 +234,27 @@ def relax_in_stages(
     work: Path | None,
     retry: bool,
     engine: Engine,
+    batch: int,
     time_limit: float,
 ) -> list[Relaxed]:
     """Each stage starts where the one before ended, keeps its results in a folder of its own, and compares with
     the crystals as they were generated."""
-    from dpcdvae.relaxation.calculators import build_calculator, check_elements
+    from dpcdvae.relaxation.calculators import batch_evaluator, build_calculator, check_elements
     from dpcdvae.relaxation.campaign import relax_all
 
     for stage in stages[1:]:  # the first one's is built at once; these would be missed hours later
-        check_elements(stage.calculator, build_calculator(stage.calculator, stage.options), crystals)
+        calculator = build_calculator(stage.calculator, stage.options)
+        check_elements(stage.calculator, calculator, crystals)
+        if batch > 1:
+            batch_evaluator(stage.calculator, calculator)
     results: list[Relaxed] = []
     for number, stage in enumerate(stages, 1):
         folder = work if work is None or len(stages) == 1 else work / f"{number}-{stage.calculator.replace(':', '.')}"
         starts = [result.final for result in results] if results else None
         results = relax_all(
-            crystals, stage, work=folder, starts=starts, engine=engine, time_limit=time_limit, retry=retry
-        )
+            crystals, stage, work=folder, starts=starts, engine=engine, batch=batch, time_limit=time_limit,
+            retry=retry,
+        )  # fmt: skip
     return results
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.parallel import engine_for
+from dpcdvae.relaxation.batching import check_one_process
 from dpcdvae.relaxation.calculators import CALCULATORS, build_calculator
 from dpcdvae.relaxation.campaign import TIME_LIMIT, relax_all
 from dpcdvae.relaxation.ground_state import GroundState, ground_state
@@ -35,6 +36,7 @@ def relax(
     work: str | Path | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    batch: int = 1,
     time_limit: float = TIME_LIMIT,
     **settings: Any,
 ) -> list[Relaxed]:
@@ -43,6 +45,7 @@ def relax(
     Args:
         work: folder that keeps the results as they come; what lies there is not computed again.
         workers: processes, by default one for each core. scheduler: a dask cluster instead.
+        batch: crystals computed together, in this process, by a calculator that can.
         time_limit: seconds for one crystal.
         settings: fields of :class:`Settings`: calculator, options, pressure (GPa), thresholds.
 
@@ -52,5 +55,8 @@ def relax(
     Raises:
         InputError: as :func:`relax_all`.
     """
+    check_one_process(batch, workers, scheduler)
     with engine_for(workers, scheduler) as engine:
-        return relax_all(crystals, Settings(**settings), work=work, engine=engine, time_limit=time_limit)
+        return relax_all(
+            crystals, Settings(**settings), work=work, engine=engine, batch=batch, time_limit=time_limit
+        )  # fmt: skip

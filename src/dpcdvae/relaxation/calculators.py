@@ -7,11 +7,12 @@ is named with the extra that brings it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import io
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from dpcdvae.registry import Registry
 from dpcdvae.relaxation import dft
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from ase.calculators.calculator import Calculator
 
 Elements = Collection[int]
@@ -41,6 +43,8 @@ class Source:
         extra: the optional dependency that brings it; empty where pip alone cannot.
         elements: calculator -> atomic numbers it knows.
         writes_files: whether it works in a folder (then ``build`` takes ``directory``).
+        together: (calculator, atoms of many crystals) -> results of each, as one computation; None where it
+            takes one crystal at a time.
     """
 
     summary: str
@@ -49,6 +53,7 @@ class Source:
     extra: str
     elements: Callable[[Any], Elements]
     writes_files: bool = False
+    together: Callable[[Any, Sequence[Atoms]], list[dict[str, Any]]] | None = None
 
 
 def _chgnet(*, model_name: str = "0.3.0", use_device: str | None = None) -> Calculator:
@@ -57,6 +62,23 @@ def _chgnet(*, model_name: str = "0.3.0", use_device: str | None = None) -> Calc
 
     model = CHGNet.load(model_name=model_name, use_device=use_device, verbose=False)
     return CHGNetCalculator(model, use_device=use_device, on_isolated_atoms="ignore")
+
+
+def _chgnet_together(calculator: Any, crystals: Sequence[Atoms]) -> list[dict[str, Any]]:
+    """Energy, forces and stress in the units and signs of CHGNet's own ASE calculator."""
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    model = calculator.model
+    graphs = [model.graph_converter(AseAtomsAdaptor.get_structure(atoms)) for atoms in crystals]
+    predictions = model.predict_graph(graphs, task="efs", batch_size=len(graphs))
+    return [
+        {
+            "energy": float(values["e"]) * (len(atoms) if model.is_intensive else 1),
+            "forces": values["f"],
+            "stress": values["s"] * calculator.stress_weight,
+        }
+        for atoms, values in zip(crystals, predictions if len(graphs) > 1 else [predictions], strict=True)
+    ]
 
 
 def _sevennet(*, model: str = "7net-0", device: str = "auto", modal: str | None = None) -> Calculator:
@@ -73,7 +95,7 @@ CALCULATORS: Registry[Source] = Registry(
     {
         "chgnet": Source(
             "CHGNet 0.3.0 (Deng et al. 2023), weights in its package",
-            _chgnet, "chgnet", "relaxation", lambda _: CHGNET_ELEMENTS,
+            _chgnet, "chgnet", "relaxation", lambda _: CHGNET_ELEMENTS, together=_chgnet_together,
         ),
         "sevennet": Source(
             "SevenNet-0 (Park et al. 2024), weights in its package",
@@ -117,6 +139,27 @@ def build_calculator(name: str = DEFAULT, options: Mapping[str, Any] | None = No
     if missing := [quantity for quantity in NEEDED if quantity not in offered]:
         raise InputError(f"calculator {name} gives no {' and no '.join(missing)}: it cannot relax a crystal")
     return calculator
+
+
+def batch_evaluator(name: str, calculator: Calculator) -> Callable[[Sequence[Atoms]], Sequence[Mapping[str, Any]]]:
+    """What computes many crystals at once: atoms -> ``energy``, ``forces`` and ``stress`` of each, in ASE's units.
+
+    Args:
+        calculator: as :func:`build_calculator` gives. One of ``module:Class`` can where it has a method
+            ``calculate_batch`` of that kind.
+
+    Raises:
+        InputError: it takes one crystal at a time.
+    """
+    if ":" in name:
+        evaluate = getattr(calculator, "calculate_batch", None)
+    else:
+        together = CALCULATORS[name].together
+        evaluate = None if together is None else functools.partial(together, calculator)
+    if evaluate is None:
+        able = ", ".join(key for key, source in CALCULATORS.items() if source.together is not None)
+        raise InputError(f"calculator {name} takes one crystal at a time: leave out --batch, or choose from {able}")
+    return evaluate
 
 
 def known_elements(name: str, calculator: Calculator) -> Elements | None:

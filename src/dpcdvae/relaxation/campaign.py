@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING
 from dpcdvae.crystal import Crystal
 from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.progress import Progress
-from dpcdvae.relaxation.calculators import CALCULATORS, build_calculator, calculator_version, check_elements
+from dpcdvae.relaxation.batching import relax_in_batches
+from dpcdvae.relaxation.calculators import (
+    CALCULATORS,
+    batch_evaluator,
+    build_calculator,
+    calculator_version,
+    check_elements,
+)
 from dpcdvae.relaxation.minimise import Settings, relax
 from dpcdvae.relaxation.relaxed import Relaxed, lost
 from dpcdvae.relaxation.store import Store, crystal_key
@@ -39,6 +46,7 @@ def relax_all(
     work: str | Path | None = None,
     starts: Sequence[Crystal] | None = None,
     engine: Engine = HERE,
+    batch: int = 1,
     time_limit: float = TIME_LIMIT,
     retry: bool = False,
 ) -> list[Relaxed]:
@@ -47,6 +55,8 @@ def relax_all(
     Args:
         work: folder that keeps the results; what lies there is not computed again. None for a temporary one.
         starts: where to start from instead of ``crystals``, one for each.
+        batch: crystals whose energies are computed together, in this process instead of the engine's; 1 for none.
+            What is kept does not tell of it: a campaign may go on with another batch.
         time_limit: seconds for one crystal (no limit where the engine is this process).
         retry: try again what did not converge before.
 
@@ -54,15 +64,17 @@ def relax_all(
         One result for each crystal, in their order. Crystals that were given up are among them, with the reason.
 
     Raises:
-        InputError: the calculator cannot be built or does not know an element, or the folder cannot be used:
-            another campaign works in it, it was begun with other settings, the disk is full.
+        InputError: the calculator cannot be built, does not know an element or takes no batches, or the folder
+            cannot be used: another campaign works in it, it was begun with other settings, the disk is full.
     """
     # Before any work: what is missing or refused ends here, in one line.
-    check_elements(settings.calculator, build_calculator(settings.calculator, settings.options), crystals)
+    calculator = build_calculator(settings.calculator, settings.options)
+    check_elements(settings.calculator, calculator, crystals)
+    evaluate = batch_evaluator(settings.calculator, calculator) if batch > 1 else None
     if work is None:
         with tempfile.TemporaryDirectory(prefix="dpcdvae-relax-") as temporary:
             return relax_all(
-                crystals, settings, work=temporary, starts=starts, engine=engine, time_limit=time_limit
+                crystals, settings, work=temporary, starts=starts, engine=engine, batch=batch, time_limit=time_limit
             )  # fmt: skip
     begins: Sequence[Crystal | None] = starts if starts is not None else [None] * len(crystals)
     items: list[Item] = list(zip(crystals, begins, strict=True))
@@ -77,8 +89,12 @@ def relax_all(
             print(f"{work}: {len(set(keys) & known)} of {len(set(keys))} are there already", file=sys.stderr)
         scratch = Path(work).absolute() / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
-        function = Relaxer(json.dumps(settings.to_json()), str(scratch))
-        stream = engine.stream(function, [items[k] for k in todo], time_limit=time_limit)
+        work_list = [items[k] for k in todo]
+        if evaluate is not None:
+            stream = relax_in_batches(work_list, settings, evaluate, batch=batch, time_limit=time_limit)
+        else:
+            function = Relaxer(json.dumps(settings.to_json()), str(scratch))
+            stream = engine.stream(function, work_list, time_limit=time_limit)
         with closing(stream), Progress("relaxing", len(todo)) as bar:
             for place, result in stream:
                 k = todo[place]
