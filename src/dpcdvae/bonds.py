@@ -47,8 +47,12 @@ def _with_both_ends(i: int, atoms: Ints, images: Ints) -> Ints:
 
 def _neighbours_of_all(crystal: Crystal) -> list[tuple[Ints, Ints]]:
     """For every atom the (k,) atoms and (k, 3) images that CrystalNN bonds to it."""
+    try:
+        cells = voronoi_cells(crystal)
+    except InputError as error:
+        raise InputError(f"crystal '{crystal.id}': {error}") from error
     result = []
-    for i, cell in enumerate(voronoi_cells(crystal)):
+    for i, cell in enumerate(cells):
         if cell.distances[0] > SEARCH_RADIUS:
             raise InputError(
                 f"crystal '{crystal.id}': atom {i + 1} is isolated: nobody within {SEARCH_RADIUS:g} Å, no bond"

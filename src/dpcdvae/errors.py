@@ -16,6 +16,11 @@ class InputError(ValueError):
     """
 
 
+def one_line(error: object) -> str:
+    """The text of an exception, or of what a program wrote, without its line breaks."""
+    return " ".join(str(error).split())
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
     """An :class:`InputError` that lists the choices and offers the nearest one."""
     choices = sorted(choices)

@@ -53,10 +53,11 @@ def voronoi_cells(crystal: Crystal, min_distance: float = MIN_DISTANCE) -> list[
 
     Raises:
         InputError: no crystal at all, two atoms closer than ``min_distance`` (Å), or a cell too skewed to search.
+            The message does not name the crystal, so that it can be kept for all crystals of the same content.
     """
     reason = crystal.problem()
     if reason:
-        raise InputError(f"crystal '{crystal.id}': {reason}")
+        raise InputError(reason)
     points = Surroundings(crystal, SEARCH_RADIUS, min_distance)
     found: list[tuple[Ints, Ints, Floats, Floats]] = []
     hulls: list[_Hull] = []
@@ -65,7 +66,7 @@ def voronoi_cells(crystal: Crystal, min_distance: float = MIN_DISTANCE) -> list[
         wider = SEARCH_RADIUS
         while hull is None:
             if wider > points.diagonal:
-                raise InputError(f"crystal '{crystal.id}': the Voronoi cell of atom {i + 1} does not close")
+                raise InputError(f"the Voronoi cell of atom {i + 1} does not close")
             wider = min(2 * wider, points.diagonal + 0.001)
             around = Surroundings(crystal, wider, min_distance, centre=i).of(i)
             hull = _hull_of_cell(around)
@@ -96,7 +97,7 @@ class Surroundings:
         # Wrapped atoms differ by less than one cell, so one cell more than the sphere spans is enough.
         reach = np.ceil(radius * np.linalg.norm(np.linalg.inv(lattice), axis=0)).astype(np.int64)
         if np.prod(2.0 * reach + 1) * len(frac) > MAX_IMAGES:
-            raise InputError(f"crystal '{crystal.id}': the cell is too flat or too skewed to search for neighbours")
+            raise InputError("the cell is too flat or too skewed to search for neighbours")
         axes = [np.arange(-r, r + 1) for r in reach]
         grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
         cart = wrapped @ lattice
@@ -111,8 +112,7 @@ class Surroundings:
             distances = np.sqrt(squares[j, m])
             if len(distances) and distances[0] < min_distance:
                 raise InputError(
-                    f"crystal '{crystal.id}': atoms {i + 1} and {j[0] + 1} are {distances[0]:.3f} Å apart: "
-                    "one lies on top of the other"
+                    f"atoms {i + 1} and {j[0] + 1} are {distances[0]:.3f} Å apart: one lies on top of the other"
                 )
             offsets = grid[m] + (shift[i] - shift[j]).astype(np.int64)
             self._found[i] = (j, offsets, vectors[j, m], distances)

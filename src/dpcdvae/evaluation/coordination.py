@@ -58,7 +58,7 @@ def coordinations(crystal: Crystal) -> list[Coordination]:
     radii = by_atomic_number("crystal_nn", "covalent_radius")[crystal.atomic_numbers]
     if np.isnan(radii).any():
         symbol = SYMBOLS[crystal.atomic_numbers[np.isnan(radii)][0]]
-        raise InputError(f"crystal '{crystal.id}': no covalent radius of {symbol} is known, so no fingerprint")
+        raise InputError(f"no covalent radius of {symbol} is known, so no fingerprint")
     electronegativities = by_atomic_number("crystal_nn", "electronegativity")[crystal.atomic_numbers]
     cells = voronoi_cells(crystal, MIN_DISTANCE)
     centre = np.repeat(np.arange(len(cells)), [len(cell.atoms) for cell in cells])

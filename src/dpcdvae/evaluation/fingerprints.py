@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, one_line
 from dpcdvae.evaluation.coordination import Coordination, coordinations
 from dpcdvae.evaluation.magpie import composition_fingerprints
 from dpcdvae.evaluation.order_parameters import MOTIFS, Views, body_centred_pairs, motif_scores
-from dpcdvae.evaluation.primitive_cells import quiet
+from dpcdvae.evaluation.primitive_cells import quiet, reason_of
 from dpcdvae.evaluation.result_cache import Kind, ResultCache, content_hash, pymatgen_version
 from dpcdvae.parallel import Engine, Lost
 
@@ -100,11 +100,13 @@ def kind() -> Kind:
 
 
 def structure_fingerprint_or_reason(crystal: Crystal) -> Floats | str:
-    """The fingerprint, or why there is none."""
+    """The fingerprint, or why there is none: kept for all crystals of the same content, so without a name."""
     try:
         return structure_fingerprint(crystal)
     except InputError as error:
-        return str(error)
+        return one_line(error)
+    except Exception as error:  # odd cells break geometry in many ways: counted, with the reason
+        return reason_of(error)
 
 
 def structure_fingerprint(crystal: Crystal) -> Floats:

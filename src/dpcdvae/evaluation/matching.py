@@ -117,7 +117,7 @@ def match_pairs(
     cut = {chosen[k % len(chosen)]: reason for k, reason in reduced.reasons.items()}
     pairs = {k: (p, t) for k, (p, t) in cells.items() if p is not None and t is not None}
     keys = [joint_hash([content_hash(p), content_hash(t)]) for p, t in pairs.values()]
-    kind = Kind("pair", ALGORITHM, {**TOLERANCES, "site tolerances": str(SITE_TOLERANCES)}, block=1024)
+    kind = Kind("pair", ALGORITHM, {**TOLERANCES, "site tolerances": str(SITE_TOLERANCES)})
     found = results.results(rms_by_tolerance, list(pairs.values()), keys, kind, "matching")
     rms = np.full((len(predictions), len(SITE_TOLERANCES)), np.nan)
     for k, result in zip(pairs, found, strict=True):

@@ -11,8 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
+from dpcdvae.errors import one_line
 from dpcdvae.evaluation.result_cache import Kind, Result, ResultCache, content_hash, pymatgen_version
 from dpcdvae.parallel import Lost
+
+ALGORITHM = "1"
+"""To be raised with every change of the cells."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ def primitive_cells(crystals: Sequence[Crystal], results: ResultCache) -> Primit
     """The cells in which pymatgen's StructureMatcher compares."""
     possible = [k for k, crystal in enumerate(crystals) if crystal.problem() is None]
     keys = [content_hash(crystals[k]) for k in possible]
-    kind = Kind("primitive-cell", "1", {"pymatgen": pymatgen_version()}, block=256)
+    kind = Kind("primitive-cell", ALGORITHM, {"pymatgen": pymatgen_version()})
     found = results.results(reduce, [crystals[k] for k in possible], keys, kind, "primitive cells")
     cells: list[Crystal | None] = [None] * len(crystals)
     reasons: dict[int, str] = {}
@@ -67,7 +71,7 @@ def _unpack(vector: npt.NDArray[np.float64], id: str) -> Crystal:
 
 def reason_of(error: Exception) -> str:
     """An exception in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {one_line(error)[:200]}"
 
 
 @contextlib.contextmanager

@@ -14,9 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
+from dpcdvae.errors import one_line
 from dpcdvae.evaluation.geometry import closest_contacts, minkowski_reduced
 from dpcdvae.evaluation.result_cache import Kind, Result, ResultCache, content_hash
 from dpcdvae.parallel import Engine, Lost
+
+ALGORITHM = "2"
+"""To be raised with every change of the numbers."""
 
 SYMPREC = 0.1
 """Å by which atoms may miss their symmetric places. Generated crystals never hit them exactly."""
@@ -77,7 +81,7 @@ def find_space_groups(
         space_group,
         _cells([crystals[k] for k in sound]),
         [content_hash(crystals[k]) for k in sound],
-        Kind("space-groups", "2", {"symprec": SYMPREC, "spglib": version("spglib")}, block=1024),
+        Kind("space-groups", ALGORITHM, {"symprec": SYMPREC, "spglib": version("spglib")}),
         "space groups",
     )
     for k, result in zip(sound, results, strict=True):
@@ -117,7 +121,7 @@ def space_group(cell: Cell) -> Result:
                 symprec=SYMPREC,
             )
         except spglib.SpglibError as error:  # newer versions raise, older ones give None
-            return f"spglib: {error}"
+            return f"spglib: {one_line(error)}"
         return "spglib found no symmetry" if found is None else np.array([found.number], np.float64)
 
 
