@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from crystal_files import message
 from dpcdvae.cli import main
 from dpcdvae.crystal import Crystal
 from dpcdvae.io import Failure, write
+from dpcdvae.parallel import LocalEngine
+from dpcdvae.relaxation import ranking
 from dpcdvae.relaxation.from_files import pair_relaxed
-from dpcdvae.relaxation.ground_state import Figure, ground_state
+from dpcdvae.relaxation.ground_state import Figure, ground_state, reason_lines
 from dpcdvae.relaxation.ranking import rank
-from dpcdvae.relaxation.relaxed import Relaxed, lost
+from dpcdvae.relaxation.relaxed import Relaxed, count_reasons, lost
 
 PRESSURE = 10.0
 
@@ -83,6 +86,7 @@ def test_figures_are_those_of_a_plain_loop(some: list[Relaxed]) -> None:
     assert report.mode == (128, 256)
     assert report.pushed_apart == 1
     assert report.reasons == [("not converged after 9 steps", 1)]
+    assert "did you mean 'match_rate'?" in message(lambda: report["match_rat"])
     late = report.rows[5]
     assert (late.converged, late.rms, late.delta_energy) == (False, None, None)
 
@@ -178,3 +182,45 @@ def test_ranking_keeps_each_minimum_once_and_the_lowest_enthalpy_first() -> None
     )
     assert ranked[0].to_crystal().properties["rank"] == 1.0
     assert [r.relaxed.initial.id for r in rank(found[::-1])] == [r.relaxed.initial.id for r in ranked]
+
+
+class Counting(LocalEngine):
+    """Keeps what it was asked to compare."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.asked: list[tuple[str, str]] = []
+
+    def stream(self, function: Callable, items: Sequence, *, time_limit: float) -> Generator:
+        self.asked += [(a.id, b.id) for a, b in items]
+        return super().stream(function, items, time_limit=time_limit)
+
+
+def test_a_copy_of_a_copy_alone_is_a_minimum_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """a, b, c and d in a row, each alike its neighbours: b is a copy of a, c of none that stays, d of c."""
+    monkeypatch.setattr(
+        ranking, "same_minimum", lambda pair: abs(pair[0].frac_coords - pair[1].frac_coords).max() < 0.1
+    )
+    template = carbon("diamond", 3.54)
+    row = [replace(template, frac_coords=template.frac_coords + 0.09 * k, id="abcd"[k]) for k in range(4)]
+    ranked = rank([relaxation(c, c, 0.0, -9.0 + 1e-4 * k) for k, c in enumerate(row)][::-1])
+    assert [(r.relaxed.initial.id, r.copies) for r in ranked] == [("a", 2), ("c", 2)]
+
+
+def test_nothing_is_compared_with_a_copy() -> None:
+    """However often a minimum was found, each time is one comparison with it."""
+    diamond, engine = carbon("diamond", 3.54), Counting()
+    found = [relaxation(diamond.with_id(f"c{k}"), diamond.with_id(f"c{k}"), 0.0, -9.0 + 1e-5 * k) for k in range(9)]
+    (minimum,) = rank(found, engine=engine)
+    assert minimum.copies == 9
+    assert sorted(engine.asked) == [("c0", f"c{k}") for k in range(1, 9)]
+
+
+def test_reasons_are_counted_without_their_figures_but_with_all_a_calculator_says() -> None:
+    said = "the calculator failed: ValueError: no basis (for Xe), at step 3"
+    reasons = ["not converged after 9 steps (force 1 eV/Å)", "not converged after 9 steps (force 2 eV/Å)", said,
+               "the volume went to 3.1 times what it was, at step 4"]  # fmt: skip
+    assert count_reasons(reasons)[:2] == [("not converged after 9 steps", 2), (said, 1)]
+    lines = reason_lines("not relaxed", [(f"reason {k}", 1) for k in range(25)])
+    assert lines[0] == "not relaxed: 1 × reason 0"
+    assert lines[-1] == "not relaxed: 15 × 15 other reasons"

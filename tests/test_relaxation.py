@@ -196,7 +196,12 @@ def test_records_keep_every_digit_and_properties_name_their_units() -> None:
         ({"max_stress": float("nan")}, "max_stress must be above 0 GPa"),
         ({"max_steps": 0}, "max_steps must be at least 1"),
         ({"pressure": float("inf")}, "a pressure of inf GPa is none"),
+        ({"pressure": "10"}, "pressure must be a number, GPa, not '10'"),
+        ({"options": ["x"]}, "options must be a mapping of names to values, not ['x']"),
+        ({"max_steps": 1.5}, "max_steps must be a whole number, not 1.5"),
+        ({"optimizer": None}, "optimizer must be a name, not None"),
+        ({"presure": 1}, "unknown setting of a relaxation 'presure': did you mean 'pressure'?"),
     ],
 )
 def test_settings_that_are_none(values: dict[str, object], text: str) -> None:
-    assert text in message(lambda: Settings(EMT, **values))  # type: ignore[arg-type]
+    assert text in message(lambda: Settings.of(calculator=EMT, **values))

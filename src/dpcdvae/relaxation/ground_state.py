@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from dpcdvae.errors import unknown_name
+from dpcdvae.intervals import LEVEL, REPLICATES, Floats, Interval, bootstrap, bootstrap_mean, median_interval, wilson
 from dpcdvae.io import Failure
 from dpcdvae.parallel import HERE, Engine, Lost
-from dpcdvae.relaxation.comparison import PUBLISHED, match_distances
-from dpcdvae.relaxation.relaxed import Relaxed
+from dpcdvae.relaxation.comparison import match_distances
+from dpcdvae.relaxation.relaxed import Relaxed, count_reasons
+from dpcdvae.tolerances import PUBLISHED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SCHEMA = "dpcdvae.ground_state/1"
-LEVEL = 0.95  # of the intervals
-REPLICATES = 1000
 BIN_EDGES = (0.0, *(2.0**k for k in range(18)))  # meV/atom: 0-1, 1-2, 2-4 ... as the paper's mode is one of 64-128
 
-Values = npt.NDArray[np.float64]
+MOST_REASONS = 10  # lines
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Figure:
     title: str
     unit: str
     value: float | None
-    interval: tuple[float, float] | None
+    interval: Interval | None
     n: int
 
 
@@ -76,7 +76,11 @@ class GroundState:
     pushed_apart: int
 
     def __getitem__(self, name: str) -> Figure:
-        return next(figure for figure in self.figures if figure.name == name)
+        """Raises InputError, with the choices, where there is no such figure."""
+        found = {figure.name: figure for figure in self.figures}
+        if name not in found:
+            raise unknown_name("figure", name, found)
+        return found[name]
 
     @property
     def mode(self) -> tuple[float, float] | None:
@@ -87,9 +91,7 @@ class GroundState:
     @property
     def reasons(self) -> list[tuple[str, int]]:
         """Why crystals did not converge, the commonest first, figures left out."""
-        return Counter(
-            row.reason.split(" (")[0].split(", at ")[0] for row in self.rows if not row.converged
-        ).most_common()
+        return count_reasons(row.reason for row in self.rows if not row.converged)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, described in ``docs/relaxation.md``."""
@@ -109,7 +111,7 @@ class GroundState:
             "unmatched": self.unmatched,
             "settings": {
                 "pressure_GPa": self.pressure, "interval": LEVEL, "replicates": REPLICATES,
-                "matcher": dict(zip(("ltol", "stol", "angle_tol"), PUBLISHED, strict=True)),
+                "matcher": asdict(PUBLISHED),
             },
         }  # fmt: skip
 
@@ -126,7 +128,7 @@ class GroundState:
             value = "–" if figure.value is None else f"{figure.value:.4g}"
             interval = "–" if figure.interval is None else "{:.4g} to {:.4g}".format(*figure.interval)
             table.add_row(figure.title + unit, value, interval, str(figure.n))
-        lines = [f"not relaxed: {count} × {reason}" for reason, count in self.reasons]
+        lines = reason_lines("not relaxed", self.reasons)
         lines += [f"could not be read: {len(self.failures)}"] if self.failures else []
         lines += [f"atoms pushed apart before relaxation: {self.pushed_apart}"] if self.pushed_apart else []
         lines += [f"energy higher after relaxation: {self.below_zero}"] if self.below_zero else []
@@ -181,57 +183,46 @@ def _row(item: Relaxed, found: float | Lost | None) -> Row:
     )  # fmt: skip
 
 
-def _figures(rows: Sequence[Row], given: int, seed: int) -> list[Figure]:
-    from scipy.stats import binomtest
+def reason_lines(what: str, reasons: Sequence[tuple[str, int]]) -> list[str]:
+    """One line for each of the commonest reasons, and one for all others."""
+    lines = [f"{what}: {count} × {reason}" for reason, count in reasons[:MOST_REASONS]]
+    others = reasons[MOST_REASONS:]
+    return lines + [f"{what}: {sum(count for _, count in others)} × {len(others)} other reasons"] * bool(others)
 
+
+def _figures(rows: Sequence[Row], given: int, seed: int) -> list[Figure]:
     rms, volume, energy, enthalpy = (
         _column(rows, name) for name in ("rms", "delta_volume", "delta_energy", "delta_enthalpy")
     )
     if given:
-        interval = binomtest(len(rms), given).proportion_ci(LEVEL, method="wilson")
-        rate = Figure(
-            "match_rate", "match rate", "", len(rms) / given, (float(interval.low), float(interval.high)), given
-        )
+        rate = Figure("match_rate", "match rate", "", len(rms) / given, wilson(len(rms), given), given)
     else:
         rate = Figure("match_rate", "match rate", "", None, None, 0)
-    kinds: list[tuple[str, str, str, Values, Callable[[Values], float]]] = [
-        ("match_rms", "⟨δ_rms⟩ of the matched", "", rms, _mean),
-        ("match_rms_median", "median of it", "", rms, _median),
-        ("delta_volume_rms", "ΔV_rms", "Å^3/atom", volume, _root_mean_square),
-        ("delta_volume_median", "median of |ΔV|", "Å^3/atom", np.abs(volume), _median),
-        ("delta_energy_rms", "ΔE_rms", "meV/atom", energy, _root_mean_square),
-        ("delta_energy_median", "median of ΔE", "meV/atom", energy, _median),
-        ("delta_enthalpy_rms", "ΔH_rms", "meV/atom", enthalpy, _root_mean_square),
-        ("delta_enthalpy_median", "median of ΔH", "meV/atom", enthalpy, _median),
+
+    by_rms = functools.partial(bootstrap, statistic=_root_mean_square, seed=seed)
+    kinds: list[tuple[str, str, str, Floats, Callable[[Floats], float], Callable[[Floats], Interval]]] = [
+        ("match_rms", "⟨δ_rms⟩ of the matched", "", rms, np.mean, functools.partial(bootstrap_mean, seed=seed)),
+        ("match_rms_median", "median of it", "", rms, np.median, median_interval),
+        ("delta_volume_rms", "ΔV_rms", "Å^3/atom", volume, _root_mean_square, by_rms),
+        ("delta_volume_median", "median of |ΔV|", "Å^3/atom", np.abs(volume), np.median, median_interval),
+        ("delta_energy_rms", "ΔE_rms", "meV/atom", energy, _root_mean_square, by_rms),
+        ("delta_energy_median", "median of ΔE", "meV/atom", energy, np.median, median_interval),
+        ("delta_enthalpy_rms", "ΔH_rms", "meV/atom", enthalpy, _root_mean_square, by_rms),
+        ("delta_enthalpy_median", "median of ΔH", "meV/atom", enthalpy, np.median, median_interval),
     ]
-    return [rate, *(_figure(name, title, unit, values, of, seed) for name, title, unit, values, of in kinds)]
+    return [rate] + [
+        Figure(name, title, unit, float(statistic(values)), interval(values), len(values))
+        if len(values)
+        else Figure(name, title, unit, None, None, 0)
+        for name, title, unit, values, statistic, interval in kinds
+    ]
 
 
-def _figure(
-    name: str, title: str, unit: str, values: Values, statistic: Callable[[Values], float], seed: int
-) -> Figure:
-    """With the percentile interval of a bootstrap over the crystals."""
-    if len(values) == 0:
-        return Figure(name, title, unit, None, None, 0)
-    rng = np.random.default_rng(seed)
-    drawn = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(REPLICATES)]
-    low, high = np.quantile(drawn, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2))
-    return Figure(name, title, unit, statistic(values), (float(low), float(high)), len(values))
-
-
-def _mean(values: Values) -> float:
-    return float(values.mean())
-
-
-def _median(values: Values) -> float:
-    return float(np.median(values))
-
-
-def _root_mean_square(values: Values) -> float:
+def _root_mean_square(values: Floats) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def _column(rows: Sequence[Row], name: str) -> Values:
+def _column(rows: Sequence[Row], name: str) -> Floats:
     return np.array([value for row in rows if (value := getattr(row, name)) is not None], np.float64)
 
 

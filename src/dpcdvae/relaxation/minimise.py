@@ -6,17 +6,18 @@ import math
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.registry import Registry
 from dpcdvae.relaxation.calculators import DEFAULT
 from dpcdvae.relaxation.contacts import MERGED, TOO_CLOSE, closest_contact, push_apart
-from dpcdvae.relaxation.relaxed import GPA_A3_PER_EV, Relaxed, enthalpy, lost
+from dpcdvae.relaxation.relaxed import CALCULATOR_FAILED, GPA_A3_PER_EV, Relaxed, enthalpy, lost
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -46,7 +47,8 @@ class Settings:
         max_steps: of the optimizer; who is not converged by then is not converged.
 
     Raises:
-        InputError: a threshold or number of steps that is not positive, an unknown optimizer.
+        InputError: a value of another type, a threshold or number of steps that is not positive, an unknown
+            optimizer.
     """
 
     calculator: str = DEFAULT
@@ -58,6 +60,10 @@ class Settings:
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
+        for name, kind, words in _KINDS:
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise InputError(f"{name} must be {words}, not {value!r}")
         OPTIMIZERS[self.optimizer]
         if not math.isfinite(self.pressure):
             raise InputError(f"a pressure of {self.pressure} GPa is none")
@@ -67,8 +73,28 @@ class Settings:
         if self.max_steps < 1:
             raise InputError(f"max_steps must be at least 1, not {self.max_steps}")
 
+    @classmethod
+    def of(cls, **values: Any) -> Settings:
+        """From keywords of the user. Raises InputError, with the nearest name, where one is no field."""
+        known = [item.name for item in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise unknown_name("setting of a relaxation", name, known)
+        return cls(**values)
+
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "options": dict(self.options)}
+
+
+_KINDS: tuple[tuple[str, type | UnionType, str], ...] = (
+    ("calculator", str, "a name"),
+    ("options", Mapping, "a mapping of names to values"),
+    ("pressure", int | float, "a number, GPa"),
+    ("optimizer", str, "a name"),
+    ("max_force", int | float, "a number, eV/Å"),
+    ("max_stress", int | float, "a number, GPa"),
+    ("max_steps", int, "a whole number"),
+)
 
 
 def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start: Crystal | None = None) -> Relaxed:
@@ -149,7 +175,7 @@ class _Run:
                 if (reason := self.look()) is not None:
                     return reason
         except Exception as error:  # whatever a calculator finds wrong with a crystal: counted, with the reason
-            return f"the calculator failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return f"{CALCULATOR_FAILED}{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return self.unfinished()
 
     def look(self) -> str | None:

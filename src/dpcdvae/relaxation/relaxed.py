@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -100,14 +101,28 @@ class Relaxed:
         return cls(initial=initial, final=final, **values)
 
 
-def lost(initial: Crystal, pressure: float, reason: str, seconds: float = math.nan) -> Relaxed:
+def lost(initial: Crystal, pressure: float, reason: str) -> Relaxed:
     """A crystal whose relaxation gave nothing at all."""
     volume = initial.volume / initial.num_atoms
     return Relaxed(
         initial=initial, final=initial, pressure=pressure, initial_energy=math.nan, energy=math.nan,
         initial_volume=volume, volume=math.nan, stress=np.full(6, np.nan), max_force=math.nan, max_stress=math.nan,
-        steps=0, pushed_apart=False, converged=False, reason=reason, seconds=seconds,
+        steps=0, pushed_apart=False, converged=False, reason=reason, seconds=math.nan,
     )  # fmt: skip
+
+
+def count_reasons(reasons: Iterable[str]) -> list[tuple[str, int]]:
+    """How often each reason occurs, the commonest first, without the figures of the single crystal.
+
+    What a calculator has said is left as it is.
+    """
+    return Counter(
+        reason if reason.startswith(CALCULATOR_FAILED) else reason.split(" (")[0].split(", at step ")[0]
+        for reason in reasons
+    ).most_common()
+
+
+CALCULATOR_FAILED = "the calculator failed: "
 
 
 def enthalpy(energy: float, pressure: float, volume: float) -> float:

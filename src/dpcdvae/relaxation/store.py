@@ -44,7 +44,7 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.folder)
         except OSError as error:
-            raise InputError(f"cannot write {self.folder}: {error.strerror or error}") from error
+            raise InputError(f"cannot write {self.folder}: {error.strerror or error}: give another --work") from error
         try:
             with self._one_line():
                 self._database = sqlite3.connect(self.path)
@@ -91,10 +91,10 @@ class Store:
             row = self._database.execute("SELECT record FROM results WHERE key = ?", (key,)).fetchone()
         return json.loads(row[0])
 
-    def forget_unconverged(self) -> int:
-        """Removes what did not converge, so that it is tried again; returns how many."""
+    def forget_unconverged(self) -> None:
+        """Removes what did not converge, so that it is tried again."""
         with self._one_line(), self._database:
-            return self._database.execute("DELETE FROM results WHERE NOT converged").rowcount
+            self._database.execute("DELETE FROM results WHERE NOT converged")
 
     def close(self) -> None:
         self._database.close()
