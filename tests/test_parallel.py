@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,11 @@ from typing import Any
 import pytest
 
 from dpcdvae.errors import InputError
-from dpcdvae.parallel import HERE, Engine, LocalEngine, Lost, available_cores, clusters, dask_engine, engine_for
-from dpcdvae.parallel.dask_engine import SAME, DaskEngine, check_versions
+from dpcdvae.parallel import HERE, Engine, LocalEngine, Lost, available_cores, clusters, dask_engine, engine_for, local
+from dpcdvae.parallel.batches import BATCH_SECONDS, TRIES, Batches
+from dpcdvae.parallel.dask_engine import DaskEngine
+from dpcdvae.parallel.versions import SAME, SAME_IF_HERE, check_versions
+from dpcdvae.parallel.worker import portable
 
 LOST = "every dask worker that was given it died"
 
@@ -43,6 +48,13 @@ def fail_at_7(x: int) -> int:
     return x * x
 
 
+def time_out(flag: Path) -> None:
+    """As a function does whose own attempt takes too long; not more than twice."""
+    if len(list(flag.parent.iterdir())) < 2:
+        (flag.parent / f"{os.getpid()} {time.monotonic()}").touch()
+        raise TimeoutError("of the function")
+
+
 def kill_dask_at_1(x: int) -> int:
     if x == 1:
         os.kill(os.getppid(), signal.SIGKILL)
@@ -62,8 +74,8 @@ def wait_for(flag: Path | None) -> bool:
     return flag is None
 
 
-def threads(_: int) -> str:
-    return os.environ["OMP_NUM_THREADS"]
+def threads(_: int) -> int:
+    return int(os.environ["OMP_NUM_THREADS"])
 
 
 def process(_: int) -> int:
@@ -95,12 +107,16 @@ def test_results_are_those_of_a_plain_loop(engine: Engine) -> None:
     assert run(engine, square, []) == run(HERE, square, []) == []
 
 
-@pytest.mark.parametrize(
-    ("function", "reason"),
-    [(hang_at_7, "no result after 1 s"), (die_at_7, "the worker process died (exit code -9)")],
-)
-def test_one_bad_item_costs_only_itself(engine: Engine, function: Callable[[int], int], reason: str) -> None:
-    assert run(engine, function, range(20), 1) == [Lost(reason) if x == 7 else x * x for x in range(20)]
+def test_one_item_that_kills_its_process_costs_only_itself(engine: Engine) -> None:
+    lost = Lost("the worker process died (exit code -9)")
+    assert run(engine, die_at_7, range(20)) == [lost if x == 7 else x * x for x in range(20)]
+
+
+@pytest.mark.parametrize("engine", ["two processes", "cluster"], indirect=True)  # a cluster has engines of one process
+def test_one_item_that_hangs_costs_only_itself(engine: Engine) -> None:
+    """The limit is long, so that the others keep it on a machine that is busy."""
+    lost = Lost("no result after 5 s")
+    assert run(engine, hang_at_7, range(20), 5) == [lost if x == 7 else x * x for x in range(20)]
 
 
 def test_an_exception_comes_back_as_it_is(engine: Engine) -> None:
@@ -108,6 +124,27 @@ def test_an_exception_comes_back_as_it_is(engine: Engine) -> None:
         with pytest.raises(LookupError, match="no 7"):
             run(one, fail_at_7, range(20))
     assert run(engine, square, [3]) == [9]  # and the engine is as good as before
+
+
+def test_a_timeout_of_the_function_is_an_exception_like_others(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(TimeoutError, match="of the function"):
+        run(engine, time_out, [tmp_path / "none"])
+    assert len(list(tmp_path.iterdir())) == 1  # it was not tried again
+
+
+def test_an_exception_on_its_way_tells_its_traceback_once() -> None:
+    class Local(Exception):
+        """Not to be pickled, as nobody can import it."""
+
+    for error in (LookupError("no 7"), Local("no 7")):
+        try:
+            raise error
+        except Exception as caught:
+            there = portable(portable(caught))
+        again = portable(pickle.loads(pickle.dumps(there)))
+        (note,) = again.__notes__
+        assert "in test_an_exception_on_its_way" in note
+        assert "no 7" in str(again)
 
 
 def test_results_come_one_by_one(engine: Engine, tmp_path: Path) -> None:
@@ -120,11 +157,39 @@ def test_results_come_one_by_one(engine: Engine, tmp_path: Path) -> None:
     assert seen == [(0, True), (1, False)]
 
 
-def test_workers_use_one_thread_and_the_caller_keeps_its_own(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    engine.close() if isinstance(engine, LocalEngine) else None
-    assert run(engine, threads, [0]) == ["1"]
-    assert os.environ["OMP_NUM_THREADS"] == "3"
+@pytest.mark.parametrize(
+    ("wish", "cores", "workers", "expected"),
+    [
+        (None, 16, 1, 1),
+        ("", 16, 1, 1),
+        ("many", 16, 1, 1),
+        ("3", 16, 1, 3),
+        ("8,2", 16, 1, 8),
+        ("16", 16, 2, 8),
+        ("16", 16, 5, 3),
+        ("16", 16, 16, 1),
+        ("4", 2, 8, 1),
+    ],
+)
+def test_threads_are_those_asked_for_as_far_as_cores_go(
+    wish: str | None, cores: int, workers: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "available_cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if wish is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", wish)
+    assert local.threads_of_each(workers) == expected
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(1, 3), (2, 1)])
+def test_processes_are_given_their_threads_and_the_caller_keeps_its_own(
+    workers: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "available_cores", lambda: 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    with LocalEngine(workers) as engine:
+        assert run(engine, threads, [0]) == [expected]
+    assert os.environ["OMP_NUM_THREADS"] == "5"
 
 
 def test_processes_stay_from_one_loop_to_the_next_until_closed() -> None:
@@ -135,8 +200,8 @@ def test_processes_stay_from_one_loop_to_the_next_until_closed() -> None:
 
 
 def gone(pid: int) -> bool:
-    """Whether within seconds a process has ended."""
-    for _ in range(100):
+    """Whether within a minute a process has ended."""
+    for _ in range(600):
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -219,15 +284,100 @@ def test_what_keeps_killing_dask_workers_is_lost_and_nothing_beside_it(
 
 @pytest.mark.parametrize("seconds", [1e-4, 0.1, 60.0])
 def test_batches_hold_every_item_once_and_take_seconds(seconds: float) -> None:
-    batches = dask_engine._Batches(2000)
+    batches = Batches(2000)
     found, longest = [], 0
     while batch := batches.next(2, alone=True):
         batches.learn(len(batch), len(batch) * seconds)
         found += batch
         longest = max(longest, len(batch))
     assert found == list(range(2000))
-    assert longest == 1 or longest * seconds <= 2 * dask_engine.BATCH_SECONDS
+    assert longest == 1 or longest * seconds <= 2 * BATCH_SECONDS
     assert longest >= 300 or longest * seconds >= 0.5
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_no_batch_is_done_again_without_end(size: int) -> None:
+    """Results that never arrive: each item is given up once, after at most a few tries."""
+    batches = Batches(size)
+    batches.size = size
+    tries, lost = Counter[int](), []
+    while batches.left:
+        batch = batches.next(1, alone=True)
+        tries.update(batch)
+        if not batches.again(batch):
+            lost += batch
+    assert sorted(lost) == list(range(size))
+    assert max(tries.values()) <= TRIES + 2
+
+
+def test_what_does_not_arrive_once_is_done_again(cluster: DaskEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_time, late = cluster._result, iter([True, False, True])
+
+    def result(future: Any) -> tuple[str, Any, float]:
+        return ("missed", None, 0.0) if next(late, False) else on_time(future)
+
+    monkeypatch.setattr(cluster, "_result", result)
+    assert run(cluster, square, range(8)) == [x * x for x in range(8)]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, DaskEngine]]:
+    """Somebody else's cluster of one worker with two threads, in this process, and an impatient engine on it."""
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(dask_engine, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(dask_engine, "WORKER_SECONDS", 0.5)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, scheduler_kwargs={"dashboard_address": "127.0.0.1:0"}
+        ) as theirs,
+        DaskEngine(theirs.scheduler_address) as engine,
+    ):
+        yield theirs, engine
+
+
+def test_the_threads_of_a_dask_worker_share_its_cores(
+    small: tuple[Any, DaskEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "available_cores", lambda: 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert run(small[1], threads, range(4)) == [3] * 4
+
+
+def test_a_cluster_that_has_lost_its_workers_is_not_waited_for_without_end(
+    small: tuple[Any, DaskEngine], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs, engine = small
+    address, flag = theirs.scheduler_address, tmp_path / "never"
+    message = rf"^--scheduler {address}: no dask worker for 0.5 s$"
+    stream = engine.stream(wait_for, [None, flag], time_limit=60)
+    assert next(stream) == (0, True)
+    theirs.scale(0)
+    with pytest.raises(InputError, match=message):
+        next(stream)
+    flag.touch()  # sets the thread free
+    assert capsys.readouterr().err == f"waiting for a worker of {address}\n"
+    with pytest.raises(InputError, match=message):  # and from the start
+        run(engine, square, [1])
+
+
+def test_a_cluster_is_waited_for_while_workers_are_queued(
+    small: tuple[Any, DaskEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, engine = small
+    theirs.scale(0)
+    theirs.sync(theirs._correct_state)
+    asked = []
+
+    def queued(_: Any) -> bool:
+        asked.append(0)
+        if len(asked) == 3:
+            theirs.scale(1)
+        return True
+
+    engine._source = clusters.Source(engine._source.open, queued)
+    assert run(engine, square, range(3)) == [0, 1, 4]
+    assert len(asked) >= 3
 
 
 def test_a_cluster_and_this_machine_give_the_same_report(
@@ -254,10 +404,33 @@ def test_only_the_same_versions_work_together() -> None:
         ({"python": "3.11.1.final.0"}, "tcp://n2:1 has python 3.11, here is 3.12: install the same versions on both"),
         ({"spglib": "2.0"}, "tcp://n2:1 has spglib 2.0, here is 1.0"),
         ({"dpcdvae": None}, "tcp://n2:1 has dpcdvae not installed, here is 1.0"),
+        ({"torch": "2.0+cpu"}, "tcp://n2:1 has torch 2.0, here is 1.0"),
     ):
         workers = {**patched, "tcp://n2:1": {"packages": packages | there}}
         with pytest.raises(InputError, match=re.escape(message)):
             check_versions({**here, "workers": workers})
+
+
+def test_calculators_are_compared_where_they_are_installed_here_and_builds_for_other_hardware_are_not() -> None:
+    there = {"python": "3.12.1.final.0", **dict.fromkeys(SAME, "1.0"), **dict.fromkeys(SAME_IF_HERE)}
+    for name in SAME_IF_HERE:
+        check_versions({"client": {"packages": there}, "workers": {"tcp://n1:1": {"packages": there | {name: "1.0"}}}})
+        with pytest.raises(InputError, match=f"has {name} not installed, here is 2.0"):
+            check_versions(
+                {"client": {"packages": there | {name: "2.0"}}, "workers": {"tcp://n1:1": {"packages": there}}}
+            )
+    check_versions(
+        {
+            "client": {"packages": there | {"torch": "1.0+cpu"}},
+            "workers": {"tcp://n1:1": {"packages": there | {"torch": "1.0+cu126"}}},
+        }
+    )
+
+
+@pytest.mark.parametrize("make", [LocalEngine, engine_for])
+def test_fewer_workers_than_none_are_refused(make: Callable[[int], Engine]) -> None:
+    with pytest.raises(InputError, match=r"^workers is a number of processes, or 0 for none, not -1$"):
+        make(-1)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dpcdvae.errors import InputError
-from dpcdvae.parallel import engine_for
-from dpcdvae.parallel.slurm import read_config, submit
+from dpcdvae.parallel import dask_engine, engine_for
+from dpcdvae.parallel.slurm import queued, read_config, submit
 from test_parallel import gone, start
 
 CONFIG = """
@@ -48,6 +49,15 @@ else:
     job = subprocess.Popen(["bash", script], start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     print("Submitted batch job", job.pid)
 """
+SQUEUE = """#!{python}
+# The jobs that still are. They may be more than those asked about.
+import pathlib, sys
+
+queue = pathlib.Path(__file__).with_name("queue")
+if not queue.exists():
+    sys.exit("slurm_load_jobs error: Unable to contact slurm controller")
+print(queue.read_text())
+"""
 SCANCEL = """#!{python}
 import os, signal, sys
 
@@ -64,7 +74,7 @@ def config(folder: Path, text: str) -> Path:
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder on the path with a stand-in for SLURM's commands."""
-    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+    for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE), ("scancel", SCANCEL)):
         (tmp_path / name).write_text(text.format(python=sys.executable))
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -131,6 +141,60 @@ def test_slurm_that_is_not_there_or_refuses_is_told(
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError, match=r"^there is no sbatch here"):
         submit(refused)
+
+
+def test_no_scheduler_stays_behind_when_submitting_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: Path
+) -> None:
+    from dask_jobqueue import SLURMCluster
+
+    closed = []
+
+    class Watched(SLURMCluster):  # type: ignore[misc]
+        def scale(self, *arguments: object, **keywords: object) -> None:
+            if "jobs" in keywords:
+                raise LookupError("while submitting")
+            super().scale(*arguments, **keywords)
+
+        def close(self, *arguments: object, **keywords: object) -> object:
+            closed.append(self)
+            return super().close(*arguments, **keywords)
+
+    monkeypatch.setattr("dask_jobqueue.SLURMCluster", Watched)
+    asked = read_config(config(tmp_path, CONFIG + 'interface = "lo"\n'))
+    with pytest.raises(LookupError, match="while submitting"):
+        submit(asked)
+    assert len(closed) == 1
+    (slurm / "sbatch").write_text("#!/no/such/interpreter\n")
+    with pytest.raises(InputError, match=r"^SLURM cannot be asked: sbatch does not run: "):
+        submit(asked)
+    assert len(closed) == 2
+
+
+@pytest.mark.parametrize(
+    ("queue", "expected"), [(None, True), ("", False), ("12\n", True), ("7\n12\n", True), ("112\n", False)]
+)
+def test_jobs_are_hoped_for_while_slurm_has_one_of_them(slurm: Path, queue: str | None, expected: bool) -> None:
+    if queue is not None:
+        (slurm / "queue").write_text(queue)
+    cluster = SimpleNamespace(workers={name: SimpleNamespace(job_id=name) for name in ("11", "12")})
+    assert queued(cluster) is expected  # type: ignore[arg-type]
+
+
+def test_jobs_that_die_at_once_are_told_with_their_logs(
+    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_engine, "WORKER_SECONDS", 0.5)
+    (slurm / "queue").touch()
+    logs = tmp_path / "logs"
+    text = CONFIG + f'interface = "lo"\njob_script_prologue = ["exit 1"]\nlog_directory = "{logs}"\n'
+    path = config(tmp_path, text)
+    with engine_for(scheduler=f"slurm:{path}") as engine, pytest.raises(InputError) as caught:
+        engine.map(abs, [1], time_limit=60, description="testing")
+    assert str(caught.value) == (
+        f"--scheduler slurm:{path}: no dask worker for 0.5 s; "
+        f"SLURM has none of its jobs any more, what they printed is in {logs}"
+    )
 
 
 def test_jobs_do_the_work_and_ctrl_c_cancels_them(tmp_path: Path, slurm: Path) -> None:

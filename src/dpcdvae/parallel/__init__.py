@@ -23,7 +23,7 @@ def engine_for(workers: int | None = None, scheduler: str | None = None) -> Engi
         scheduler: a cluster instead: see :class:`dpcdvae.parallel.dask_engine.DaskEngine`.
 
     Raises:
-        InputError: both are given, dask is missing, or no such scheduler can be.
+        InputError: both are given, workers are fewer than none, dask is missing, or no such scheduler can be.
     """
     if scheduler is None:
         return LocalEngine(available_cores() if workers is None else workers)

@@ -6,23 +6,37 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from dpcdvae.errors import InputError
+from dpcdvae.parallel.local import threads_of_each
 from dpcdvae.parallel.worker import interrupts_held_back
 
 FORMS = "tcp://HOST:PORT, a scheduler's JSON file, slurm:CONFIG or local:N"
 FILE_SECONDS = 30.0
 """For the file of a scheduler that was started at the same time."""
 
-Opener = Callable[[], Any]
-"""Gives what ``distributed.Client`` takes: an address, or a cluster that it has started."""
+
+@dataclass(frozen=True)
+class Source:
+    """A scheduler that can be opened.
+
+    Attributes:
+        open: gives what ``distributed.Client`` takes: an address, or a cluster that it has started.
+        queued: of that cluster, whether workers may still come, however long they let wait.
+        hint: where to look if none comes.
+    """
+
+    open: Callable[[], Any]
+    queued: Callable[[Any], bool] = lambda _: False
+    hint: str = ""
 
 
-def opener(scheduler: str) -> Opener:
+def source_of(scheduler: str) -> Source:
     """What opens a scheduler; all that can be checked before is checked here.
 
     Raises:
@@ -31,19 +45,20 @@ def opener(scheduler: str) -> Opener:
     kind, colon, rest = scheduler.partition(":")
     _check_installed(*(["dask_jobqueue"] if kind == "slurm" else []))
     if kind == "slurm" and colon:
-        from dpcdvae.parallel.slurm import read_config, submit
+        from dpcdvae.parallel import slurm
 
-        return partial(submit, read_config(rest))
+        config = slurm.read_config(rest)
+        return Source(partial(slurm.submit, config), slurm.queued, slurm.hint(config))
     if kind == "local" and colon:
         if not rest.isascii() or not rest.isdigit() or int(rest) < 1:
             raise InputError(f"--scheduler {scheduler}: local: needs a number of workers, such as local:2")
-        return partial(_local, int(rest))
+        return Source(partial(_local, int(rest)))
     if "://" in scheduler:
-        return lambda: scheduler
+        return Source(lambda: scheduler)
     path = Path(scheduler)
     if path.suffix != ".json" and not path.is_file():
         raise InputError(f"--scheduler takes {FORMS}, not '{scheduler}'")
-    return partial(_address_in, path)
+    return Source(partial(_address_in, path))
 
 
 def _check_installed(*more: str) -> None:
@@ -60,8 +75,9 @@ def _local(workers: int) -> Any:
     resource_tracker.ensure_running()  # started from a thread of the cluster, it would let Ctrl-C through again
     with interrupts_held_back():  # by the threads and processes that it starts, for good
         return LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=None,
-            silence_logs=logging.CRITICAL,
+            n_workers=workers, threads_per_worker=1, processes=True, memory_limit=None, silence_logs=logging.CRITICAL,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            env={"OMP_NUM_THREADS": str(threads_of_each(workers))},
         )  # fmt: skip
 
 

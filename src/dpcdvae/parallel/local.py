@@ -6,6 +6,7 @@ one dies. Here each item has a time limit and loses only itself.
 
 from __future__ import annotations
 
+import os
 import pickle
 import weakref
 from collections import deque
@@ -13,7 +14,8 @@ from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
-from dpcdvae.parallel.engine import Engine, Item, Lost, Result
+from dpcdvae.errors import InputError
+from dpcdvae.parallel.engine import Engine, Item, Lost, Result, available_cores
 from dpcdvae.parallel.worker import Worker
 
 CHUNK = 16
@@ -25,10 +27,17 @@ class LocalEngine(Engine):
 
     Args:
         workers: processes; 0 to work in this one, without a time limit.
+        threads: of libraries in each process, by default :func:`threads_of_each`.
+
+    Raises:
+        InputError: fewer than no processes.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, *, threads: int | None = None) -> None:
+        if workers < 0:
+            raise InputError(f"workers is a number of processes, or 0 for none, not {workers}")
         self.workers = workers
+        self.threads = threads
         self._idle: list[Worker] = []
         weakref.finalize(self, _end, self._idle)  # runs at exit too
 
@@ -40,6 +49,7 @@ class LocalEngine(Engine):
                 yield index, function(item)
             return
         pickled = pickle.dumps(function)
+        threads = threads_of_each(self.workers) if self.threads is None else self.threads
         size = max(1, min(CHUNK, len(items) // (4 * self.workers)))
         waiting: deque[Sequence[int]] = deque(
             range(start, min(start + size, len(items))) for start in range(0, len(items), size)
@@ -48,7 +58,7 @@ class LocalEngine(Engine):
         try:
             while waiting or busy:
                 while waiting and len(busy) < self.workers:
-                    busy.append(self._idle.pop() if self._idle else Worker())
+                    busy.append(self._idle.pop() if self._idle else Worker(threads))
                     busy[-1].give(pickled, items, waiting.popleft())
                 speaking = wait([worker.connection for worker in busy], timeout=0.2)
                 for worker in list(busy):
@@ -69,6 +79,17 @@ class LocalEngine(Engine):
 
     def close(self) -> None:
         _end(self._idle)
+
+
+def threads_of_each(workers: int) -> int:
+    """Threads that libraries may use in each of so many processes.
+
+    ``OMP_NUM_THREADS`` says, as for any program, but not beyond the cores there are for each: where nobody says
+    anything, and where there is a process for each core, it is one.
+    """
+    wish = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    threads = int(wish) if wish.isascii() and wish.isdigit() else 1
+    return max(1, min(threads, available_cores() // workers))
 
 
 def _hear(worker: Worker) -> Generator[tuple[int, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 import signal
@@ -113,10 +114,35 @@ def submit(config: SlurmConfig) -> SLURMCluster:
         cluster = SLURMCluster(**config.keywords())
     except (RuntimeError, OSError, ValueError) as error:
         raise InputError(f"no scheduler could be started for the SLURM jobs: {' '.join(str(error).split())}") from error
-    script = cluster.job_script()
-    asked = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False)
-    if asked.returncode != 0:
+    try:
+        asked = subprocess.run(
+            ["sbatch", "--test-only"], input=cluster.job_script(), capture_output=True, text=True, check=False
+        )
+        if asked.returncode != 0:
+            raise InputError(f"SLURM refuses the job: {' '.join(asked.stderr.split())}")
+        cluster.scale(jobs=config.jobs)
+    except BaseException as error:
         cluster.close()
-        raise InputError(f"SLURM refuses the job: {' '.join(asked.stderr.split())}")
-    cluster.scale(jobs=config.jobs)
+        if isinstance(error, OSError):
+            raise InputError(f"SLURM cannot be asked: sbatch does not run: {error.strerror}") from error
+        raise
     return cluster
+
+
+def queued(cluster: SLURMCluster) -> bool:
+    """Whether SLURM has a job of the cluster, waiting or running; so it is held too while SLURM does not answer."""
+    ours = {job.job_id for job in cluster.workers.values()}
+    asked = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%A"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return answer.returncode != 0 or not ours.isdisjoint(answer.stdout.split())
+
+
+def hint(config: SlurmConfig) -> str:
+    """Where to look if no job ever becomes a worker."""
+    import dask.config
+
+    folder = config.log_directory or dask.config.get("jobqueue.slurm.log-directory", None) or "."
+    return f"SLURM has none of its jobs any more, what they printed is in {Path(folder).absolute()}"

@@ -23,7 +23,8 @@ from multiprocessing.connection import Connection
 from typing import Any, cast
 
 _START = "import sys; sys.path[:] = sys.argv[2:]; from dpcdvae.parallel.worker import serve; serve(int(sys.argv[1]))"
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_NOTE = "in a worker process:"
 
 EXIT_SECONDS = 5.0
 """For a process that has closed its pipe to end with its own exit code."""
@@ -32,6 +33,9 @@ EXIT_SECONDS = 5.0
 class Worker:
     """The process as seen from where it was started.
 
+    Args:
+        threads: that libraries (BLAS, torch, DFT codes) may use in it.
+
     Attributes:
         todo: indices of the items it still owes, the one it is at first.
         since: when it began that one, by :func:`time.monotonic`; None while it starts or loads the function.
@@ -39,7 +43,7 @@ class Worker:
         ended: whether it is gone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
         self.todo: deque[int] = deque()
         self.since: float | None = None
         self.proven = self.ended = False
@@ -49,7 +53,7 @@ class Worker:
                 [sys.executable, "-c", _START, str(theirs.fileno()), *sys.path],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=os.environ | _ONE_THREAD,
+                env=os.environ | dict.fromkeys(_THREADS, str(threads)),
             )
 
     def give(self, function: bytes, items: Sequence[Any], indices: Sequence[int]) -> None:
@@ -114,7 +118,7 @@ def serve(descriptor: int) -> None:
             for item in pickle.loads(chunk):
                 _tell(connection, pickle.dumps(("result", function(item))))
         except Exception as error:
-            _tell(connection, pickle.dumps(("error", _portable(error))))
+            _tell(connection, pickle.dumps(("error", portable(error))))
 
 
 def _listen(connection: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
@@ -133,12 +137,14 @@ def _tell(connection: Connection, message: bytes) -> None:
         os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
-    """The error with its traceback as a note, or in words where it cannot be pickled."""
-    text = "".join(traceback.format_exception(error))
-    error.add_note(f"in a worker process:\n{text}")
+def portable(error: Exception) -> Exception:
+    """The error with its traceback as a note, told once however far it goes; in words where it cannot be pickled."""
+    if not any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
+        error.add_note(f"{_NOTE}\n{''.join(traceback.format_exception(error))}")
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return RuntimeError(text)
+        words = RuntimeError("".join(traceback.format_exception_only(type(error), error)).strip())
+        words.__notes__ = error.__notes__
+        return words
     return error
