@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
+from dpcdvae.evaluation import evaluate
 from dpcdvae.evaluation.distributions import wasserstein
+from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.intervals import bootstrap_mean, bootstrap_wasserstein, wilson
 from dpcdvae.io import read
 from dpcdvae.statistics import ReferenceStatistics, element_counts
@@ -140,3 +143,21 @@ def test_interval_of_no_distance_begins_at_zero() -> None:
     low, high = bootstrap_wasserstein(values, values, 0.0, seed=0)
     assert low == 0.0
     assert 0.0 < high < 0.2
+
+
+def test_energies_of_the_reference_are_predicted_once_for_all_baselines() -> None:
+    """By a model that counts: whatever is compared with the same reference shares what it says of it."""
+    asked: list[int] = []
+
+    def predict(crystals: Sequence[Crystal]) -> tuple[np.ndarray, dict[int, str]]:
+        asked.append(len(crystals))
+        return np.array([crystal.volume for crystal in crystals]), {}
+
+    crystals = random_crystals(12)
+    report = evaluate(
+        crystals[:5], crystals, baselines=("ground-truth",), workers=0, energy_model=EnergyModel("m", "volume", predict)
+    )
+    assert asked.count(12) == 1
+    assert asked.count(5) == 2
+    assert report["energy_wasserstein"].value is not None
+    assert report.baselines["ground-truth"]["energy_wasserstein", "none"].value is not None

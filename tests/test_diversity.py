@@ -11,6 +11,8 @@ from dpcdvae.evaluation import diversity, evaluate
 from dpcdvae.evaluation.diversity import mean_distances
 from dpcdvae.evaluation.fingerprints import fingerprint_crystals
 from dpcdvae.evaluation.magpie import standardise_compositions
+from dpcdvae.evaluation.report import Report
+from dpcdvae.evaluation.sample import Number
 from dpcdvae.intervals import bootstrap_mean
 from dpcdvae.parallel import HERE
 from dpcdvae.prototypes import build_prototypes
@@ -46,6 +48,27 @@ def test_diversity_is_that_of_the_published_script() -> None:
                 assert number.interval[0] < number.value < number.interval[1]
     alone = evaluate(crystals[:1], crystals, workers=0)["structure_diversity"]
     assert (alone.value, alone.interval) == (None, None)
+
+
+def of_all_valid(report: Report) -> Number:
+    (number,) = (n for name, n in report.numbers if (name, n.gate) == ("structure_diversity", "valid"))
+    return number
+
+
+def test_of_very_many_some_are_compared_and_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    crystals = build_prototypes()[::40]
+    whole = of_all_valid(evaluate(crystals, crystals, workers=0))
+    assert (whole.n, whole.note) == (len(crystals), "")
+    monkeypatch.setattr(diversity, "MOST", 5)
+    some = [of_all_valid(evaluate(crystals, crystals, workers=0, seed=seed)) for seed in (0, 0, 1)]
+    assert {number.n for number in some} == {5}
+    assert {number.note for number in some} == {f"5 of {len(crystals)} drawn"}
+    assert some[0] == some[1]
+    assert some[0].value != some[2].value
+    chosen = diversity.compared(20, seed=3)
+    assert len(set(chosen.tolist())) == 5
+    assert 0 <= chosen.min() < chosen.max() < 20
+    assert diversity.compared(5, seed=3).tolist() == list(range(5))
 
 
 def test_interval_is_as_wide_as_other_samples_differ() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dpcdvae.crystal import Crystal
+from dpcdvae.evaluation import lattice_mapping
 from dpcdvae.evaluation.lattice_mapping import lattice_mappings, reduced_bases
 from dpcdvae.evaluation.primitive_cells import primitive_cells
 from dpcdvae.evaluation.result_cache import ResultCache
@@ -70,6 +71,17 @@ def test_mappings_are_those_of_pymatgen(cells: list[Crystal]) -> None:
         assert found == expected
         some += len(found)
     assert some > 20
+
+
+def test_mappings_are_the_same_however_few_are_held_at_a_time(
+    cells: list[Crystal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [(first, second) for first in cells[:16] for second in cells[:16:5]]
+    whole = [lattice_mappings(first, second, Tolerances()) for first, second in pairs]
+    monkeypatch.setattr(lattice_mapping, "_HELD", 7)
+    for (first, second), expected in zip(pairs, whole, strict=True):
+        np.testing.assert_array_equal(lattice_mappings(first, second, Tolerances()), expected)
+    assert sum(len(matrices) for matrices in whole) > 50
 
 
 def test_reduced_bases_are_those_of_pymatgen() -> None:

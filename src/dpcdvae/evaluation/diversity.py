@@ -6,8 +6,19 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+MOST = 10_000
+"""Rows that are compared each with each: time grows with their square, and the mean hardly changes."""
 
 _PAIRS = 2_000_000  # distances held at a time: 16 MB
+
+
+def compared(count: int, seed: int) -> Integers:
+    """Indices, ascending, of the rows to be compared: all of them, or :data:`MOST` of more drawn at random."""
+    if count <= MOST:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, MOST, replace=False))
 
 
 def mean_distances(rows: Floats) -> Floats:

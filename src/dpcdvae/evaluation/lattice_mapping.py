@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,9 +15,11 @@ from dpcdvae.tolerances import Tolerances
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 _MOST_VECTORS = 5000
 """Lattice vectors of a length: with more of them, as in a sliver of 1 x 1 x 400 Å, the search would take for ever."""
+_HELD = 5_000_000  # entries of a table at a time: 40 MB of cosines
 TOO_FLAT = "a cell is too flat or too long to be compared"
 
 
@@ -43,24 +46,39 @@ def lattice_mappings(first: Crystal, second: Crystal, tolerances: Tolerances) ->
     a, b, c = (vectors.units[part] for part in ranges)
     width = math.radians(tolerances.angle_tol)
     least, most = np.cos(np.minimum(angles + width, np.pi)) - 1e-12, np.cos(np.maximum(angles - width, 0)) + 1e-12
-    alpha, beta, gamma = (
-        (cosines >= low) & (cosines <= high)
-        for cosines, low, high in zip((b @ c.T, a @ c.T, a @ b.T), least, most, strict=True)
-    )
-    i, j = np.nonzero(gamma)
+    alpha = _within(b, c, least[0], most[0])
     whole_a, whole_b, whole_c = (vectors.whole[part] for part in ranges)
     found = [np.zeros((0, 3, 3), np.int64)]
-    size = max(1, 10_000_000 // max(1, len(c)))
-    for start in range(0, len(i), size):
-        rows = slice(start, start + size)
-        pairs, k = np.nonzero(beta[i[rows]] & alpha[j[rows]])
-        found.append(np.stack([whole_a[i[rows][pairs]], whole_b[j[rows][pairs]], whole_c[k]], axis=1))
-    triples = np.concatenate(found)
+    for some in _slices(len(a), max(len(b), len(c))):
+        beta, gamma = _within(a[some], c, least[1], most[1]), _within(a[some], b, least[2], most[2])
+        i, j = np.nonzero(gamma)
+        for rows in _slices(len(i), len(c)):
+            pairs, k = np.nonzero(beta[i[rows]] & alpha[j[rows]])
+            triples = np.stack([whole_a[some][i[rows][pairs]], whole_b[j[rows][pairs]], whole_c[k]], axis=1)
+            found.append(triples[np.abs(_determinants(triples)) == 1])
+    return np.concatenate(found)
+
+
+def _within(rows: Floats, columns: Floats, least: float, most: float) -> Flags:
+    """(r, c) whether the cosine of the angle between two unit vectors lies between these."""
+    flags = np.empty((len(rows), len(columns)), bool)
+    for some in _slices(len(rows), len(columns)):
+        cosines = rows[some] @ columns.T
+        flags[some] = (cosines >= least) & (cosines <= most)
+    return flags
+
+
+def _slices(rows: int, columns: int) -> Iterator[slice]:
+    """Of so many rows that a table of them is held at a time."""
+    size = max(1, _HELD // max(1, columns))
+    return (slice(start, start + size) for start in range(0, rows, size))
+
+
+def _determinants(triples: Integers) -> Integers:
     x, y, z = triples.transpose(1, 2, 0)
-    determinants = (
+    return np.asarray(
         x[0] * (y[1] * z[2] - y[2] * z[1]) + x[1] * (y[2] * z[0] - y[0] * z[2]) + x[2] * (y[0] * z[1] - y[1] * z[0])
     )
-    return triples[np.abs(determinants) == 1]
 
 
 @dataclass(frozen=True)

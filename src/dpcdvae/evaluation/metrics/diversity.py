@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.diversity import mean_distances
+from dpcdvae.evaluation.diversity import compared, mean_distances
 from dpcdvae.evaluation.magpie import standardise_compositions
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import DRAWN_GATE, Number, Sample
@@ -29,11 +29,13 @@ def _diversities(sample: Sample, fingerprints: npt.NDArray[np.float64]) -> list[
 
 
 def _diversity(sample: Sample, fingerprints: npt.NDArray[np.float64], gate: str) -> Number:
-    n = len(fingerprints)
+    chosen = compared(len(fingerprints), sample.seed)
+    n = len(chosen)
     if n < 2:
         return Number(None, 0, gate=gate)
-    distances = mean_distances(fingerprints)
+    distances = mean_distances(fingerprints[chosen])
     diversity = float(distances.mean())
     # A mean over pairs moves twice as much with a crystal as a mean over crystals (Hoeffding 1948).
     interval = bootstrap_mean(diversity + 2 * (distances - diversity), seed=sample.seed)
-    return Number(diversity, n, interval, gate)
+    note = f"{n} of {len(fingerprints)} drawn" if n < len(fingerprints) else ""
+    return Number(diversity, n, interval, gate, note)
