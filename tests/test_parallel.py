@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import queue
 import re
 import signal
 import subprocess
@@ -53,6 +54,10 @@ def time_out(flag: Path) -> None:
     if len(list(flag.parent.iterdir())) < 2:
         (flag.parent / f"{os.getpid()} {time.monotonic()}").touch()
         raise TimeoutError("of the function")
+
+
+def find_empty(_: int) -> None:
+    raise queue.Empty
 
 
 def kill_dask_at_1(x: int) -> int:
@@ -123,6 +128,8 @@ def test_an_exception_comes_back_as_it_is(engine: Engine) -> None:
     for one in (engine, HERE):
         with pytest.raises(LookupError, match="no 7"):
             run(one, fail_at_7, range(20))
+        with pytest.raises(queue.Empty):  # which engines use too
+            run(one, find_empty, range(2))
     assert run(engine, square, [3]) == [9]  # and the engine is as good as before
 
 
@@ -304,10 +311,10 @@ def test_no_batch_is_done_again_without_end(size: int) -> None:
     while batches.left:
         batch = batches.next(1, alone=True)
         tries.update(batch)
+        assert max(tries.values()) <= TRIES + 2
         if not batches.again(batch):
             lost += batch
     assert sorted(lost) == list(range(size))
-    assert max(tries.values()) <= TRIES + 2
 
 
 def test_what_does_not_arrive_once_is_done_again(cluster: DaskEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -148,19 +149,19 @@ def test_no_scheduler_stays_behind_when_submitting_fails(
 ) -> None:
     from dask_jobqueue import SLURMCluster
 
-    closed = []
+    scale, close, closed = SLURMCluster.scale, SLURMCluster.close, []
 
-    class Watched(SLURMCluster):  # type: ignore[misc]
-        def scale(self, *arguments: object, **keywords: object) -> None:
-            if "jobs" in keywords:
-                raise LookupError("while submitting")
-            super().scale(*arguments, **keywords)
+    def fail(cluster: SLURMCluster, *arguments: Any, **keywords: Any) -> None:
+        if "jobs" in keywords:
+            raise LookupError("while submitting")
+        scale(cluster, *arguments, **keywords)
 
-        def close(self, *arguments: object, **keywords: object) -> object:
-            closed.append(self)
-            return super().close(*arguments, **keywords)
+    def closing(cluster: SLURMCluster, *arguments: Any, **keywords: Any) -> Any:
+        closed.append(cluster)
+        return close(cluster, *arguments, **keywords)
 
-    monkeypatch.setattr("dask_jobqueue.SLURMCluster", Watched)
+    monkeypatch.setattr(SLURMCluster, "scale", fail)
+    monkeypatch.setattr(SLURMCluster, "close", closing)
     asked = read_config(config(tmp_path, CONFIG + 'interface = "lo"\n'))
     with pytest.raises(LookupError, match="while submitting"):
         submit(asked)

@@ -52,9 +52,14 @@ def source_of(scheduler: str) -> Source:
     if kind == "local" and colon:
         if not rest.isascii() or not rest.isdigit() or int(rest) < 1:
             raise InputError(f"--scheduler {scheduler}: local: needs a number of workers, such as local:2")
+        if int(rest) > MOST_PER_CORE * available_cores():
+            raise InputError(
+                f"--scheduler {scheduler}: {rest} workers on {available_cores()} cores: "
+                f"give at most {MOST_PER_CORE * available_cores()}"
+            )
         return Source(partial(_local, int(rest)))
     if "://" in scheduler:
-        return Source(lambda: scheduler)
+        return Source(partial(_checked, scheduler))
     path = Path(scheduler)
     if path.suffix != ".json" and not path.is_file():
         raise InputError(f"--scheduler takes {FORMS}, not '{scheduler}'")

@@ -70,7 +70,9 @@ class DaskEngine(Engine):
         batches = Batches(len(items))
         flying: dict[Any, tuple[Future, list[int]]] = {}
         done: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        slots, looked = self._look(client), time.monotonic()
+        while not (slots := self._look(client)):
+            time.sleep(0.5)
+        looked = time.monotonic()
         try:
             while batches.left or flying:
                 while len(flying) < AHEAD * slots and (indices := batches.next(slots, alone=not flying)):
@@ -78,8 +80,12 @@ class DaskEngine(Engine):
                     future = client.submit(run_batch, payload, pure=False)
                     flying[future.key] = future, indices
                     future.add_done_callback(done.put)
-                with contextlib.suppress(queue.Empty):
-                    future, indices = flying.pop(done.get(timeout=LOOK_SECONDS).key)
+                try:
+                    future = done.get(timeout=LOOK_SECONDS)
+                except queue.Empty:
+                    pass
+                else:
+                    _, indices = flying.pop(future.key)
                     kind, value, seconds = self._result(future)
                     if kind == "done":
                         batches.learn(len(indices), seconds)
@@ -115,12 +121,10 @@ class DaskEngine(Engine):
         target = self._source.open()
         self._cluster = None if isinstance(target, str) else target
         try:
-            client = self._client = Client(target, timeout=CONNECT_SECONDS, set_as_default=False)
+            self._client = Client(target, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InputError(f"--scheduler {self.scheduler}: no dask scheduler answers: {_line(error)}") from None
-        while not self._look(client):
-            time.sleep(0.5)
-        return client
+        return self._client
 
     def _look(self, client: Client) -> int:
         """Threads of all workers. New workers are checked, jobs whose time was over submitted again.
