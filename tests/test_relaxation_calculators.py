@@ -15,9 +15,9 @@ from ase.build import bulk
 
 from crystal_files import message
 from dpcdvae.crystal import Crystal
+from dpcdvae.relaxation import chgnet
 from dpcdvae.relaxation.calculators import (
     CALCULATORS,
-    CHGNET_ELEMENTS,
     build_calculator,
     calculator_version,
     check_elements,
@@ -76,7 +76,7 @@ def test_elements_are_checked_before_any_work() -> None:
     text = message(lambda: check_elements("chgnet", None, crystals))  # type: ignore[arg-type]
     assert text == "crystal 'po' holds Po, which calculator chgnet does not know"
     check_elements(EMT, build_calculator(EMT), crystals)  # only the calculation can tell
-    assert len(CHGNET_ELEMENTS) == 89
+    assert len(chgnet.ELEMENTS) == 89
 
 
 def test_any_calculator_of_ase_with_its_options() -> None:

@@ -20,7 +20,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.elements import SYMBOLS
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.registry import Registry
-from dpcdvae.relaxation import dft
+from dpcdvae.relaxation import chgnet, dft
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -56,46 +56,18 @@ class Source:
     together: Callable[[Any, Sequence[Atoms]], list[dict[str, Any]]] | None = None
 
 
-def _chgnet(*, model_name: str = "0.3.0", use_device: str | None = None) -> Calculator:
-    from chgnet.model.dynamics import CHGNetCalculator
-    from chgnet.model.model import CHGNet
-
-    model = CHGNet.load(model_name=model_name, use_device=use_device, verbose=False)
-    return CHGNetCalculator(model, use_device=use_device, on_isolated_atoms="ignore")
-
-
-def _chgnet_together(calculator: Any, crystals: Sequence[Atoms]) -> list[dict[str, Any]]:
-    """Energy, forces and stress in the units and signs of CHGNet's own ASE calculator."""
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    model = calculator.model
-    graphs = [model.graph_converter(AseAtomsAdaptor.get_structure(atoms)) for atoms in crystals]
-    predictions = model.predict_graph(graphs, task="efs", batch_size=len(graphs))
-    return [
-        {
-            "energy": float(values["e"]) * (len(atoms) if model.is_intensive else 1),
-            "forces": values["f"],
-            "stress": values["s"] * calculator.stress_weight,
-        }
-        for atoms, values in zip(crystals, predictions if len(graphs) > 1 else [predictions], strict=True)
-    ]
-
-
 def _sevennet(*, model: str = "7net-0", device: str = "auto", modal: str | None = None) -> Calculator:
     from sevenn.calculator import SevenNetCalculator
 
     return SevenNetCalculator(model=model, device=device, **({} if modal is None else {"modal": modal}))
 
 
-# Po, At, Rn, Fr and Ra do not occur in MPtrj, what CHGNet learnt from (Deng et al. 2023: 89 elements, up to Pu).
-CHGNET_ELEMENTS = frozenset(range(1, 95)) - frozenset(range(84, 89))
-
 CALCULATORS: Registry[Source] = Registry(
     "calculator",
     {
         "chgnet": Source(
             "CHGNet 0.3.0 (Deng et al. 2023), weights in its package",
-            _chgnet, "chgnet", "relaxation", lambda _: CHGNET_ELEMENTS, together=_chgnet_together,
+            chgnet.chgnet, "chgnet", "relaxation", lambda _: chgnet.ELEMENTS, together=chgnet.evaluate,
         ),
         "sevennet": Source(
             "SevenNet-0 (Park et al. 2024), weights in its package",
