@@ -158,9 +158,24 @@ def test_the_file_that_relax_writes_gives_the_same_table(tmp_path: Path, capsys:
     assert "4 crystals, 4 relaxed at 10 GPa" in capsys.readouterr().out
     a, b = (json.loads(Path(paths[name]).read_text()) for name in ("a.json", "b.json"))
     assert a["schema"] == "dpcdvae.ground_state/1"
+    manifest = json.loads(Path(paths["b.json"] + ".manifest.json").read_text())
+    assert set(manifest["arguments"]) == {"crystals", "relaxed", "pressure", "seed"}  # nothing was relaxed
+    assert manifest["arguments"]["pressure"] == 10.0
     for one, other in zip(a["figures"], b["figures"], strict=True):
         assert one["value"] == pytest.approx(other["value"], rel=1e-6, abs=1e-6)
     assert a["figures"][0]["n"] == 4
+    assert main(["ground-state", paths["c.extxyz"], *from_file[:4], *how[:2], "--steps", "9"]) == 2
+    assert "--relaxed relaxes nothing here: leave out --calculator, --steps" in capsys.readouterr().err
+
+
+def test_without_a_folder_results_are_kept_beside_what_is_written(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    write([Crystal(np.array([6, 6]), rng.random((2, 3)), 2.8 * np.eye(3), "c")], tmp_path / "c.extxyz")
+    command = ["ground-state", str(tmp_path / "c.extxyz"), "--calculator", "toy_calculators:Spring", "--workers", "0"]
+    assert main(command) == 0
+    assert main([*command, "--json", str(tmp_path / "t.json")]) == 0
+    kept = sorted(path.parent.name for path in tmp_path.glob("*/results.sqlite"))
+    assert kept == ["c.extxyz.work", "t.json.work"]
 
 
 def test_ranking_keeps_each_minimum_once_and_the_lowest_enthalpy_first() -> None:

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +18,11 @@ import pytest
 from crystal_files import message
 from dpcdvae.cli import main
 from dpcdvae.crystal import Crystal
-from dpcdvae.io import read, write
+from dpcdvae.evaluation import read_generated
+from dpcdvae.files import write_manifest
+from dpcdvae.io import Failure, read, write
 from dpcdvae.parallel import Engine, LocalEngine, Lost
+from dpcdvae.relaxation import relax
 from dpcdvae.relaxation.campaign import relax_all
 from dpcdvae.relaxation.minimise import Settings
 from dpcdvae.relaxation.store import DATABASE, Store, crystal_key
@@ -51,27 +53,23 @@ def rows(work: Path) -> dict[str, dict[str, object]]:
 
 
 def test_killed_three_times_it_ends_as_if_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(crystals(20), tmp_path / "c.extxyz")
-    command = [sys.executable, "-m", "dpcdvae", "relax", "c.extxyz", "--calculator", SPRING, "--pressure", "2",
-               "--optimizer", "lbfgs", "--calculator-option", "delay=0.01", "--workers", "0"]  # fmt: skip
+    write(crystals(12), tmp_path / "c.extxyz")
+    command = [sys.executable, "-m", "dpcdvae", "relax", "c.extxyz", "--calculator", "toy_calculators:Mortal",
+               "--pressure", "2", "--optimizer", "lbfgs", "--workers", "0"]  # fmt: skip
     counts = [0]
     for _ in range(3):
-        process = subprocess.Popen([*command, "--out", "killed.extxyz"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-        database = tmp_path / "killed.extxyz.work" / DATABASE
-        while len(rows(database.parent) if database.exists() and database.stat().st_size else {}) < counts[-1] + 3:
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        counts.append(len(rows(database.parent)))
-    assert 0 < counts[1] < counts[2] < counts[3] < 20
+        environment = {**os.environ, "TOY_CALCULATIONS": "13"}  # in the midst of a crystal
+        done = subprocess.run([*command, "--out", "killed.extxyz"], cwd=tmp_path, env=environment, check=False)
+        assert done.returncode == -signal.SIGKILL
+        counts.append(len(rows(tmp_path / "killed.extxyz.work")))
+    assert 0 < counts[1] < counts[2] < counts[3] < 12
     assert not (tmp_path / "killed.extxyz").exists()
     monkeypatch.chdir(tmp_path)
     for out in ("killed.extxyz", "whole.extxyz"):
         assert main([*command[3:], "--out", out]) == 0
     assert rows(tmp_path / "killed.extxyz.work") == rows(tmp_path / "whole.extxyz.work")
     killed, whole = (read(tmp_path / name) for name in ("killed.extxyz", "whole.extxyz"))
-    assert [c.id for c in killed] == [c.id for c in whole] == [f"c{k}" for k in range(20)]
+    assert [c.id for c in killed] == [c.id for c in whole] == [f"c{k}" for k in range(12)]
     for a, b in zip(killed, whole, strict=True):
         assert np.array_equal(a.lattice, b.lattice)
         assert {**a.properties, "seconds": 0} == {**b.properties, "seconds": 0}
@@ -109,11 +107,26 @@ def test_a_crystal_that_is_lost_costs_only_itself_and_can_be_retried(tmp_path: P
     assert [r.converged for r in results] == [True, False, True]
     assert results[1].reason == "no result after 5 s"
     assert np.isnan(results[1].energy)
-    again = relax_all(some, SETTINGS, work=tmp_path)  # its result is that it was lost
-    assert [r.reason for r in again] == ["", "no result after 5 s", ""]
-    retried = relax_all(some, SETTINGS, work=tmp_path, retry=True)
-    assert [r.converged for r in retried] == [True, True, True]
-    assert [retried[k].seconds for k in (0, 2)] == [results[k].seconds for k in (0, 2)]
+    assert set(rows(tmp_path)) == {"c0", "c2"}
+    again = relax_all(some, SETTINGS, work=tmp_path)  # of what was lost nothing is known: it is tried again
+    assert [r.converged for r in again] == [True, True, True]
+    assert [again[k].seconds for k in (0, 2)] == [results[k].seconds for k in (0, 2)]
+
+
+def test_what_did_not_converge_is_kept_until_it_is_to_be_tried_again(tmp_path: Path) -> None:
+    some, settings = crystals(2), replace(SETTINGS, max_steps=1)
+    results = [relax_all(some, settings, work=tmp_path, retry=retry) for retry in (False, False, True)]
+    assert not any(r.converged for r in results[0])
+    assert [r.seconds for r in results[1]] == [r.seconds for r in results[0]]
+    assert not {r.seconds for r in results[2]} & {r.seconds for r in results[0]}
+
+
+def test_the_public_relax_takes_an_engine_and_leaves_it_open() -> None:
+    some = crystals(2)
+    results = relax(some, calculator=SPRING, pressure=2.0, optimizer="lbfgs", engine=Losing())
+    assert [r.reason for r in results] == ["", "no result after 5 s"]
+    assert "leave out workers" in message(lambda: relax(some, calculator=SPRING, engine=Losing(), workers=1))
+    assert "did you mean 'pressure'?" in message(lambda: relax(some, calculator=SPRING, presure=2.0))
 
 
 def test_of_two_campaigns_in_a_folder_the_second_is_refused_while_the_first_lives(tmp_path: Path) -> None:
@@ -139,6 +152,37 @@ def test_other_settings_in_a_folder_are_refused(tmp_path: Path) -> None:
     ):
         assert text in message(lambda other=other: relax_all(crystals(1), other, work=tmp_path))
     assert len(rows(tmp_path)) == 1
+
+
+def test_another_file_of_weights_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.write_text("a")
+    settings = replace(SETTINGS, calculator="toy_calculators:Weighted", options={"weights": str(weights)})
+    for _ in range(2):
+        relax_all(crystals(1), settings, work=tmp_path / "w")
+    weights.write_text("b")
+    assert "was begun with calculator_files" in message(lambda: relax_all(crystals(1), settings, work=tmp_path / "w"))
+
+
+def test_evaluation_of_relaxed_crystals_counts_all_that_were_generated(tmp_path: Path) -> None:
+    """One never built, one that cannot be read, one whose relaxation gives nothing, two relaxed."""
+    source, out = tmp_path / "c.cif", tmp_path / "r.extxyz"
+    write([*crystals(2), replace(crystals(3)[2], atomic_numbers=np.array([29, 79]))], source)
+    source.write_text(source.read_text() + "\ndata_cut\n_cell_length_a 3.0\n")
+    unread: list[Failure] = []
+    assert len(read(source, unread)) == 3
+    failures = [{"id": "unbuilt", "reason": "the lattice closes no cell"}]
+    write_manifest(source, "generate", {"limit": 5}, crystals=3 + len(unread), failures=failures)
+    before = read_generated(source)
+    assert [f.where for f in before.failures][-1] == "generate"
+    assert main(["relax", str(source), "--out", str(out), "--calculator", "toy_calculators:Coward", "--workers", "0",
+                 "--optimizer", "lbfgs"]) == 0  # fmt: skip
+    after = read_generated(out)
+    assert (len(after.crystals), len(after.failures)) == (2, len(unread) + 2)
+    assert after.ids == before.ids
+    assert after.part
+    wheres = {f.id: f.where for f in after.failures}
+    assert (wheres["unbuilt"], wheres["c2"]) == ("generate", "relax")
 
 
 def test_a_full_disk_and_a_damaged_store_are_one_line(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from ase.build import bulk
 from crystal_files import message
 from dpcdvae.cli import main
 from dpcdvae.crystal import Crystal
-from dpcdvae.io import read, write
+from dpcdvae.evaluation import read_generated
+from dpcdvae.files import write_manifest
+from dpcdvae.io import Failure, read, write
 from dpcdvae.relaxation.calculators import build_calculator
 from dpcdvae.relaxation.jobs import read_jobs, write_jobs
 from dpcdvae.relaxation.minimise import Settings, relax
@@ -148,6 +150,9 @@ def test_the_command_line_writes_and_reads(tmp_path: Path, capsys: pytest.Captur
     write([diamond(id="c0"), diamond(3.6, "c1")], source)
     how = ["--calculator", "vasp", "--settings", "paper-carbon", "--fmax", "0.01"]
     assert main(["relax", source, *how, "--write-jobs", jobs]) == 0
+    beside = ["--calculator", "vasp", "--pressure", "0", "--retry"]
+    assert main(["relax", "--read-jobs", jobs, "--out", out, *beside]) == 2
+    assert "relaxes nothing here: leave out --calculator, --pressure, --retry" in capsys.readouterr().err
     assert main(["relax", "--read-jobs", jobs, "--out", out]) == 2
     assert "none of 2 crystals could be relaxed: no vasprun.xml" in capsys.readouterr().err
     run = vasprun([(diamond(), -18.0, 0.5, np.eye(3) * 130), (diamond(3.545), -18.2, 0.001, np.eye(3) * 100)])
@@ -161,10 +166,30 @@ def test_the_command_line_writes_and_reads(tmp_path: Path, capsys: pytest.Captur
     assert [failure["id"] for failure in manifest["failures"]] == ["c1"]
 
 
+def test_crystals_that_were_no_jobs_are_counted_with_those_that_were(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, jobs, out = tmp_path / "c.extxyz", tmp_path / "jobs", tmp_path / "r.extxyz"
+    how = ["--calculator", "vasp", "--settings", "paper-carbon"]
+    (tmp_path / "bad.cif").write_text("data_bad\n_cell_length_a 3.0\n")
+    assert main(["relax", str(tmp_path / "bad.cif"), *how, "--write-jobs", str(jobs)]) == 2
+    error = capsys.readouterr().err
+    assert "bad.cif" in error
+    assert error.count("\n") == 1
+    write([diamond(id="c0")], source)
+    write_manifest(source, "generate", {}, crystals=1, failures=[{"id": "c1", "reason": "no cell"}])
+    assert main(["relax", str(source), *how, "--write-jobs", str(jobs)]) == 0
+    run = vasprun([(diamond(), -18.0, 0.5, np.eye(3) * 130), (diamond(3.545), -18.2, 0.0, np.eye(3) * 100)])
+    (jobs / "000000-c0" / "vasprun.xml").write_text(run)
+    assert main(["relax", "--read-jobs", str(jobs), "--out", str(out), "--workers", "0"]) == 0
+    assert read_generated(out).failures == [Failure("c1", "generate", "no cell")]
+
+
 def test_bad_requests_are_one_line(tmp_path: Path) -> None:
     assert "unknown code with jobs 'chgnet'" in message(lambda: write_jobs([diamond()], Settings(), tmp_path / "jobs"))
     wrong = Settings("vasp", {"cutof": 500})
     assert "did you mean 'cutoff'?" in message(lambda: write_jobs([diamond()], wrong, tmp_path / "jobs"))
     assert not (tmp_path / "jobs").exists()
+    assert "no crystals to write jobs for" in message(lambda: write_jobs([], SETTINGS, tmp_path / "jobs"))
     assert "is no folder of jobs" in message(lambda: read_jobs(tmp_path))
     assert "exists: give another --write-jobs" in message(lambda: write_jobs([diamond()], SETTINGS, tmp_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,7 @@ import numpy as np
 import pytest
 
 from dpcdvae.cli import main
-from dpcdvae.cli import stability as command
-from dpcdvae.cli.stability import SinglePoint, load_stability, parse_options, single_points
+from dpcdvae.cli.stability import energies_by, load_stability, parse_options
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import evaluate, result_cache
@@ -27,6 +27,8 @@ from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.evaluation.stability import EnergySource, Stability, energies_above_hull, property_energies
 from dpcdvae.io import Failure, write
 from dpcdvae.parallel import HERE, LocalEngine, Lost
+from dpcdvae.relaxation import single_point
+from dpcdvae.relaxation.single_point import SinglePoint, single_points
 
 EMT = "ase.calculators.emt:EMT"
 
@@ -80,7 +82,9 @@ def test_single_points_are_those_of_the_calculator_whatever_came_before() -> Non
 
 def test_worker_processes_give_the_same(tmp_path: Path) -> None:
     crystals = [alloy("Cu3Au", id="a"), alloy("Sr4", id="b"), alloy("CuPdAu2", id="c")]
-    judged = Stability(alloy_phases(), single_points(EMT, {}))
+    source = energies_by(EMT, {})
+    assert b"dpcdvae.cli" not in pickle.dumps(source.vector)  # a worker needs no command line
+    judged = Stability(alloy_phases(), source)
     here = energies_above_hull(crystals, judged, engine=HERE, time_limit=60)
     with LocalEngine(1) as engine:
         there = energies_above_hull(crystals, judged, engine=engine, time_limit=60)
@@ -90,28 +94,24 @@ def test_worker_processes_give_the_same(tmp_path: Path) -> None:
 
 
 def test_a_calculator_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dpcdvae.relaxation import calculators
-
     built = []
-    original = calculators.build_calculator
+    original = single_point.build_calculator
 
     def counting(name: str, options: dict[str, Any]) -> Any:
         built.append(options)
         return original(name, options)
 
-    monkeypatch.setattr(calculators, "build_calculator", counting)
-    command._built.cache_clear()
-    source = single_points(EMT, {"asap_cutoff": True})
+    monkeypatch.setattr(single_point, "build_calculator", counting)
+    single_point._built.cache_clear()
+    energy = single_points(EMT, {"asap_cutoff": True})
     for _ in range(3):
-        source.energy(alloy("Cu4"))
+        energy(alloy("Cu4"))
     assert built == [{"asap_cutoff": True}]
 
 
 def test_an_element_the_calculator_was_not_made_for_has_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A potential gives a number for radium too, though it has never seen it."""
-    from dpcdvae.relaxation import calculators
-
-    monkeypatch.setattr(calculators, "known_elements", lambda name, calculator: {29, 79})
+    monkeypatch.setattr(single_point, "known_elements", lambda name, calculator: {29, 79})
     energy = SinglePoint(EMT, "{}")
     assert energy(alloy("CuAu3")) == emt_energy(alloy("CuAu3"))
     assert energy(alloy("CuPd3")) == Lost(f"{EMT} does not know Pd")
@@ -137,12 +137,19 @@ def test_costly_energies_are_kept_where_all_that_shapes_them_is_known(
         np.testing.assert_array_equal(other, results[0])
 
 
-def test_energies_are_kept_only_where_nothing_unseen_shapes_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module may be the user's own, and change between two runs."""
+def test_energies_are_kept_only_where_nothing_unseen_shapes_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A module may be the user's own, and change between two runs; so may a file of weights."""
     pytest.importorskip("chgnet")
-    monkeypatch.setattr(command, "_built", lambda name, options: None)
-    assert single_points(EMT, {}).settings is None
-    settings = single_points("chgnet", {"use_device": "cpu"}).settings
+    monkeypatch.setattr(single_point, "_built", lambda name, options: None)
+    assert energies_by(EMT, {}).settings is None
+    weights, kept = tmp_path / "weights.pth", []
+    for content in ("a", "a", "b"):
+        weights.write_text(content)
+        kept.append(energies_by("chgnet", {"model_name": str(weights)}).settings)
+    assert kept[0] == kept[1] != kept[2]
+    settings = energies_by("chgnet", {"use_device": "cpu"}).settings
     assert settings is not None
     assert settings["options"] == '{"use_device": "cpu"}'
     assert settings["version"]

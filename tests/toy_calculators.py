@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Sequence
 from typing import ClassVar
@@ -33,6 +35,35 @@ class Spring(Calculator):
             "forces": np.zeros((n, 3)),
             "stress": tension * np.array([1.0, 1, 1, 0, 0, 0]),
         }
+
+
+class Mortal(Spring):
+    """Kills its process at the calculation that the environment tells."""
+
+    done = 0
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: object = None, system_changes: object = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.done += 1
+        if self.done == int(os.environ.get("TOY_CALCULATIONS", "0")):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Weighted(Spring):
+    default_parameters: ClassVar = {"delay": 0.0, "weights": ""}
+
+
+class Coward(Spring):
+    """Knows no gold."""
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: object = None, system_changes: object = all_changes
+    ) -> None:
+        if atoms is not None and 79 in atoms.numbers:
+            raise RuntimeError("no gold")
+        super().calculate(atoms, properties, system_changes)
 
 
 class Odd(Calculator):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,17 +18,19 @@ from dpcdvae.errors import InputError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from dpcdvae.crystal import Crystal
+    from dpcdvae.evaluation import Generated
     from dpcdvae.io import Failure
     from dpcdvae.parallel import Engine
     from dpcdvae.relaxation.minimise import Settings
     from dpcdvae.relaxation.relaxed import Relaxed
 
 CalculatorOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--calculator",
-        help="chgnet, sevennet, gpaw, espresso, vasp, or any of ASE's as module:Class; several, with commas, in turn.",
+        help="chgnet, sevennet, gpaw, espresso, vasp, or any of ASE's as module:Class; several, with commas, in turn."
+        "  [default: chgnet]",
+        show_default=False,
     ),
 ]
 SetOption = Annotated[
@@ -38,7 +40,9 @@ SetOption = Annotated[
 PressureOption = Annotated[
     float | None, typer.Option("--pressure", help="GPa.  [default: the settings', or 0]", show_default=False)
 ]
-OptimizerOption = Annotated[str, typer.Option("--optimizer", help="fire or lbfgs.")]
+OptimizerOption = Annotated[
+    str | None, typer.Option("--optimizer", help="fire or lbfgs.  [default: fire]", show_default=False)
+]
 ForceOption = Annotated[
     float | None,
     typer.Option("--fmax", help="Longest force, eV/Å.  [default: the settings', or 0.01]", show_default=False),
@@ -49,7 +53,10 @@ StressOption = Annotated[
         "--smax", help="Largest unbalanced stress, GPa.  [default: the settings', or 0.1]", show_default=False
     ),
 ]
-StepsOption = Annotated[int, typer.Option("--steps", min=1, help="Not converged by then is not converged.")]
+StepsOption = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, help="Not converged by then is not converged.  [default: 1000]", show_default=False),
+]
 WorkOption = Annotated[
     Path | None,
     typer.Option("--work", help="Folder that keeps results, to go on after a kill.", show_default=False),
@@ -58,7 +65,10 @@ RetryOption = Annotated[bool, typer.Option("--retry", help="Try again what did n
 BatchOption = Annotated[
     int, typer.Option("--batch", min=1, help="Crystals computed together in this process, for a GPU; chgnet can.")
 ]
-TimeLimitOption = Annotated[float, typer.Option("--time-limit", min=0.1, help="Seconds for one crystal.")]
+TimeLimitOption = Annotated[
+    float | None,
+    typer.Option("--time-limit", min=0.1, help="Seconds for one crystal.  [default: 3600]", show_default=False),
+]
 
 
 def relax(
@@ -69,7 +79,7 @@ def relax(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where to write; must not exist yet.", show_default=False)
     ] = None,
-    calculator: CalculatorOption = "chgnet",
+    calculator: CalculatorOption = None,
     calculator_option: CalculatorOptionsOption = None,
     settings: SetOption = None,
     pressure: PressureOption = None,
@@ -77,16 +87,16 @@ def relax(
         Path | None,
         typer.Option("--ranked", help="Write each minimum once, the lowest enthalpy first.", show_default=False),
     ] = None,
-    optimizer: OptimizerOption = "fire",
+    optimizer: OptimizerOption = None,
     fmax: ForceOption = None,
     smax: StressOption = None,
-    steps: StepsOption = 1000,
+    steps: StepsOption = None,
     work: WorkOption = None,
     retry: RetryOption = False,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     batch: BatchOption = 1,
-    time_limit: TimeLimitOption = 3600.0,
+    time_limit: TimeLimitOption = None,
     write_jobs: Annotated[
         Path | None,
         typer.Option("--write-jobs", help="Relax nothing: write input files of vasp or espresso.", show_default=False),
@@ -109,20 +119,33 @@ def relax(
       dpcdvae relax crystals/ --calculator vasp --settings paper-carbon --write-jobs jobs
       dpcdvae relax --read-jobs jobs --out relaxed.extxyz
     """
-    from dpcdvae.io import check_destination, read
+    from dpcdvae.io import check_destination
     from dpcdvae.parallel import engine_for
     from dpcdvae.relaxation.batching import check_one_process
+    from dpcdvae.relaxation.campaign import TIME_LIMIT
+    from dpcdvae.relaxation.jobs import job_failures, job_settings
+    from dpcdvae.relaxation.jobs import read_jobs as results_of
+    from dpcdvae.relaxation.stages import relax_in_stages
 
-    check_one_process(batch, workers, scheduler)
     if (crystals is None) == (read_jobs is None):
         raise InputError("give the crystals, or --read-jobs FOLDER with what came of them")
-    failures: list[Failure] = []
+    how: dict[str, object] = {
+        "--calculator": calculator, "--calculator-option": calculator_option, "--settings": settings,
+        "--pressure": pressure, "--fmax": fmax, "--smax": smax, "--steps": steps,
+    }  # fmt: skip
+    live: dict[str, object] = {
+        "--optimizer": optimizer, "--work": work, "--retry": retry, "--time-limit": time_limit, "--batch": batch > 1,
+    }  # fmt: skip
     if write_jobs is not None:
-        stages = stages_of(calculator, calculator_option, settings, pressure, optimizer, fmax, smax, steps)
-        if out is not None or ranked is not None or work is not None:
-            raise InputError("--write-jobs relaxes nothing: leave out --out, --ranked and --work")
-        _write_jobs(crystals, stages, write_jobs, failures)
-        return
+        refuse_beside("--write-jobs", {"--read-jobs": read_jobs, "--out": out, "--ranked": ranked, **live})
+    elif read_jobs is not None:
+        refuse_beside("--read-jobs", how | live)
+    check_one_process(batch, workers, scheduler)
+    if crystals is not None:
+        stages = stages_from(calculator, calculator_option, settings, pressure, optimizer, fmax, smax, steps)
+        if write_jobs is not None:
+            _write_jobs(_read(crystals), stages, write_jobs)
+            return
     if out is None:
         raise InputError("where to write? give --out FILE")
     check_distinct(out, ranked)
@@ -130,38 +153,52 @@ def relax(
         check_destination(output, overwrite=overwrite)
     with engine_for(workers, scheduler) as engine:
         if crystals is not None:
-            stages = stages_of(calculator, calculator_option, settings, pressure, optimizer, fmax, smax, steps)
-            given = read(crystals, failures)
-            if not given:
-                raise InputError(f"none of the crystals in {crystals} could be read: {failures[0]}")
+            generated = _read(crystals)
+            failures, part = generated.failures, generated.part
             work = work or out.with_name(out.name + ".work")
-            results = relax_in_stages(given, stages, work, retry, engine, batch, time_limit)
+            time_limit = time_limit or TIME_LIMIT
+            results = relax_in_stages(
+                generated.crystals, stages, work=work, engine=engine, batch=batch, time_limit=time_limit, retry=retry
+            )
         else:
-            from dpcdvae.relaxation.jobs import job_settings
-            from dpcdvae.relaxation.jobs import read_jobs as results_of
-
             assert read_jobs is not None
-            stages, results = [job_settings(read_jobs)], results_of(read_jobs)
+            stages, failures, part = [job_settings(read_jobs)], job_failures(read_jobs), False
+            results = results_of(read_jobs)
         arguments = arguments_of(stages, crystals=crystals, read_jobs=read_jobs, work=work, time_limit=time_limit)
-        _write_results(results, failures, arguments, out, ranked, overwrite, engine)
+        _write_results(results, failures, part, arguments, out, ranked, overwrite, engine)
 
 
-def _write_jobs(crystals: Path | None, stages: Sequence[Settings], folder: Path, failures: list[Failure]) -> None:
-    from dpcdvae.io import read
+def refuse_beside(option: str, others: Mapping[str, object]) -> None:
+    """Raises InputError where an option is given beside one with which nothing is relaxed here."""
+    if given := [name for name, value in others.items() if value is not None and value is not False]:
+        raise InputError(f"{option} relaxes nothing here: leave out {', '.join(given)}")
+
+
+def _read(crystals: Path) -> Generated:
+    from dpcdvae.evaluation import read_generated
+
+    generated = read_generated(crystals)
+    if not generated.crystals:
+        why = f": {generated.failures[0]}" if generated.failures else ""
+        raise InputError(f"none of the crystals in {crystals} could be read{why}")
+    return generated
+
+
+def _write_jobs(generated: Generated, stages: Sequence[Settings], folder: Path) -> None:
     from dpcdvae.relaxation.jobs import write_jobs
 
-    if crystals is None or len(stages) > 1:
-        raise InputError("--write-jobs takes crystals and one calculator")
-    given = read(crystals, failures)
-    write_jobs(given, stages[0], folder)
-    for failure in failures[:5]:
+    if len(stages) > 1:
+        raise InputError("--write-jobs takes one calculator")
+    write_jobs(generated.crystals, stages[0], folder, failures=generated.failures)
+    for failure in generated.failures[:5]:
         print(f"not read: {failure}", file=sys.stderr)
-    print(f"{folder}: {len(given)} jobs")
+    print(f"{folder}: {len(generated.crystals)} jobs")
 
 
 def _write_results(
     results: Sequence[Relaxed],
     failures: Sequence[Failure],
+    part: bool,
     arguments: dict[str, Any],
     out: Path,
     ranked: Path | None,
@@ -182,8 +219,9 @@ def _write_results(
         "crystals_sha256": sha256(arguments["crystals"] or arguments["read_jobs"] / "jobs.json"),
         "crystals": len(usable),
         "converged": sum(result.converged for result in results),
-        "failures": [{"id": failure.id, "reason": failure.reason} for failure in failures]
+        "failures": [asdict(failure) for failure in failures]
         + [{"id": r.initial.id, "reason": r.reason} for r in results if not math.isfinite(r.energy)],
+        "part": part,
     }
     write((result.to_crystal() for result in usable), out, overwrite=overwrite)
     write_manifest(out, "relax", arguments, **facts)
@@ -197,65 +235,27 @@ def _write_results(
         print(f"{ranked}: {len(minima)} different minima")
 
 
-def stages_of(
-    calculators: str,
-    options: Sequence[str] | None,
+def stages_from(
+    calculator: str | None,
+    calculator_options: Sequence[str] | None,
     set_name: str | None,
     pressure: float | None,
-    optimizer: str,
+    optimizer: str | None,
     fmax: float | None,
     smax: float | None,
-    steps: int,
+    steps: int | None,
 ) -> list[Settings]:
-    """One for each calculator. Options and set are the last one's; those before come as near as is their default."""
-    from dpcdvae.relaxation.calculators import CALCULATORS
-    from dpcdvae.relaxation.dft import SETTINGS
-    from dpcdvae.relaxation.minimise import Settings
+    """The stages that the options of a command line ask for."""
+    from dpcdvae.relaxation.calculators import DEFAULT
+    from dpcdvae.relaxation.stages import stages_of
 
-    names = [name.strip() for name in calculators.split(",")]
-    chosen = parse_options(options or ())
-    rules: dict[str, Any] = {}
-    if set_name is not None:
-        if names[-1] not in CALCULATORS or not CALCULATORS[names[-1]].writes_files:
-            raise InputError(f"--settings is for a DFT code, and {names[-1]} is none: leave it out")
-        default = SETTINGS[set_name]
-        chosen["settings"] = set_name
-        rules = {"pressure": default.pressure, "max_force": default.max_force, "max_stress": default.max_stress}
-    given = {"pressure": pressure, "max_force": fmax, "max_stress": smax}
-    rules |= {name: value for name, value in given.items() if value is not None}
-    last = Settings(names[-1], chosen, optimizer=optimizer, max_steps=steps, **rules)
-    first = [Settings(name, pressure=last.pressure, optimizer=optimizer, max_steps=steps) for name in names[:-1]]
-    return [*first, last]
-
-
-def relax_in_stages(
-    crystals: Sequence[Crystal],
-    stages: Sequence[Settings],
-    work: Path | None,
-    retry: bool,
-    engine: Engine,
-    batch: int,
-    time_limit: float,
-) -> list[Relaxed]:
-    """Each stage starts where the one before ended, keeps its results in a folder of its own, and compares with
-    the crystals as they were generated."""
-    from dpcdvae.relaxation.calculators import batch_evaluator, build_calculator, check_elements
-    from dpcdvae.relaxation.campaign import relax_all
-
-    for stage in stages[1:]:  # the first one's is built at once; these would be missed hours later
-        calculator = build_calculator(stage.calculator, stage.options)
-        check_elements(stage.calculator, calculator, crystals)
-        if batch > 1:
-            batch_evaluator(stage.calculator, calculator)
-    results: list[Relaxed] = []
-    for number, stage in enumerate(stages, 1):
-        folder = work if work is None or len(stages) == 1 else work / f"{number}-{stage.calculator.replace(':', '.')}"
-        starts = [result.final for result in results] if results else None
-        results = relax_all(
-            crystals, stage, work=folder, starts=starts, engine=engine, batch=batch, time_limit=time_limit,
-            retry=retry,
-        )  # fmt: skip
-    return results
+    rules = {
+        "pressure": pressure, "optimizer": optimizer, "max_force": fmax, "max_stress": smax, "max_steps": steps,
+    }  # fmt: skip
+    return stages_of(
+        calculator or DEFAULT, parse_options(calculator_options or ()), settings=set_name,
+        **{name: value for name, value in rules.items() if value is not None},
+    )  # fmt: skip
 
 
 def arguments_of(stages: Sequence[Settings], **more: Any) -> dict[str, Any]:
@@ -267,6 +267,9 @@ def _summary(results: Sequence[Relaxed], failures: Sequence[object]) -> Renderab
     import numpy as np
     from rich.console import Group
     from rich.table import Table
+
+    from dpcdvae.relaxation.ground_state import reason_lines
+    from dpcdvae.relaxation.relaxed import count_reasons
 
     converged = [result for result in results if result.converged]
     table = Table(title=f"{len(converged)} of {len(results) + len(failures)} crystals converged", title_justify="left")
@@ -284,7 +287,6 @@ def _summary(results: Sequence[Relaxed], failures: Sequence[object]) -> Renderab
         table.add_row(
             title, *(f"{value:.4f}" if value is not None and math.isfinite(value) else "" for value in medians)
         )
-    reasons = Counter(r.reason.split(" (")[0].split(", at ")[0] for r in results if not r.converged)
-    lines = [f"not converged: {count} × {reason}" for reason, count in reasons.most_common()]
-    lines += [f"could not be read: {len(failures)}"] if failures else []
+    lines = reason_lines("not converged", count_reasons(r.reason for r in results if not r.converged))
+    lines += [f"could not be read or built: {len(failures)}"] if failures else []
     return Group(table, *lines) if converged else Group(str(table.title), *lines)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dpcdvae.errors import InputError
-from dpcdvae.parallel import Lost
 
 if TYPE_CHECKING:
-    from ase.calculators.calculator import Calculator
-
     from dpcdvae.crystal import Crystal
     from dpcdvae.evaluation.stability import EnergySource, Stability
 
@@ -72,7 +67,7 @@ def load_stability(
     if energy_property is not None:
         energies = property_energies(energy_property, crystals, calculator_of(source))
     else:
-        energies = single_points(str(calculator), parse_options(calculator_options or ()))
+        energies = energies_by(str(calculator), parse_options(calculator_options or ()))
     return Stability(read_phases(phases), energies)
 
 
@@ -94,63 +89,14 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def single_points(name: str, options: dict[str, Any]) -> EnergySource:
+def energies_by(calculator: str, options: Mapping[str, Any]) -> EnergySource:
     """Energies of crystals as they are, by an ASE calculator.
 
     Raises:
         InputError: as :func:`dpcdvae.relaxation.calculators.build_calculator`.
     """
     from dpcdvae.evaluation.stability import EnergySource
-    from dpcdvae.relaxation.calculators import CALCULATORS, calculator_version
+    from dpcdvae.relaxation.single_point import single_points
 
-    energy = SinglePoint(name, json.dumps(options, sort_keys=True))
-    _built(energy.calculator, energy.options)  # told before minutes of work
-    version = calculator_version(name)
-    settings = {"calculator": name, "options": energy.options, "version": version}
-    # Of a DFT code or a module of the user's own, what shapes the energies may change unseen between two runs.
-    whole = name in CALCULATORS and not CALCULATORS[name].writes_files
-    title = f"single points by {name} {version}".rstrip()
-    return EnergySource(title, energy, name, settings=settings if whole else None)
-
-
-@dataclass(frozen=True)
-class SinglePoint:
-    """crystal -> eV for its cell. Each worker process builds the calculator once.
-
-    Attributes:
-        calculator: its name.
-        options: of its constructor, as JSON.
-    """
-
-    calculator: str
-    options: str
-
-    def __call__(self, crystal: Crystal) -> float | Lost:
-        import warnings
-
-        import numpy as np
-
-        from dpcdvae.elements import SYMBOLS
-        from dpcdvae.relaxation.calculators import known_elements
-
-        calculator = _built(self.calculator, self.options)
-        known = known_elements(self.calculator, calculator)
-        strange = set() if known is None else set(crystal.atomic_numbers.tolist()) - set(known)
-        if strange:
-            return Lost(f"{self.calculator} does not know {', '.join(SYMBOLS[z] for z in sorted(strange))}")
-        atoms = crystal.to_ase()
-        atoms.calc = calculator
-        try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                calculator.reset()  # nothing of the crystal before, which may have failed halfway
-                return float(atoms.get_potential_energy())
-        except Exception as error:  # whatever a calculator finds wrong with a crystal: counted, with the reason
-            return Lost(f"{self.calculator} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-
-
-@cache
-def _built(name: str, options: str) -> Calculator:
-    from dpcdvae.relaxation.calculators import build_calculator
-
-    return build_calculator(name, json.loads(options))
+    energy = single_points(calculator, options)
+    return EnergySource(energy.title, energy, calculator, settings=energy.settings())

@@ -19,7 +19,7 @@ class Generated:
     Attributes:
         crystals: those that could be read.
         failures: those that could not be read, or, as the manifest beside them tells, not be built.
-        part: whether the manifest tells that only a part of a data set was reconstructed.
+        part: whether the manifest tells that they come of a part of a data set, as one was reconstructed.
     """
 
     crystals: list[Crystal]
@@ -32,7 +32,7 @@ class Generated:
 
 
 def read_generated(path: str | Path) -> Generated:
-    """Reads crystals in any format, and the manifest of ``generate`` or ``reconstruct`` if it lies there.
+    """Reads crystals in any format, and the manifest of ``generate``, ``reconstruct`` or ``relax`` if it lies there.
 
     Raises:
         InputError: as :func:`dpcdvae.io.read`.
@@ -44,8 +44,9 @@ def read_generated(path: str | Path) -> Generated:
     if manifest.get("crystals") != len(crystals) + len(failures) or not isinstance(manifest.get("failures"), list):
         return Generated(crystals, failures, part=False)
     for item in manifest["failures"]:
-        failures.append(Failure(str(item.get("id", "")), "sampling", str(item.get("reason", ""))))
-    return Generated(crystals, failures, part=bool(manifest.get("arguments", {}).get("limit")))
+        where = item.get("where") or manifest.get("command", "")
+        failures.append(Failure(str(item.get("id", "")), str(where), str(item.get("reason", ""))))
+    return Generated(crystals, failures, part=bool(manifest.get("part") or manifest.get("arguments", {}).get("limit")))
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import functools
 import importlib
 import inspect
 import io
+import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from dpcdvae.crystal import Crystal
 from dpcdvae.elements import SYMBOLS
 from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.files import sha256
 from dpcdvae.registry import Registry
 from dpcdvae.relaxation import chgnet, dft
 
@@ -45,6 +47,7 @@ class Source:
         writes_files: whether it works in a folder (then ``build`` takes ``directory``).
         together: (calculator, atoms of many crystals) -> results of each, as one computation; None where it
             takes one crystal at a time.
+        version: options -> what tells it from an older one; None where its package's version does.
     """
 
     summary: str
@@ -54,6 +57,7 @@ class Source:
     elements: Callable[[Any], Elements]
     writes_files: bool = False
     together: Callable[[Any, Sequence[Atoms]], list[dict[str, Any]]] | None = None
+    version: Callable[[Mapping[str, Any]], str] | None = None
 
 
 def _sevennet(*, model: str = "7net-0", device: str = "auto", modal: str | None = None) -> Calculator:
@@ -108,10 +112,12 @@ def build_calculator(name: str = DEFAULT, options: Mapping[str, Any] | None = No
         _check_package(name, source)
         calculator = _quietly(name, source.build, options)
     offered = getattr(calculator, "implemented_properties", ())
+            version=lambda options: dft.program_version(options.get("command", "pw.x")),
     if missing := [quantity for quantity in NEEDED if quantity not in offered]:
         raise InputError(f"calculator {name} gives no {' and no '.join(missing)}: it cannot relax a crystal")
     return calculator
 
+            version=lambda options: dft.program_version(dft.vasp_command(options.get("command"))),
 
 def batch_evaluator(name: str, calculator: Calculator) -> Callable[[Sequence[Atoms]], Sequence[Mapping[str, Any]]]:
     """What computes many crystals at once: atoms -> ``energy``, ``forces`` and ``stress`` of each, in ASE's units.
@@ -150,8 +156,10 @@ def check_elements(name: str, calculator: Calculator, crystals: Iterable[Crystal
             raise InputError(f"crystal '{crystal.id}' holds {symbols}, which calculator {name} does not know")
 
 
-def calculator_version(name: str) -> str:
-    """Version of the package behind a calculator, empty where it tells none."""
+def calculator_version(name: str, options: Mapping[str, Any] | None = None) -> str:
+    """Version of the package behind a calculator, or the hash of its program; empty where neither can be told."""
+    if name in CALCULATORS and (version := CALCULATORS[name].version) is not None:
+        return version(options or {})
     package = name.partition(":")[0].partition(".")[0] if ":" in name else CALCULATORS[name].package
     return str(getattr(importlib.import_module(package), "__version__", ""))
 
@@ -182,6 +190,11 @@ def _external(name: str) -> Callable[..., Calculator]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
+
+
+def option_files(options: Mapping[str, Any]) -> dict[str, str]:
+    """Option -> sha256 of the file that its value names, such as one of weights: the name alone tells nothing."""
+    return {name: sha256(value) for name, value in options.items() if isinstance(value, str) and os.path.isfile(value)}
         raise InputError(f"calculator {name}: cannot import {module_name}: {error}") from None
     found = getattr(module, attribute, None)
     if not callable(found):

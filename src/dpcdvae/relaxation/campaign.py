@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from dpcdvae.relaxation.calculators import (
     build_calculator,
     calculator_version,
     check_elements,
+    option_files,
 )
 from dpcdvae.relaxation.minimise import Settings, relax
 from dpcdvae.relaxation.relaxed import Relaxed, lost
@@ -58,10 +59,12 @@ def relax_all(
         batch: crystals whose energies are computed together, in this process instead of the engine's; 1 for none.
             What is kept does not tell of it: a campaign may go on with another batch.
         time_limit: seconds for one crystal (no limit where the engine is this process).
-        retry: try again what did not converge before.
+        retry: try again what did not converge before. What ran out of time, or whose process died, is tried again
+            anyway.
 
     Returns:
-        One result for each crystal, in their order. Crystals that were given up are among them, with the reason.
+        One result for each crystal, in their order. Crystals that were given up are among them, with the reason:
+        of those nothing is kept.
 
     Raises:
         InputError: the calculator cannot be built, does not know an element or takes no batches, or the folder
@@ -71,15 +74,16 @@ def relax_all(
     calculator = build_calculator(settings.calculator, settings.options)
     check_elements(settings.calculator, calculator, crystals)
     evaluate = batch_evaluator(settings.calculator, calculator) if batch > 1 else None
-    if work is None:
-        with tempfile.TemporaryDirectory(prefix="dpcdvae-relax-") as temporary:
-            return relax_all(
-                crystals, settings, work=temporary, starts=starts, engine=engine, batch=batch, time_limit=time_limit
-            )  # fmt: skip
     begins: Sequence[Crystal | None] = starts if starts is not None else [None] * len(crystals)
     items: list[Item] = list(zip(crystals, begins, strict=True))
-    version = {"calculator_version": calculator_version(settings.calculator)}
-    with Store(work, {**settings.to_json(), **version}) as store:
+    shaping = {**settings.to_json(), "calculator_version": calculator_version(settings.calculator, settings.options)}
+    if files := option_files(settings.options):
+        shaping["calculator_files"] = files
+    given_up: dict[str, str] = {}
+    with ExitStack() as stack:
+        if work is None:
+            work = stack.enter_context(tempfile.TemporaryDirectory(prefix="dpcdvae-relax-"))
+        store = stack.enter_context(Store(work, shaping))
         if retry:
             store.forget_unconverged()
         keys = [crystal_key(*item) for item in items]
@@ -98,13 +102,19 @@ def relax_all(
         with closing(stream), Progress("relaxing", len(todo)) as bar:
             for place, result in stream:
                 k = todo[place]
-                if isinstance(result, Lost):
-                    result = lost(crystals[k], settings.pressure, result.reason)
-                store.add(keys[k], crystals[k].id, result.converged, result.to_record())
+                if isinstance(result, Lost):  # nothing was learnt of the crystal: the next run tries it again
+                    given_up[keys[k]] = result.reason
+                else:
+                    store.add(keys[k], crystals[k].id, result.converged, result.to_record())
                 bar.advance()
-        results = [Relaxed.from_record(store.get(key), crystal) for key, crystal in zip(keys, crystals, strict=True)]
-    if all(result.converged for result in results):
-        shutil.rmtree(scratch, ignore_errors=True)
+        results = [
+            lost(crystal, settings.pressure, given_up[key])
+            if key in given_up
+            else Relaxed.from_record(store.get(key), crystal)
+            for key, crystal in zip(keys, crystals, strict=True)
+        ]
+        if all(result.converged for result in results):
+            shutil.rmtree(scratch, ignore_errors=True)
     return results
 
 
@@ -114,8 +124,8 @@ class Relaxer:
 
     Attributes:
         settings: of :class:`Settings`, as JSON.
-        scratch: folder for the files of a DFT code, with one of its own for each process. It stays where
-            a crystal did not converge, for who wants to know why.
+        scratch: folder for the files of a DFT code, with one of its own for each process. What a process wrote
+            last stays there until the next run, or until all crystals have converged.
     """
 
     settings: str

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.errors import InputError
+from dpcdvae.files import sha256
 from dpcdvae.registry import Registry
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def vasp(
     from ase.calculators.vasp import Vasp
 
     chosen = choose(settings, cutoff, kpoints, energy_tolerance, smearing)
-    found = command or next((os.environ[name] for name in Vasp.env_commands if name in os.environ), "vasp_std")
+    found = vasp_command(command)
     _check_command("vasp", found, "set ASE_VASP_COMMAND, e.g. to 'mpirun -n 16 vasp_std'")
     if "VASP_PP_PATH" not in os.environ:
         raise InputError("calculator vasp needs VASP_PP_PATH, the folder with potpaw_PBE: your licence brings it")
@@ -153,6 +154,22 @@ def vasp(
         kpts=chosen.kpoints, gamma=False, ediff=chosen.energy_tolerance, ismear=0, sigma=chosen.smearing, isym=0,
         ispin=1, lasph=True, lreal=False, ibrion=-1, nsw=0, isif=2, lwave=False, lcharg=False,
     )  # fmt: skip
+
+
+def vasp_command(command: str | None = None) -> str:
+    """The command given, that of the environment, or ``vasp_std``."""
+    from ase.calculators.vasp import Vasp
+
+    return command or next((os.environ[name] for name in Vasp.env_commands if name in os.environ), "vasp_std")
+
+
+def program_version(command: str) -> str:
+    """Name and hash of the program that a command ends in (``mpirun -n 16 vasp_std``); empty where there is none.
+
+    A program that is no more than a script tells nothing of what it starts.
+    """
+    programs = [found for word in shlex.split(command) if (found := shutil.which(word)) is not None]
+    return f"{Path(programs[-1]).name} {sha256(programs[-1])[:12]}" if programs else ""
 
 
 def pseudopotentials(folder: str | Path) -> dict[str, str]:

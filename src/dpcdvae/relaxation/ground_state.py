@@ -58,7 +58,7 @@ class GroundState:
     Attributes:
         figures: Table 3, its enthalpy version and the medians.
         rows: crystal by crystal.
-        failures: crystals that could not be read.
+        failures: crystals that could not be read or built.
         unmatched: comparisons that were given up, by id; they count as no match.
         below_zero: crystals whose energy rose.
         histogram: (from, to, crystals) of the energy difference, meV/atom.
@@ -129,7 +129,7 @@ class GroundState:
             interval = "–" if figure.interval is None else "{:.4g} to {:.4g}".format(*figure.interval)
             table.add_row(figure.title + unit, value, interval, str(figure.n))
         lines = reason_lines("not relaxed", self.reasons)
-        lines += [f"could not be read: {len(self.failures)}"] if self.failures else []
+        lines += [f"could not be read or built: {len(self.failures)}"] if self.failures else []
         lines += [f"atoms pushed apart before relaxation: {self.pushed_apart}"] if self.pushed_apart else []
         lines += [f"energy higher after relaxation: {self.below_zero}"] if self.below_zero else []
         if self.mode is not None:

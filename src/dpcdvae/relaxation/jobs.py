@@ -11,7 +11,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output, write_json
-from dpcdvae.io import read, write
+from dpcdvae.io import Failure, read, write
 from dpcdvae.registry import Registry
 from dpcdvae.relaxation.calculators import check_options
 from dpcdvae.relaxation.dft import (
@@ -59,17 +59,24 @@ class Code:
     read: Callable[[Path], Steps]
 
 
-def write_jobs(crystals: Sequence[Crystal], settings: Settings, folder: str | Path) -> Path:
+def write_jobs(
+    crystals: Sequence[Crystal], settings: Settings, folder: str | Path, *, failures: Sequence[Failure] = ()
+) -> Path:
     """A folder with one job for each crystal, and what is needed to read them back.
+
+    Args:
+        failures: crystals that could not be read or built, to be counted when the others are read back.
 
     Raises:
         InputError: a calculator that is no code with jobs, an option it does not have, a folder that is there, a
-            crystal that is none.
+            crystal that is none, no crystal at all.
     """
     code = CODES[settings.calculator]
     folder = Path(folder)
     if folder.exists():
         raise InputError(f"{folder} exists: give another --write-jobs")
+    if not crystals:
+        raise InputError("there are no crystals to write jobs for")
     for crystal in crystals:
         if (problem := crystal.problem()) is not None:
             raise InputError(f"crystal '{crystal.id}' cannot become a job: {problem}")
@@ -80,7 +87,11 @@ def write_jobs(crystals: Sequence[Crystal], settings: Settings, folder: str | Pa
             (temporary / name).mkdir()
             code.write(crystal, settings, temporary / name)
         write(crystals, temporary / "crystals.json")
-        write_json(temporary / "jobs.json", {"schema": SCHEMA, "settings": settings.to_json(), "folders": names})
+        description = {
+            "schema": SCHEMA, "settings": settings.to_json(), "folders": names,
+            "failures": [asdict(failure) for failure in failures],
+        }  # fmt: skip
+        write_json(temporary / "jobs.json", description)
     return folder
 
 
@@ -99,6 +110,11 @@ def read_jobs(folder: str | Path) -> list[Relaxed]:
 def job_settings(folder: str | Path) -> Settings:
     """How the jobs of a folder were to be relaxed. Raises InputError as :func:`read_jobs`."""
     return Settings(**_description(Path(folder))["settings"])
+
+
+def job_failures(folder: str | Path) -> list[Failure]:
+    """Crystals of which there is no job, as they could not be read. Raises InputError as :func:`read_jobs`."""
+    return [Failure(**item) for item in _description(Path(folder)).get("failures", [])]
 
 
 def _description(folder: Path) -> dict[str, Any]:
