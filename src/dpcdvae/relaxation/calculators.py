@@ -84,10 +84,12 @@ CALCULATORS: Registry[Source] = Registry(
         "espresso": Source(
             "Quantum ESPRESSO, DFT with PAW files of your own",
             dft.espresso, "ase", "", dft.espresso_elements, writes_files=True,
+            version=lambda options: dft.program_version(options.get("command", "pw.x")),
         ),
         "vasp": Source(
             "VASP, DFT, for who has a licence",
             dft.vasp, "ase", "", dft.vasp_elements, writes_files=True,
+            version=lambda options: dft.program_version(dft.vasp_command(options.get("command"))),
         ),
     },
 )  # fmt: skip
@@ -112,12 +114,10 @@ def build_calculator(name: str = DEFAULT, options: Mapping[str, Any] | None = No
         _check_package(name, source)
         calculator = _quietly(name, source.build, options)
     offered = getattr(calculator, "implemented_properties", ())
-            version=lambda options: dft.program_version(options.get("command", "pw.x")),
     if missing := [quantity for quantity in NEEDED if quantity not in offered]:
         raise InputError(f"calculator {name} gives no {' and no '.join(missing)}: it cannot relax a crystal")
     return calculator
 
-            version=lambda options: dft.program_version(dft.vasp_command(options.get("command"))),
 
 def batch_evaluator(name: str, calculator: Calculator) -> Callable[[Sequence[Atoms]], Sequence[Mapping[str, Any]]]:
     """What computes many crystals at once: atoms -> ``energy``, ``forces`` and ``stress`` of each, in ASE's units.
@@ -164,6 +164,11 @@ def calculator_version(name: str, options: Mapping[str, Any] | None = None) -> s
     return str(getattr(importlib.import_module(package), "__version__", ""))
 
 
+def option_files(options: Mapping[str, Any]) -> dict[str, str]:
+    """Option -> sha256 of the file that its value names, such as one of weights: the name alone tells nothing."""
+    return {name: sha256(value) for name, value in options.items() if isinstance(value, str) and os.path.isfile(value)}
+
+
 def _source(name: str) -> Source:
     if name not in CALCULATORS:
         raise InputError(f"{unknown_name('calculator', name, CALCULATORS)}, or name any of ASE's as module:Class")
@@ -190,11 +195,6 @@ def _external(name: str) -> Callable[..., Calculator]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-
-
-def option_files(options: Mapping[str, Any]) -> dict[str, str]:
-    """Option -> sha256 of the file that its value names, such as one of weights: the name alone tells nothing."""
-    return {name: sha256(value) for name, value in options.items() if isinstance(value, str) and os.path.isfile(value)}
         raise InputError(f"calculator {name}: cannot import {module_name}: {error}") from None
     found = getattr(module, attribute, None)
     if not callable(found):
