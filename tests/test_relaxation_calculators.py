@@ -100,6 +100,18 @@ def espresso_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return pseudo
 
 
+def test_the_version_of_a_program_is_that_of_its_file_not_of_what_starts_it(
+    espresso_files: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "pw.x"
+    versions = [calculator_version("espresso"), calculator_version("espresso", {"command": f"env -i {program}"})]
+    program.write_text("#!/bin/sh\nexit 2\n")
+    versions.append(calculator_version("espresso"))
+    assert versions[0] == versions[1] != versions[2]
+    assert versions[0].startswith("pw.x ")
+    assert calculator_version("vasp", {"command": "no-such-program"}) == ""
+
+
 def test_the_settings_of_the_paper_reach_quantum_espresso(espresso_files: Path, tmp_path: Path) -> None:
     assert pseudopotentials(espresso_files) == {"C": "C.pbe-n-kjpaw_psl.1.0.0.UPF", "Si": "si.pbe-n-kjpaw.upf"}
     options = {"pseudo_dir": str(espresso_files), "directory": str(tmp_path / "run")}
