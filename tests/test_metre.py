@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from dpcdvae.crystal import Crystal
+from dpcdvae.evaluation import candidates as lookup
 from dpcdvae.evaluation.candidates import candidates
+from dpcdvae.evaluation.columns import COLUMNS
+from dpcdvae.evaluation.crystal_table import crystal_table
 from dpcdvae.evaluation.metre import corrected_rms, match_reference, match_training
 from dpcdvae.evaluation.metric import METRICS
 from dpcdvae.evaluation.metrics.novelty import novel, training_matches
-from dpcdvae.evaluation.metrics.uniqueness import duplicate_of
+from dpcdvae.evaluation.metrics.uniqueness import duplicate_of, unique
 from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.io import read
-from dpcdvae.parallel import HERE
+from dpcdvae.parallel import HERE, LocalEngine, Lost
 
 
 def not_asked(chosen: Sequence[int]) -> np.ndarray:
@@ -71,11 +75,12 @@ def test_only_the_nearest_are_compared_where_there_are_many_and_it_is_told() -> 
         return prints[list(chosen)]
 
     near = candidates(crystals, crystals, (describe, describe), most=4)
-    assert near[0] == [0, 1, 2, 4, 5, 6, 7, 8, 9, 3]
-    assert near[9][:3] == [9, 8, 7]
+    assert near.places[0].tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9, 3]
+    assert near.places[9][:3].tolist() == [9, 8, 7]
     earlier = candidates(crystals, crystals, (describe, describe), most=4, earlier=True)
-    assert earlier[4] == [0, 1, 2, 3], "few enough to stay in order"
-    assert earlier[6] == [5, 4, 2, 1, 0, 3]
+    assert earlier.places[4].tolist() == [0, 1, 2, 3], "few enough to stay in order"
+    assert earlier.places[6].tolist() == [5, 4, 2, 1, 0, 3]
+    assert not near.farther.any()
     found = match_reference(crystals, crystals[:2], (describe, describe), engine=HERE, time_limit=60, most=4)
     assert found.left_out == 2
     everything = match_reference(crystals, crystals[:2], NOT_ASKED, engine=HERE, time_limit=60, most=10)
@@ -85,7 +90,48 @@ def test_only_the_nearest_are_compared_where_there_are_many_and_it_is_told() -> 
 def test_other_compositions_and_sizes_need_no_comparison() -> None:
     pair = Crystal([6, 6], [[0, 0, 0], [0.25, 0.25, 0.25]], [[0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]])
     silicon = Crystal([14], [[0, 0, 0]], np.eye(3) * 3)
-    assert candidates([pair, silicon, None], [square_cell(3), pair, None, silicon], NOT_ASKED) == [[1], [3], []]
+    near = candidates([pair, silicon, None], [square_cell(3), pair, None, silicon], NOT_ASKED)
+    assert [places.tolist() for places in near.places] == [[1], [3], []]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("held", [1, 10**6])
+def test_of_too_many_the_nearest_are_looked_at(earlier: bool, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of a whole stable sort, whatever the ties, and as many as that for each however many there are."""
+    monkeypatch.setattr(lookup, "LOOKED_AT", 5)
+    monkeypatch.setattr(lookup, "_HELD", held)
+    rng = np.random.default_rng(0)
+    crystals = [square_cell(3)] * 60
+    prints = rng.integers(0, 3, (60, 2)).astype(float)
+    prints[::17] = np.nan
+
+    def describe(chosen: Sequence[int]) -> np.ndarray:
+        return prints[list(chosen)]
+
+    found = candidates(crystals, crystals, (describe, describe), most=4, earlier=earlier)
+    for k in range(60):
+        possible = k if earlier else 60
+        distances = np.nan_to_num(np.linalg.norm(prints[:possible] - prints[k], axis=1), nan=np.inf)
+        order = np.arange(possible) if possible <= 4 else np.argsort(distances, kind="stable")[:20]
+        assert found.places[k].tolist() == order.tolist()
+        assert found.farther[k] == (possible > 20)
+
+
+def test_what_is_too_far_to_be_looked_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup, "LOOKED_AT", 1)
+    sides = np.linspace(1, 4, 9)
+    crystals = [Crystal([6], [[0, 0, 0]], np.diag([1.0, 1.0, side])) for side in sides]
+
+    def describe(chosen: Sequence[int]) -> np.ndarray:
+        return sides[list(chosen), None]
+
+    matches = match_reference(crystals, crystals[:3], (describe, describe), engine=HERE, time_limit=60, most=2)
+    assert (matches.match, matches.left_out) == ([0, 1, 2], 3)
+    other = [Crystal([6], [[0, 0, 0]], np.diag([1.0, 1.0, 20.0]))]
+    with_match = match_training(crystals[:1], crystals, (describe, describe), engine=HERE, time_limit=60, most=2)
+    without = match_training(other, crystals, (describe, describe), engine=HERE, time_limit=60, most=2)
+    assert (with_match.match, with_match.left_out) == ([0], 0), "one that fits is enough"
+    assert (without.match, without.left_out) == ([None], 1)
 
 
 def sample(crystals: Sequence[Crystal], training: Sequence[Crystal] | None, folder: Path) -> Sample:
@@ -140,5 +186,46 @@ def test_a_second_crystal_of_the_same_id_keeps_its_reason(tmp_path: Path) -> Non
     sliver = Crystal([6] * 2, np.array([[0, 0, 0], [0.1, 0.2, 0.5]]), np.diag([1.0, 1.0, 400.0]), "x")
     other = Crystal([6] * 2, np.array([[0, 0, 0], [0.1, 0.2, 0.4]]), np.diag([1.0, 1.0, 400.0]), "x")
     judged = sample([sliver, other], [sliver], tmp_path)
-    assert judged.once(novel) == [True, True], "what cannot be compared counts as different"
+    assert judged.once(novel) == [None, None]
     assert [given["id"] for given in judged.given_up] == ["x", "x"]
+
+
+def test_what_is_undecided_is_told_and_counts_as_not_good(tmp_path: Path) -> None:
+    """Of three slivers and a cube no two slivers can be compared."""
+    slivers = [
+        Crystal([6] * 2, np.array([[0, 0, 0], [0.1, 0.2, 0.1 * k]]), np.diag([1.0, 1.0, 400.0]), f"s{k}")
+        for k in range(3, 6)
+    ]
+    judged = sample([*slivers, square_cell(3, "cube")], [slivers[0], square_cell(2)], tmp_path)
+    assert judged.once(unique) == [True, None, None, True]
+    assert judged.once(novel) == [None, None, None, False]
+    rates = {name: METRICS[name].measure(judged)[0] for name in ("uniqueness", "novelty", "unique_and_novel")}
+    assert {name: (rate.value, rate.n) for name, rate in rates.items()} == {
+        "uniqueness": (0.5, 4), "novelty": (0.0, 4), "unique_and_novel": (0.0, 4)
+    }  # fmt: skip
+    assert rates["uniqueness"].note == "2 undecided, counted as not unique"
+    assert rates["novelty"].note.endswith(", 3 undecided, counted as not novel")
+    assert rates["unique_and_novel"].note.endswith(", 3 undecided, counted as not unique and novel")
+    assert COLUMNS["unique"].measure(judged) == [True, None, None, True]
+    assert COLUMNS["novel"].measure(judged) == [None, None, None, False]
+
+
+def test_what_is_lost_of_the_other_set_is_told(tmp_path: Path) -> None:
+    """The primitive cell of the last crystal of the training set, as when a worker hangs."""
+
+    class Losing(LocalEngine):
+        def stream(self, function: Callable[..., Any], items: Sequence[Any], **_: Any) -> Generator[tuple[int, Any]]:
+            for k, item in enumerate(items):
+                yield k, Lost("too long") if getattr(item, "id", "") == "lost" else function(item)
+
+    training = [square_cell(3, "t"), Crystal([6], [[0, 0, 0]], np.diag([2.0, 3.0, 9.0]), "lost")]
+    judged = sample([square_cell(4, "a")], training, tmp_path)
+    judged.engine = Losing(0)
+    (novelty,) = METRICS["novelty"].measure(judged)
+    assert "1 of its crystals could not be compared" in novelty.note
+    assert [given for given in judged.given_up if given["id"] == "lost"] == [
+        {"what": "novelty, crystals of the training set", "id": "lost", "reason": "too long"}
+    ]
+    assert crystal_table(judged)["given_up"] == [None]
+    found = match_reference(training, judged.crystals, NOT_ASKED, engine=Losing(0), time_limit=60)
+    assert (found.match, found.lost, found.cut) == ([0], {1: "too long"}, {})

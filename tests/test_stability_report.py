@@ -251,7 +251,7 @@ def test_an_undecided_comparison_is_not_counted_and_told(monkeypatch: pytest.Mon
     judged = new_sample(crystals, [alloy("Cu3Au", 3.7)])
     (msun,) = numbers(judged, "msun")
     assert msun.value == 1 / 5
-    assert "1 near the hull undecided, not counted" in msun.note
+    assert "1 near the hull undecided, counted as not new" in msun.note
     assert {"what": "stable, unique and novel", "id": "once", "reason": "too long"} in judged.given_up
 
 
@@ -276,7 +276,7 @@ def test_options_of_a_calculator_are_values_or_text() -> None:
         ({"energy_property": "energy"}, "--energy-property is for energies above hull.*--phases"),
         ({"calculator": EMT}, "--calculator is for energies above hull"),
         ({"phases": True}, "give --energy-property NAME or --calculator NAME"),
-        ({"phases": True, "energy_property": "energy", "calculator": EMT}, "give --energy-property NAME or"),
+        ({"phases": True, "energy_property": "energy", "calculator": EMT}, "give one of them"),
         ({"phases": True, "energy_property": "energy", "calculator_options": ["a=1"]}, "without --calculator"),
         ({"phases": True, "calculator": "chgnett"}, "did you mean 'chgnet'"),
         ({"phases": True, "calculator": EMT, "calculator_options": ["mood=good"]}, "option of calculator"),

@@ -18,7 +18,7 @@ from dpcdvae.evaluation.sample import Sample
 from dpcdvae.files import atomic_output
 
 SCHEMA = "dpcdvae.crystals/1"
-OF_THE_REFERENCE = " of the reference"
+OF_OTHERS = (" of the reference", " of the training set")
 """What was given up under such a heading concerns no generated crystal."""
 
 
@@ -74,7 +74,7 @@ def _given_up(sample: Sample) -> dict[str, str]:
     """id -> what was given up. Crystals of the same id share it."""
     reasons: dict[str, dict[str, None]] = defaultdict(dict)
     for item in sample.given_up:
-        if not item["what"].endswith(OF_THE_REFERENCE):
+        if not item["what"].endswith(OF_OTHERS):
             reasons[item["id"]][f"{item['what']}: {item['reason']}"] = None
     return {id: "; ".join(found) for id, found in reasons.items()}
 

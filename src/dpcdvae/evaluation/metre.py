@@ -92,4 +92,6 @@ def _match(
         place = found.match[n]
         match[k], rms[k] = None if place is None else theirs[place], found.rms[n]
     broken = {n: reason for n, reason in reduced.reasons.items() if n < len(ours)}
-    return Found(match, rms, found.left_out, {ours[n]: reason for n, reason in sorted((broken | found.cut).items())})
+    cut = {ours[n]: reason for n, reason in sorted((broken | found.cut).items())}
+    lost = {theirs[n - len(ours)]: reason for n, reason in reduced.reasons.items() if n >= len(ours)}
+    return Found(match, rms, found.left_out, cut, lost)

@@ -25,7 +25,7 @@ class Duplicates:
     Attributes:
         duplicate_of: for each crystal an earlier one that has the same structure, None without one.
         left_out: crystals that were compared with only some of the earlier ones.
-        cut: crystal -> why its comparison was given up; such a crystal counts as no duplicate.
+        cut: crystal -> why its comparison was given up; whether it is a duplicate is not known.
     """
 
     duplicate_of: list[int | None]

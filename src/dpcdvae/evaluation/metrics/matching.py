@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.candidates import NEAREST, Found
+from dpcdvae.evaluation.candidates import Found
 from dpcdvae.evaluation.columns import column
 from dpcdvae.evaluation.matching import MATCHER, SITE_TOLERANCES
 from dpcdvae.evaluation.metre import corrected_rms, match_reference
 from dpcdvae.evaluation.metric import metric
+from dpcdvae.evaluation.metrics.notes import bounded, joined, undecided
 from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.intervals import bootstrap_mean, median_interval
 
@@ -19,8 +22,8 @@ def _match_rate(sample: Sample) -> list[Number]:
     """Over all ground truths, those without a prediction included."""
     if not sample.paired:
         return []
-    missing = f", {sample.pairs.missing} without prediction" if sample.pairs.missing else ""
-    note = f"paired by {sample.pairs.by}{missing}"
+    missing = f"{sample.pairs.missing} without prediction" if sample.pairs.missing else ""
+    note = joined(f"paired by {sample.pairs.by}", missing, _undecided(sample.matches.cut))
     return [
         sample.rate(np.isfinite(sample.rms) & gate, len(sample.truths), gate=name, note=note)
         for name, gate in sample.gates.items()
@@ -79,7 +82,8 @@ def reference_matches(sample: Sample) -> Found:
         time_limit=sample.time_limit,
         cache=sample.cache,
     )
-    sample.give_up("matching the reference", reference, found.cut)
+    sample.give_up("matching of the reference", reference, found.cut)
+    sample.give_up("matching the reference", sample.measurable, found.lost)
     return found
 
 
@@ -99,20 +103,29 @@ def _crmse(sample: Sample) -> list[Number]:
         return []
     found = sample.once(reference_matches)
     values = corrected_rms(found)
-    note = ", ".join(filter(None, [f"a miss counts {MATCHER.stol:g}", _compared(found)]))
+    note = joined(f"a miss counts {MATCHER.stol:g}", _compared(found))
     if len(values) == 0:
         return [Number(None, 0, note=note)]
     return [Number(float(values.mean()), len(values), bootstrap_mean(values, seed=sample.seed), note=note)]
 
 
 def _compared(found: Found) -> str:
-    return f"{found.left_out} compared with the {NEAREST} nearest only" if found.left_out else ""
+    lost = f"{len(found.lost)} generated crystals could not be compared" if found.lost else ""
+    return joined(bounded(found.left_out), _undecided(found.cut), lost)
+
+
+def _undecided(cut: Mapping[int, str]) -> str:
+    return undecided([None] * len(cut), "matched")
 
 
 @column("matched", kind=bool)
-def _matched(sample: Sample) -> list[bool]:
-    """Whether it matches its ground truth."""
-    return [bool(np.isfinite(rms)) for rms in _rms_to_truth(sample)]
+def _matched(sample: Sample) -> list[bool | None]:
+    """Whether it matches its ground truth; None where the comparison was given up."""
+    matched: list[bool | None] = [bool(np.isfinite(rms)) for rms in _rms_to_truth(sample)]
+    if sample.paired:
+        for k in sample.matches.cut:
+            matched[int(sample.pairs.predictions[k])] = None
+    return matched
 
 
 @column("rms_to_truth", "(V/N)^(1/3)")

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.candidates import NEAREST, Found
+from dpcdvae.evaluation.candidates import Found
 from dpcdvae.evaluation.columns import column
 from dpcdvae.evaluation.fingerprints import fingerprint_crystals
 from dpcdvae.evaluation.metre import match_training
 from dpcdvae.evaluation.metric import metric
-from dpcdvae.evaluation.metrics.uniqueness import duplicate_of, first_of, judged
+from dpcdvae.evaluation.metrics.notes import bounded, joined, undecided
+from dpcdvae.evaluation.metrics.uniqueness import first_of, judged, unique
 from dpcdvae.evaluation.sample import Number, Sample
 
 
@@ -38,22 +39,26 @@ def training_matches(sample: Sample) -> Found | None:
         cache=sample.cache,
     )
     sample.give_up("novelty", judged(sample), found.cut)
+    sample.give_up("novelty, crystals of the training set", training, found.lost)
     return found
 
 
-def novel(sample: Sample) -> list[bool] | None:
+def novel(sample: Sample) -> list[bool | None] | None:
     """For each crystal of :func:`judged` whether no crystal of the training set fits it; None without a training set.
 
-    Nothing is known of crystals beyond: the list is as long as :func:`judged`.
+    None too for a crystal whose comparison was given up. Nothing is known of crystals beyond: the list is as long as
+    :func:`judged`.
     """
     found = sample.once(training_matches)
-    return None if found is None else [match is None for match in found.match]
+    if found is None:
+        return None
+    return [None if k in found.cut else match is None for k, match in enumerate(found.match)]
 
 
 @metric("novelty", "novelty")
 def _novelty(sample: Sample) -> list[Number]:
     """Share that no crystal of the training set fits, among the crystals of uniqueness."""
-    return _rate(sample, sample.once(novel))
+    return _rate(sample, sample.once(novel), "novel")
 
 
 @metric("unique_and_novel", "unique and novel")
@@ -61,22 +66,33 @@ def _unique_and_novel(sample: Sample) -> list[Number]:
     new = sample.once(novel)
     if new is None:
         return []
-    return _rate(sample, [k is None and good for k, good in zip(sample.once(duplicate_of), new, strict=True)])
+    return _rate(sample, [_both(*two) for two in zip(sample.once(unique), new, strict=True)], "unique and novel")
 
 
-def _rate(sample: Sample, good: list[bool] | None) -> list[Number]:
+def _both(one: bool | None, other: bool | None) -> bool | None:
+    if one is False or other is False:
+        return False
+    return None if one is None or other is None else True
+
+
+def _rate(sample: Sample, good: list[bool | None] | None, what: str) -> list[Number]:
     found = sample.once(training_matches)
     if good is None or found is None or sample.training is None:
         return []
-    bounded = f"{found.left_out} compared with the {NEAREST} nearest only" if found.left_out else ""
-    note = ", ".join(filter(None, [f"training set {sample.training.source}", first_of(sample), bounded]))
-    return [sample.rate(np.array(good, bool), len(good), note=note)]
+    note = joined(
+        f"training set {sample.training.source}",
+        f"{len(found.lost)} of its crystals could not be compared" if found.lost else "",
+        first_of(sample),
+        bounded(found.left_out),
+        undecided(good, what),
+    )
+    return [sample.rate(np.array([one is True for one in good], bool), len(good), note=note)]
 
 
 @column("novel", kind=bool)
 def _novel(sample: Sample) -> list[bool | None]:
     new = sample.once(novel)
-    return [] if new is None else sample.spread(new)
+    return [] if new is None else [*sample.spread(new)]
 
 
 @column("training_match", kind=str)

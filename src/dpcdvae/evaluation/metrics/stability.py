@@ -97,6 +97,7 @@ def new_near_hull(sample: Sample) -> NewCrystals | None:
     new = [n for n in range(len(near)) if known.match[n] is None and n not in known.cut]
     same = find_duplicates([near[n] for n in new], **options)
     cut = known.cut | {new[m]: reason for m, reason in same.cut.items()}
+    sample.give_up("stable, unique and novel, crystals of the training set", training, known.lost)
     sample.give_up("stable, unique and novel", near, cut)
     structure: dict[int, int] = {}
     for m, earlier in enumerate(same.duplicate_of):  # each points to an earlier one, which has its number already
@@ -139,7 +140,7 @@ def _new(sample: Sample, threshold: float) -> list[Number]:
     if new.left_out:
         notes.append(f"{new.left_out} compared with the {NEAREST} nearest only")
     if new.undecided:
-        notes.append(f"{new.undecided} near the hull undecided, not counted")
+        notes.append(f"{new.undecided} near the hull undecided, counted as not new")
     return [sample.rate(good, sample.generated, gate=gate, note=", ".join(notes))]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation.candidates import NEAREST
 from dpcdvae.evaluation.columns import column
 from dpcdvae.evaluation.metric import metric
+from dpcdvae.evaluation.metrics.notes import bounded, joined, undecided
 from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.evaluation.uniqueness import Duplicates, find_duplicates
 
@@ -35,13 +37,18 @@ def duplicate_of(sample: Sample) -> list[int | None]:
     return sample.once(duplicates).duplicate_of
 
 
+def unique(sample: Sample) -> list[bool | None]:
+    """For each crystal of :func:`judged` whether no earlier one has the same structure; None where it is undecided."""
+    found = sample.once(duplicates)
+    return [None if k in found.cut else earlier is None for k, earlier in enumerate(found.duplicate_of)]
+
+
 @metric("uniqueness", "uniqueness")
 def _uniqueness(sample: Sample) -> list[Number]:
     """Among the crystals that there are: one that could not be built is neither new nor a duplicate."""
-    found = sample.once(duplicates)
-    bounded = f"{found.left_out} compared with the {NEAREST} nearest only" if found.left_out else ""
-    note = ", ".join(filter(None, [first_of(sample), bounded]))
-    return [sample.rate(~found.duplicate, len(judged(sample)), note=note)]
+    good = sample.once(unique)
+    note = joined(first_of(sample), bounded(sample.once(duplicates).left_out), undecided(good, "unique"))
+    return [sample.rate(np.array([one is True for one in good], bool), len(good), note=note)]
 
 
 def first_of(sample: Sample) -> str:
@@ -50,7 +57,7 @@ def first_of(sample: Sample) -> str:
 
 @column("unique", kind=bool)
 def _unique(sample: Sample) -> list[bool | None]:
-    return sample.spread([earlier is None for earlier in sample.once(duplicate_of)])
+    return sample.spread(sample.once(unique))
 
 
 @column("duplicate_of", kind=str)
