@@ -28,7 +28,7 @@ def test() -> list[Crystal]:
 
 @pytest.fixture(scope="module")
 def report(train: list[Crystal], test: list[Crystal]) -> Report:
-    names = ("ground-truth", "training", "substitution")
+    names = ("reference", "training", "substitution")
     return evaluate(train[:12], test, training=train, baselines=names, workers=0)
 
 
@@ -44,7 +44,7 @@ def test_as_many_crystals_of_the_reference_score_what_the_reference_scores(
     report: Report, train: list[Crystal], test: list[Crystal]
 ) -> None:
     itself = own(evaluate(test, test, training=train, baselines=(), workers=0))
-    ceiling = beside(report, "ground-truth")
+    ceiling = beside(report, "reference")
     assert ceiling == pytest.approx(itself, nan_ok=False)
     assert ceiling["density_wasserstein", "none"] == 0
     assert ceiling["coverage_recall", ""] == ceiling["coverage_precision", ""] == 1
@@ -59,7 +59,7 @@ def test_the_training_set_scores_what_a_generator_scores_that_learnt_it_by_heart
 
 
 def test_baselines_are_as_large_as_what_was_generated(report: Report) -> None:
-    assert set(report.baselines) == {"ground-truth", "training", "substitution"}
+    assert set(report.baselines) == {"reference", "training", "substitution"}
     for name, numbers in report.baselines.items():
         assert numbers["structural_validity", ""].n == 12, name
 
@@ -73,9 +73,16 @@ def test_the_seed_decides_what_is_drawn(train: list[Crystal], test: list[Crystal
 
 
 def test_a_paired_evaluation_sets_the_truths_beside_their_reconstructions(test: list[Crystal]) -> None:
-    report = evaluate(test, test, paired=True, baselines=["ground-truth", "training"], workers=0)
-    assert report.baselines["ground-truth"]["match_rate", "none"].value == 1
-    assert list(report.baselines) == ["ground-truth"]  # a training set pairs with nothing, and here is none
+    report = evaluate(test, test, paired=True, workers=0)
+    assert report.baselines["reference"]["match_rate", "none"].value == 1
+    assert list(report.baselines) == ["reference"]  # a training set pairs with nothing, and here is none
+
+
+def test_what_a_baseline_lacks_is_told_where_it_was_asked_for(test: list[Crystal]) -> None:
+    with pytest.raises(InputError, match="'training' needs the crystals of a training set"):
+        evaluate(test, test, baselines=["training"], workers=0)
+    with pytest.raises(InputError, match=r"'substitution' needs .* of several compositions"):
+        evaluate(test, test, training=[test[0]] * 3, baselines=["substitution"], workers=0)
 
 
 def test_unknown_names_are_told(test: list[Crystal]) -> None:

@@ -155,9 +155,9 @@ def test_energies_of_the_reference_are_predicted_once_for_all_baselines() -> Non
 
     crystals = random_crystals(12)
     report = evaluate(
-        crystals[:5], crystals, baselines=("ground-truth",), workers=0, energy_model=EnergyModel("m", "volume", predict)
+        crystals[:5], crystals, baselines=("reference",), workers=0, energy_model=EnergyModel("m", "volume", predict)
     )
     assert asked.count(12) == 1
     assert asked.count(5) == 2
     assert report["energy_wasserstein"].value is not None
-    assert report.baselines["ground-truth"]["energy_wasserstein", "none"].value is not None
+    assert report.baselines["reference"]["energy_wasserstein", "none"].value is not None

@@ -262,7 +262,12 @@ def test_failures_and_limit_of_a_manifest_count(files: Path) -> None:
         (["made.extxyz", "--reference", "bare"], "has no 'training_statistics'"),
         (["made.extxyz", "--reference", "model", "--paired"], "has statistics only"),
         (["three.json", "--reference", "real.json", "--paired"], "cannot pair 3 crystals with 5"),
-        (["made.extxyz", "--reference", "real.json", "--json", "real.json"], "real.json exists"),
+        (["made.extxyz", "--reference", "real.json", "--json", "three.json"], "three.json exists"),
+        (["made.extxyz", "--reference", "real.json", "--json", "real.json", "--overwrite"], "is an input"),
+        (["made.extxyz", "--reference", "real.json", "--json", "model", "--overwrite"], "is a folder"),
+        (["made.extxyz", "--reference", "model", "--cutoffs", "1", "2"], "not statistics"),
+        (["made.extxyz", "--reference", "real.json", "--training", "model"], "statistics only"),
+        (["made.extxyz", "--reference", "perov-5-compact:test"], "has no splits"),
         (["made.extxyz"], "--reference"),
     ],
 )

@@ -29,7 +29,7 @@ def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
     path = Path(path)
     if path.exists() and not overwrite:
         instead = " or remove it" if overwrite is None else ", remove it, or add --overwrite"
-        raise InputError(f"{path} exists: give another --out{instead}")
+        raise InputError(f"{path} exists: give another name{instead}")
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f"cannot write {path}: it is a device or a pipe")
     if path.exists() and os.path.ismount(path):

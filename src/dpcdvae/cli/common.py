@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,16 @@ def check_distinct(*outputs: Path | None) -> None:
             raise InputError(f"{output} is named for two outputs: give each a name of its own")
 
 
+def check_apart(outputs: Sequence[Path | None], inputs: Sequence[str | Path | None]) -> None:
+    """Raises InputError where an output would replace an input, or become one of its crystals."""
+    for source in (Path(given).resolve() for given in inputs if given is not None and Path(given).exists()):
+        for output in (path for path in outputs if path is not None):
+            if output.resolve() == source:
+                raise InputError(f"{output} is an input of this command: give the output another name")
+            if source.is_dir() and output.resolve().parent == source:
+                raise InputError(f"{output} would lie among the crystals of {source}: write it elsewhere")
+
+
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Runs a command line and returns its exit code.
 
@@ -55,6 +66,9 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """
     if sys.stdout is None:  # closed by the caller (>&-): results go nowhere, files are written all the same
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no Å gets a question mark
+            stream.reconfigure(errors="replace")
     try:
         code = app(list(arguments), prog_name="dpcdvae", standalone_mode=False)
         sys.stdout.flush()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpcdvae.cli.common import OverwriteOption, SchedulerOption, SeedOption, WorkersOption, check_distinct
+from dpcdvae.cli.common import OverwriteOption, SchedulerOption, SeedOption, WorkersOption, check_apart, check_distinct
 from dpcdvae.cli.stability import (
     CalculatorOption,
     CalculatorOptionsOption,
@@ -52,12 +52,14 @@ def evaluate(
         ),
     ] = None,
     baselines: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--baselines",
-            help="Take the same numbers of other crystals: of ground-truth, training, substitution; or none.",
+            help="Take the same numbers of other crystals: of reference, training, substitution; or none.  "
+            "[default: reference,training, as far as there are]",
+            show_default=False,
         ),
-    ] = "ground-truth,training",
+    ] = None,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     time_limit: Annotated[
@@ -101,10 +103,15 @@ def evaluate(
 
     outputs = [output for output in (json, markdown, table, picture) if output is not None]
     check_distinct(*outputs)
+    check_apart(outputs, [crystals, reference, training, phases])
     for output in outputs:
         check_output(output, overwrite=overwrite)
+        if output.is_dir():
+            raise InputError(f"{output} is a folder: name a file in it")
     if table is not None:
         check_table(table)
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise InputError(f"{picture}: a picture is written as .png")
     engine = engine_for(workers, scheduler)
     generated = read_generated(crystals)
     target = resolve_reference(reference)
@@ -114,14 +121,15 @@ def evaluate(
     with engine:
         report = score(
             generated.crystals, target, paired=paired, failures=generated.failures, protocol=protocol,
-            training=training, baselines=[] if baselines == "none" else [name.strip() for name in baselines.split(",")],
+            training=training, baselines=_names(baselines),
             engine=engine, seed=seed, time_limit=time_limit, cutoffs=cutoffs,
             energy_model=_load_energy_model(energy_model, target, engine, time_limit) if energy_model else None,
             stability=stability,
         )  # fmt: skip
         columns = report.crystals() if table is not None else {}
     # Into a file or a pipe the table comes whole, whatever the width of the terminal.
-    Console(width=None if sys.stdout.isatty() else 120).print(report.table())
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(report.table(console.width))
     arguments = {
         "crystals": crystals, "reference": reference, "paired": paired, "protocol": protocol,
         "training": training, "baselines": baselines, "workers": workers, "scheduler": scheduler,
@@ -145,6 +153,11 @@ def evaluate(
         draw(generated.crystals, picture)
     for output in outputs:
         write_manifest(output, "evaluate", arguments, **facts)
+
+
+def _names(baselines: str | None) -> list[str] | None:
+    """None for the default ones."""
+    return None if baselines is None else [name.strip() for name in baselines.split(",") if name.strip() != "none"]
 
 
 def _load_energy_model(name: str, reference: Reference, engine: Engine, time_limit: float) -> EnergyModel:

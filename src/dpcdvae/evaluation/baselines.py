@@ -20,6 +20,8 @@ from dpcdvae.evaluation.element_data import by_atomic_number
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.registry import Registry
 
+TRAINING = "the crystals of a training set"
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -28,27 +30,34 @@ class Baseline:
     Attributes:
         title: head of its column.
         meaning: what its crystals are.
+        needs: what it is made of, for who asks for it without.
         make: its sample for that of a generator; None where there is no such thing.
     """
 
     title: str
     meaning: str
+    needs: str
     make: Callable[[Sample], Sample | None]
 
 
 BASELINES: Registry[Baseline] = Registry("baseline")
 
 
-def baseline(name: str, title: str, meaning: str) -> Callable[[Callable[[Sample], Sample | None]], None]:
+def baseline(name: str, title: str, meaning: str, needs: str) -> Callable[[Callable[[Sample], Sample | None]], None]:
     """Decorator that files a function as the baseline ``name``."""
 
     def add(make: Callable[[Sample], Sample | None]) -> None:
-        BASELINES.register(name)(Baseline(title, meaning, make))
+        BASELINES.register(name)(Baseline(title, meaning, needs, make))
 
     return add
 
 
-@baseline("ground-truth", "reference", "as many crystals of the reference itself, the best there can be")
+@baseline(
+    "reference",
+    "reference",
+    "as many crystals of the reference itself: what chance alone leaves",
+    "the crystals of the reference",
+)
 def _ground_truth(sample: Sample) -> Sample | None:
     """The ceiling: crystals of the reference, each its own reconstruction in a paired evaluation."""
     truths = sample.reference.crystals
@@ -60,14 +69,19 @@ def _ground_truth(sample: Sample) -> Sample | None:
     return made
 
 
-@baseline("training", "training", "as many crystals of the training set, what learning by heart gives")
+@baseline("training", "training", "as many crystals of the training set: what learning by heart gives", TRAINING)
 def _training(sample: Sample) -> Sample | None:
     """The floor: what a generator scores that gives back its training set."""
     crystals = _training_crystals(sample)
     return _instead(sample, [crystals[k] for k in _draw(sample, len(crystals))]) if crystals else None
 
 
-@baseline("substitution", "substituted", "training crystals with the elements of another one")
+@baseline(
+    "substitution",
+    "substituted",
+    "training crystals with the elements of another one",
+    f"{TRAINING}, of several compositions",
+)
 def _substitution(sample: Sample) -> Sample | None:
     """Training crystals with the elements and the volume per atom of another one of the same stoichiometry."""
     crystals = _training_crystals(sample)

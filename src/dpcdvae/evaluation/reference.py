@@ -112,6 +112,8 @@ def resolve_reference(text: str | Path) -> Reference:
         return _from_dataset(f"{name}:{split or DEFAULT_SPLIT}", dataset_file(name))
     if name.endswith(".npz") and Path(name).is_file():
         return _from_dataset(text, Path(name))
+    if name in bundled_models():
+        raise InputError(f"{name} is a model, which has no splits: leave out ':{split}'")
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"no reference {text}: no such file or folder")
     raise unknown_name("reference", name, {*DATASETS, *prepared_names(), *bundled_models()})

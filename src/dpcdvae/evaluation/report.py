@@ -111,11 +111,11 @@ class Report:
             "versions": dict(self.versions),
         }
 
-    def table(self) -> RenderableType:
-        """What a person reads; print it with rich."""
+    def table(self, width: int = 120) -> RenderableType:
+        """What a person reads on a terminal of so many columns; print it with rich."""
         from dpcdvae.evaluation.tables import rich_table
 
-        return rich_table(self)
+        return rich_table(self, width)
 
     def markdown(self) -> str:
         """The same for a paper."""

@@ -30,7 +30,7 @@ from dpcdvae.parallel import Engine, engine_for
 from dpcdvae.statistics import ReferenceStatistics
 
 TIME_LIMIT = 60.0
-DEFAULT_BASELINES = ("ground-truth", "training")
+DEFAULT_BASELINES = ("reference", "training")
 
 AnyReference = Reference | ReferenceStatistics | Sequence[Crystal] | str | Path
 
@@ -43,7 +43,7 @@ def evaluate(
     failures: Sequence[Failure] = (),
     protocol: str = "full",
     training: AnyReference | None = None,
-    baselines: Sequence[str] = DEFAULT_BASELINES,
+    baselines: Sequence[str] | None = None,
     workers: int | None = None,
     engine: Engine | None = None,
     seed: int = 0,
@@ -63,7 +63,7 @@ def evaluate(
         training: what the generator has learnt from, for novelty and the baselines; by default the training
             split of the data set that ``reference`` is a split of, if it is one.
         baselines: of :data:`~dpcdvae.evaluation.baselines.BASELINES`: other crystals to take the same numbers
-            of; those that do not apply are left out.
+            of. By default :data:`DEFAULT_BASELINES`, as far as there are crystals for them.
         workers: processes, by default one for each core; 0 for none, and then no time limit.
         engine: where to work, instead of ``workers``, e.g. ``engine_for(scheduler=...)`` for a cluster.
         seed: of the bootstrap intervals and of what is drawn at random.
@@ -84,7 +84,7 @@ def evaluate(
     if seed < 0:
         raise InputError(f"--seed {seed}: it must not be negative")
     chosen = PROTOCOLS[protocol]
-    makers = {name: BASELINES[name] for name in baselines}
+    makers = {name: BASELINES[name] for name in (DEFAULT_BASELINES if baselines is None else baselines)}
     against = as_reference(reference)
     sample = Sample(
         crystals, failures, against, paired, engine_for(workers) if engine is None else engine, seed, time_limit,
@@ -93,6 +93,12 @@ def evaluate(
     )  # fmt: skip
     if energy_model is not None and against.crystals is None:
         raise InputError(f"energies need the crystals of the reference, and {against.source} has none")
+    if cutoffs is not None and against.crystals is None:
+        raise InputError(
+            f"--cutoffs are for the coverage, which needs the crystals of {against.source}, not statistics"
+        )
+    if training is not None and sample.training is not None and sample.training.crystals is None:
+        raise InputError(f"--training needs crystals, and {sample.training.source} has statistics only")
     if stability is not None and not chosen.measures("stability"):
         raise InputError(f"protocol {protocol} has no energy above hull, so reference phases have no effect")
     if paired:
@@ -103,7 +109,10 @@ def evaluate(
         given_up = list(sample.given_up)
         for name, baseline in makers.items():
             other = baseline.make(sample)
-            if other is not None:
+            if other is None:
+                if baselines is not None:
+                    raise InputError(f"baseline '{name}' needs {baseline.needs}, which are not there: leave it out")
+            else:
                 beside[name] = {(metric, number.gate): number for metric, number in measure(other, chosen)}
                 given_up += [{**entry, "what": f"{name}: {entry['what']}"} for entry in other.given_up]
     return Report(

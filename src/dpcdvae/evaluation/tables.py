@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dpcdvae.evaluation.baselines import BASELINES
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from dpcdvae.evaluation.report import Report
 
+WIDE = 112
+"""Columns of a terminal from which on the baselines fit."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -24,15 +27,20 @@ class Row:
     begins: bool
 
 
-def rich_table(report: Report) -> Table:
+def rich_table(report: Report, width: int) -> Table:
+    """For a terminal of ``width`` columns; the baselines stay away where they do not fit."""
     from rich.table import Table
+
+    narrow = bool(report.baselines) and width < WIDE
+    if narrow:
+        report = replace(report, baselines={})
 
     table = Table(
         title=_title(report), title_justify="left", title_style="bold", caption_justify="left",
-        caption="\n".join(_footnotes(report)),
+        caption="\n".join([*_footnotes(report), *(["baselines need a wider terminal, --json or --markdown"] * narrow)]),
     )  # fmt: skip
     for place, column in enumerate(_head(report)):
-        table.add_column(column, overflow="fold", justify="left" if place < 2 else "right")
+        table.add_column(column, no_wrap=place >= 2, justify="left" if place < 2 else "right")
     for row in _rows(report):
         if row.begins:
             table.add_section()
@@ -54,7 +62,8 @@ def _line(cells: Sequence[str]) -> str:
 
 def _title(report: Report) -> str:
     failed = f", {len(report.failures)} of them not readable" if report.failures else ""
-    return f"{report.generated} crystals{failed}, against {report.reference.source}"
+    plural = "" if report.generated == 1 else "s"
+    return f"{report.generated} crystal{plural}{failed}, against {report.reference.source}"
 
 
 def _head(report: Report) -> tuple[str, ...]:

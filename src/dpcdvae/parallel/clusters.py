@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from dpcdvae.errors import InputError
+from dpcdvae.parallel.engine import available_cores
 from dpcdvae.parallel.local import threads_of_each
 from dpcdvae.parallel.worker import interrupts_held_back
 
 FORMS = "tcp://HOST:PORT, a scheduler's JSON file, slurm:CONFIG or local:N"
 FILE_SECONDS = 30.0
 """For the file of a scheduler that was started at the same time."""
+
+MOST_PER_CORE = 4
+"""Workers of ``local:N``: more would only get in one another's way."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,18 @@ def source_of(scheduler: str) -> Source:
             )
         return Source(partial(_local, int(rest)))
     if "://" in scheduler:
-        return Source(partial(_checked, scheduler))
+        return Source(partial(str, _checked(scheduler, scheduler)))
     path = Path(scheduler)
     if path.suffix != ".json" and not path.is_file():
         raise InputError(f"--scheduler takes {FORMS}, not '{scheduler}'")
     return Source(partial(_address_in, path))
+
+
+def _checked(address: str, given: str) -> str:
+    """dask itself would take half a minute and a traceback to say so."""
+    if not re.fullmatch(r"(tcp|tls|ucx)://[^\s/]+:\d{1,5}", address):
+        raise InputError(f"--scheduler {given}: '{address}' is no address of a scheduler, such as tcp://HOST:8786")
+    return address
 
 
 def _check_installed(*more: str) -> None:
@@ -91,7 +103,7 @@ def _address_in(path: Path) -> str:
     end = time.monotonic() + FILE_SECONDS
     while True:
         try:
-            return str(json.loads(path.read_text())["address"])
+            return _checked(str(json.loads(path.read_text())["address"]), str(path))
         except FileNotFoundError:
             reason = "there is no such file: start dask scheduler --scheduler-file with it"
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):

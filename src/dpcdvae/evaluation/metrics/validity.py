@@ -17,16 +17,16 @@ def _structural_validity(sample: Sample) -> list[Number]:
     return [sample.rate(sample.structure_valid, sample.generated)]
 
 
-@metric("compositional_validity", "compositional validity")
+@metric("compositional_validity", "compositional validity, smact14")
 def _compositional_validity(sample: Sample) -> list[Number]:
-    return [sample.rate(sample.composition_valid, sample.generated, note="SMACT smact14")]
+    return [sample.rate(sample.composition_valid, sample.generated)]
 
 
-@metric("compositional_validity_icsd24", "compositional validity")
+@metric("compositional_validity_icsd24", "compositional validity, icsd24")
 def _compositional_validity_icsd24(sample: Sample) -> list[Number]:
     """Beside the number of the published table, what a newer table says."""
     good = compositionally_valid(sample.crystals, "icsd24")
-    return [sample.rate(good, sample.generated, note="SMACT icsd24")]
+    return [sample.rate(good, sample.generated)]
 
 
 @metric("validity", "validity, both")
