@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import pytest
 import typer
 
 from dpcdvae.cli import COMMANDS, main
-from dpcdvae.cli.common import run
+from dpcdvae.cli.common import check_apart, run
 from dpcdvae.errors import InputError
 from dpcdvae.progress import Progress, duration, progress
 
@@ -150,3 +151,18 @@ def test_progress_in_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 
 def test_durations() -> None:
     assert [duration(s) for s in (0.4, 59.4, 130, 3660 * 3)] == ["0 s", "59 s", "2 min 10 s", "3 h 3 min"]
+
+
+def test_outputs_stay_apart_from_inputs(tmp_path: Path) -> None:
+    folder, model = tmp_path / "cifs", tmp_path / "model"
+    folder.mkdir()
+    model.mkdir()
+    (model / "card.json").write_text("{}")
+    crystals = folder / "a.cif"
+    crystals.write_text("")
+    check_apart([tmp_path / "new.json", None], [crystals, folder, "perov_5:test", None])
+    check_apart([model / "numbers.json"], [model])  # beside a model nothing is taken for a crystal
+    with pytest.raises(InputError, match="is an input"):
+        check_apart([folder / ".." / "cifs" / "a.cif"], [crystals])
+    with pytest.raises(InputError, match="among the crystals"):
+        check_apart([folder / "numbers.json"], [str(folder)])

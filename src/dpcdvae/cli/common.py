@@ -54,8 +54,14 @@ def check_apart(outputs: Sequence[Path | None], inputs: Sequence[str | Path | No
         for output in (path for path in outputs if path is not None):
             if output.resolve() == source:
                 raise InputError(f"{output} is an input of this command: give the output another name")
-            if source.is_dir() and output.resolve().parent == source:
+            if source.is_dir() and output.resolve().parent == source and not _is_model(source):
                 raise InputError(f"{output} would lie among the crystals of {source}: write it elsewhere")
+
+
+def _is_model(folder: Path) -> bool:
+    from dpcdvae.model_store import CARD, CHECKPOINTS, CONFIG
+
+    return any((folder / name).exists() for name in (CARD, CHECKPOINTS, CONFIG))
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
