@@ -177,12 +177,13 @@ def test_crystals_that_were_no_jobs_are_counted_with_those_that_were(
     assert "bad.cif" in error
     assert error.count("\n") == 1
     write([diamond(id="c0")], source)
-    write_manifest(source, "generate", {}, crystals=1, failures=[{"id": "c1", "reason": "no cell"}])
+    write_manifest(source, "generate", {"limit": 2}, crystals=1, failures=[{"id": "c1", "reason": "no cell"}])
     assert main(["relax", str(source), *how, "--write-jobs", str(jobs)]) == 0
     run = vasprun([(diamond(), -18.0, 0.5, np.eye(3) * 130), (diamond(3.545), -18.2, 0.0, np.eye(3) * 100)])
     (jobs / "000000-c0" / "vasprun.xml").write_text(run)
     assert main(["relax", "--read-jobs", str(jobs), "--out", str(out), "--workers", "0"]) == 0
     assert read_generated(out).failures == [Failure("c1", "generate", "no cell")]
+    assert read_generated(out).part
 
 
 def test_bad_requests_are_one_line(tmp_path: Path) -> None:

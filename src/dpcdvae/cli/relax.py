@@ -123,7 +123,7 @@ def relax(
     from dpcdvae.parallel import engine_for
     from dpcdvae.relaxation.batching import check_one_process
     from dpcdvae.relaxation.campaign import TIME_LIMIT
-    from dpcdvae.relaxation.jobs import job_failures, job_settings
+    from dpcdvae.relaxation.jobs import job_origin, job_settings
     from dpcdvae.relaxation.jobs import read_jobs as results_of
     from dpcdvae.relaxation.stages import relax_in_stages
 
@@ -162,9 +162,11 @@ def relax(
             )
         else:
             assert read_jobs is not None
-            stages, failures, part = [job_settings(read_jobs)], job_failures(read_jobs), False
-            results = results_of(read_jobs)
+            stages, results = [job_settings(read_jobs)], results_of(read_jobs)
+            failures, part = job_origin(read_jobs)
         arguments = arguments_of(stages, crystals=crystals, read_jobs=read_jobs, work=work, time_limit=time_limit)
+        if read_jobs is not None:
+            del arguments["stages"][0]["optimizer"]  # it was the code's own
         _write_results(results, failures, part, arguments, out, ranked, overwrite, engine)
 
 
@@ -189,7 +191,7 @@ def _write_jobs(generated: Generated, stages: Sequence[Settings], folder: Path) 
 
     if len(stages) > 1:
         raise InputError("--write-jobs takes one calculator")
-    write_jobs(generated.crystals, stages[0], folder, failures=generated.failures)
+    write_jobs(generated.crystals, stages[0], folder, failures=generated.failures, part=generated.part)
     for failure in generated.failures[:5]:
         print(f"not read: {failure}", file=sys.stderr)
     print(f"{folder}: {len(generated.crystals)} jobs")

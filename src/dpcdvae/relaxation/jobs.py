@@ -60,12 +60,18 @@ class Code:
 
 
 def write_jobs(
-    crystals: Sequence[Crystal], settings: Settings, folder: str | Path, *, failures: Sequence[Failure] = ()
+    crystals: Sequence[Crystal],
+    settings: Settings,
+    folder: str | Path,
+    *,
+    failures: Sequence[Failure] = (),
+    part: bool = False,
 ) -> Path:
     """A folder with one job for each crystal, and what is needed to read them back.
 
     Args:
         failures: crystals that could not be read or built, to be counted when the others are read back.
+        part: whether the crystals come of a part of a data set, also to be told then.
 
     Raises:
         InputError: a calculator that is no code with jobs, an option it does not have, a folder that is there, a
@@ -89,7 +95,7 @@ def write_jobs(
         write(crystals, temporary / "crystals.json")
         description = {
             "schema": SCHEMA, "settings": settings.to_json(), "folders": names,
-            "failures": [asdict(failure) for failure in failures],
+            "failures": [asdict(failure) for failure in failures], "part": part,
         }  # fmt: skip
         write_json(temporary / "jobs.json", description)
     return folder
@@ -112,9 +118,10 @@ def job_settings(folder: str | Path) -> Settings:
     return Settings(**_description(Path(folder))["settings"])
 
 
-def job_failures(folder: str | Path) -> list[Failure]:
-    """Crystals of which there is no job, as they could not be read. Raises InputError as :func:`read_jobs`."""
-    return [Failure(**item) for item in _description(Path(folder)).get("failures", [])]
+def job_origin(folder: str | Path) -> tuple[list[Failure], bool]:
+    """``failures`` and ``part`` as :func:`write_jobs` was told. Raises InputError as :func:`read_jobs`."""
+    description = _description(Path(folder))
+    return [Failure(**item) for item in description.get("failures", [])], description.get("part", False)
 
 
 def _description(folder: Path) -> dict[str, Any]:
