@@ -60,7 +60,9 @@ def load_stability(
             return None
         given = "--energy-property" if calculator is None else "--calculator"
         raise InputError(f"{given} is for energies above hull, which need reference phases: add --phases FILE")
-    if (energy_property is None) == (calculator is None):
+    if energy_property is not None and calculator is not None:
+        raise InputError("--energy-property and --calculator are two sources of the same energies: give one of them")
+    if energy_property is None and calculator is None:
         raise InputError(
             "--phases needs the energies of the crystals: give --energy-property NAME or --calculator NAME"
         )
