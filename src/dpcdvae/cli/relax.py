@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpcdvae.cli.common import OverwriteOption, SchedulerOption, WorkersOption, check_distinct
+from dpcdvae.cli.common import OverwriteOption, SchedulerOption, WorkersOption, check_apart, check_distinct
 from dpcdvae.cli.stability import CalculatorOptionsOption, parse_options
 from dpcdvae.errors import InputError
 
@@ -149,6 +149,7 @@ def relax(
     if out is None:
         raise InputError("where to write? give --out FILE")
     check_distinct(out, ranked)
+    check_apart([out, ranked], [crystals])
     for output in filter(None, (out, ranked)):
         check_destination(output, overwrite=overwrite)
     with engine_for(workers, scheduler) as engine:
