@@ -73,7 +73,7 @@ def source_of(scheduler: str) -> Source:
 
 def _checked(address: str, given: str) -> str:
     """dask itself would take half a minute and a traceback to say so."""
-    if not re.fullmatch(r"(tcp|tls|ucx)://[^\s/]+:\d{1,5}", address):
+    if not re.fullmatch(r"(tcp|tls|ucx)://[^\s/]+:\d{1,5}|inproc://\S+", address):
         raise InputError(f"--scheduler {given}: '{address}' is no address of a scheduler, such as tcp://HOST:8786")
     return address
 
