@@ -21,6 +21,11 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 
+def reason_of(error: Exception) -> str:
+    """Kind and text of an exception in one line, cut where it goes on: how work on a crystal that failed is counted."""
+    return f"{type(error).__name__}: {one_line(error)[:200]}"
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
     """An :class:`InputError` that lists the choices and offers the nearest one."""
     choices = sorted(choices)

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import tomllib
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -73,6 +74,17 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Raises InputError, with ``what`` the file is, where it cannot be read or is no TOML."""
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{what} {path} is not TOML: {error}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {what} {path}: {error.strerror}") from None
 
 
 def write_text(path: str | Path, text: str) -> None:

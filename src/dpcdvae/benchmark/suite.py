@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, Validati
 
 from dpcdvae.config import Section
 from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.files import read_toml
 
 
 class SubsetConfig(Section):
@@ -54,13 +54,7 @@ SUITES_OWN = {"train.seed": "seeds", "train.max_epochs": "cpu_minutes or epochs"
 def read_suite(path: str | Path) -> Suite:
     """Raises InputError: no such file, no TOML, a key or value that is not meant, none or two budgets."""
     path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            values = tomllib.load(stream)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"suite {path} is not TOML: {error}") from None
-    except OSError as error:
-        raise InputError(f"cannot read suite {path}: {error.strerror}") from None
+    values = read_toml(path, "suite")
     try:
         suite = Suite.model_validate(values)
     except ValidationError as error:

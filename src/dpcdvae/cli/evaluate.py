@@ -98,7 +98,7 @@ def evaluate(
     from dpcdvae.evaluation import evaluate as score
     from dpcdvae.evaluation import read_generated, resolve_reference
     from dpcdvae.evaluation.crystal_table import check_table, write_table
-    from dpcdvae.files import atomic_output, check_output, sha256, write_json, write_manifest
+    from dpcdvae.files import check_output, sha256, write_json, write_manifest, write_text
     from dpcdvae.parallel import engine_for
 
     outputs = [output for output in (json, markdown, table, picture) if output is not None]
@@ -143,8 +143,7 @@ def evaluate(
     if json is not None:
         write_json(json, report.to_json())
     if markdown is not None:
-        with atomic_output(markdown) as temporary:
-            temporary.write_text(report.markdown(), encoding="utf-8")
+        write_text(markdown, report.markdown())
     if table is not None:
         write_table(columns, table)
     if picture is not None:

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
+from dpcdvae.errors import reason_of
 from dpcdvae.evaluation.lattice_mapping import Integers, lattice_mappings
 from dpcdvae.evaluation.matching import MATCHER
-from dpcdvae.evaluation.primitive_cells import reason_of
 from dpcdvae.evaluation.result_cache import Kind, Result, ResultCache, content_hash, joint_hash
 from dpcdvae.evaluation.structure_matcher import ALGORITHM, Distance, compare
 from dpcdvae.parallel import Lost

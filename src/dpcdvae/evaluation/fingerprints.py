@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.errors import InputError, one_line
+from dpcdvae.errors import InputError, one_line, reason_of
 from dpcdvae.evaluation.coordination import Coordination, coordinations
 from dpcdvae.evaluation.magpie import composition_fingerprints
 from dpcdvae.evaluation.order_parameters import MOTIFS, Views, body_centred_pairs, motif_scores
-from dpcdvae.evaluation.primitive_cells import quiet, reason_of
+from dpcdvae.evaluation.primitive_cells import quiet
 from dpcdvae.evaluation.result_cache import Kind, ResultCache, content_hash, pymatgen_version
 from dpcdvae.parallel import Engine, Lost
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.errors import InputError
-from dpcdvae.evaluation.primitive_cells import primitive_cells, reason_of
+from dpcdvae.errors import InputError, reason_of
+from dpcdvae.evaluation.primitive_cells import primitive_cells
 from dpcdvae.evaluation.result_cache import Kind, Result, ResultCache, content_hash, joint_hash
 from dpcdvae.evaluation.structure_matcher import ALGORITHM, compare
 from dpcdvae.parallel import Engine, Lost

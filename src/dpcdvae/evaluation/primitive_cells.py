@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.errors import one_line
+from dpcdvae.errors import reason_of
 from dpcdvae.evaluation.result_cache import Kind, Result, ResultCache, content_hash, pymatgen_version
 from dpcdvae.parallel import Lost
 
@@ -67,11 +67,6 @@ def reduce(crystal: Crystal) -> Result:
 def _unpack(vector: npt.NDArray[np.float64], id: str) -> Crystal:
     n = (len(vector) - 9) // 4
     return Crystal(vector[9 : 9 + n].astype(np.int64), vector[9 + n :].reshape(n, 3), vector[:9].reshape(3, 3), id)
-
-
-def reason_of(error: Exception) -> str:
-    """An exception in one line."""
-    return f"{type(error).__name__}: {one_line(error)[:200]}"
 
 
 @contextlib.contextmanager

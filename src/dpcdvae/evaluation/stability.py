@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError, reason_of, unknown_name
 from dpcdvae.evaluation.phase_files import TOTAL
 from dpcdvae.evaluation.phases import Phase, Phases
-from dpcdvae.evaluation.primitive_cells import quiet, reason_of
+from dpcdvae.evaluation.primitive_cells import quiet
 from dpcdvae.evaluation.result_cache import Kind, ResultCache, content_hash
 from dpcdvae.parallel import Engine, Lost
 

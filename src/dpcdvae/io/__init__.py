@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError, one_line, unknown_name
 from dpcdvae.files import atomic_output, check_output
 from dpcdvae.io.atoms import RESERVED, parse_extxyz, parse_poscar, render_extxyz, render_poscar
 from dpcdvae.io.cif import cif_text, crystal_from_cif, parse_cif, render_cif
@@ -111,7 +111,7 @@ def _read_alone(source: Source, format: Format, collector: Collector) -> None:
     except ReportedError:
         raise
     except InputError as error:
-        raise InputError(f"{source.where}: {' '.join(str(error).split())}") from error
+        raise InputError(f"{source.where}: {one_line(error)}") from error
 
 
 def _checked(collector: Collector, path: Path) -> list[Crystal]:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, one_line
 from dpcdvae.parallel.batches import AHEAD, Batches
 from dpcdvae.parallel.clusters import source_of
 from dpcdvae.parallel.engine import Engine, Item, Lost, Result
@@ -123,7 +123,7 @@ class DaskEngine(Engine):
         try:
             self._client = Client(target, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
-            raise InputError(f"--scheduler {self.scheduler}: no dask scheduler answers: {_line(error)}") from None
+            raise InputError(f"--scheduler {self.scheduler}: no dask scheduler answers: {one_line(error)}") from None
         return self._client
 
     def _look(self, client: Client) -> int:
@@ -178,10 +178,6 @@ class DaskEngine(Engine):
 
     def _gone(self) -> InputError:
         return InputError(f"--scheduler {self.scheduler}: the scheduler went away; run again, what was saved is kept")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 _thread = threading.local()

@@ -8,13 +8,13 @@ import re
 import shutil
 import signal
 import subprocess
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError, one_line, unknown_name
+from dpcdvae.files import read_toml
 
 if TYPE_CHECKING:
     from dask_jobqueue import SLURMCluster
@@ -77,13 +77,7 @@ class SlurmConfig(BaseModel):
 def read_config(path: str | Path) -> SlurmConfig:
     """Raises InputError: no such file, no TOML, a key or value that is not meant."""
     path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            values = tomllib.load(stream)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"cluster file {path} is not TOML: {error}") from None
-    except OSError as error:
-        raise InputError(f"cannot read cluster file {path}: {error.strerror}") from None
+    values = read_toml(path, "cluster file")
     try:
         return SlurmConfig.model_validate(values)
     except ValidationError as error:
@@ -113,7 +107,7 @@ def submit(config: SlurmConfig) -> SLURMCluster:
     try:
         cluster = SLURMCluster(**config.keywords())
     except (RuntimeError, OSError, ValueError) as error:
-        raise InputError(f"no scheduler could be started for the SLURM jobs: {' '.join(str(error).split())}") from error
+        raise InputError(f"no scheduler could be started for the SLURM jobs: {one_line(error)}") from error
     try:
         asked = subprocess.run(
             ["sbatch", "--test-only"], input=cluster.job_script(), capture_output=True, text=True, check=False

@@ -143,7 +143,7 @@ def portable(error: Exception) -> Exception:
         error.add_note(f"{_NOTE}\n{''.join(traceback.format_exception(error))}")
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:
+    except Exception:  # of whatever kind: the error itself is what matters, and it is told in words
         words = RuntimeError("".join(traceback.format_exception_only(type(error), error)).strip())
         words.__notes__ = error.__notes__
         return words

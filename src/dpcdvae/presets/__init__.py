@@ -10,12 +10,12 @@ file of the user's own extends any of them.
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.files import read_toml
 
 FOLDER = Path(__file__).parent
 DEFAULT_SYSTEM = "dp-cdvae"
@@ -162,10 +162,4 @@ def _parse(name: str) -> _Name:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as stream:
-            return tomllib.load(stream)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"preset {path} is not TOML: {error}") from None
-    except OSError as error:
-        raise InputError(f"cannot read preset {path}: {error.strerror}") from None
+    return read_toml(path, "preset")

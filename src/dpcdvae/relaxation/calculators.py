@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.elements import SYMBOLS
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError, one_line, unknown_name
 from dpcdvae.files import sha256
 from dpcdvae.registry import Registry
 from dpcdvae.relaxation import chgnet, dft
@@ -213,7 +213,7 @@ def _quietly(name: str, build: Callable[..., Calculator], options: Mapping[str, 
     except InputError:
         raise
     except Exception as error:  # other people's constructors: all that they raise is about what they were given
-        text = " ".join(str(error).split())[:300]
+        text = one_line(error)[:300]
         raise InputError(
             f"calculator {name} cannot be built with {dict(options)}: {type(error).__name__}: {text}"
         ) from error

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from dpcdvae.crystal import Crystal
+from dpcdvae.errors import reason_of
 from dpcdvae.parallel import Engine, Lost
 from dpcdvae.tolerances import PUBLISHED, Tolerances
 
@@ -40,7 +41,7 @@ def _distance(pair: tuple[Crystal, Crystal]) -> float | Lost | None:
             warnings.simplefilter("ignore")
             found = _matcher(PUBLISHED).get_rms_dist(base.to_pymatgen(), other.to_pymatgen())
     except Exception as error:  # the matcher breaks in many ways on odd cells: counted, with the reason
-        return Lost(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        return Lost(reason_of(error))
     return None if found is None else float(found[0])
 
 
@@ -52,4 +53,4 @@ def same_minimum(pair: tuple[Crystal, Crystal]) -> bool | Lost:
             warnings.simplefilter("ignore")
             return bool(_matcher(DUPLICATES).fit(first.to_pymatgen(), second.to_pymatgen()))
     except Exception as error:  # see _distance
-        return Lost(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        return Lost(reason_of(error))

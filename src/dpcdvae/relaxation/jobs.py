@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, reason_of
 from dpcdvae.files import atomic_output, write_json
 from dpcdvae.io import Failure, read, write
 from dpcdvae.registry import Registry
@@ -147,8 +147,7 @@ def _result(crystal: Crystal, folder: Path, settings: Settings) -> Relaxed:
             stress = np.asarray(last.get_stress(), float) * GPA_A3_PER_EV
             max_force = float(np.linalg.norm(last.get_forces(), axis=1).max())
     except Exception as error:  # outputs that are cut off or of a crash, in whatever way
-        text = " ".join(str(error).split())[:200]
-        return lost(crystal, settings.pressure, f"{code.output} is not complete ({type(error).__name__}: {text})")
+        return lost(crystal, settings.pressure, f"{code.output} is not complete ({reason_of(error)})")
     max_stress = float(np.abs(stress + settings.pressure * np.array([1, 1, 1, 0, 0, 0])).max())
     resting = max_force < settings.max_force and max_stress < settings.max_stress
     reason = (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpcdvae.crystal import Crystal
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError, reason_of, unknown_name
 from dpcdvae.registry import Registry
 from dpcdvae.relaxation.calculators import DEFAULT
 from dpcdvae.relaxation.contacts import MERGED, TOO_CLOSE, closest_contact, push_apart
@@ -175,7 +175,7 @@ class _Run:
                 if (reason := self.look()) is not None:
                     return reason
         except Exception as error:  # whatever a calculator finds wrong with a crystal: counted, with the reason
-            return f"{CALCULATOR_FAILED}{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return f"{CALCULATOR_FAILED}{reason_of(error)}"
         return self.unfinished()
 
     def look(self) -> str | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.elements import SYMBOLS
+from dpcdvae.errors import reason_of
 from dpcdvae.parallel import Lost
 from dpcdvae.relaxation.calculators import (
     CALCULATORS,
@@ -81,7 +82,7 @@ class SinglePoint:
                 calculator.reset()  # nothing of the crystal before, which may have failed halfway
                 return float(atoms.get_potential_energy())
         except Exception as error:  # whatever a calculator finds wrong with a crystal: counted, with the reason
-            return Lost(f"{self.calculator} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            return Lost(f"{self.calculator} failed: {reason_of(error)}")
 
 
 @cache

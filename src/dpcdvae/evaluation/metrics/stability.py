@@ -19,7 +19,7 @@ from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.evaluation.stability import METASTABLE, STABLE, SUSPECT, HullEnergies, energies_above_hull
 from dpcdvae.evaluation.uniqueness import find_duplicates
-from dpcdvae.intervals import bootstrap_mean, median_interval
+from dpcdvae.intervals import Interval, bootstrap_mean, median_interval
 
 
 def hull(sample: Sample) -> HullEnergies | None:
@@ -50,23 +50,27 @@ def _stability(sample: Sample) -> list[Number]:
 
 @metric("energy_above_hull", "energy above hull, mean", "eV/atom")
 def _mean(sample: Sample) -> list[Number]:
+    return _of_known(sample, lambda known: (known.mean(), bootstrap_mean(known, seed=sample.seed)))
+
+
+@metric("energy_above_hull_median", "energy above hull, median", "eV/atom")
+def _median(sample: Sample) -> list[Number]:
+    """A few crystals with atoms on top of each other move the mean by electronvolts, and this not at all."""
+    return _of_known(sample, lambda known: (np.median(known), median_interval(known)))
+
+
+def _of_known(
+    sample: Sample, measure: Callable[[npt.NDArray[np.float64]], tuple[np.floating[Any], Interval]]
+) -> list[Number]:
+    """A value with its interval, over the crystals that have an energy above hull."""
     found = sample.once(hull)
     if found is None:
         return []
     known = found.above[np.isfinite(found.above)]
     if len(known) == 0:
         return [Number(None, 0)]
-    return [Number(float(known.mean()), len(known), bootstrap_mean(known, seed=sample.seed))]
-
-
-@metric("energy_above_hull_median", "energy above hull, median", "eV/atom")
-def _median(sample: Sample) -> list[Number]:
-    """A few crystals with atoms on top of each other move the mean by electronvolts, and this not at all."""
-    found = sample.once(hull)
-    if found is None:
-        return []
-    known = found.above[np.isfinite(found.above)]
-    return [Number(float(np.median(known)), len(known), median_interval(known)) if len(known) else Number(None, 0)]
+    value, interval = measure(known)
+    return [Number(float(value), len(known), interval)]
 
 
 @dataclass(frozen=True)
