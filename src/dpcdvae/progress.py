@@ -27,7 +27,7 @@ class Progress:
     def __init__(self, description: str, total: int | None = None) -> None:
         self.description = description
         self.total = total
-        self.done = 0
+        self.done = 0.0
         self._start = self._last_line = time.monotonic()
         self._bar: RichProgress | None = None
 
@@ -42,7 +42,7 @@ class Progress:
                 self._bar.update(task, completed=self.done)
             self._bar.stop()
 
-    def advance(self, steps: int = 1) -> None:
+    def advance(self, steps: float = 1) -> None:
         self.done += steps
         now = time.monotonic()
         if now - self._start < SILENT_SECONDS:
@@ -62,9 +62,9 @@ class Progress:
         """The state in words, e.g. ``sampling 120/1000, 2 min 10 s left``."""
         seconds = time.monotonic() - self._start
         if not self.total:
-            return f"{self.description} {self.done}, {duration(seconds)}"
-        left = seconds / max(self.done, 1) * (self.total - self.done)
-        return f"{self.description} {self.done}/{self.total}, {duration(left)} left"
+            return f"{self.description} {self.done:.0f}, {duration(seconds)}"
+        left = seconds / self.done * (self.total - self.done) if self.done else 0.0
+        return f"{self.description} {self.done:.0f}/{self.total}, {duration(left)} left"
 
     def _make_bar(self) -> RichProgress:
         from rich.console import Console

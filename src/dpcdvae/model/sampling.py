@@ -23,6 +23,7 @@ from dpcdvae.random import CrystalRandom
 from dpcdvae.table import CrystalTable
 
 BATCH_SIZE = 256
+Tell = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def generate(
     formula: str | None = None,
     first: int = 0,
     batch_size: int = BATCH_SIZE,
+    tell: Tell | None = None,
 ) -> GenerationResult:
     """New crystals number ``first`` .. ``first + n - 1`` of this seed, from z ~ N(0, I).
 
@@ -52,6 +54,7 @@ def generate(
         formula: every crystal gets these atoms, e.g. ``SrTiO3`` (or ``num_atoms`` / 5 times as many).
         batch_size: crystals decoded at a time. Crystal k gets the same noise whatever it is; but the early
             steps amplify rounding, so only batches of the same crystals give the same digits.
+        tell: instead of a progress bar, told after each pass how many crystals' worth of the work is done.
 
     Raises:
         InputError: more steps than the schedule has, a formula or a number of atoms the model cannot hold.
@@ -66,7 +69,7 @@ def generate(
             ids = [f"{seed}-{k}" for k in numbers.tolist()]
             yield Request(z, random, ids, *condition.of_batch(len(ids), model.device))
 
-    return decode_all(model, batches, n, steps, "generating")
+    return decode_all(model, batches, n, steps, "generating", tell)
 
 
 def reconstruct(
@@ -78,7 +81,9 @@ def reconstruct(
     force_num_atoms: bool = False,
     force_types: bool = False,
     sample_latent: bool = False,
+    first: int = 0,
     batch_size: int = BATCH_SIZE,
+    tell: Tell | None = None,
 ) -> GenerationResult:
     """The crystals of ``table`` encoded and decoded again, under their own ids.
 
@@ -86,21 +91,16 @@ def reconstruct(
         force_num_atoms: the true number of atoms instead of the decoded one.
         force_types: the true types, never changed (implies the true number of atoms).
         sample_latent: z drawn from the encoder's distribution (Eq. 8) instead of its mean.
+        first: number of the first crystal, by which it gets its noise, where ``table`` is a part of another.
+        batch_size, tell: see :func:`generate`.
     """
-    if not len(table):
-        raise InputError("nothing to reconstruct: the data set is empty")
-    if (table.num_bonds == 0).any():
-        raise InputError("the crystals carry no bonds: reconstruct a prepared data set (dpcdvae data add)")
-    if force_types or force_num_atoms:
-        most = int(table.num_atoms.max())
-        if most > model.config.model.max_atoms:
-            raise InputError(f"a crystal has {most} atoms; this model holds at most {model.config.model.max_atoms}")
+    check_reconstructible(table, model.config.model.max_atoms if force_types or force_num_atoms else None)
 
     def batches() -> Iterator[Request]:
         for start in range(0, len(table), batch_size):
             indices = np.arange(start, min(start + batch_size, len(table)))
             batch = CrystalBatch.from_table(table, indices, model.dtype).to(model.device)
-            random = CrystalRandom(seed, torch.from_numpy(indices).to(model.device))
+            random = CrystalRandom(seed, torch.from_numpy(indices + first).to(model.device))
             mu, log_var = model.encode(batch)
             if sample_latent:
                 mu = mu + torch.exp(0.5 * log_var) * random.normal("latent", mu.shape[1]).to(mu)
@@ -108,7 +108,17 @@ def reconstruct(
             fixed = batch.num_atoms if force_types or force_num_atoms else None
             yield Request(mu, random, ids, fixed, batch.atomic_numbers if force_types else None)
 
-    return decode_all(model, batches, len(table), steps, "reconstructing")
+    return decode_all(model, batches, len(table), steps, "reconstructing", tell)
+
+
+def check_reconstructible(table: CrystalTable, max_atoms: int | None) -> None:
+    """Raises InputError for no crystals, one without bonds, or one of more than ``max_atoms``, if that is given."""
+    if not len(table):
+        raise InputError("nothing to reconstruct: the data set is empty")
+    if (table.num_bonds == 0).any():
+        raise InputError("the crystals carry no bonds: reconstruct a prepared data set (dpcdvae data add)")
+    if max_atoms is not None and (most := int(table.num_atoms.max())) > max_atoms:
+        raise InputError(f"a crystal has {most} atoms; this model holds at most {max_atoms}")
 
 
 @dataclass(frozen=True)
@@ -124,12 +134,18 @@ class Request:
 
 @torch.inference_mode()
 def decode_all(
-    model: CDVAE, batches: Callable[[], Iterator[Request]], total: int, steps: int | None, description: str
+    model: CDVAE,
+    batches: Callable[[], Iterator[Request]],
+    total: int,
+    steps: int | None,
+    description: str,
+    tell: Tell | None = None,
 ) -> GenerationResult:
     """Crystals of every request, in order; ``batches`` is called with the model in evaluation mode.
 
     Args:
         total: crystals in all the requests, for the progress bar.
+        tell: instead of that bar, told after each pass how many crystals' worth of the work is done.
 
     Raises:
         InputError: more steps than the reverse process has.
@@ -137,11 +153,21 @@ def decode_all(
     steps = checked_steps(model, steps)
     crystals: list[Crystal] = []
     failures: list[Failure] = []
+    passes = 0
+
+    def after_pass(crystals: int) -> None:
+        nonlocal passes
+        passes += crystals
+        if tell is None:
+            bar.advance(crystals)
+        else:
+            tell(passes / steps)
+
     with evaluating(model), Progress(description, total=total * steps) as bar:
         for request in batches():
-            advance = partial(bar.advance, len(request.ids))
             batch, usable = decode(
-                model, request.z, request.random, steps, request.num_atoms, request.types, on_step=advance
+                model, request.z, request.random, steps, request.num_atoms, request.types,
+                on_step=partial(after_pass, len(request.ids)),
             )  # fmt: skip
             for crystal, fine in zip(batch.to_crystals(request.ids), usable.tolist(), strict=True):
                 reason = crystal.problem() if fine else "the decoded lattice is no cell"

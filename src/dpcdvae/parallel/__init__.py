@@ -8,8 +8,9 @@ from __future__ import annotations
 from dpcdvae.errors import InputError
 from dpcdvae.parallel.engine import Engine, Lost, available_cores
 from dpcdvae.parallel.local import LocalEngine
+from dpcdvae.parallel.reporting import report
 
-__all__ = ["HERE", "Engine", "LocalEngine", "Lost", "available_cores", "engine_for"]
+__all__ = ["HERE", "Engine", "LocalEngine", "Lost", "available_cores", "engine_for", "report"]
 
 HERE = LocalEngine(0)
 """The engine that works in this process, without a time limit."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from dpcdvae.errors import InputError, one_line
 from dpcdvae.parallel.batches import AHEAD, Batches
 from dpcdvae.parallel.clusters import source_of
-from dpcdvae.parallel.engine import Engine, Item, Lost, Result
+from dpcdvae.parallel.engine import Engine, Item, Lost, OnReport, Result
 from dpcdvae.parallel.local import LocalEngine, threads_of_each
 from dpcdvae.parallel.versions import SAME, SAME_IF_HERE, check_versions
 from dpcdvae.parallel.worker import portable
@@ -61,7 +61,12 @@ class DaskEngine(Engine):
         self._told = False
 
     def stream(
-        self, function: Callable[[Item], Result], items: Sequence[Item], *, time_limit: float
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        *,
+        time_limit: float,
+        on_report: OnReport | None = None,
     ) -> Generator[tuple[int, Result | Lost]]:
         if not len(items):
             return

@@ -14,6 +14,7 @@ from dpcdvae.progress import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+OnReport = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,19 @@ class Engine(ABC):
 
     @abstractmethod
     def stream(
-        self, function: Callable[[Item], Result], items: Sequence[Item], *, time_limit: float
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        *,
+        time_limit: float,
+        on_report: OnReport | None = None,
     ) -> Generator[tuple[int, Result | Lost]]:
         """(index of the item, result) in the order in which they come, each item once.
 
         Args:
             time_limit: seconds for one item; after that its worker is ended and replaced.
+            on_report: called with an item's index and what ``function`` last told of it by
+                :func:`dpcdvae.parallel.report`; now and then, and on a cluster not at all.
 
         Raises:
             Exception: what ``function`` raised, first come first; the rest of the work is dropped.

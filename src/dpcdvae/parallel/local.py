@@ -11,11 +11,13 @@ import pickle
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from multiprocessing.connection import wait
 from typing import Any
 
 from dpcdvae.errors import InputError
-from dpcdvae.parallel.engine import Engine, Item, Lost, Result, available_cores
+from dpcdvae.parallel.engine import Engine, Item, Lost, OnReport, Result, available_cores
+from dpcdvae.parallel.reporting import heard_by
 from dpcdvae.parallel.worker import Worker
 
 CHUNK = 16
@@ -42,11 +44,18 @@ class LocalEngine(Engine):
         weakref.finalize(self, _end, self._idle)  # runs at exit too
 
     def stream(
-        self, function: Callable[[Item], Result], items: Sequence[Item], *, time_limit: float
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        *,
+        time_limit: float,
+        on_report: OnReport | None = None,
     ) -> Generator[tuple[int, Result | Lost]]:
         if self.workers == 0:
             for index, item in enumerate(items):
-                yield index, function(item)
+                with heard_by(None if on_report is None else partial(on_report, index)):
+                    result = function(item)
+                yield index, result
             return
         pickled = pickle.dumps(function)
         threads = threads_of_each(self.workers) if self.threads is None else self.threads
@@ -63,7 +72,7 @@ class LocalEngine(Engine):
                 speaking = wait([worker.connection for worker in busy], timeout=0.2)
                 for worker in list(busy):
                     if worker.connection in speaking:
-                        yield from _hear(worker)
+                        yield from _hear(worker, on_report)
                     elif worker.overdue(time_limit):
                         worker.end()
                         yield worker.todo.popleft(), Lost(f"no result after {time_limit:g} s")
@@ -92,8 +101,10 @@ def threads_of_each(workers: int) -> int:
     return max(1, min(threads, available_cores() // workers))
 
 
-def _hear(worker: Worker) -> Generator[tuple[int, Any]]:
+def _hear(worker: Worker, on_report: OnReport | None) -> Generator[tuple[int, Any]]:
     kind, value = worker.receive()
+    if kind == "report" and on_report is not None:
+        on_report(worker.todo[0], value)
     if kind == "error":
         raise value
     if kind == "result":

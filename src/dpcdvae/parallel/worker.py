@@ -22,9 +22,14 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
+from dpcdvae.parallel.reporting import heard_by
+
 _START = "import sys; sys.path[:] = sys.argv[2:]; from dpcdvae.parallel.worker import serve; serve(int(sys.argv[1]))"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _NOTE = "in a worker process:"
+
+REPORT_SECONDS = 0.5
+"""At least, between two reports from the middle of an item."""
 
 EXIT_SECONDS = 5.0
 """For a process that has closed its pipe to end with its own exit code."""
@@ -67,7 +72,7 @@ class Worker:
             self.connection.send_bytes(chunk)
 
     def receive(self) -> tuple[str, Any]:
-        """Its next message: ("ready", None), ("result", value), ("error", exception), or ("died", exit code)."""
+        """Its next message: ("ready", None), ("report", value), ("result", value), ("error", exception), ("died", code)."""
         try:
             message = pickle.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
@@ -75,7 +80,8 @@ class Worker:
                 self.process.wait(EXIT_SECONDS)
             self.end()
             return "died", self.process.returncode
-        self.since = time.monotonic()
+        if message[0] != "report":  # which comes in the middle of an item
+            self.since = time.monotonic()
         self.proven = True
         return message
 
@@ -116,9 +122,25 @@ def serve(descriptor: int) -> None:
                 known = pickled
             _tell(connection, pickle.dumps(("ready", None)))
             for item in pickle.loads(chunk):
-                _tell(connection, pickle.dumps(("result", function(item))))
+                with heard_by(_Reporter(connection)):
+                    result = function(item)
+                _tell(connection, pickle.dumps(("result", result)))
         except Exception as error:
             _tell(connection, pickle.dumps(("error", portable(error))))
+
+
+class _Reporter:
+    """Sends what is reported of one item, not too often."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._last = time.monotonic()
+
+    def __call__(self, done: float) -> None:
+        now = time.monotonic()
+        if now - self._last >= REPORT_SECONDS:
+            self._last = now
+            _tell(self._connection, pickle.dumps(("report", done)))
 
 
 def _listen(connection: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
