@@ -8,12 +8,13 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import sys
 import tomllib
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dpcdvae.errors import InputError
 
@@ -74,6 +75,28 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def lock(folder: Path, instead: str) -> IO[str]:
+    """An open file of ``folder`` that no other process can have; closing it, or any end of this process, gives it up.
+
+    Raises:
+        InputError: a living process holds it, with what to do ``instead``.
+    """
+    import fcntl
+
+    stream = (folder / "lock").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.seek(0)
+        holder = stream.read().strip() or "another process"
+        stream.close()
+        raise InputError(f"{folder} is in use by {holder}: {instead}") from None
+    stream.truncate(0)
+    stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+    stream.flush()
+    return stream
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpcdvae.cli.common import OutOption, OverwriteOption, SeedOption
+from dpcdvae.cli.batchwise import ShardOption, Target, WorkersOption, run_batches
+from dpcdvae.cli.common import OutOption, OverwriteOption, SchedulerOption, SeedOption
 
 if TYPE_CHECKING:
     from dpcdvae.model.sampling import GenerationResult
@@ -48,31 +49,32 @@ def generate(
         int, typer.Option("--first", min=0, max=2**62, help="Number of the first crystal, to share out a seed.")
     ] = 0,
     batch_size: BatchOption = 256,
+    shard: ShardOption = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
 ) -> None:
     """Generate new crystals; the ending of --out chooses the format (a folder gets CIFs).
 
-    Crystal k of a seed gets the same noise whatever the batch size, and whether or not it is made in one go:
-    -n 1000 is -n 500 and -n 500 --first 500.
+    Crystal k of a seed gets the same noise whatever the batch size, the shard or the number of workers, and, with the
+    same batch size, the same digits. Finished batches are kept in OUT.work: after a kill the same command goes on.
 
     \b
-    Example:
+    Examples:
       dpcdvae generate perov-5-compact -n 100 --seed 0 --out crystals.extxyz
       dpcdvae generate perov-5-compact -n 10 --formula SrTiO3 --out srtio3/
+      dpcdvae generate perov-5-compact -n 1000000 --shard 3/100 --out shards/3.extxyz
     """
-    from dpcdvae.io import check_destination
+    target = Target(out, overwrite, batch_size, shard, device, workers, scheduler)
+    target.check()
+    from dpcdvae.model.batchwise import Generate
 
-    check_destination(out, overwrite=overwrite)
-    from dpcdvae.model import sampling
-    from dpcdvae.model.checkpoint import load_model
-
-    result = sampling.generate(
-        load_model(model, device), n, seed=seed, steps=steps, num_atoms=num_atoms, formula=formula,
-        first=first, batch_size=batch_size,
+    options = {"seed": seed, "steps": steps, "num_atoms": num_atoms, "formula": formula}
+    run_batches(
+        "generate", "generating", model, n, target, lambda source: Generate(source, first, options),
+        lambda batch: batch, {"n": n, "first": first, **options},
     )  # fmt: skip
-    arguments = {"n": n, "seed": seed, "steps": steps, "num_atoms": num_atoms, "formula": formula, "first": first}
-    finish(result, "generate", model, out, overwrite, arguments)
 
 
 def reconstruct(
@@ -88,10 +90,15 @@ def reconstruct(
     steps: StepsOption = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many.")] = None,
     batch_size: BatchOption = 256,
+    shard: ShardOption = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
 ) -> None:
     """Encode crystals and decode them again, under their own ids.
+
+    Finished batches are kept in OUT.work: after a kill the same command goes on.
 
     \b
     Example:
@@ -99,24 +106,24 @@ def reconstruct(
       dpcdvae evaluate recon.extxyz --reference perov_5:test --paired
     """
     from dpcdvae.datasets import load_split
-    from dpcdvae.io import check_destination
 
-    check_destination(out, overwrite=overwrite)
+    target = Target(out, overwrite, batch_size, shard, device, workers, scheduler)
+    target.check()
     table = load_split(crystals)
     if limit:
         table = table.select(range(min(limit, len(table))))
-    from dpcdvae.model import sampling
-    from dpcdvae.model.checkpoint import load_model
+    from dpcdvae.model.batchwise import Reconstruct, check_table, table_hash
 
-    result = sampling.reconstruct(
-        load_model(model, device), table, seed=seed, steps=steps, force_num_atoms=force_num_atoms,
-        force_types=force_types, sample_latent=sample_latent, batch_size=batch_size,
-    )  # fmt: skip
-    arguments = {
-        "crystals": crystals, "limit": limit, "seed": seed, "steps": steps, "force_num_atoms": force_num_atoms,
-        "force_types": force_types, "sample_latent": sample_latent,
+    check_table(table, model, whole=force_num_atoms or force_types)
+    options = {
+        "seed": seed, "steps": steps, "force_num_atoms": force_num_atoms, "force_types": force_types,
+        "sample_latent": sample_latent,
     }  # fmt: skip
-    finish(result, "reconstruct", model, out, overwrite, arguments)
+    run_batches(
+        "reconstruct", "reconstructing", model, len(table), target, lambda source: Reconstruct(source, options),
+        lambda batch: (batch.start, table.select(batch)), {"crystals": crystals, "limit": limit, **options},
+        crystals_sha256=table_hash(table),
+    )  # fmt: skip
 
 
 def finish(

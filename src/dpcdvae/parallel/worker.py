@@ -72,7 +72,10 @@ class Worker:
             self.connection.send_bytes(chunk)
 
     def receive(self) -> tuple[str, Any]:
-        """Its next message: ("ready", None), ("report", value), ("result", value), ("error", exception), ("died", code)."""
+        """Its next message: ("ready", None), ("report", value), ("result", value), ("error", exception).
+
+        Or ("died", exit code), which is none of its own.
+        """
         try:
             message = pickle.loads(self.connection.recv_bytes())
         except (EOFError, OSError):

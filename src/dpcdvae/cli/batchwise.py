@@ -1,0 +1,141 @@
+"""What ``generate`` and ``reconstruct`` share: shards, workers, going on after a kill, writing the result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpcdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from dpcdvae.crystal import Crystal
+    from dpcdvae.io import Failure
+    from dpcdvae.model.batchwise import ModelSource
+    from dpcdvae.model.parts import Part, Parts
+    from dpcdvae.model.shards import Shard
+
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", help="i/n: the i-th of n shares of these crystals, digit for digit those of the whole run.",
+        show_default=False,
+    ),
+]  # fmt: skip
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=0,
+        help="Processes that make batches; 0: this one.  [default: one for each core; 0 on a GPU]", show_default=False,
+    ),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the crystals of a command are made and where they go: what its options say."""
+
+    out: Path
+    overwrite: bool
+    batch_size: int
+    shard: str | None
+    device: str
+    workers: int | None
+    scheduler: str | None
+
+    def check(self) -> Shard | None:
+        """Raises InputError, before any work, where ``out`` cannot be written, or for a shard that is none."""
+        from dpcdvae.io import check_destination
+        from dpcdvae.model.parts import is_writing
+        from dpcdvae.model.shards import Shard
+
+        shard = None if self.shard is None else Shard.parse(self.shard)
+        check_destination(self.out, overwrite=self.overwrite or is_writing(self.out))
+        return shard
+
+
+def run_batches(
+    command: str,
+    doing: str,
+    model: str,
+    total: int,
+    target: Target,
+    function_of: Callable[[ModelSource], Callable[[Any], Part]],
+    item_of: Callable[[range], Any],
+    arguments: dict[str, Any],
+    **facts: Any,
+) -> None:
+    """Makes the crystals 0 .. total - 1 of a run, or a shard of them, and writes them with their manifest.
+
+    Args:
+        function_of: what makes a batch of crystals, from the model and from what ``item_of`` gives for their numbers.
+        arguments: of the command, and ``facts`` that shape the crystals with them.
+    """
+    from dpcdvae import __version__
+    from dpcdvae.model.batchwise import ModelSource, device_here, engine_of, make_batches
+    from dpcdvae.model.parts import Parts
+    from dpcdvae.model.shards import WHOLE, batches_of
+
+    shard = target.check()
+    batches = batches_of(total, target.batch_size, shard or WHOLE)
+    device = target.device if target.scheduler else device_here(target.device)
+    source = ModelSource.of(model, device)
+    shaping = {**arguments, "batch_size": target.batch_size, "shard": target.shard, "device": device}
+    facts = {"model_sha256": source.sha256, **facts}
+    engine = engine_of(target.workers, target.scheduler, device, len(batches))
+    with engine, Parts(target.out, {"dpcdvae": __version__, "command": command, **shaping, **facts}) as parts:
+        make_batches(function_of(source), [item_of(batch) for batch in batches], batches, parts, engine, doing)
+        manifest = {"model": model, **shaping, "workers": target.workers, "scheduler": target.scheduler}
+        finish_batches(parts, batches, command, target, manifest, facts)
+
+
+def finish_batches(
+    parts: Parts,
+    batches: Sequence[range],
+    command: str,
+    target: Target,
+    arguments: dict[str, Any],
+    facts: dict[str, Any],
+) -> None:
+    """Writes the crystals of all batches and their manifest; says on standard error what could not be built.
+
+    The manifest comes last: where it is, the command has done its work. A shard without any crystal has it alone.
+    """
+    from dpcdvae.files import atomic_output, write_manifest
+    from dpcdvae.io import write
+
+    out = target.out
+    crystals: list[Crystal] = []
+    failures: list[Failure] = []
+    for batch in batches:
+        made, failed = parts.get(batch.start)
+        crystals += made
+        failures += failed
+    for failure in failures[:5]:
+        print(f"not built: {failure.id}: {failure.reason}", file=sys.stderr)
+    total = len(crystals) + len(failures)
+    if not crystals and target.shard is None:
+        parts.remove()
+        raise InputError(f"none of {total} crystals could be built: the model needs more training")
+    parts.begin_writing()
+    if crystals:
+        complete = write(crystals, parts.folder / "complete" / out.name, overwrite=True)
+        with atomic_output(out) as temporary:
+            complete.rename(temporary)
+    elif out.exists():
+        raise InputError(f"shard {target.shard} has no crystals, so nothing replaces {out}: remove it")
+    write_manifest(
+        out, command, arguments, **facts, crystals=len(crystals),
+        failures=[{"id": failure.id, "reason": failure.reason} for failure in failures],
+    )  # fmt: skip
+    parts.remove()
+    if not batches:
+        print(f"shard {target.shard} has nothing to do: there are fewer batches of {target.batch_size} than shards")
+    elif not crystals:
+        print(f"shard {target.shard}: none of {total} crystals could be built")
+    else:
+        print(f"{out}: {len(crystals)} of {total} crystals")
