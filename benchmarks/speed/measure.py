@@ -12,7 +12,7 @@ from dpcdvae.table import CrystalTable
 from speed.cases import PUBLISHED_PASS, PUBLISHED_STEP, is_published
 from speed.counting import Counts
 from speed.timing import Product, default_size, median, peak_mib, products, take_turns
-from speed.workload import Workload
+from speed.workload import Workload, passes
 
 PARTS = ("pass", "step", "generation")
 SHORT, LONG = 2, 8  # steps of the two reverse processes whose difference is the time of a pass within them
@@ -81,9 +81,9 @@ def _generation(work: Workload, device: torch.device, rounds: int) -> dict[str, 
     few, many = min(SHORT, most), min(LONG, most)
     timed = take_turns({str(n): partial(work.reconstruction, n) for n in (few, many)}, device, rounds, warm_up=1)
     short, long = (median(timed[str(n)]) for n in (few, many))
-    a_pass = (long - short) / max(1, work.passes(many) - work.passes(few))
-    rest = max(0.0, short - work.passes(few) * a_pass)
-    default, crystals = work.passes(), len(work.table)
+    a_pass = (long - short) / max(1, passes(work.model, many) - passes(work.model, few))
+    rest = max(0.0, short - passes(work.model, few) * a_pass)
+    default, crystals = passes(work.model), len(work.table)
     return {
         "seconds_per_pass": a_pass, "other_seconds": rest, "default_passes": default,
         "crystals_per_second": crystals / (rest + default * a_pass),

@@ -52,10 +52,10 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def history_file(facts: dict[str, Any]) -> Path:
+def history_file(facts: dict[str, Any], kind: str = "") -> Path:
     """``DATE-REVISION-DEVICE-THREADS.json``: one file a run, so that nothing is ever overwritten or merged."""
     device = re.sub(r"[^a-z0-9]+", "-", facts["device"].lower()).strip("-")
-    name = "-".join(filter(None, [facts["date"], facts["revision"], device, f"{facts['threads']}t"]))
+    name = "-".join(filter(None, [facts["date"], facts["revision"], device, f"{facts['threads']}t", kind]))
     file, number = HISTORY / f"{name}.json", 2
     while file.exists():
         file, number = HISTORY / f"{name}-{number}.json", number + 1

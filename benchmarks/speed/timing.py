@@ -37,7 +37,7 @@ def products(device: torch.device, precision: str, size: int) -> dict[str, Produ
     square = torch.randn(size, size, device=device, dtype=dtype)
     rows = size * size // 128  # as many numbers as the square has
     tall, layer = (torch.randn(n, 128, device=device, dtype=dtype) for n in (rows, 128))
-    source = torch.randn(16 * size * size, device=device)
+    source = torch.randn(4 * size * size, device=device)
     target = torch.empty_like(source)
     return {
         "square": Product(lambda: square @ square, 2.0 * size**3),

@@ -73,25 +73,6 @@ class Workload:
         with self.autocast:
             reconstruct(self.model, self.table, steps=steps, force_num_atoms=True, batch_size=len(self.table))
 
-    def passes(self, steps: int | None = None) -> int:
-        """How often the denoiser is asked in a reverse process of ``steps``, or of the model's own default."""
-        calls = 0
-
-        def silent(noisy: CrystalBatch, *_: Any) -> tuple[Tensor, Tensor]:
-            nonlocal calls
-            calls += 1
-            return torch.zeros_like(noisy.frac_coords), noisy.frac_coords.new_zeros(
-                len(noisy.frac_coords), NUM_ELEMENTS
-            )
-
-        denoiser = self.model.denoiser
-        denoiser.forward = silent  # type: ignore[method-assign]
-        try:
-            generate(self.model, 1, steps=steps)
-        finally:
-            del denoiser.forward
-        return calls
-
     def check(self) -> list[float]:
         """Numbers that two versions of the same network have in common: vectors, logits, loss."""
         vectors, logits = self.sampling_pass()
@@ -99,3 +80,21 @@ class Workload:
             losses = self.model.step_losses(self.batch, None, torch.Generator().manual_seed(0), 0)
             loss = self.model.total(losses, 0)
         return [float(vectors.double().norm()), float(logits.double().norm()), float(loss)]
+
+
+def passes(model: CDVAE, steps: int | None = None) -> int:
+    """How often the denoiser is asked in a reverse process of ``steps``, or of the model's own default."""
+    calls = 0
+
+    def silent(noisy: CrystalBatch, *_: Any) -> tuple[Tensor, Tensor]:
+        nonlocal calls
+        calls += 1
+        return torch.zeros_like(noisy.frac_coords), noisy.frac_coords.new_zeros(len(noisy.frac_coords), NUM_ELEMENTS)
+
+    denoiser = model.denoiser
+    denoiser.forward = silent  # type: ignore[method-assign]
+    try:
+        generate(model, 1, steps=steps)
+    finally:
+        del denoiser.forward
+    return calls
