@@ -74,29 +74,33 @@ def read_history(folder: Path = HISTORY) -> list[dict[str, Any]]:
     )
 
 
-_PART = f"{'ms':>6} {'floor':>6} {'publ.':>6}"
-_MADE = f"{'trained':>7} {'made':>7} {'@1000':>7}"
+_PART = f"{'ms':>6} {'floor':>5} {'publ.':>5}"
+_MADE = f"{'trained':>7} {'made':>6} {'@1000':>6}"
 HEADER = (
-    f"{'':45} | {'one pass':^20} | {'training step':^20} | {'crystals a second':^23} | MiB of the\n"
-    f"{'preset':26} {'data':12} {'batch':>5} | {_PART} | {_PART} | {_MADE} | {'pass':>5} {'step':>5}"
+    f"{'':40} | {'one pass':^18} | {'training step':^18} | {'crystals a second':^21} | MiB of the\n"
+    f"{'preset':34} {'batch':>5} | {_PART} | {_PART} | {_MADE} | {'pass':>5} {'step':>5}"
 )
 
 
 def line(case: dict[str, Any]) -> str:
     """A row of the table under :data:`HEADER`."""
+    name, data = case["preset"], case["data"]
+    if data.removesuffix("_reduced") not in name:
+        name += f" on {data}"
     a_pass, step, made = (case.get(part) or {} for part in ("pass", "step", "generation"))
     trained = case["batch"] / step["seconds"] if step else None
-    rates = (trained, made.get("crystals_per_second"), made.get("crystals_per_second_1000_passes"))
     columns = [
-        f"{case['preset']:26.26} {case['data']:12.12} {case['batch']:5}", _times(a_pass), _times(step),
-        " ".join(_cell(rate, 7) for rate in rates), " ".join(_cell(part.get("peak_mib"), 5) for part in (a_pass, step)),
+        f"{name:34.34} {case['batch']:5}", _times(a_pass), _times(step),
+        f"{_cell(trained, 7)} {_cell(made.get('crystals_per_second'), 6)} "
+        + _cell(made.get("crystals_per_second_1000_passes"), 6),
+        " ".join(_cell(part.get("peak_mib"), 5) for part in (a_pass, step)),
     ]  # fmt: skip
     return " | ".join(columns)
 
 
 def _times(part: dict[str, Any]) -> str:
     shares = ("-" if x is None else f"{x:.0%}" for x in (part.get("of_floor"), part.get("of_published")))
-    return " ".join([_cell(part.get("seconds"), 6, 1000), *(share.rjust(6) for share in shares)])
+    return " ".join([_cell(part.get("seconds"), 6, 1000), *(share.rjust(5) for share in shares)])
 
 
 def against_published(case: dict[str, Any], facts: dict[str, Any]) -> str:
