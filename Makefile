@@ -1,7 +1,7 @@
 # make demo    crystals within minutes: install, generate with the bundled model, evaluate, draw
 # make test    the whole test suite
 # make lint    ruff and mypy
-# make bench   speed and memory of this machine
+# make bench   speed and memory of this machine; OPTIONS=--quick for a short look
 #
 # Each creates the virtual environment it needs; PYTHON=python3.12 chooses the interpreter.
 
@@ -24,7 +24,7 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
-	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/run.py $(OPTIONS)
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

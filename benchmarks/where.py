@@ -1,6 +1,6 @@
 """Where the time goes: operators and modules of one pass of the denoiser, and of one training step.
 
-    python benchmarks/where.py [compact | paper/dp-cdvae-carbon_24 ...] [--data perov_5] [--batch 64] [--rows 15]
+    python benchmarks/where.py [compact | paper/dp-cdvae-carbon_24 ...] [--dataset perov_5] [--batch 64] [--rows 15]
 
 Operators by torch.profiler, their own time without that of what they call. Modules by the clock, forward passes alone,
 the blocks of a kind taken together (``interactions.*``); "itself" is what a module does outside of its parts. On a GPU
@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -35,7 +36,8 @@ ROUNDS = 3  # profiled, after one that is not
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset", nargs="?", default="compact")
-    parser.add_argument("--data", default="perov_5", help="a data set, found as run.py finds it")
+    parser.add_argument("--dataset", default="perov_5")
+    parser.add_argument("--data", type=Path, help="a folder of NAME/val.csv.gz or prepared NAME.npz")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rows", type=int, default=15, help="operators and modules to show")
     parser.add_argument("--depth", type=int, default=3, help="names in a module's path: denoiser.interactions.triplets")
@@ -45,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    source = crystals(arguments.data, arguments.batch, folders_of_data(None))
+    source = crystals(arguments.dataset, arguments.batch, folders_of_data(arguments.data))
     work = Workload(arguments.preset, source.table, device, arguments.precision)
     print(f"{arguments.preset}, {source.name}, {arguments.batch} crystals, {len(work.batch.atomic_numbers)} atoms")
     for title, function, training in (

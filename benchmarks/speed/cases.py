@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,18 +54,16 @@ class Source(NamedTuple):
 
 
 def crystals(data: str, size: int, folders: list[Path]) -> Source:
-    """``size`` crystals of a data set: prepared here from a CSV file of one of the ``folders``, else from the prepared
-    ``.npz``, else from the built-in prototypes. Names with ``_reduced`` behind stand in for those without it.
+    """``size`` crystals of a data set, from the first of the ``folders`` that has it as a CSV file (prepared here) or
+    as a prepared ``.npz``, else from the built-in prototypes. One with ``_reduced`` behind its name stands in for it.
 
     The first of the validation split, again from the start where there are too few.
     """
-    for name in (data, f"{data}_reduced"):
-        for folder in folders:
-            if (file := folder / name / "val.csv.gz").is_file():
-                return _prepare(file, name, size)
-        for folder in folders:
-            if (file := folder / f"{name}.npz").is_file():
-                return Source(of_size(load_tables(file)[0]["val"], size), name, None)
+    for folder, name in product(folders, (data, f"{data}_reduced")):
+        if (file := folder / name / "val.csv.gz").is_file():
+            return _prepare(file, name, size)
+        if (file := folder / f"{name}.npz").is_file():
+            return Source(of_size(load_tables(file)[0]["val"], size), name, None)
     return _prepare(None, "prototypes", size)
 
 
