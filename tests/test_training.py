@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,14 @@ from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.model.cdvae import weighted_sum
-from dpcdvae.model.checkpoint import load_model, read_checkpoint
+from dpcdvae.model.checkpoint import build_model, load_model, read_checkpoint
 from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.table import CrystalTable, save_tables
 from dpcdvae.training.card import export
-from dpcdvae.training.loader import EpochSampler
-from dpcdvae.training.run import check_data, resumed_config, train
+from dpcdvae.training.loader import make_loader
+from dpcdvae.training.module import noise_generator
+from dpcdvae.training.run import check_data, prepare, resumed_config, train
+from dpcdvae.training.sampler import EpochSampler
 
 DPCDVAE = [sys.executable, "-m", "dpcdvae"]
 TINY = [
@@ -92,13 +95,46 @@ def test_a_killed_run_continues_the_same_curve(data: Path, tmp_path: Path) -> No
         assert torch.equal(ours[name], value), name
 
 
-def test_several_processes_train_one_model(data: Path, tmp_path: Path) -> None:
-    settings = ("train.max_epochs=1", "train.accelerator=cpu", "train.devices=2", "train.strategy=ddp")
-    started = [*DPCDVAE, *command(data, tmp_path / "run", *settings)]
-    done = subprocess.run(started, check=True, capture_output=True, text=True, timeout=300)
+def test_two_processes_take_the_steps_of_one(data: Path, tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    """Weights and losses are those of one process with the crystals (and the noise) of both in a batch."""
+    settings = (
+        "train.max_epochs=2", "train.precision=64-true", "train.batch_atoms=100", "train.lr_schedule=plateau",
+        "train.weight_ema=0.0", "train.accelerator=cpu",
+    )  # fmt: skip
+    started = command(data, tmp_path / "run", *settings, "train.devices=2", "train.strategy=ddp")
+    done = subprocess.run([*DPCDVAE, *started], check=True, capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == [str(tmp_path / "run")]
-    assert len(metrics(tmp_path / "run")) == 1
-    assert read_card(tmp_path / "run")["epochs"] == 1
+    assert read_card(tmp_path / "run")["epochs"] in (1, 2)
+
+    chosen, table = config(*settings), tables["train"]
+    torch.manual_seed(chosen.train.seed)
+    model = build_model(chosen)
+    prepare(model, table)
+    model.double()
+    optimizer = torch.optim.Adam(model.parameters(), chosen.train.lr)
+    loaders = [make_loader(table, 16, batch_atoms=100, target="", seed=0, rank=r, world_size=2) for r in range(2)]
+    means = []
+    for epoch in range(2):
+        losses = []
+        for loader in loaders:
+            loader.sampler.set_epoch(epoch)
+        for number, step in enumerate(zip(*loaders, strict=True)):
+            totals = []
+            for rank, batch in enumerate(step):
+                noise = noise_generator(chosen.train.seed, epoch, number, rank, "cpu")
+                crystals = batch.to(torch.device("cpu"), torch.float64).crystals
+                totals.append(model.total(model.step_losses(crystals, None, noise, epoch), epoch) * len(crystals))
+            losses.append(float(sum(totals).detach()))
+            optimizer.zero_grad()
+            (sum(totals) * len(loaders[0]) / len(table)).backward()  # each crystal weighs the same in every step
+            torch.nn.utils.clip_grad_value_(model.parameters(), chosen.train.grad_clip_value)
+            optimizer.step()
+        means.append(sum(losses) / len(table))
+
+    assert [float(row["train/loss"]) for row in metrics(tmp_path / "run")] == pytest.approx(means, rel=1e-6)
+    trained = read_checkpoint(last_checkpoint(tmp_path / "run")).weights
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(trained[name], value, rtol=1e-9, atol=1e-12, msg=name)
 
 
 def test_what_a_run_started_from_stays_on_its_card(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
@@ -140,7 +176,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_batch(tables: dict[str, Cry
     coords = tables["train"].frac_coords.copy()
     coords[int(tables["train"].num_atoms[:5].sum())] = np.nan
     broken = {**tables, "train": dataclasses.replace(tables["train"], frac_coords=coords)}
-    order = next(batch for batch in EpochSampler(64, 64, seed=0))
+    order = next(iter(EpochSampler(np.ones(64), 64, seed=0))).indices
     batch = int(np.flatnonzero(order == 5)[0]) // 16
     with pytest.raises(InputError, match=rf"of 'train' is not finite in epoch 0, batch {batch} \(crystals .*resume"):
         run(broken, tmp_path / "run", "train.max_epochs=1")
@@ -166,22 +202,62 @@ def test_the_scaler_travels_with_the_weights(tables: dict[str, CrystalTable], tm
     np.testing.assert_allclose(model.stats.scaler.shift[:3], lengths.mean(0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("world_size", [1, 3])
-def test_every_crystal_is_seen_once_an_epoch_in_an_order_of_its_own(world_size: int) -> None:
-    samplers = [EpochSampler(31, 4, seed=1, rank=rank, world_size=world_size) for rank in range(world_size)]
+@pytest.mark.parametrize(("crystals", "world_size"), [(64, 1), (65, 1), (64, 3), (66, 3), (83, 4), (9, 4), (5, 4)])
+@pytest.mark.parametrize("batch_atoms", [0, 40, 100])
+def test_every_crystal_is_seen_once_an_epoch_in_an_order_of_its_own(
+    crystals: int, world_size: int, batch_atoms: int
+) -> None:
+    sizes = np.random.default_rng(0).integers(1, 25, crystals)
+    samplers = [
+        EpochSampler(sizes, 4, batch_atoms=batch_atoms, seed=1, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
     orders = []
-    for epoch in (0, 1):
-        batches = []
+    for epoch in (0, 1, 0):
+        shares = []
         for sampler in samplers:
             sampler.set_epoch(epoch)
-            batches.append(list(sampler))
-            assert len(batches[-1]) == len(sampler)
-        assert len({len(part) for part in batches}) == 1  # or synchronised training would wait for ever
-        orders.append(np.concatenate([np.concatenate(part) for part in batches]))
-        assert set(orders[-1]) == set(range(31))
-    assert not np.array_equal(*orders)
-    samplers[0].set_epoch(0)
-    np.testing.assert_array_equal(np.concatenate(list(samplers[0])), orders[0][: len(orders[0]) // world_size])
+            shares.append(list(sampler))
+            assert len(shares[-1]) == len(sampler) == len(samplers[0])
+        orders.append([share.indices.tolist() for part in shares for share in part])
+        assert all(orders[-1])
+        assert sorted(chain(*orders[-1])) == list(range(crystals))
+        for step in zip(*shares, strict=True):
+            joint = sum(len(share.indices) for share in step)
+            if not batch_atoms:  # the mean over the processes is that over the crystals of the step
+                assert all(share.weight == pytest.approx(len(share.indices) * world_size / joint) for share in step)
+        if batch_atoms:  # every crystal counts alike in the sum over the epoch
+            assert len({round(share.weight / len(share.indices), 9) for part in shares for share in part}) == 1
+            assert np.mean([share.weight for part in shares for share in part]) == pytest.approx(1)
+    assert orders[0] != orders[1] or len(samplers[0]) == 1
+    assert orders[0] == orders[2]
+
+
+def test_batches_by_atoms_are_as_large_as_one_another_and_of_like_crystals() -> None:
+    sizes = np.random.default_rng(0).choice([6, 8, 10, 16, 24], 2000, p=[0.4, 0.3, 0.15, 0.1, 0.05])
+    batches = [share.indices for share in EpochSampler(sizes, 1, batch_atoms=400, seed=3)]
+    atoms = np.array([sizes[batch].sum() for batch in batches])
+    assert len(batches) == -(-sizes.sum() // 400)
+    assert np.abs(atoms - atoms.mean()).max() <= 24
+    padded = sum(len(batch) * sizes[batch].max() for batch in batches)
+    assert padded < 1.05 * sizes.sum() < 0.6 * len(sizes) * 24
+
+
+@pytest.mark.parametrize("batch_atoms", [0, 300])
+def test_processes_have_as_much_work_as_one_another(batch_atoms: int) -> None:
+    sizes = np.random.default_rng(0).choice([6, 8, 10, 16, 24], 1000)
+    samplers = [EpochSampler(sizes, 24, batch_atoms=batch_atoms, seed=3, rank=rank, world_size=4) for rank in range(4)]
+    atoms = np.array([[sizes[share.indices].sum() for share in sampler] for sampler in samplers])
+    whole = atoms[:, :-1]
+    assert (whole.max(0) - whole.mean(0)).max() <= 24  # one crystal
+
+
+def test_one_process_takes_its_batches_from_one_permutation() -> None:
+    sampler = EpochSampler(np.arange(1, 32), 4, seed=5)
+    sampler.set_epoch(2)
+    expected = np.random.default_rng([5, 2]).permutation(31)
+    np.testing.assert_array_equal(np.concatenate([share.indices for share in sampler]), expected)
+    assert [len(share.indices) for share in sampler] == [4] * 7 + [3]
 
 
 def test_the_coordinate_weight_changes_at_its_epoch() -> None:

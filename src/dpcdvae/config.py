@@ -63,6 +63,7 @@ class DenoiserConfig(Section):
 class DiffusionConfig(Section):
     name: str = "ddpm"
     timesteps: PositiveInt = Field(1000, description="noise levels, of coordinates and of types")
+    sampling_steps: NonNegativeInt = Field(0, description="passes of the network to sample where none are asked; 0: all")
     options: dict[str, Any] = Field({}, description="checked by the diffusion itself")
     type_noise: Literal["sum", "softmax"] = Field("sum", description="Eq. 9 as in the public code, or as printed")
     type_sigma_min: PositiveFloat = 0.01
@@ -86,7 +87,10 @@ class LossConfig(Section):
 
 class TrainConfig(Section):
     max_epochs: PositiveInt = 3000
-    batch_size: PositiveInt = 256
+    batch_size: PositiveInt = Field(256, description="crystals of one process in a step")
+    batch_atoms: NonNegativeInt = Field(
+        0, description="fill batches with crystals of like size up to about so many atoms; 0: batch_size crystals"
+    )
     lr: PositiveFloat = 1e-3
     lr_schedule: Literal["plateau", "cosine"] = Field("plateau", description="cosine: to min_lr at max_epochs")
     lr_factor: float = Field(0.6, gt=0, lt=1)

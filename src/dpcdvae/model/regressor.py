@@ -66,8 +66,8 @@ class PropertyRegressor(Trainable):
         error, known = self.scaler.errors(self.encoder(batch).squeeze(-1), targets)
         return {"mse": error.square().sum() / known, "mae": error.detach().abs().sum() / known * self.scaler.std}
 
-    def count(self, batch: CrystalBatch, targets: Tensor | None) -> int:
-        return len(batch) if targets is None else int(targets.isfinite().sum())
+    def count(self, batch: CrystalBatch, targets: Tensor | None) -> int | Tensor:
+        return len(batch) if targets is None else targets.isfinite().sum()
 
     def total(self, losses: dict[str, Tensor], epoch: int) -> Tensor:
         return losses["mse"]

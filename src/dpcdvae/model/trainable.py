@@ -41,7 +41,7 @@ class Trainable(nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """Every term of the loss, unweighted, by name; all noise comes from ``generator``."""
 
-    def count(self, batch: CrystalBatch, targets: Tensor | None) -> int:
+    def count(self, batch: CrystalBatch, targets: Tensor | None) -> int | Tensor:
         """Crystals that the losses are averaged over."""
         return len(batch)
 

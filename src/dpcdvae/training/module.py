@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dpcdvae.errors import InputError
 from dpcdvae.model.trainable import Trainable
 from dpcdvae.table import CrystalTable
-from dpcdvae.training.loader import Indices, Loader, TrainingBatch, make_loader
+from dpcdvae.training.loader import Loader, TrainingBatch, make_loader
+from dpcdvae.training.meter import LossMeter
+from dpcdvae.training.sampler import Indices
 
 VALIDATION_EPOCH = 2**31  # the same noise every time, no training epoch's; and late, so that nothing is given away
 
@@ -35,6 +39,7 @@ class TrainingModule(pl.LightningModule):
         self.config = model.config
         self.tables = {"train": train, "val": val}
         self.facts = facts
+        self.meters = {"train": LossMeter(), "val": LossMeter()}
         self.average: Trainable | None = None
         if self.config.train.weight_ema:
             # Kept out of the module's own parameters: the optimiser and the strategies must not see it.
@@ -43,18 +48,18 @@ class TrainingModule(pl.LightningModule):
     # data
 
     def train_dataloader(self) -> Loader:
-        trainer = self.trainer
-        seed = self.config.train.seed
-        return self._loader("train", seed, trainer.global_rank, trainer.world_size)
+        return self._loader("train", self.config.train.seed)
 
     def val_dataloader(self) -> Loader:
-        return self._loader("val", None, self.trainer.global_rank, self.trainer.world_size)
+        return self._loader("val", None)
 
-    def _loader(self, split: str, seed: int | None, rank: int, world_size: int) -> Loader:
-        size = self.config.train.batch_size
+    def _loader(self, split: str, seed: int | None) -> Loader:
+        train, trainer = self.config.train, self.trainer
+        pin_memory = trainer.strategy.root_device.type == "cuda"
         return make_loader(
-            self.tables[split], size, target=self.model.target, seed=seed, rank=rank, world_size=world_size
-        )
+            self.tables[split], train.batch_size, batch_atoms=train.batch_atoms, target=self.model.target, seed=seed,
+            rank=trainer.global_rank, world_size=trainer.world_size, pin_memory=pin_memory,
+        )  # fmt: skip
 
     def transfer_batch_to_device(self, batch: TrainingBatch, device: torch.device, dataloader_idx: int) -> Any:
         return batch.to(device, self.model.dtype)
@@ -62,38 +67,41 @@ class TrainingModule(pl.LightningModule):
     # one step
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
-        losses = self._losses(self.model, batch, self.current_epoch, batch_idx)
-        total = self.model.total(losses, self.current_epoch)
-        self._check_finite("train", total, losses, batch.indices, batch_idx)
-        self._log("train", total, losses, self.model.count(batch.crystals, batch.targets))
-        return total
+        total = self._step("train", self.model, batch, batch_idx, self.current_epoch)
+        if self.trainer.is_last_batch:
+            self._log("train")
+        return total * batch.share.weight
 
     def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
-        losses = self._losses(self.average or self.model, batch, VALIDATION_EPOCH, batch_idx)
+        self._step("val", self.average or self.model, batch, batch_idx, VALIDATION_EPOCH)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log("val")
+
+    def _step(self, split: str, model: Trainable, batch: TrainingBatch, batch_idx: int, noise_epoch: int) -> Tensor:
+        """The loss to minimise; all of them go to the meter."""
+        generator = noise_generator(self.config.train.seed, noise_epoch, batch_idx, self.global_rank, self.device)
+        losses = model.step_losses(batch.crystals, batch.targets, generator, noise_epoch)
         total = self.model.total(losses, self.current_epoch)
-        self._check_finite("val", total, losses, batch.indices, batch_idx)
-        self._log("val", total, losses, self.model.count(batch.crystals, batch.targets))
+        measured = {"loss": total, "criterion": self.model.criterion(losses), **losses}
+        complaint = partial(self._diverged, split, batch_idx, batch.share.indices[:5])
+        self.meters[split].add(measured, self.model.count(batch.crystals, batch.targets), complaint)
+        return total
 
-    def _losses(self, model: Trainable, batch: TrainingBatch, epoch: int, batch_idx: int) -> dict[str, Tensor]:
-        seed = torch.tensor([self.config.train.seed, epoch, batch_idx, self.global_rank])
-        generator = torch.Generator().manual_seed(_combine(seed))
-        return model.step_losses(batch.crystals, batch.targets, generator, epoch)
+    def _log(self, split: str) -> None:
+        """The epoch's means, the same in every process."""
 
-    def _log(self, split: str, total: Tensor, losses: dict[str, Tensor], size: int) -> None:
-        values = {"loss": total, "criterion": self.model.criterion(losses), **losses}
-        self.log_dict(
-            {f"{split}/{name}": value.detach() for name, value in values.items()},
-            on_step=False, on_epoch=True, batch_size=size, sync_dist=True,
-        )  # fmt: skip
+        def add_up(values: Tensor) -> Tensor:
+            return self.trainer.strategy.reduce(values.to(self.device), reduce_op="sum")
 
-    def _check_finite(
-        self, split: str, total: Tensor, losses: dict[str, Tensor], indices: Indices, batch_idx: int
-    ) -> None:
-        if bool(total.isfinite()):
-            return
-        bad = [name for name, value in losses.items() if not bool(value.isfinite())]
-        ids = ", ".join(self.tables[split].ids[indices[:5]])
-        raise TrainingDivergedError(
+        means = self.meters[split].finish(add_up)
+        values = {f"{split}/{name}": value for name, value in means.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
+
+    def _diverged(self, split: str, batch_idx: int, indices: Indices, names: list[str]) -> TrainingDivergedError:
+        bad = [name for name in names if name not in ("loss", "criterion")]
+        ids = ", ".join(self.tables[split].ids[indices])
+        return TrainingDivergedError(
             f"the loss ({', '.join(bad)}) of '{split}' is not finite in epoch {self.current_epoch}, batch {batch_idx} "
             f"(crystals {ids}, ...): resume from the last checkpoint with a lower train.lr or another train.seed"
         )
@@ -103,21 +111,23 @@ class TrainingModule(pl.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:
-            self._update_average(self.average)
+            self._update_average()
 
-    @torch.no_grad()
-    def _update_average(self, average: Trainable) -> None:
+    def _update_average(self) -> None:
         """Exponential moving average, faster in the first steps, when there is little to average."""
         step = self.global_step
         decay = min(self.config.train.weight_ema, (1 + step) / (10 + step))
-        for old, new in zip(average.parameters(), self.model.parameters(), strict=True):
-            old.lerp_(new, 1 - decay)
-        for old_buffer, new_buffer in zip(average.buffers(), self.model.buffers(), strict=True):
-            old_buffer.copy_(new_buffer)
+        get_ema_multi_avg_fn(decay)(*self._averaged, step)
 
     def on_fit_start(self) -> None:
         if self.average is not None:
             self.average.to(self.device, self.model.dtype)
+            self._averaged = list(self.average.parameters()), list(self.model.parameters())
+
+    def on_validation_start(self) -> None:
+        if self.average is not None:
+            for old, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                old.copy_(new)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["dpcdvae_config"] = self.config.to_dict()
@@ -139,7 +149,9 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         train = self.config.train
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=train.lr)
+        # The fused one unscales gradients of half precision itself, and so after they have been clipped.
+        fused = not train.precision.startswith("16")
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=train.lr, fused=fused)
         if train.lr_schedule == "cosine":
             total = max(1, int(self.trainer.estimated_stepping_batches))
             floor = train.min_lr / train.lr
@@ -160,14 +172,19 @@ class TrainingModule(pl.LightningModule):
             if isinstance(schedule.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
                 schedule.scheduler.step(float(self.trainer.callback_metrics["val/criterion"]))
 
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
+        # Lightning's own refuses a fused optimiser in every mixed precision.
+        if limit := self.config.train.grad_clip_value:
+            torch.nn.utils.clip_grad_value_(optimizer.param_groups[0]["params"], limit)
+
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         if metric is None:  # the plateau's has been stepped in on_train_epoch_end
             scheduler.step()
 
 
-def _combine(values: Tensor) -> int:
-    """One seed from several numbers."""
-    seed = 0
-    for value in values.tolist():
-        seed = (seed * 1_000_003 + value + 1) % (2**63 - 1)
-    return seed
+def noise_generator(seed: int, epoch: int, batch: int, rank: int, device: torch.device | str) -> torch.Generator:
+    """Of the noise of one batch; on the device that needs it, so that nothing random is copied there."""
+    combined = 0
+    for value in (seed, epoch, batch, rank):
+        combined = (combined * 1_000_003 + value + 1) % (2**63 - 1)
+    return torch.Generator(device).manual_seed(combined)

@@ -179,8 +179,6 @@ def make_trainer(config: AnyConfig, folder: Path) -> pl.Trainer:
             num_nodes=train.num_nodes,
             strategy=train.strategy,
             precision=train.precision,  # type: ignore[arg-type]
-            gradient_clip_val=train.grad_clip_value or None,
-            gradient_clip_algorithm="value",
             callbacks=callbacks,
             plugins=[SafetensorsIO()],
             logger=logger,
