@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.crystal import Crystal
-from dpcdvae.diffusion.ddpm import posterior_sigma
+from dpcdvae.diffusion.reverse_rules import posterior_sigma
 from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.errors import InputError
 from dpcdvae.lattice import wrap

@@ -16,6 +16,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.diffusion.atom_types import one_hot
 from dpcdvae.diffusion.score_matching import ScoreMatching
 from dpcdvae.errors import InputError
+from dpcdvae.interfaces import Pass
 from dpcdvae.lattice import cart_to_frac, frac_to_cart, wrap
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.sampling import decode
@@ -225,7 +226,7 @@ def test_a_step_in_a_plain_loop(level: int, next_level: int) -> None:
     """x + α s + √(2α) ε', s = p/σ, α = ε (σ/σ_min)² (Song & Ermon 2019, Algorithm 1)."""
     diffusion, batch = process(step_size=3e-5, sigma_min=0.02), batch_of(awkward_crystals())
     coords, prediction, noise = (normal(len(batch.frac_coords), 3, seed=k) for k in range(3))
-    result = diffusion.step(batch, coords, prediction, noise, level, next_level)
+    result = diffusion.step(batch, Pass(level, coords, prediction), next_level, noise)
     sigma = 0.02 * 500 ** ((level - 1) / 49)
     alpha = 3e-5 * (sigma / 0.02) ** 2
     atom = 0
@@ -246,12 +247,12 @@ def test_the_last_step_without_noise_goes_where_the_score_points(step_size: floa
     for level in (1, 20):
         sigma = diffusion.sigmas[level]
         prediction = frac_to_cart(batch.frac_coords - coords, batch.per_atom(batch.lattice)) / sigma
-        last = diffusion.step(batch, coords, prediction, noise, level, 0)
+        last = diffusion.step(batch, Pass(level, coords, prediction), 0, noise)
         assert apart(last, batch.frac_coords, batch).max() < 1e-9
         published = process(step_size=step_size)  # all other steps are its own
         for after in (level, max(level - 1, 1)):
-            walked = diffusion.step(batch, coords, prediction, noise, level, after)
-            assert walked.equal(published.step(batch, coords, prediction, noise, level, after))
+            walked = diffusion.step(batch, Pass(level, coords, prediction), after, noise)
+            assert walked.equal(published.step(batch, Pass(level, coords, prediction), after, noise))
 
 
 @pytest.mark.parametrize("step_size", [1.9e-4, 1e-4, 1e-5])
@@ -271,7 +272,8 @@ def test_walk_at_one_level_ends_in_the_distribution_of_its_score(step_size: floa
     factor = 1 - alpha / variance
     for number in range(math.ceil(math.log(1e-2) / math.log(abs(factor))) if abs(factor) > 1e-3 else 3):
         x = 10 * (coords - 0.5)
-        coords = diffusion.step(batch, coords, -sigma * x / variance, normal(atoms, 3, seed=number), level, level)
+        now = Pass(level, coords, -sigma * x / variance)
+        coords = diffusion.step(batch, now, level, normal(atoms, 3, seed=number))
     found = float((10 * (coords - 0.5)).square().mean())
     assert found / (variance / (1 - alpha / (2 * variance))) == pytest.approx(1, abs=0.04)
 

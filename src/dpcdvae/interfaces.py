@@ -55,6 +55,19 @@ class Corrupted:
     weight: Tensor
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One evaluation of the denoiser in the reverse process.
+
+    Attributes:
+        level: where; frac_coords: (N, 3) that it was shown; prediction: (N, 3) in the frame of the diffusion.
+    """
+
+    level: int
+    frac_coords: Tensor
+    prediction: Tensor
+
+
 class CoordinateDiffusion(nn.Module, ABC):
     """Noise on the coordinates, forwards and backwards. One reverse loop serves every kind.
 
@@ -62,10 +75,13 @@ class CoordinateDiffusion(nn.Module, ABC):
         frame: where ``target`` and the prediction given to :meth:`step` live; the model turns the
             denoiser's Cartesian vectors into it, in one place.
         max_steps: evaluations of the denoiser in the whole reverse process.
+        solvers: names of the ways to make a step; solver: the one to take where nothing is asked.
     """
 
     frame: Literal["fractional", "cartesian"]
     max_steps: int
+    solvers: tuple[str, ...]
+    solver: str
 
     @abstractmethod
     def corrupt(self, batch: CrystalBatch, noise: Tensor, uniform: Tensor) -> Corrupted:
@@ -95,6 +111,16 @@ class CoordinateDiffusion(nn.Module, ABC):
 
     @abstractmethod
     def step(
-        self, batch: CrystalBatch, frac_coords: Tensor, prediction: Tensor, noise: Tensor, level: int, next_level: int
+        self,
+        batch: CrystalBatch,
+        now: Pass,
+        next_level: int,
+        noise: Tensor,
+        *,
+        solver: str | None = None,
+        before: Pass | None = None,
     ) -> Tensor:
-        """One reverse step of (N, 3) coordinates; ``noise`` (N, 3) standard normal."""
+        """One reverse step: (N, 3) coordinates at ``next_level``, by one of the ``solvers``.
+
+        ``noise`` (N, 3) standard normal; ``before`` is the pass of the step before, None in the first.
+        """

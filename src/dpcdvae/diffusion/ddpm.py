@@ -1,8 +1,11 @@
-"""Denoising diffusion of fractional coordinates (Pakornchote et al. 2024, Eqs. 1-7)."""
+"""Denoising diffusion of fractional coordinates (Pakornchote et al. 2024, Eqs. 1-7).
+
+How it is run backwards is in :mod:`dpcdvae.diffusion.reverse_rules`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,35 +14,12 @@ import torch
 from torch import Tensor
 
 from dpcdvae.batch import CrystalBatch
+from dpcdvae.diffusion.reverse_rules import REVERSE_RULES, Previous
 from dpcdvae.diffusion.schedules import SCHEDULES
 from dpcdvae.errors import InputError, unknown_name
-from dpcdvae.interfaces import CoordinateDiffusion, Corrupted
+from dpcdvae.interfaces import CoordinateDiffusion, Corrupted, Pass
 from dpcdvae.lattice import wrap
-from dpcdvae.registry import Registry, build_options
-
-# (r_t, noise_pred, noise, alpha_bar_t, alpha_bar_s) -> r_s for s < t; floats, ᾱ_0 = 1
-REVERSE_RULES: Registry[Callable[[Tensor, Tensor, Tensor, float, float], Tensor]] = Registry("reverse rule")
-
-
-@REVERSE_RULES.register("eq6")
-def eq6(r_t: Tensor, noise_pred: Tensor, noise: Tensor, alpha_bar_t: float, alpha_bar_s: float) -> Tensor:
-    """r_s = (r_t - β/√(1-ᾱ_t) ε_θ)/√α + σ ε', with α = ᾱ_t/ᾱ_s = 1 - β, that is α_t for s = t-1 (Eq. 6)."""
-    alpha = alpha_bar_t / alpha_bar_s
-    mean = (r_t - (1 - alpha) / (1 - alpha_bar_t) ** 0.5 * noise_pred) / alpha**0.5
-    return mean + posterior_sigma(alpha_bar_t, alpha_bar_s) * noise
-
-
-@REVERSE_RULES.register("eq7")
-def eq7(r_t: Tensor, noise_pred: Tensor, noise: Tensor, alpha_bar_t: float, alpha_bar_s: float) -> Tensor:
-    """r_s = (π(r_t) - √(1-ᾱ_t) ε_θ)/√ᾱ_t + σ ε': a jump to the predicted r_0, and a little noise (Eq. 7)."""
-    mean = (wrap(r_t) - (1 - alpha_bar_t) ** 0.5 * noise_pred) / alpha_bar_t**0.5
-    return mean + posterior_sigma(alpha_bar_t, alpha_bar_s) * noise
-
-
-def posterior_sigma(alpha_bar_t: float, alpha_bar_s: float) -> float:
-    """σ with σ² = (1-ᾱ_s)/(1-ᾱ_t) (1 - ᾱ_t/ᾱ_s) (Eq. 5); 0 for s = 0."""
-    return ((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)) ** 0.5
-
+from dpcdvae.registry import build_options
 
 TIME_INPUTS = ("step", "fraction")
 
@@ -82,7 +62,8 @@ class DDPM(CoordinateDiffusion):
         self.alphas_cumprod = alphas_cumprod.tolist()  # index t = 0..T, exact for the reverse rules
         self.register_buffer("signal_level", alphas_cumprod.sqrt().to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("noise_level", (1 - alphas_cumprod).sqrt().to(torch.get_default_dtype()), persistent=False)
-        self.reverse = REVERSE_RULES[o.reverse_rule]
+        REVERSE_RULES[o.reverse_rule]
+        self.solver, self.solvers = o.reverse_rule, tuple(REVERSE_RULES)
 
     def corrupt(self, batch: CrystalBatch, noise: Tensor, uniform: Tensor) -> Corrupted:
         clean = recentre(batch) if self.options.recentre else batch.frac_coords
@@ -112,10 +93,20 @@ class DDPM(CoordinateDiffusion):
         return level / self.timesteps if self.options.time_input == "fraction" else float(level)
 
     def step(
-        self, batch: CrystalBatch, frac_coords: Tensor, prediction: Tensor, noise: Tensor, level: int, next_level: int
+        self,
+        batch: CrystalBatch,
+        now: Pass,
+        next_level: int,
+        noise: Tensor,
+        *,
+        solver: str | None = None,
+        before: Pass | None = None,
     ) -> Tensor:
         bars = self.alphas_cumprod
-        return self.reverse(frac_coords, prediction, self.project(batch, noise), bars[level], bars[next_level])
+        previous = None if before is None else Previous(before.frac_coords, before.prediction, bars[before.level])
+        return REVERSE_RULES[solver or self.solver](
+            now.frac_coords, now.prediction, self.project(batch, noise), bars[now.level], bars[next_level], previous
+        )
 
 
 def recentre(batch: CrystalBatch) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.errors import InputError
-from dpcdvae.interfaces import CoordinateDiffusion, Corrupted
+from dpcdvae.interfaces import CoordinateDiffusion, Corrupted, Pass
 from dpcdvae.lattice import cart_to_frac, minimum_image, wrap
 from dpcdvae.registry import build_options
 
@@ -41,6 +41,8 @@ class ScoreMatching(CoordinateDiffusion):
     """
 
     sigma_of_level: Tensor
+    solvers = ("langevin",)
+    solver = "langevin"
 
     def __init__(self, timesteps: int, options: Mapping[str, Any]) -> None:
         super().__init__()
@@ -89,13 +91,20 @@ class ScoreMatching(CoordinateDiffusion):
         return float(level)
 
     def step(
-        self, batch: CrystalBatch, frac_coords: Tensor, prediction: Tensor, noise: Tensor, level: int, next_level: int
+        self,
+        batch: CrystalBatch,
+        now: Pass,
+        next_level: int,
+        noise: Tensor,
+        *,
+        solver: str | None = None,
+        before: Pass | None = None,
     ) -> Tensor:
         """x + α score + √(2α) ε', wrapped: a walk that leaves its cell far behind would lose digits."""
-        sigma = self.sigmas[level]
+        sigma = self.sigmas[now.level]
         if next_level == 0 and not self.options.last_noise:
-            move = sigma * prediction
+            move = sigma * now.prediction
         else:
             alpha = self.options.step_size * (sigma / self.options.sigma_min) ** 2
-            move = alpha / sigma * prediction + math.sqrt(2 * alpha) * noise
-        return wrap(frac_coords + cart_to_frac(move, batch.per_atom(batch.lattice)))
+            move = alpha / sigma * now.prediction + math.sqrt(2 * alpha) * noise
+        return wrap(now.frac_coords + cart_to_frac(move, batch.per_atom(batch.lattice)))

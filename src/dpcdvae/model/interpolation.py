@@ -30,6 +30,7 @@ def interpolate(
     *,
     seed: int = 0,
     steps: int | None = None,
+    solver: str | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> GenerationResult:
     """n crystals from the first to the second crystal of ``ends``, which must have bonds.
@@ -39,10 +40,11 @@ def interpolate(
     way, and ``predicted_<name>`` where the model has a property head.
 
     Args:
-        steps: passes of the denoiser; all there are without it.
+        steps, solver: as in :func:`~dpcdvae.model.sampling.generate`.
 
     Raises:
-        InputError: not two crystals, crystals without bonds, n < 2, more steps than the reverse process has.
+        InputError: not two crystals, crystals without bonds, n < 2, steps or a solver that the model does
+            not have.
     """
     if len(ends) != 2:
         raise InputError(f"interpolation goes between two crystals, not {len(ends)}")
@@ -56,7 +58,7 @@ def interpolate(
             numbers = torch.zeros(len(part), dtype=torch.int64, device=model.device)
             yield Request(part, CrystalRandom(seed, numbers), ids[k : k + batch_size])
 
-    result = decode_all(model, requests, n, steps, "interpolating")
+    result = decode_all(model, requests, n, steps, "interpolating", solver=solver)
     known = {id: {"fraction": k / (n - 1)} for k, id in enumerate(ids)}
     if model.property_head is not None:
         for id, value in zip(ids, predict_from_latents(model, z).tolist(), strict=True):

@@ -14,7 +14,8 @@ from torch import Tensor
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.crystal import Crystal
 from dpcdvae.diffusion.atom_types import types_of_composition
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.interfaces import Pass
 from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.conditions import Condition
@@ -40,6 +41,7 @@ def generate(
     *,
     seed: int = 0,
     steps: int | None = None,
+    solver: str | None = None,
     num_atoms: int | None = None,
     formula: str | None = None,
     first: int = 0,
@@ -49,7 +51,8 @@ def generate(
     """New crystals number ``first`` .. ``first + n - 1`` of this seed, from z ~ N(0, I).
 
     Args:
-        steps: passes of the denoiser; the schedule's own number (T) without it.
+        steps: passes of the denoiser, by default the model's own number (``diffusion.sampling_steps``).
+        solver: one of ``model.diffusion.solvers``, by default the model's own (``docs/sampling.md``).
         num_atoms: every crystal gets this many atoms; z is chosen to go with it.
         formula: every crystal gets these atoms, e.g. ``SrTiO3`` (or ``num_atoms`` / 5 times as many).
         batch_size: crystals decoded at a time. Crystal k gets the same noise whatever it is; but the early
@@ -57,7 +60,8 @@ def generate(
         tell: instead of a progress bar, told after each pass how many crystals' worth of the work is done.
 
     Raises:
-        InputError: more steps than the schedule has, a formula or a number of atoms the model cannot hold.
+        InputError: more steps than the schedule has, a solver it does not have, a formula or a number of atoms
+            the model cannot hold.
     """
     condition = Condition.parse(num_atoms, formula, model.config.model.max_atoms)
 
@@ -69,7 +73,7 @@ def generate(
             ids = [f"{seed}-{k}" for k in numbers.tolist()]
             yield Request(z, random, ids, *condition.of_batch(len(ids), model.device))
 
-    return decode_all(model, batches, n, steps, "generating", tell)
+    return decode_all(model, batches, n, steps, "generating", tell, solver)
 
 
 def reconstruct(
@@ -78,6 +82,7 @@ def reconstruct(
     *,
     seed: int = 0,
     steps: int | None = None,
+    solver: str | None = None,
     force_num_atoms: bool = False,
     force_types: bool = False,
     sample_latent: bool = False,
@@ -92,7 +97,7 @@ def reconstruct(
         force_types: the true types, never changed (implies the true number of atoms).
         sample_latent: z drawn from the encoder's distribution (Eq. 8) instead of its mean.
         first: number of the first crystal, by which it gets its noise, where ``table`` is a part of another.
-        batch_size, tell: see :func:`generate`.
+        steps, solver, batch_size, tell: see :func:`generate`.
     """
     check_reconstructible(table, model.config.model.max_atoms if force_types or force_num_atoms else None)
 
@@ -108,7 +113,7 @@ def reconstruct(
             fixed = batch.num_atoms if force_types or force_num_atoms else None
             yield Request(mu, random, ids, fixed, batch.atomic_numbers if force_types else None)
 
-    return decode_all(model, batches, len(table), steps, "reconstructing", tell)
+    return decode_all(model, batches, len(table), steps, "reconstructing", tell, solver)
 
 
 def check_reconstructible(table: CrystalTable, max_atoms: int | None) -> None:
@@ -140,6 +145,7 @@ def decode_all(
     steps: int | None,
     description: str,
     tell: Tell | None = None,
+    solver: str | None = None,
 ) -> GenerationResult:
     """Crystals of every request, in order; ``batches`` is called with the model in evaluation mode.
 
@@ -148,9 +154,9 @@ def decode_all(
         tell: instead of that bar, told after each pass how many crystals' worth of the work is done.
 
     Raises:
-        InputError: more steps than the reverse process has.
+        InputError: more steps than the reverse process has, or a solver it does not have.
     """
-    steps = checked_steps(model, steps)
+    steps, solver = checked_steps(model, steps), checked_solver(model, solver)
     crystals: list[Crystal] = []
     failures: list[Failure] = []
     passes = 0
@@ -167,7 +173,7 @@ def decode_all(
         for request in batches():
             batch, usable = decode(
                 model, request.z, request.random, steps, request.num_atoms, request.types,
-                on_step=partial(after_pass, len(request.ids)),
+                on_step=partial(after_pass, len(request.ids)), solver=solver,
             )  # fmt: skip
             for crystal, fine in zip(batch.to_crystals(request.ids), usable.tolist(), strict=True):
                 reason = crystal.problem() if fine else "the decoded lattice is no cell"
@@ -179,12 +185,22 @@ def decode_all(
 
 
 def checked_steps(model: CDVAE, steps: int | None) -> int:
-    """Passes of the denoiser: as asked, or all there are; raises InputError for more than that."""
+    """Passes of the denoiser: as asked, or the model's own number; raises InputError for more than there are."""
     most = model.diffusion.max_steps
-    steps = most if steps is None else steps
+    if steps is None:
+        steps = min(model.config.diffusion.sampling_steps or most, most)
     if not 1 <= steps <= most:
         raise InputError(f"--steps must lie in 1..{most} for this model, not {steps}")
     return steps
+
+
+def checked_solver(model: CDVAE, solver: str | None) -> str:
+    """The way to make a step: as asked, or the model's own; raises InputError for one that it does not have."""
+    if solver is None:
+        return model.diffusion.solver
+    if solver not in model.diffusion.solvers:
+        raise unknown_name("solver of this model", solver, model.diffusion.solvers)
+    return solver
 
 
 @contextmanager
@@ -206,6 +222,7 @@ def decode(
     num_atoms: Tensor | None = None,
     types: Tensor | None = None,
     on_step: Callable[[], None] = lambda: None,
+    solver: str | None = None,
 ) -> tuple[CrystalBatch, Tensor]:
     """The reverse process: z (C, latent_dim) -> crystals, and (C,) whether each has a real cell.
 
@@ -233,10 +250,13 @@ def decode(
     batch = CrystalBatch.unbonded(start, torch.zeros(len(start), 3).to(z), lattice, num_atoms)
     batch = batch.replace(frac_coords=model.diffusion.prior(batch, noise("prior")))
     finite = torch.ones_like(usable)
+    before: Pass | None = None
     for number, (level, next_level) in enumerate(model.diffusion.levels(steps)):
         time = torch.full((len(z),), model.diffusion.time(level)).to(z)
         prediction, type_logits = model.denoise(batch, z, time)
-        coords = model.diffusion.step(batch, batch.frac_coords, prediction, noise("step", number), level, next_level)
+        now = Pass(level, batch.frac_coords, prediction)
+        coords = model.diffusion.step(batch, now, next_level, noise("step", number), solver=solver, before=before)
+        before = now
         # A crystal that has run away is finished with, but must not take the neighbour search with it.
         finite = finite & batch.mean_over_atoms(coords).isfinite().all(-1)
         batch = batch.replace(frac_coords=coords.where(batch.per_atom(finite)[:, None], 0.0))

@@ -19,7 +19,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE, PropertyHead
-from dpcdvae.model.sampling import BATCH_SIZE, Request, checked_steps, decode_all, evaluating
+from dpcdvae.model.sampling import BATCH_SIZE, Request, checked_solver, checked_steps, decode_all, evaluating
 from dpcdvae.progress import Progress
 from dpcdvae.random import CrystalRandom
 from dpcdvae.table import CrystalTable
@@ -156,6 +156,7 @@ def optimize(
     saved: int = 10,
     maximize: bool = False,
     steps: int | None = None,
+    solver: str | None = None,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
 ) -> SearchResult:
@@ -165,13 +166,13 @@ def optimize(
     of this seed. At step 0 stands what ``generate`` or ``reconstruct`` make.
 
     Args:
-        steps: passes of the denoiser; all there are without it.
+        steps, solver: as in :func:`~dpcdvae.model.sampling.generate`.
         seed: of the noise.
 
     Raises:
-        InputError: as :func:`descend`, or more steps than the reverse process has.
+        InputError: as :func:`descend`, or steps or a solver that the reverse process does not have.
     """
-    steps = checked_steps(model, steps)
+    steps, solver = checked_steps(model, steps), checked_solver(model, solver)
     descent = descend(model, start.z, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize)
     n = len(start.ids)
     names = [[f"{id}@{step}" for id in start.ids] for step in descent.steps]
@@ -182,7 +183,7 @@ def optimize(
                 numbers = torch.arange(first, min(first + batch_size, n), device=model.device)
                 yield Request(z[numbers], CrystalRandom(seed, numbers), [ids[k] for k in numbers.tolist()])
 
-    result = decode_all(model, requests, len(descent.steps) * n, steps, "decoding")
+    result = decode_all(model, requests, len(descent.steps) * n, steps, "decoding", solver=solver)
     where = {id: (point, k) for point, ids in enumerate(names) for k, id in enumerate(ids)}
     places = np.array([where[crystal.id] for crystal in result.crystals], np.int64).reshape(-1, 2)
     key = f"predicted_{model.target}"
