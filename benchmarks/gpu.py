@@ -25,6 +25,7 @@ import torch
 
 from dpcdvae.config import load_config
 from dpcdvae.datasets.store import load_dataset
+from dpcdvae.errors import InputError
 from dpcdvae.model.checkpoint import load_model
 from dpcdvae.model.sampling import generate
 from dpcdvae.table import CrystalTable, load_tables
@@ -61,16 +62,16 @@ class Calls:
         return self.end - time.monotonic()
 
     def run(self, what: dict[str, Any], function: Callable[[], dict[str, Any]], least: float = 0.0) -> bool:
-        """Whether there was time (``least`` seconds) and memory for it; a result is printed and saved."""
+        """Whether there was time (``least`` seconds) and memory for it; what came out is saved, an error too."""
         if self.left() <= least:
             print(f"{_words(what)}: no time left")
             return False
         start = time.monotonic()
         try:
             result = function()
-        except torch.OutOfMemoryError:
+        except (RuntimeError, InputError) as error:  # out of memory, too large for a kernel, a loss that diverged
             torch.cuda.empty_cache()
-            result = {"error": "out of memory"}
+            result = {"error": str(error).splitlines()[0]}
         self.found.append({**what, **result, "wall_seconds": time.monotonic() - start})
         if self.file:
             record.save(self.file, self.facts, **{self.kind: self.found})
@@ -118,7 +119,7 @@ def passes(calls: Calls, arguments: argparse.Namespace) -> None:
                     what["preset"], some, device=arguments.device, threads=arguments.threads,
                     precision=what["precision"], rounds=rounds, parts=("pass", "step"), size=size,
                 )  # fmt: skip
-                if not calls.run(what, work, least=3 * last):
+                if not calls.run(what, work, least=4 * last):
                     break
                 last = calls.found[-1]["wall_seconds"]
                 print(_pass_line(calls.found[-1]), flush=True)

@@ -92,7 +92,7 @@ def passes(model: CDVAE, steps: int | None = None) -> int:
         return torch.zeros_like(noisy.frac_coords), noisy.frac_coords.new_zeros(len(noisy.frac_coords), NUM_ELEMENTS)
 
     denoiser = model.denoiser
-    denoiser.forward = silent  # type: ignore[method-assign]
+    denoiser.forward = silent  # type: ignore[method-assign, assignment]
     try:
         generate(model, 1, steps=steps)
     finally:
