@@ -252,6 +252,27 @@ def test_a_worker_ends_with_a_program_that_is_killed(tmp_path: Path) -> None:
     assert gone(worker)
 
 
+def test_programs_that_an_item_has_started_end_with_it(tmp_path: Path) -> None:
+    """A DFT code whose time is over, or whose campaign was killed, does not compute on for nobody."""
+    pid = tmp_path / "pid"
+    command = f"__import__('subprocess').run(['sh', '-c', 'echo $$ > {pid}; exec sleep 600'])"
+    with LocalEngine(1) as engine:
+        assert engine.map(eval, [command], time_limit=2, description="")[0] == Lost("no result after 2 s")
+    assert gone(int(pid.read_text()))
+    pid.unlink()
+    script = tmp_path / "campaign.py"
+    script.write_text(
+        "from dpcdvae.parallel import LocalEngine\n"
+        f"LocalEngine(1).map(eval, [{command!r}], time_limit=900, description='')\n"
+    )
+    with subprocess.Popen([sys.executable, script]) as program:
+        while not pid.is_file() or not pid.read_text():
+            assert program.poll() is None
+            time.sleep(0.05)
+        program.kill()
+    assert gone(int(pid.read_text()))
+
+
 def test_ctrl_c_ends_a_cluster_that_was_started(tmp_path: Path) -> None:
     """The terminal sends it to every process; the program alone answers."""
     program, worker = start(tmp_path, "scheduler='local:1'")

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from dpcdvae.parallel.reporting import heard_by
 
@@ -33,6 +33,9 @@ REPORT_SECONDS = 0.5
 
 EXIT_SECONDS = 5.0
 """For a process that has closed its pipe to end with its own exit code."""
+
+LEAVE_SECONDS = 1.0
+"""For programs that a process has started (a DFT code, ``mpirun``) to end when they are told to."""
 
 
 class Worker:
@@ -58,6 +61,7 @@ class Worker:
                 [sys.executable, "-c", _START, str(theirs.fileno()), *sys.path],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                process_group=0,  # to be ended with all that it starts
                 env=os.environ | dict.fromkeys(_THREADS, str(threads)),
             )
 
@@ -93,8 +97,16 @@ class Worker:
         return late and not self.connection.poll()  # it may have answered while the caller was busy
 
     def end(self) -> None:
+        """Ends the process and the programs that it has started, which would compute on for nobody."""
         self.ended = True
-        self.process.kill()
+        deadline = time.monotonic() + LEAVE_SECONDS
+        with contextlib.suppress(ProcessLookupError):  # nobody is left of its group
+            os.killpg(self.process.pid, signal.SIGTERM)
+            while time.monotonic() < deadline:
+                self.process.poll()  # once waited for, it is no longer one of them
+                os.killpg(self.process.pid, 0)
+                time.sleep(0.01)
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.connection.close()
 
@@ -152,14 +164,21 @@ def _listen(connection: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
         while True:
             inbox.put(connection.recv_bytes())
     except (EOFError, OSError):
-        os._exit(1)
+        _leave()
 
 
 def _tell(connection: Connection, message: bytes) -> None:
     try:
         connection.send_bytes(message)
     except OSError:
-        os._exit(1)
+        _leave()
+
+
+def _leave() -> NoReturn:
+    """Ends this process and the programs that it has started."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGTERM)
+    os._exit(1)
 
 
 def portable(error: Exception) -> Exception:
