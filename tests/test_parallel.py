@@ -18,7 +18,18 @@ from typing import Any
 import pytest
 
 from dpcdvae.errors import InputError
-from dpcdvae.parallel import HERE, Engine, LocalEngine, Lost, available_cores, clusters, dask_engine, engine_for, local
+from dpcdvae.parallel import (
+    HERE,
+    Engine,
+    LocalEngine,
+    Lost,
+    available_cores,
+    clusters,
+    dask_engine,
+    engine_for,
+    local,
+    report,
+)
 from dpcdvae.parallel.batches import BATCH_SECONDS, TRIES, Batches
 from dpcdvae.parallel.dask_engine import DaskEngine
 from dpcdvae.parallel.versions import SAME, SAME_IF_HERE, check_versions
@@ -497,3 +508,21 @@ def test_one_place_to_work_and_dask_only_where_it_is_installed(monkeypatch: pyte
     monkeypatch.setattr(clusters, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs dask, distributed: pip install 'dpcdvae\[cluster\]'$"):
         engine_for(scheduler="tcp://127.0.0.1:1")
+
+
+def tell_halves(item: int) -> int:
+    report(item / 2)
+    time.sleep(0.6)  # not so often that the way there is full of them
+    report(item)
+    return item
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_items_tell_how_far_they_are(workers: int) -> None:
+    told: list[tuple[int, float]] = []
+    with LocalEngine(workers) as engine:
+        stream = engine.stream(tell_halves, [3, 5], time_limit=60, on_report=lambda k, done: told.append((k, done)))
+        assert sorted(stream) == [(0, 3), (1, 5)]
+    assert {(0, 3), (1, 5)} <= set(told)
+    report(1.0)  # nobody listens
+    assert len(told) <= 4

@@ -63,7 +63,9 @@ FORMATS: Registry[Format] = Registry(
 FOLDER, ZIP = "folder", "zip"  # of CIFs
 
 
-def read(path: str | Path, failures: list[Failure] | None = None) -> list[Crystal]:
+def read(
+    path: str | Path, failures: list[Failure] | None = None, counts: dict[str, int] | None = None
+) -> list[Crystal]:
     """Crystals of a file, or of every file of a folder or ``.zip`` (in natural order of their names).
 
     The ending of the name says the format: ``.cif`` (one or several data blocks), ``.extxyz``, ``.xyz``,
@@ -75,6 +77,7 @@ def read(path: str | Path, failures: list[Failure] | None = None) -> list[Crysta
         path: what to read.
         failures: if given, items that cannot be used (unparsable, partial occupancy, isotopes, NaN, no
             volume) are added here and reading goes on.
+        counts: if given, the number of items of each file is added here, by its path.
 
     Raises:
         InputError: nothing there, a format not known, a file that is no such file, no crystal in it;
@@ -84,11 +87,14 @@ def read(path: str | Path, failures: list[Failure] | None = None) -> list[Crysta
     with Progress(f"reading {path.name}") as bar:
         collector = Collector(failures, bar)
         for source in files_at(path):
+            before = collector.count
             if not path.is_dir() and path.suffix.lower() != ".zip":
                 _read_alone(source, _format_of(source), collector)
             elif (format := _format_or_none(source.name)) is not None:
                 with collector.item(source.stem, source.where):
                     format.parse(source.load(), source.where, source.stem, collector)
+            if counts is not None:
+                counts[source.where] = collector.count - before
     return _checked(collector, path)
 
 

@@ -36,6 +36,10 @@ class Collector:
         self._failures = failures
         self._progress = progress
 
+    @property
+    def count(self) -> int:
+        return len(self.crystals) + self.failed
+
     def fail(self, id: str, where: str, reason: str) -> None:
         failure = Failure(id, where, " ".join(reason.split()))
         if self._failures is None:
