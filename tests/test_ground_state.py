@@ -19,6 +19,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.io import Failure, write
 from dpcdvae.parallel import LocalEngine
 from dpcdvae.relaxation import ranking
+from dpcdvae.relaxation.comparison import mean_neighbour_distances, same_minimum
 from dpcdvae.relaxation.from_files import pair_relaxed
 from dpcdvae.relaxation.ground_state import Figure, ground_state, reason_lines
 from dpcdvae.relaxation.ranking import rank
@@ -207,7 +208,7 @@ class Counting(LocalEngine):
         self.asked: list[tuple[str, str]] = []
 
     def stream(self, function: Callable, items: Sequence, *, time_limit: float) -> Generator:
-        self.asked += [(a.id, b.id) for a, b in items]
+        self.asked += [(a.id, b.id) for a, b in items] if function is same_minimum else []
         return super().stream(function, items, time_limit=time_limit)
 
 
@@ -231,6 +232,35 @@ def test_nothing_is_compared_with_a_copy() -> None:
     (minimum,) = rank(found, engine=engine)
     assert minimum.copies == 9
     assert sorted(engine.asked) == [("c0", f"c{k}") for k in range(1, 9)]
+
+
+def test_distances_to_neighbours_are_those_of_the_crystal_whatever_its_cell() -> None:
+    """And of a plain loop over atoms and images; a duplicate in another cell is within the window of ranking."""
+    rng = np.random.default_rng(0)
+    crystal = Crystal(np.full(3, 6), rng.random((3, 3)), 2.6 * np.eye(3) + rng.random((3, 3)), "any")
+    images = np.stack(np.meshgrid(*[np.arange(-4, 5)] * 3), -1).reshape(-1, 3) @ crystal.lattice
+    carts = crystal.cart_coords
+    all_of = [np.sort(np.linalg.norm(carts[None] + images[:, None] - a, axis=-1).ravel())[1:13] for a in carts]
+    reach = 2 * np.cbrt(crystal.volume / 3)
+    expected = np.minimum(all_of, reach).mean(axis=0)
+    assert mean_neighbour_distances(crystal) == pytest.approx(expected)
+    atoms = crystal.to_ase().repeat((2, 1, 3))[::-1]
+    atoms.rotate(50, (1, 2, 3), rotate_cell=True)
+    other = Crystal.from_ase(atoms)
+    assert mean_neighbour_distances(other) == pytest.approx(expected)
+    gas = replace(crystal, frac_coords=np.zeros((3, 3)) + 0.001 * np.arange(3)[:, None], lattice=90 * np.eye(3))
+    assert np.isfinite(mean_neighbour_distances(gas)).all()
+
+
+def test_what_has_other_neighbours_is_not_compared_at_all() -> None:
+    """As dense and as low as each other, thousands of minima need but a comparison with each that is like them."""
+    engine = Counting()
+    diamond = Crystal.from_ase(bulk("C", "diamond", 3.54), "diamond")
+    sc = Crystal.from_ase(bulk("C", "sc", np.cbrt(3.54**3 / 8)), "sc")
+    fcc = Crystal.from_ase(bulk("C", "fcc", np.cbrt(3.54**3 / 2)), "fcc")
+    found = [relaxation(c, c, 0.0, -9.0) for c in (diamond, sc, fcc, diamond.with_id("again"))]
+    assert sorted(minimum.copies for minimum in rank(found, engine=engine)) == [1, 1, 2]
+    assert engine.asked == [("diamond", "again")]
 
 
 def test_reasons_are_counted_without_their_figures_but_with_all_a_calculator_says() -> None:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from dpcdvae.crystal import Crystal
-from dpcdvae.parallel import HERE, Engine
+from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.progress import Progress
-from dpcdvae.relaxation.comparison import same_minimum
+from dpcdvae.relaxation.comparison import NEIGHBOURS, mean_neighbour_distances, same_minimum
 from dpcdvae.relaxation.relaxed import Relaxed
 
 # Only crystals as alike as this are compared: the same minimum, found twice, is within the thresholds of a relaxation.
 ENTHALPY_WINDOW = 0.01  # eV/atom
 VOLUME_WINDOW = 0.05  # a fraction
+DISTANCE_WINDOW = 0.05  # a fraction, of each of the mean distances to neighbours
+
+SLICE = 256  # crystals looked at in one go
+
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -43,46 +51,82 @@ def rank(relaxed: Sequence[Relaxed], *, engine: Engine = HERE, time_limit: float
     a minimum of lower enthalpy that it matches, not of another duplicate: what is alike step by step alone stays.
     ``time_limit`` seconds are for one comparison; one that runs out of them finds no duplicate.
     """
-    converged = sorted((item for item in relaxed if item.converged), key=lambda item: item.enthalpy)
+    converged = [item for item in relaxed if item.converged]
+    converged.sort(key=lambda item: (item.final.formula, item.enthalpy))
     copies = Counter(_minima(converged, engine, time_limit))
-    by_formula: dict[str, list[int]] = defaultdict(list)
+    members: dict[str, list[int]] = defaultdict(list)
     for k in sorted(copies):
-        by_formula[converged[k].final.formula].append(k)
+        members[converged[k].final.formula].append(k)
     return [
-        Ranked(converged[k], place + 1, converged[k].enthalpy - converged[members[0]].enthalpy, copies[k])
-        for _, members in sorted(by_formula.items())
-        for place, k in enumerate(members)
+        Ranked(converged[k], place + 1, converged[k].enthalpy - converged[places[0]].enthalpy, copies[k])
+        for places in members.values()
+        for place, k in enumerate(places)
     ]
 
 
 def _minima(ordered: Sequence[Relaxed], engine: Engine, time_limit: float) -> list[int]:
-    """For each crystal, by enthalpy, the place of the minimum that it is a copy of: its own if it is none.
+    """For each crystal, by composition and enthalpy, the place of the minimum that it is a copy of, or its own.
 
     In rounds: a crystal is a minimum once nothing undecided lies below it that it may be a copy of, and then all
     undecided ones above are compared with it. So nothing is ever compared with a copy.
     """
+    alike = _Alike(ordered, engine, time_limit)
     minimum: dict[int, int] = {}
-    undecided = list(range(len(ordered)))
+    undecided = np.arange(len(ordered))
     with Progress("comparing", len(ordered)) as bar:
-        while undecided:
-            found = [k for k in undecided if next(_near(ordered, undecided, k), None) is None]
-            minimum |= {k: k for k in found}
-            pairs = [(k, j) for k in undecided if k not in minimum for j in _near(ordered, found, k)]
+        while len(undecided):
+            found = np.array([k for k in undecided.tolist() if next(alike.below(k, undecided), None) is None], np.int64)
+            minimum |= {k: k for k in found.tolist()}
+            pairs = [(k, j) for k in undecided.tolist() if k not in minimum for j in alike.below(k, found)]
             crystals = [(ordered[j].final, ordered[k].final) for k, j in pairs]
             with closing(engine.stream(same_minimum, crystals, time_limit=time_limit)) as stream:
                 same = {pairs[place] for place, result in stream if result is True}
             for k, j in sorted(same):
                 minimum.setdefault(k, j)
-            bar.advance(len(undecided) - len(undecided := [k for k in undecided if k not in minimum]))
+            before = len(undecided)
+            undecided = np.array([k for k in undecided.tolist() if k not in minimum], np.int64)
+            bar.advance(before - len(undecided))
     return [minimum[k] for k in range(len(ordered))]
 
 
-def _near(ordered: Sequence[Relaxed], places: Sequence[int], k: int) -> Iterator[int]:
-    """Those of the ``places`` below ``k`` whose crystals may be the same as ``ordered[k]``, from the nearest on."""
-    item = ordered[k]
-    for at in range(bisect_left(places, k) - 1, -1, -1):
-        other = ordered[places[at]]
-        if item.enthalpy - other.enthalpy > ENTHALPY_WINDOW:
-            return
-        if other.final.formula == item.final.formula and abs(other.volume / item.volume - 1) < VOLUME_WINDOW:
-            yield places[at]
+class _Alike:
+    """Which crystals may be the same, by what is cheap to compare.
+
+    Args:
+        ordered: by composition and enthalpy.
+    """
+
+    def __init__(self, ordered: Sequence[Relaxed], engine: Engine, time_limit: float) -> None:
+        distances = engine.map(
+            mean_neighbour_distances, [item.final for item in ordered], time_limit=time_limit,
+            description="looking at neighbours",
+        )  # fmt: skip
+        unknown = np.full(NEIGHBOURS, np.nan)  # like nothing
+        of_all = np.array([unknown if isinstance(item, Lost) else item for item in distances]).reshape(-1, NEIGHBOURS)
+        volumes = np.array([item.volume for item in ordered])
+        self.logarithms: Floats = np.log(np.column_stack([volumes, of_all]))
+        self.windows = np.log1p([VOLUME_WINDOW] + [DISTANCE_WINDOW] * NEIGHBOURS)
+        self.lowest = _lowest_in_window(ordered)
+
+    def below(self, k: int, places: Places) -> Iterator[int]:
+        """Those of the ``places`` below ``k`` that may be the same as it, from the nearest on."""
+        start, end = np.searchsorted(places, [self.lowest[k], k])
+        while end > start:
+            some = places[max(start, end - SLICE) : end][::-1]
+            near = (np.abs(self.logarithms[some] - self.logarithms[k]) < self.windows).all(axis=1)
+            yield from some[near].tolist()
+            end -= len(some)
+
+
+def _lowest_in_window(ordered: Sequence[Relaxed]) -> list[int]:
+    """For each crystal the first one of its composition that is no more than the window below it."""
+    lowest: list[int] = []
+    for k, item in enumerate(ordered):
+        first = lowest[-1] if k else 0
+        while (
+            ordered[first].final.formula != item.final.formula
+            or item.enthalpy - ordered[first].enthalpy > ENTHALPY_WINDOW
+        ):
+            first += 1
+        lowest.append(first)
+    return lowest
