@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from dpcdvae.errors import InputError
 from dpcdvae.table import save_tables
 from speed import against, record
 from speed.cases import CASES, QUICK, Case, crystals
@@ -124,4 +125,7 @@ def folders_of_data(given: Path | None) -> list[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"error: {error}")
