@@ -1,0 +1,231 @@
+"""The quality of a model's crystals against the passes of the network, for every solver.
+
+    python benchmarks/steps.py [--model perov-5-compact] [--data perov_5] [-n 200] [--solvers eq7 ddim] [--steps 50 20]
+
+For each solver and number of passes the first n crystals of the test split are reconstructed and n new ones generated,
+with the noise of one seed, and judged by dpcdvae.evaluation. The data set is the prepared one, or is prepared from the
+folder named by DPCDVAE_DATA (or ../shared/data). Set OMP_NUM_THREADS=1.
+
+Every batch is kept in runs/steps-MODEL/, every result in benchmarks/results/steps-MODEL.json as soon as it is there: the
+same command goes on after a kill, and a larger -n begins with the crystals of the smaller one. Table and plot are made
+from all results in that file of as many crystals (-n); --show makes nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol  # noqa: E402
+
+BATCH = 100
+SOLVERS = ("eq7", "eq6", "ddim", "dpm++2m")
+STEPS = (100, 50, 20, 10)
+RECONSTRUCTED = {"match_rate": "none", "match_rms": "none"}
+GENERATED = {
+    "coverage_recall": "", "coverage_precision": "", "density_wasserstein": "none", "num_elements_wasserstein": "none",
+    "structural_validity": "", "compositional_validity": "",
+}  # fmt: skip
+TITLES = {
+    "match_rate": "match", "match_rms": "<rms>", "coverage_recall": "COV-R", "coverage_precision": "COV-P",
+    "density_wasserstein": "W density", "num_elements_wasserstein": "W elements", 
+    "structural_validity": "valid struct.",    "compositional_validity": "valid comp.",
+}  # fmt: skip
+PROTOCOLS.register("steps-reconstruct")(Protocol("reconstruction against passes", RECONSTRUCTED))
+PROTOCOLS.register("steps-generate")(Protocol("generation against passes", GENERATED))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="perov-5-compact", help="a bundled name or a folder")
+    parser.add_argument("--data", default="perov_5", help="data set; its test split is the reference")
+    parser.add_argument("-n", type=int, default=200, help="crystals to reconstruct, and to generate")
+    parser.add_argument("--solvers", nargs="+", default=SOLVERS)
+    parser.add_argument("--steps", nargs="+", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, help="JSON file of the results")
+    parser.add_argument("--show", action="store_true", help="table and plot of what is there")
+    arguments = parser.parse_args()
+    name = Path(arguments.model).name
+    out = arguments.out or ROOT / "benchmarks" / "results" / f"steps-{name}.json"
+    if not arguments.show:
+        measure(arguments, out, ROOT / "runs" / out.stem)
+    record = json.loads(out.read_text())
+    show(record, arguments.n)
+    plot(record, arguments.n, out.with_suffix(".png"))
+
+
+def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
+    """Adds what is missing to the file of results."""
+    from dpcdvae.datasets import get_dataset, load_split, prepared_names
+    from dpcdvae.files import write_json
+    from dpcdvae.model.checkpoint import load_model
+    from dpcdvae.model_store import read_description, resolve_model
+    from speed.record import machine
+
+    if arguments.data not in prepared_names():
+        folder = Path(os.environ.get("DPCDVAE_DATA", ROOT.parent / "shared" / "data"))
+        get_dataset(arguments.data, folder=folder / arguments.data)
+    table = load_split(f"{arguments.data}:test").select(range(arguments.n))
+    model = load_model(arguments.model, arguments.device)
+    setting = {
+        "model": Path(arguments.model).name, "model_sha256": read_description(resolve_model(arguments.model))["sha256"],
+        "reference": f"{arguments.data}:test", "seed": arguments.seed,
+    }  # fmt: skip
+    record = json.loads(out.read_text()) if out.exists() else {**setting, "results": []}
+    if {key: record[key] for key in setting} != setting:
+        sys.exit(f"{out} holds results of another model, reference or seed: give another --out")
+    for steps in arguments.steps:
+        for solver in arguments.solvers:
+            key = {"solver": solver, "steps": steps, "n": arguments.n}
+            if any(key.items() <= result.items() for result in record["results"]):
+                continue
+            made = {
+                kind: crystals(kind, model, table, key, arguments.seed, work) for kind in ("reconstruct", "generate")
+            }
+            cpu = sum(batch["cpu_seconds"] for batches in made.values() for batch in batches)
+            result = {
+                **key, **{kind: judge(kind, made[kind], record["reference"]) for kind in made},
+                "crystals_per_cpu_second": 2 * arguments.n / cpu,
+                "machine": machine(arguments.device, int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))),
+            }  # fmt: skip
+            record["results"].append(result)
+            write_json(out, record)
+            print(row(result), flush=True)
+
+
+def crystals(kind: str, model: Any, table: Any, key: dict[str, Any], seed: int, work: Path) -> list[dict[str, Any]]:
+    """The batches of one solver and number of passes: those that are there, and those that are missing."""
+    from dpcdvae.files import write_json
+    from dpcdvae.model.sampling import generate, reconstruct
+
+    work.mkdir(parents=True, exist_ok=True)
+    made = []
+    for first in range(0, key["n"], BATCH):
+        count = min(BATCH, key["n"] - first)
+        file = work / f"{kind}-{key['solver']}-{key['steps']}-{seed}-{first}-{count}.json"
+        if not file.exists():
+            how: dict[str, Any] = {"seed": seed, "solver": key["solver"], "steps": key["steps"], "first": first}
+            cpu, wall = time.process_time(), time.perf_counter()
+            if kind == "generate":
+                result = generate(model, count, **how)
+            else:
+                result = reconstruct(model, table.select(range(first, first + count)), **how)
+            batch = {
+                "cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall,
+                "failures": [(failure.id, failure.where, failure.reason) for failure in result.failures],
+                "crystals": [
+                    (c.atomic_numbers.tolist(), c.frac_coords.tolist(), c.lattice.tolist(), c.id)
+                    for c in result.crystals
+                ],
+            }  # fmt: skip
+            write_json(file, batch)
+        made.append(json.loads(file.read_text()))
+    return made
+
+
+def judge(kind: str, batches: list[dict[str, Any]], reference: str) -> dict[str, Any]:
+    """Value, interval and n of every metric."""
+    import numpy as np
+
+    from dpcdvae.crystal import Crystal
+    from dpcdvae.datasets import load_split
+    from dpcdvae.evaluation import evaluate, resolve_reference
+    from dpcdvae.io import Failure
+
+    found = [
+        Crystal(np.array(numbers), np.array(coords), np.array(lattice), id)
+        for batch in batches
+        for numbers, coords, lattice, id in batch["crystals"]
+    ]
+    failures = [Failure(*failure) for batch in batches for failure in batch["failures"]]
+    against = resolve_reference(reference)
+    if kind == "reconstruct":
+        asked = load_split(reference).ids[: len(found) + len(failures)]
+        against = against.only({str(id) for id in asked})
+    report = evaluate(
+        found, against, paired=kind == "reconstruct", failures=failures, protocol=f"steps-{kind}", baselines=(),
+        workers=0,
+    )  # fmt: skip
+    return {name: {"value": n.value, "interval": n.interval, "n": n.n} for name, n in report.numbers}
+
+
+def numbers_of(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: (result["reconstruct"] | result["generate"])[name] for name in TITLES}
+
+
+def row(result: dict[str, Any]) -> str:
+    cells = [cell(number) for number in numbers_of(result).values()]
+    name = f"{result['solver']:8}{result['steps']:6}{result['crystals_per_cpu_second']:9.2f}"
+    return name + "".join(f"{text:>22}" for text in cells)
+
+
+def cell(number: dict[str, Any]) -> str:
+    value, interval = number["value"], number["interval"]
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
+
+
+def chosen(record: dict[str, Any], n: int) -> list[dict[str, Any]]:
+    """The results of n crystals, the most passes first."""
+    return sorted((r for r in record["results"] if r["n"] == n), key=lambda r: (r["solver"], -r["steps"]))
+
+
+def show(record: dict[str, Any], n: int) -> None:
+    """Every number with its 95 % interval, and the fewest passes that lie inside the interval of the most."""
+    results = chosen(record, n)
+    print(f"{record['model']}, {record['reference']}, n = {n} + {n}, seed {record['seed']}")
+    print(f"{'solver':8}{'steps':>6}{'per CPU s':>9}" + "".join(f"{title:>22}" for title in TITLES.values()))
+    for result in results:
+        print(row(result))
+    for solver in sorted({result["solver"] for result in results}):
+        own = [result for result in results if result["solver"] == solver]
+        inside = [result["steps"] for result in own if is_inside(result, own[0])]
+        print(f"{solver}: inside every interval of {own[0]['steps']} passes: {', '.join(map(str, inside))}")
+
+
+def is_inside(result: dict[str, Any], most: dict[str, Any]) -> bool:
+    """Whether every value lies within the interval of the most passes."""
+    pairs = zip(numbers_of(result).values(), numbers_of(most).values(), strict=True)
+    return all(a["value"] is not None and b["interval"][0] <= a["value"] <= b["interval"][1] for a, b in pairs)
+
+
+def plot(record: dict[str, Any], n: int, file: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    results = chosen(record, n)
+    figure, axes = plt.subplots(2, 4, figsize=(14, 6), sharex=True, layout="constrained")
+    for (name, title), axis in zip(TITLES.items(), axes.flat, strict=True):
+        for solver in sorted({result["solver"] for result in results}):
+            points = [
+                (result["steps"], *numbers_of(result)[name]["interval"], numbers_of(result)[name]["value"])
+                for result in results
+                if result["solver"] == solver and numbers_of(result)[name]["interval"] is not None
+            ]
+            if points:
+                steps, low, high, value = zip(*points, strict=True)
+                (line,) = axis.plot(steps, value, "o-", ms=3, label=solver)
+                axis.fill_between(steps, low, high, alpha=0.12, color=line.get_color(), lw=0)
+        axis.set(title=title, xscale="log")
+    for axis in axes[1]:
+        axis.set_xlabel("passes of the network")
+    axes[0, 0].legend()
+    figure.suptitle(f"{record['model']}, n = {n} + {n}, seed {record['seed']}; 95 % intervals")
+    figure.savefig(file, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
