@@ -5,14 +5,13 @@ The triplets b -> a <- c of GemNet-T share the atom a, so each block of triplets
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from dpcdvae.graph import PeriodicGraph
-from dpcdvae.nn.layers import Dense, Residual, ScaledSiLU, ScaleFactor, residual_mlp
+from dpcdvae.nn.layers import Dense, Residual, ScaleFactor, half_sum_, residual_mlp, scaled_silu_
 
 if TYPE_CHECKING:
     from dpcdvae.denoisers.gemnet import GemNetOptions
@@ -25,13 +24,12 @@ class EdgeEmbedding(nn.Module):
         super().__init__()
         self.dense = Dense(2 * atom_width + edge_features, hidden)
         self.split = [atom_width, atom_width, edge_features]
-        self.activation = ScaledSiLU()
 
     def forward(self, h: Tensor, edges: Tensor, graph: PeriodicGraph) -> Tensor:
         source, target, edge = self.dense.linear.weight.split(self.split, 1)
-        from_source = nn.functional.linear(h, source)[graph.source]
-        x = from_source + nn.functional.linear(h, target)[:, None] + nn.functional.linear(edges, edge)
-        return self.activation(x)
+        x = nn.functional.linear(edges, edge)
+        x.add_(nn.functional.linear(h, source)[graph.source]).add_(nn.functional.linear(h, target)[:, None])
+        return scaled_silu_(x)
 
 
 class TripletInteraction(nn.Module):
@@ -60,7 +58,7 @@ class TripletInteraction(nn.Module):
         mixed = torch.bmm(circular_basis.flatten(0, 1), by_order)
         x = self.bilinear(mixed.view(num_atoms, slots, -1))
         x = self.sum_scale(x, incoming, graph.mask)
-        return (self.up(x) + graph.swap(self.up_opposite(x))) / math.sqrt(2)
+        return half_sum_(self.up(x), graph.swap(self.up_opposite(x)))
 
 
 class AtomUpdate(nn.Module):
@@ -92,11 +90,10 @@ class Interaction(nn.Module):
         self, h: Tensor, m: Tensor, graph: PeriodicGraph, harmonics: Tensor,
         triplet_basis: Tensor, circular_basis: Tensor, atom_basis: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        half = 1 / math.sqrt(2)
-        x = (self.skip(m) + self.triplets(m, graph, harmonics, triplet_basis, circular_basis)) * half
-        m = self.after_skip((m + self.before_skip(x)) * half)
-        h = (h + self.atom_update(m, atom_basis, graph)) * half
-        m = (m + self.after_concat(self.concat(h, m, graph))) * half
+        x = half_sum_(self.skip(m), self.triplets(m, graph, harmonics, triplet_basis, circular_basis))
+        m = self.after_skip(half_sum_(m, self.before_skip(x)))
+        h = half_sum_(h, self.atom_update(m, atom_basis, graph))
+        m = half_sum_(m, self.after_concat(self.concat(h, m, graph)))
         return h, m
 
 
