@@ -6,9 +6,9 @@ For each solver and number of passes the first n crystals of the test split are 
 with the noise of one seed, and judged by dpcdvae.evaluation. The data set is the prepared one, or is prepared from the
 folder named by DPCDVAE_DATA (or ../shared/data). Set OMP_NUM_THREADS=1.
 
-Every batch is kept in runs/steps-MODEL/, every result in benchmarks/results/steps-MODEL.json as soon as it is there: the
-same command goes on after a kill, and a larger -n begins with the crystals of the smaller one. Table and plot are made
-from all results in that file of as many crystals (-n); --show makes nothing else.
+Every batch is kept in runs/steps-MODEL/, every result in benchmarks/results/steps-MODEL.json as soon as it is there:
+the same command goes on after a kill, and a larger -n begins with the crystals of the smaller one. Table and plot are
+made from all results in that file of as many crystals (-n); --show makes nothing else.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ GENERATED = {
 }  # fmt: skip
 TITLES = {
     "match_rate": "match", "match_rms": "<rms>", "coverage_recall": "COV-R", "coverage_precision": "COV-P",
-    "density_wasserstein": "W density", "num_elements_wasserstein": "W elements", 
-    "structural_validity": "valid struct.",    "compositional_validity": "valid comp.",
+    "density_wasserstein": "W density", "num_elements_wasserstein": "W elements",
+    "structural_validity": "valid struct.", "compositional_validity": "valid comp.",
 }  # fmt: skip
 PROTOCOLS.register("steps-reconstruct")(Protocol("reconstruction against passes", RECONSTRUCTED))
 PROTOCOLS.register("steps-generate")(Protocol("generation against passes", GENERATED))

@@ -63,7 +63,7 @@ class DenoiserConfig(Section):
 class DiffusionConfig(Section):
     name: str = "ddpm"
     timesteps: PositiveInt = Field(1000, description="noise levels, of coordinates and of types")
-    sampling_steps: NonNegativeInt = Field(0, description="passes of the network to sample where none are asked; 0: all")
+    sampling_steps: NonNegativeInt = Field(0, description="passes of the network where none are asked; 0: all")
     options: dict[str, Any] = Field({}, description="checked by the diffusion itself")
     type_noise: Literal["sum", "softmax"] = Field("sum", description="Eq. 9 as in the public code, or as printed")
     type_sigma_min: PositiveFloat = 0.01
