@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,35 @@ def test_what_did_not_converge_is_kept_until_it_is_to_be_tried_again(tmp_path: P
     assert not {r.seconds for r in results[2]} & {r.seconds for r in results[0]}
 
 
+def test_what_did_not_converge_may_be_tried_again_with_more_steps_and_the_rest_stays(tmp_path: Path) -> None:
+    some, few, many = crystals(4), replace(SETTINGS, max_steps=3), replace(SETTINGS, max_steps=50)
+    before = relax_all([*some, replace(some[0], lattice=2.9 * np.eye(3))], few, work=tmp_path)
+    assert {r.converged for r in before} == {True, False}
+    again = [*some, replace(some[0], lattice=2.9 * np.eye(3))]
+    assert "go on with the same settings, add --retry" in message(lambda: relax_all(again, many, work=tmp_path))
+    after = relax_all(again, many, work=tmp_path, retry=True)
+    assert all(r.converged for r in after)
+    assert [a.seconds == b.seconds for a, b in zip(before, after, strict=True)] == [r.converged for r in before]
+    assert [r.seconds for r in relax_all(again, many, work=tmp_path)] == [r.seconds for r in after]
+    for retry in (False, True):
+        text = message(lambda retry=retry: relax_all(again, few, work=tmp_path, retry=retry))
+        assert "was begun with max_steps 50, not 3: go on with the same settings, or" in text
+
+
+def test_results_that_come_faster_than_the_disk_are_kept_all_the_same(tmp_path: Path) -> None:
+    with Store(tmp_path, {}) as store:
+        for k in range(200):
+            store.add(str(k), str(k), True, {"n": k})
+        assert store.get("199") == {"n": 199}
+        for _ in range(600):  # nobody asks for it, nothing more comes
+            if len(rows(tmp_path)) == 200:
+                break
+            time.sleep(0.1)
+        assert len(rows(tmp_path)) == 200
+        store.add("last", "last", True, {})
+    assert len(rows(tmp_path)) == 201
+
+
 def test_the_public_relax_takes_an_engine_and_leaves_it_open() -> None:
     some = crystals(2)
     results = relax(some, calculator=SPRING, pressure=2.0, optimizer="lbfgs", engine=Losing())
@@ -198,6 +228,12 @@ def test_a_full_disk_and_a_damaged_store_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / DATABASE).write_bytes(b"no database" * 100)
     assert "file is not a database" in message(lambda: Store(tmp_path / "bad", {}))
+    with Store(tmp_path / "cut", {}) as store:
+        store.add("key", "", True, {"a": 1})
+        store._database.execute("UPDATE results SET record = substr(record, 1, 4)")
+        assert f"{DATABASE} is damaged: " in message(lambda: store.get("key"))
+        store._database.execute("UPDATE campaign SET settings = 'x'")
+    assert f"{DATABASE} is damaged: " in message(lambda: Store(tmp_path / "cut", {}))
 
 
 def test_the_key_is_the_content() -> None:

@@ -61,7 +61,9 @@ WorkOption = Annotated[
     Path | None,
     typer.Option("--work", help="Folder that keeps results, to go on after a kill.", show_default=False),
 ]
-RetryOption = Annotated[bool, typer.Option("--retry", help="Try again what did not converge before.")]
+RetryOption = Annotated[
+    bool, typer.Option("--retry", help="Try again what did not converge before; more --steps may be given.")
+]
 BatchOption = Annotated[
     int, typer.Option("--batch", min=1, help="Crystals computed together in this process, for a GPU; chgnet can.")
 ]

@@ -59,8 +59,8 @@ def relax_all(
         batch: crystals whose energies are computed together, in this process instead of the engine's; 1 for none.
             What is kept does not tell of it: a campaign may go on with another batch.
         time_limit: seconds for one crystal (no limit where the engine is this process).
-        retry: try again what did not converge before. What ran out of time, or whose process died, is tried again
-            anyway.
+        retry: try again what did not converge before, be it with more steps. What ran out of time, or whose
+            process died, is tried again anyway.
 
     Returns:
         One result for each crystal, in their order. Crystals that were given up are among them, with the reason:
@@ -83,9 +83,7 @@ def relax_all(
     with ExitStack() as stack:
         if work is None:
             work = stack.enter_context(tempfile.TemporaryDirectory(prefix="dpcdvae-relax-"))
-        store = stack.enter_context(Store(work, shaping))
-        if retry:
-            store.forget_unconverged()
+        store = stack.enter_context(Store(work, shaping, retry=retry))
         keys = [crystal_key(*item) for item in items]
         known = store.keys()
         todo = list({key: k for k, key in enumerate(keys) if key not in known}.values())
