@@ -131,6 +131,14 @@ def test_files_from_elsewhere_pair_by_id_or_order_with_energies_of_either_kind()
     assert [r.energy for r in pair_relaxed(before, nameless, 0.0)] == [-11.0, -9.0, -11.0]
 
 
+def test_both_energies_are_of_the_calculator_that_relaxed() -> None:
+    """What was relaxed with one potential and then with DFT brings an energy of the first, on another scale."""
+    first = replace(carbon("diamond", 3.5, "c"), properties={"energy_eV_per_atom": -9.0})
+    second = replace(first, properties={"energy_eV_per_atom": -160.5, "initial_energy_eV_per_atom": -160.0})
+    (result,) = pair_relaxed([first], [second], 0.0)
+    assert (result.initial_energy, result.energy) == (-160.0, -160.5)
+
+
 def test_files_that_are_no_pairs_are_refused() -> None:
     before = [carbon("diamond", 3.7, "a"), carbon("diamond", 3.6, "b")]
     assert "no ids agree" in message(lambda: pair_relaxed(before, [carbon("diamond", 3.5, "x")], 0.0))

@@ -127,6 +127,16 @@ def test_what_no_crystal_does_ends_with_a_reason(kind: str, reason: str) -> None
     assert result.final.problem() is None
 
 
+def test_atoms_without_a_neighbour_are_at_rest_but_no_crystal() -> None:
+    """A gas lies still at no pressure: called converged, it would match itself and rank as a minimum."""
+    gas = Crystal(np.array([29, 29]), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), 40.0 * np.eye(3), "gas")
+    result = relax(gas, Settings(EMT), emt())
+    assert not result.converged
+    assert result.reason == "an atom has no other within 6 Å (Cu), at step 0"
+    dimer = replace(gas, frac_coords=np.array([[0, 0, 0], [0.05, 0, 0]]))
+    assert relax(dimer, Settings(EMT), emt()).converged
+
+
 def test_a_crystal_that_is_none_is_told_before_any_calculation() -> None:
     crystal = Crystal(np.array([29]), np.zeros((1, 3)), np.full((3, 3), np.nan), "nan")
     result = relax(crystal, Settings("toy"), Odd(kind="raise"))
@@ -174,7 +184,7 @@ def test_no_contact_in_crystals_as_they_are() -> None:
 
 
 def test_records_keep_every_digit_and_properties_name_their_units() -> None:
-    crystal = replace(strained("Cu", 9), properties={"energy_per_atom": 1.5})
+    crystal = replace(strained("Cu", 9), properties={"band_gap": 1.5, "energy": 7.0, "copies": 2.0, "steps": 99.0})
     result = relax(crystal, Settings(EMT, pressure=5, max_steps=3), emt())
     again = Relaxed.from_record(result.to_record(), crystal)
     for name in ("energy", "enthalpy", "initial_enthalpy", "volume", "max_force", "steps", "reason", "seconds"):
@@ -182,7 +192,8 @@ def test_records_keep_every_digit_and_properties_name_their_units() -> None:
     assert np.array_equal(again.final.frac_coords, result.final.frac_coords)
     assert np.array_equal(again.stress, result.stress)
     properties = again.to_crystal().properties
-    assert properties["energy_per_atom"] == 1.5
+    assert (properties["band_gap"], properties["steps"]) == (1.5, result.steps)
+    assert not {"energy", "copies"} & properties.keys()  # of the crystal that it was
     assert properties["enthalpy_eV_per_atom"] == pytest.approx(
         properties["energy_eV_per_atom"] + 5 * properties["volume_A3_per_atom"] / 160.21766
     )
@@ -196,6 +207,7 @@ def test_records_keep_every_digit_and_properties_name_their_units() -> None:
         ({"max_stress": float("nan")}, "max_stress must be above 0 GPa"),
         ({"max_steps": 0}, "max_steps must be at least 1"),
         ({"pressure": float("inf")}, "a pressure of inf GPa is none"),
+        ({"pressure": -1e300}, "give one within ±100000 GPa"),
         ({"pressure": "10"}, "pressure must be a number, GPa, not '10'"),
         ({"options": ["x"]}, "options must be a mapping of names to values, not ['x']"),
         ({"max_steps": 1.5}, "max_steps must be a whole number, not 1.5"),

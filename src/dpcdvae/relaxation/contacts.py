@@ -19,6 +19,9 @@ APART = 0.75
 MERGED = 0.5
 """A relaxation that ends with such a contact has fallen into a hole of its potential."""
 
+LONELY = 6.0
+"""Å. An atom without a neighbour there is no part of a crystal: the longest bonds, those of caesium, are of 5.3."""
+
 PUSHES = 50  # before the cell is made larger
 FILLED = 0.5  # most of the cell's volume that spheres of half the wanted distance may take up
 EXPANSION = 1.05  # of the cell vectors, where there is no room or an atom meets its own image
@@ -34,6 +37,14 @@ def closest_contact(crystal: Crystal, within: float) -> tuple[str, float] | None
     k = int(np.argmin(ratio))
     numbers = sorted((crystal.atomic_numbers[first[k]], crystal.atomic_numbers[second[k]]))
     return "-".join(SYMBOLS[z] for z in numbers), float(distances[k])
+
+
+def lonely_atom(crystal: Crystal, within: float = LONELY) -> str | None:
+    """The element of the first atom without another, or an image of its own, ``within`` Å; None without one."""
+    from ase.neighborlist import neighbor_list
+
+    lonely = np.setdiff1d(np.arange(crystal.num_atoms), neighbor_list("i", crystal.to_ase(), within))
+    return SYMBOLS[crystal.atomic_numbers[lonely[0]]] if len(lonely) else None
 
 
 def push_apart(crystal: Crystal) -> Crystal:

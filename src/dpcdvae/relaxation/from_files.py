@@ -16,8 +16,9 @@ def pair_relaxed(initial: Sequence[Crystal], relaxed: Sequence[Crystal], pressur
     """One result for each of ``initial``, paired by id, or by order where no id agrees.
 
     Energies are properties of the crystals, in this order: ``energy_eV_per_atom`` (what ``dpcdvae relax`` writes),
-    ``energy_per_atom`` (eV/atom), ``energy`` (eV of the cell, as ASE writes it); that of the initial crystal may also
-    be the relaxed one's ``initial_energy_eV_per_atom``. Without them the energy differences are left out.
+    ``energy_per_atom`` (eV/atom), ``energy`` (eV of the cell, as ASE writes it). That of the initial crystal is the
+    relaxed one's ``initial_energy_eV_per_atom`` where it is there: by the same calculator as the final one, which its
+    own may not be. Without energies their differences are left out.
 
     Raises:
         InputError: neither ids nor numbers agree, an id stands twice, two crystals of a pair are of different
@@ -55,10 +56,9 @@ def _pairs(initial: Sequence[Crystal], relaxed: Sequence[Crystal]) -> list[tuple
 def _relaxed(initial: Crystal, final: Crystal, pressure: float) -> Relaxed:
     properties = final.properties
     converged = bool(properties.get("converged", 1.0))
-    before = _energy(initial)
     return Relaxed(
         initial=initial, final=final, pressure=pressure,
-        initial_energy=properties.get("initial_energy_eV_per_atom", math.nan) if math.isnan(before) else before,
+        initial_energy=properties.get("initial_energy_eV_per_atom", _energy(initial)),
         energy=_energy(final),
         initial_volume=initial.volume / initial.num_atoms, volume=final.volume / final.num_atoms,
         stress=np.full(6, np.nan), max_force=properties.get("max_force_eV_per_A", math.nan),

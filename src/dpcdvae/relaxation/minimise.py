@@ -16,7 +16,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError, reason_of, unknown_name
 from dpcdvae.registry import Registry
 from dpcdvae.relaxation.calculators import DEFAULT
-from dpcdvae.relaxation.contacts import MERGED, TOO_CLOSE, closest_contact, push_apart
+from dpcdvae.relaxation.contacts import LONELY, MERGED, TOO_CLOSE, closest_contact, lonely_atom, push_apart
 from dpcdvae.relaxation.relaxed import CALCULATOR_FAILED, GPA_A3_PER_EV, Relaxed, enthalpy, lost
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ LARGEST_GROWTH = 3.0  # of the volume, since the start
 LARGEST_SHRINKAGE = 5.0
 LARGEST_RISE = 10.0  # eV/atom of enthalpy above the start
 CHECK_CONTACTS_EVERY = 10  # steps
+
+LARGEST_PRESSURE = 1e5  # GPa, either way: no potential and no pseudopotential knows of more
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Settings:
         max_steps: of the optimizer; who is not converged by then is not converged.
 
     Raises:
-        InputError: a value of another type, a threshold or number of steps that is not positive, an unknown
-            optimizer.
+        InputError: a value of another type, a pressure beyond all that is known, a threshold or number of steps
+            that is not positive, an unknown optimizer.
     """
 
     calculator: str = DEFAULT
@@ -65,8 +67,8 @@ class Settings:
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise InputError(f"{name} must be {words}, not {value!r}")
         OPTIMIZERS[self.optimizer]
-        if not math.isfinite(self.pressure):
-            raise InputError(f"a pressure of {self.pressure} GPa is none")
+        if not abs(self.pressure) <= LARGEST_PRESSURE:
+            raise InputError(f"a pressure of {self.pressure} GPa is none: give one within ±{LARGEST_PRESSURE:g} GPa")
         for name, unit in (("max_force", "eV/Å"), ("max_stress", "GPa")):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be above 0 {unit}, not {getattr(self, name)}")
@@ -200,6 +202,8 @@ class _Run:
         )
         if (reason := self.runaway(contacts=resting or self.steps % CHECK_CONTACTS_EVERY == 0)) is not None:
             return reason
+        if resting and (symbol := lonely_atom(self.final)) is not None:
+            return f"an atom has no other within {LONELY:g} Å ({symbol}), at step {self.steps}"
         return "" if resting else None
 
     def runaway(self, *, contacts: bool) -> str | None:

@@ -61,10 +61,14 @@ class Relaxed:
         return enthalpy(self.energy, self.pressure, self.volume)
 
     def to_crystal(self) -> Crystal:
-        """The final crystal with all quantities as properties, each called after its unit."""
+        """The final crystal with all quantities as properties, each called after its unit.
+
+        Properties that came with the crystal stay, but those that every reader would take for quantities of the
+        crystal as it is now (``OUTDATED``).
+        """
         stress = dict(zip((f"stress_{k}_GPa" for k in ("xx", "yy", "zz", "yz", "xz", "xy")), self.stress, strict=True))
         properties = {
-            **self.initial.properties,
+            **{k: v for k, v in self.initial.properties.items() if k not in OUTDATED},
             "energy_eV_per_atom": self.energy,
             "enthalpy_eV_per_atom": self.enthalpy,
             "volume_A3_per_atom": self.volume,
@@ -99,6 +103,15 @@ class Relaxed:
         values = {key: math.nan if value is None else value for key, value in values.items()}
         values["stress"] = np.array([math.nan if v is None else v for v in values["stress"]])
         return cls(initial=initial, final=final, **values)
+
+
+OUTDATED = frozenset(
+    # what ASE reads as results of a calculator, and where pair_relaxed() looks for energies
+    ("energy", "free_energy", "energies", "energy_per_atom", "forces", "stress", "stresses", "dipole", "charges",
+     "magmom", "magmoms",
+     # of a ranking of which the crystal was a part before
+     "rank", "enthalpy_above_lowest_eV_per_atom", "copies")
+)  # fmt: skip
 
 
 def lost(initial: Crystal, pressure: float, reason: str) -> Relaxed:
