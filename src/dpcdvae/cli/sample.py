@@ -18,7 +18,12 @@ ModelArgument = Annotated[
     str, typer.Argument(help="A bundled model, a run folder or a checkpoint folder.", show_default=False)
 ]
 StepsOption = Annotated[
-    int | None, typer.Option("--steps", min=1, help="Passes of the network; fewer is faster.", show_default="all")
+    int | None,
+    typer.Option("--steps", min=1, help="Passes of the network; fewer is faster.", show_default="the model's own"),
+]
+SolverOption = Annotated[
+    str | None,
+    typer.Option("--solver", help="How a step is made: eq7, eq6, ddim, dpm++2m.", show_default="the model's own"),
 ]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Crystals at a time: memory and speed.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")]
@@ -43,6 +48,7 @@ def generate(
     n: Annotated[int, typer.Option("-n", min=1, help="How many crystals.")] = 100,
     seed: SeedOption = 0,
     steps: StepsOption = None,
+    solver: SolverOption = None,
     num_atoms: Annotated[int | None, typer.Option("--num-atoms", min=1, help="Atoms in every cell.")] = None,
     formula: Annotated[str | None, typer.Option("--formula", help="Atoms of every cell, e.g. SrTiO3.")] = None,
     first: Annotated[
@@ -69,8 +75,11 @@ def generate(
     target = Target(out, overwrite, batch_size, shard, device, workers, scheduler)
     target.check()
     from dpcdvae.model.batchwise import Generate
+    from dpcdvae.model.sampling import sampling_settings
 
-    options = {"seed": seed, "steps": steps, "num_atoms": num_atoms, "formula": formula}
+    options = {
+        "seed": seed, **sampling_settings(model, steps, solver), "num_atoms": num_atoms, "formula": formula,
+    }  # fmt: skip
     run_batches(
         "generate", "generating", model, n, target, lambda source: Generate(source, first, options),
         lambda batch: batch, {"n": n, "first": first, **options},
@@ -88,6 +97,7 @@ def reconstruct(
     ] = False,
     seed: SeedOption = 0,
     steps: StepsOption = None,
+    solver: SolverOption = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many.")] = None,
     batch_size: BatchOption = 256,
     shard: ShardOption = None,
@@ -113,11 +123,12 @@ def reconstruct(
     if limit:
         table = table.select(range(min(limit, len(table))))
     from dpcdvae.model.batchwise import Reconstruct, check_table, table_hash
+    from dpcdvae.model.sampling import sampling_settings
 
     check_table(table, model, whole=force_num_atoms or force_types)
     options = {
-        "seed": seed, "steps": steps, "force_num_atoms": force_num_atoms, "force_types": force_types,
-        "sample_latent": sample_latent,
+        "seed": seed, **sampling_settings(model, steps, solver), "force_num_atoms": force_num_atoms,
+        "force_types": force_types, "sample_latent": sample_latent,
     }  # fmt: skip
     run_batches(
         "reconstruct", "reconstructing", model, len(table), target, lambda source: Reconstruct(source, options),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpcdvae.cli.common import OutOption, OverwriteOption, SchedulerOption, SeedOption, WorkersOption, check_distinct
-from dpcdvae.cli.sample import BatchOption, DeviceOption, ModelArgument, StepsOption, finish
+from dpcdvae.cli.sample import BatchOption, DeviceOption, ModelArgument, SolverOption, StepsOption, finish
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def optimize(
         typer.Option("--energy-model", help="An independent model of the property, as judge.", show_default=False),
     ] = None,
     steps: StepsOption = None,
+    solver: SolverOption = None,
     seed: SeedOption = 0,
     json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too, for machines.")] = None,
     workers: WorkersOption = None,
@@ -82,8 +83,9 @@ def optimize(
 
     from dpcdvae.model import search
     from dpcdvae.model.checkpoint import load_model
-    from dpcdvae.model.sampling import GenerationResult
+    from dpcdvae.model.sampling import GenerationResult, sampling_settings
 
+    decoding = sampling_settings(model, steps, solver)
     loaded = load_model(model, device)
     search.property_head(loaded)
     card = read_card(model).get("property", {})
@@ -91,8 +93,8 @@ def optimize(
     judge = None if energy_model is None else _load_judge(energy_model, device, loaded.target, start, table)
     begin = search.random_start(loaded, n, seed=seed) if table is None else search.encoded_start(loaded, table)
     result = search.optimize(
-        loaded, begin, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize, steps=steps, seed=seed,
-        batch_size=batch_size,
+        loaded, begin, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize, seed=seed,
+        batch_size=batch_size, **decoding,
     )  # fmt: skip
     valid = _valid(result.crystals)
     crystals, lost, values = result.crystals, {"crystals that could not be built": len(result.failures)}, None
@@ -104,7 +106,7 @@ def optimize(
 
     arguments = {
         "n": n, "start": start, "gradient_steps": gradient_steps, "lr": lr, "saved": saved, "maximize": maximize,
-        "energy_model": energy_model, "steps": steps, "seed": seed, "time_limit": time_limit,
+        "energy_model": energy_model, **decoding, "seed": seed, "time_limit": time_limit,
     }  # fmt: skip
     facts: dict[str, Any] = {"model_sha256": read_description(resolve_model(model))["sha256"]}
     if energy_model is not None:
@@ -131,6 +133,7 @@ def interpolate(
     n: Annotated[int, typer.Option("-n", min=2, help="How many crystals, both ends included.")] = 8,
     seed: SeedOption = 0,
     steps: StepsOption = None,
+    solver: SolverOption = None,
     batch_size: BatchOption = 256,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
@@ -152,15 +155,17 @@ def interpolate(
     table = CrystalTable.from_crystals([crystal for crystal, _ in ends], [bonds for _, bonds in ends])
     from dpcdvae.model import interpolation
     from dpcdvae.model.checkpoint import load_model
+    from dpcdvae.model.sampling import sampling_settings
 
+    decoding = sampling_settings(model, steps, solver)
     loaded = load_model(model, device)
     most = loaded.config.model.max_atoms
     for crystal in table:
         if crystal.num_atoms > most:
             print(f"note: '{crystal.id}' has {crystal.num_atoms} atoms and this model decodes at most {most}: "
                   "that end will not come back as it is", file=sys.stderr)  # fmt: skip
-    result = interpolation.interpolate(loaded, table, n, seed=seed, steps=steps, batch_size=batch_size)
-    arguments = {"from": first, "to": last, "n": n, "seed": seed, "steps": steps}
+    result = interpolation.interpolate(loaded, table, n, seed=seed, batch_size=batch_size, **decoding)
+    arguments = {"from": first, "to": last, "n": n, "seed": seed, **decoding}
     finish(result, "interpolate", model, out, overwrite, arguments)
 
 

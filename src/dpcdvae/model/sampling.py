@@ -6,19 +6,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dpcdvae.batch import CrystalBatch
+from dpcdvae.config import Config, config_from_dict
 from dpcdvae.crystal import Crystal
+from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
 from dpcdvae.diffusion.atom_types import types_of_composition
 from dpcdvae.errors import InputError, unknown_name
-from dpcdvae.interfaces import Pass
+from dpcdvae.interfaces import CoordinateDiffusion, Pass
 from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.conditions import Condition
+from dpcdvae.model_store import read_description, resolve_model
 from dpcdvae.progress import Progress
 from dpcdvae.random import CrystalRandom
 from dpcdvae.table import CrystalTable
@@ -156,7 +161,7 @@ def decode_all(
     Raises:
         InputError: more steps than the reverse process has, or a solver it does not have.
     """
-    steps, solver = checked_steps(model, steps), checked_solver(model, solver)
+    steps, solver = checked_sampling(model.config, model.diffusion, steps, solver)
     crystals: list[Crystal] = []
     failures: list[Failure] = []
     passes = 0
@@ -184,23 +189,35 @@ def decode_all(
     return GenerationResult(crystals, failures)
 
 
-def checked_steps(model: CDVAE, steps: int | None) -> int:
-    """Passes of the denoiser: as asked, or the model's own number; raises InputError for more than there are."""
-    most = model.diffusion.max_steps
+def sampling_settings(model: str | Path, steps: int | None, solver: str | None) -> dict[str, Any]:
+    """``steps`` and ``solver`` that the model of a name or folder samples with, as :func:`checked_sampling`."""
+    folder = resolve_model(model)
+    config = config_from_dict(read_description(folder)["config"], where=str(folder))
+    if not isinstance(config, Config):
+        raise InputError(f"{model} predicts a property and makes no crystals: give a generative model")
+    build = COORDINATE_DIFFUSIONS[config.diffusion.name]
+    diffusion = build(config.diffusion.timesteps, config.diffusion.options)
+    return dict(zip(("steps", "solver"), checked_sampling(config, diffusion, steps, solver), strict=True))
+
+
+def checked_sampling(
+    config: Config, diffusion: CoordinateDiffusion, steps: int | None, solver: str | None
+) -> tuple[int, str]:
+    """Passes of the denoiser and the way to make a step: as asked, or the model's own.
+
+    Raises:
+        InputError: more passes than the reverse process has, or a solver that it does not have.
+    """
+    most = diffusion.max_steps
     if steps is None:
-        steps = min(model.config.diffusion.sampling_steps or most, most)
+        steps = min(config.diffusion.sampling_steps or most, most)
     if not 1 <= steps <= most:
         raise InputError(f"--steps must lie in 1..{most} for this model, not {steps}")
-    return steps
-
-
-def checked_solver(model: CDVAE, solver: str | None) -> str:
-    """The way to make a step: as asked, or the model's own; raises InputError for one that it does not have."""
     if solver is None:
-        return model.diffusion.solver
-    if solver not in model.diffusion.solvers:
-        raise unknown_name("solver of this model", solver, model.diffusion.solvers)
-    return solver
+        solver = diffusion.solver
+    if solver not in diffusion.solvers:
+        raise unknown_name("--solver of this model", solver, diffusion.solvers)
+    return steps, solver
 
 
 @contextmanager

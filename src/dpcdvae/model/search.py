@@ -19,7 +19,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE, PropertyHead
-from dpcdvae.model.sampling import BATCH_SIZE, Request, checked_solver, checked_steps, decode_all, evaluating
+from dpcdvae.model.sampling import BATCH_SIZE, Request, checked_sampling, decode_all, evaluating
 from dpcdvae.progress import Progress
 from dpcdvae.random import CrystalRandom
 from dpcdvae.table import CrystalTable
@@ -172,7 +172,7 @@ def optimize(
     Raises:
         InputError: as :func:`descend`, or steps or a solver that the reverse process does not have.
     """
-    steps, solver = checked_steps(model, steps), checked_solver(model, solver)
+    steps, solver = checked_sampling(model.config, model.diffusion, steps, solver)
     descent = descend(model, start.z, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize)
     n = len(start.ids)
     names = [[f"{id}@{step}" for id in start.ids] for step in descent.steps]
