@@ -136,6 +136,15 @@ def test_a_code_that_crashes_is_a_reason(espresso_files: Path, tmp_path: Path) -
     assert not result.converged
     assert result.reason.startswith("the calculator failed: ")
     assert np.isnan(result.energy)
+    block = "%" * 78
+    said = f"\n {block}\n     Error in routine electrons (1):\n     charge is wrong\n {block}\n"
+    program = tmp_path / "pw.x"
+    program.write_text(f"#!/bin/sh\ncat <<END\n{said}\n     stopping ...\nEND\nexit 1\n")
+    result = relax(Crystal.from_ase(bulk("C")), Settings("espresso"), calculator)
+    assert result.reason.endswith("pw.x: Error in routine electrons (1): charge is wrong")
+    program.write_text("#!/bin/sh\nexit 1\n")  # what was said of the crystal before is not told of this one
+    result = relax(Crystal.from_ase(bulk("C")), Settings("espresso"), calculator)
+    assert "charge" not in result.reason
 
 
 @pytest.mark.parametrize(
@@ -144,6 +153,8 @@ def test_a_code_that_crashes_is_a_reason(espresso_files: Path, tmp_path: Path) -
         ({"kpoints": [3, 3]}, "kpoints must be three whole numbers"),
         ({"kpoints": [3, 3, 0]}, "kpoints must be three whole numbers"),
         ({"cutoff": -1}, "option cutoff must be above 0"),
+        ({"cutoff": True}, "option cutoff must be above 0"),
+        ({"smearing": float("inf")}, "option smearing must be above 0"),
         ({"cutof": 300}, "did you mean 'cutoff'?"),
         ({"pseudo_dir": "/nowhere"}, "no folder /nowhere of pseudopotentials"),
         ({"pseudo_dir": "{empty}"}, "holds no PBE PAW pseudopotential"),

@@ -105,6 +105,20 @@ def test_what_vasp_answers_is_read_in_our_units_and_signs(tmp_path: Path) -> Non
     assert absent.reason == "no vasprun.xml (in 000003-c3)"
 
 
+def test_outputs_that_are_not_of_the_crystal_as_it_was_written(tmp_path: Path) -> None:
+    """Of other elements: nothing. Gone on from where a job had ended: no initial energy, which is not in there."""
+    folder = write_jobs([diamond(id="other"), diamond(id="further")], SETTINGS, tmp_path / "jobs")
+    rest = np.eye(3) * 100
+    text = vasprun([(diamond(), -18.0, 0.0, rest), (diamond(), -18.0, 0.0, rest)])
+    (folder / "000000-other" / "vasprun.xml").write_text(text.replace("<c>C</c>", "<c>Si</c>"))
+    begun = vasprun([(diamond(3.546), -18.0, 0.0, rest), (diamond(3.545), -18.2, 0.0, rest)])
+    (folder / "000001-further" / "vasprun.xml").write_text(begun)
+    other, further = read_jobs(folder)
+    assert other.reason == "vasprun.xml is of another crystal (Si)"
+    assert (further.converged, further.energy) == (True, pytest.approx(-9.1))
+    assert np.isnan(further.initial_energy)
+
+
 def test_quantum_espresso_is_told(tmp_path: Path) -> None:
     pseudo = tmp_path / "pseudo"
     pseudo.mkdir()
@@ -186,6 +200,23 @@ def test_crystals_that_were_no_jobs_are_counted_with_those_that_were(
     assert read_generated(out).part
 
 
+def test_a_folder_of_jobs_is_not_written_into_and_not_read_when_it_was_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_jobs([diamond(), diamond(3.6, "b")], SETTINGS, tmp_path / "jobs")
+    for name in ("crystals.json", "jobs.json", "new.extxyz"):
+        assert main(["relax", "--read-jobs", str(folder), "--out", str(folder / name), "--overwrite"]) == 2
+        assert "would lie among" in capsys.readouterr().err
+    description = json.loads((folder / "jobs.json").read_text())
+    for change, text in (
+        ({"folders": description["folders"][:1]}, "tells of 1 jobs and holds 2 crystals"),
+        ({"folders": None}, "is no folder of jobs"),
+        ({"settings": {}}, "is no folder of jobs"),
+    ):
+        (folder / "jobs.json").write_text(json.dumps({**description, **change}))
+        assert text in message(lambda: read_jobs(folder))
+
+
 def test_bad_requests_are_one_line(tmp_path: Path) -> None:
     assert "unknown code with jobs 'chgnet'" in message(lambda: write_jobs([diamond()], Settings(), tmp_path / "jobs"))
     wrong = Settings("vasp", {"cutof": 500})
@@ -193,4 +224,4 @@ def test_bad_requests_are_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "jobs").exists()
     assert "no crystals to write jobs for" in message(lambda: write_jobs([], SETTINGS, tmp_path / "jobs"))
     assert "is no folder of jobs" in message(lambda: read_jobs(tmp_path))
-    assert "exists: give another --write-jobs" in message(lambda: write_jobs([diamond()], SETTINGS, tmp_path))
+    assert "exists: give another name" in message(lambda: write_jobs([diamond()], SETTINGS, tmp_path))

@@ -74,7 +74,8 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # on what cannot be written there is none
+                temporary.unlink(missing_ok=True)
 
 
 def lock(folder: Path, instead: str) -> IO[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dpcdvae.cli.common import OverwriteOption, SchedulerOption, SeedOption, WorkersOption, check_apart
+from dpcdvae.cli.common import OverwriteOption, SchedulerOption, SeedOption, WorkersOption, check_apart, check_distinct
 from dpcdvae.cli.relax import (
     BatchOption,
     CalculatorOption,
@@ -79,7 +79,8 @@ def ground_state(
     from dpcdvae.relaxation.stages import relax_in_stages
 
     check_one_process(batch, workers, scheduler)
-    check_apart([json], [crystals, relaxed])
+    check_distinct(json, work)
+    check_apart([json, work], [crystals, relaxed])
     if json is not None:
         check_output(json, overwrite=overwrite)
     files: dict[str, Any] = {"crystals": crystals, "relaxed": relaxed}

@@ -150,8 +150,8 @@ def relax(
             return
     if out is None:
         raise InputError("where to write? give --out FILE")
-    check_distinct(out, ranked)
-    check_apart([out, ranked], [crystals])
+    check_distinct(out, ranked, work)
+    check_apart([out, ranked, work], [crystals, read_jobs])
     for output in filter(None, (out, ranked)):
         check_destination(output, overwrite=overwrite)
     with engine_for(workers, scheduler) as engine:

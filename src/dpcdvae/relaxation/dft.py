@@ -7,6 +7,7 @@ too, no symmetry but time reversal, as a relaxation may break it, and no spin.
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import re
 import shlex
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpcdvae.elements import ATOMIC_NUMBERS
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, one_line
 from dpcdvae.files import sha256
 from dpcdvae.registry import Registry
 
@@ -102,16 +103,36 @@ def espresso(
     """
     from ase.calculators.espresso import Espresso, EspressoProfile
 
+    class Telling(Espresso):
+        """Tells what pw.x has said against the calculation, of which ASE knows but its exit status."""
+
+        def calculate(self, *arguments: Any, **keywords: Any) -> None:
+            output = Path(self.directory) / self.template.outputname
+            output.unlink(missing_ok=True)  # of the crystal before
+            try:
+                super().calculate(*arguments, **keywords)
+            except Exception as error:
+                if said := espresso_complaint(output):
+                    raise RuntimeError(f"{command}: {said}") from error
+                raise
+
     chosen = choose(settings, cutoff, kpoints, energy_tolerance, smearing)
     _check_command("espresso", command, "install Quantum ESPRESSO, or give --calculator-option command=/path/to/pw.x")
     folder = pseudo_folder(pseudo_dir)
     files = pseudopotentials(folder)
-    return Espresso(
+    return Telling(
         profile=EspressoProfile(command=command, pseudo_dir=folder),
         directory=_folder(directory),
         pseudopotentials=files,
         **espresso_parameters(chosen),
     )
+
+
+def espresso_complaint(output: Path) -> str:
+    """The error that an output of pw.x ends in, e.g. ``Error in routine electrons (1): charge is wrong``, or empty."""
+    text = output.read_text(encoding="utf-8", errors="replace") if output.is_file() else ""
+    found = re.search(r"^ *%{20,}\n(.*?)\n *%{20,}", text, re.MULTILINE | re.DOTALL)
+    return one_line(found[1]) if found else ""
 
 
 def espresso_parameters(chosen: DFTSettings) -> dict[str, Any]:
@@ -147,8 +168,12 @@ def vasp(
     chosen = choose(settings, cutoff, kpoints, energy_tolerance, smearing)
     found = vasp_command(command)
     _check_command("vasp", found, "set ASE_VASP_COMMAND, e.g. to 'mpirun -n 16 vasp_std'")
-    if "VASP_PP_PATH" not in os.environ:
-        raise InputError("calculator vasp needs VASP_PP_PATH, the folder with potpaw_PBE: your licence brings it")
+    if not _vasp_potentials().is_dir():
+        where = os.environ.get("VASP_PP_PATH", "")
+        raise InputError(
+            "calculator vasp needs VASP_PP_PATH, the folder with potpaw_PBE, which your licence brings"
+            + (f": {where} holds none" if where else "")
+        )
     return Vasp(
         directory=str(_folder(directory)), command=found, xc="pbe", prec="Accurate", encut=chosen.cutoff,
         kpts=chosen.kpoints, gamma=False, ediff=chosen.energy_tolerance, ismear=0, sigma=chosen.smearing, isym=0,
@@ -202,8 +227,12 @@ def gpaw_elements(_: Any) -> Collection[int]:
 
 def vasp_elements(_: Any) -> Collection[int]:
     """Those with a potential of their plain name, the one that is used."""
-    folder = Path(os.environ.get("VASP_PP_PATH", "")) / "potpaw_PBE"
+    folder = _vasp_potentials()
     return {number for symbol, number in ATOMIC_NUMBERS.items() if list(folder.glob(f"{symbol}/POTCAR*"))}
+
+
+def _vasp_potentials() -> Path:
+    return Path(os.environ.get("VASP_PP_PATH", "")) / "potpaw_PBE"
 
 
 def choose(
@@ -220,7 +249,7 @@ def choose(
     """
     numbers = {"cutoff": cutoff, "energy_tolerance": energy_tolerance, "smearing": smearing}
     for name, value in numbers.items():
-        if value is not None and not (isinstance(value, int | float) and value > 0):
+        if value is not None and not (type(value) in (int, float) and 0 < value < math.inf):
             raise InputError(f"option {name} must be above 0, not {value!r}")
     given: dict[str, Any] = {name: float(value) for name, value in numbers.items() if value is not None}
     if kpoints is not None:

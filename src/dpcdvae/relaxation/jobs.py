@@ -19,7 +19,7 @@ import numpy as np
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError, reason_of
-from dpcdvae.files import atomic_output, write_json
+from dpcdvae.files import atomic_output, check_output, write_json
 from dpcdvae.io import Failure, read, write
 from dpcdvae.registry import Registry
 from dpcdvae.relaxation.calculators import check_options
@@ -27,12 +27,13 @@ from dpcdvae.relaxation.dft import (
     RYDBERG,
     DFTSettings,
     choose,
+    espresso_complaint,
     espresso_parameters,
     pseudo_folder,
     pseudopotentials,
 )
 from dpcdvae.relaxation.minimise import Settings
-from dpcdvae.relaxation.relaxed import GPA_A3_PER_EV, Relaxed, lost
+from dpcdvae.relaxation.relaxed import CALCULATOR_FAILED, GPA_A3_PER_EV, Relaxed, lost
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -40,14 +41,18 @@ if TYPE_CHECKING:
 SCHEMA = "dpcdvae.jobs/1"
 BOHR = 0.529177210544  # Å, CODATA 2022
 EV_PER_A = RYDBERG / BOHR  # of 1 Ry/Bohr
+SAME_VOLUME = 1e-4  # as far as the digits of inputs and outputs go
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What a job did: every step with energy, forces and stress, as ASE reads them, and whether the code is content."""
+    """What a job did: every step with energy, forces and stress, as ASE reads them, and what is wrong by the code.
+
+    ``complaint`` is empty where it is content, else what it says against the job, or that it did not converge.
+    """
 
     images: Sequence[Atoms]
-    content: bool
+    complaint: str
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,7 @@ def write_jobs(
     """
     code = CODES[settings.calculator]
     folder = Path(folder)
-    if folder.exists():
-        raise InputError(f"{folder} exists: give another --write-jobs")
+    check_output(folder, overwrite=None)
     if not crystals:
         raise InputError("there are no crystals to write jobs for")
     for crystal in crystals:
@@ -110,6 +114,8 @@ def read_jobs(folder: str | Path) -> list[Relaxed]:
     folder = Path(folder)
     names = _description(folder)["folders"]
     settings, crystals = job_settings(folder), read(folder / "crystals.json")
+    if len(names) != len(crystals):
+        raise InputError(f"{folder} tells of {len(names)} jobs and holds {len(crystals)} crystals: it was changed")
     return [_result(crystal, folder / name, settings) for name, crystal in zip(names, crystals, strict=True)]
 
 
@@ -127,7 +133,7 @@ def job_origin(folder: str | Path) -> tuple[list[Failure], bool]:
 def _description(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))
-        if content["schema"] == SCHEMA:
+        if content["schema"] == SCHEMA and content["settings"]["calculator"] in CODES and content["folders"]:
             return content
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -146,15 +152,20 @@ def _result(crystal: Crystal, folder: Path, settings: Settings) -> Relaxed:
             energies = [float(image.get_potential_energy()) / len(image) for image in (first, last)]
             stress = np.asarray(last.get_stress(), float) * GPA_A3_PER_EV
             max_force = float(np.linalg.norm(last.get_forces(), axis=1).max())
+            final = Crystal.from_ase(last, crystal.id)
     except Exception as error:  # outputs that are cut off or of a crash, in whatever way
         return lost(crystal, settings.pressure, f"{code.output} is not complete ({reason_of(error)})")
+    if sorted(final.atomic_numbers) != sorted(crystal.atomic_numbers):
+        return lost(crystal, settings.pressure, f"{code.output} is of another crystal ({final.formula})")
+    if not math.isclose(first.get_volume(), crystal.volume, rel_tol=SAME_VOLUME):
+        energies[0] = math.nan  # gone on from where a job before had ended: what it began with is not in there
     max_stress = float(np.abs(stress + settings.pressure * np.array([1, 1, 1, 0, 0, 0])).max())
     resting = max_force < settings.max_force and max_stress < settings.max_stress
-    reason = (
-        "" if steps.content and resting else f"not converged (force {max_force:.2g} eV/Å, stress {max_stress:.2g} GPa)"
-    )
+    reason = steps.complaint or ("" if resting else "not converged")
+    if reason == "not converged":
+        reason += f" (force {max_force:.2g} eV/Å, stress {max_stress:.2g} GPa)"
     return Relaxed(
-        initial=crystal, final=Crystal.from_ase(last, crystal.id), pressure=settings.pressure,
+        initial=crystal, final=final, pressure=settings.pressure,
         initial_energy=energies[0], energy=energies[1],
         initial_volume=crystal.volume / crystal.num_atoms, volume=float(last.get_volume()) / len(last),
         stress=stress, max_force=max_force, max_stress=max_stress, steps=len(steps.images) - 1,
@@ -201,7 +212,7 @@ def _read_vasp(path: Path) -> Steps:
             stress=stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
         )  # fmt: skip
         images.append(image)
-    return Steps(images, bool(run.converged))
+    return Steps(images, "" if run.converged else "not converged")
 
 
 def _write_espresso(crystal: Crystal, settings: Settings, folder: Path) -> None:
@@ -230,9 +241,14 @@ def _write_espresso(crystal: Crystal, settings: Settings, folder: Path) -> None:
 def _read_espresso(path: Path) -> Steps:
     import ase.io
 
-    images: Any = ase.io.read(path, index=":", format="espresso-out")
+    said = espresso_complaint(path)
+    try:
+        images: Any = ase.io.read(path, index=":", format="espresso-out")
+    except IndexError:  # ASE's way to say that there is no step
+        raise ValueError(said or "no step in it") from None
     text = path.read_text(encoding="utf-8", errors="replace")
-    return Steps(images, "bfgs converged" in text and "JOB DONE" in text)
+    done = "bfgs converged" in text and "JOB DONE" in text
+    return Steps(images, f"{CALCULATOR_FAILED}{said}" if said else "" if done else "not converged")
 
 
 CODES: Registry[Code] = Registry(
