@@ -191,9 +191,10 @@ def assert_scales_fit(network: nn.Module, *inputs: Tensor | CrystalBatch) -> Non
     ratios = []
 
     def compare(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-        _, reference, mask, *rest = given
-        wanted = reference[rest[0] if rest else mask].var()
-        ratios.append(float(output[mask].var() / wanted))
+        _, reference, mask, reference_mask = (*given, None, None)[:4]
+        chosen = slice(None) if mask is None else mask
+        wanted = reference[chosen if reference_mask is None else reference_mask].var()
+        ratios.append(float(output[chosen].var() / wanted))
 
     factors = [module for module in network.modules() if isinstance(module, ScaleFactor)]
     for factor in factors:

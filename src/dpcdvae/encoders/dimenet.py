@@ -1,7 +1,8 @@
 """DimeNet++ (Gasteiger et al. 2020) on the bonds of a crystal.
 
-Messages live in the slots of the atom they arrive at, so the sum over the triplets k -> j -> i is a
-dense product over the slots of j, followed by one gather that hands it to i.
+A message for each directed bond k -> j. Only for the sum over the triplets k -> j -> i are they laid out in the slots of
+j: it is a dense product over these, followed by one gather that hands it to j -> i. Anything else would be wasted on
+empty slots, half of them all where coordination varies as in a perovskite (12 for one atom, 2 for another).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -66,27 +67,53 @@ class DimeNetEncoder(Encoder):
         graph = bond_graph(
             batch.bonds, batch.bond_images, batch.num_bonds, batch.num_atoms, batch.frac_coords, batch.lattice
         )
-        mask = graph.mask[..., None]
-        radial = self.radial_basis(graph.distances) * mask
         harmonics = legendre_harmonics(graph.cosines(), self.options.num_spherical)
         triplets = graph.triplet_mask()
         if not self.options.same_atom_triplets:
             triplets = triplets & (graph.source[:, :, None] != graph.source[:, None, :])
-        harmonics = harmonics * triplets[:, :, None]
-        spherical = self.spherical_basis(graph.distances)
+        harmonics = (harmonics * triplets[:, :, None]).transpose(2, 3).flatten(2)  # (N, K, K * L)
+        bonds = Bonds.of(graph)
+        radial, spherical = self.radial_basis(bonds.distances), self.spherical_basis(bonds.distances)
 
         atoms = self.atom_embedding(batch.atomic_numbers)
-        ends = torch.cat([atoms[graph.source], atoms[:, None].expand(-1, graph.mask.shape[1], -1)], -1)
-        message = self.edge_embedding(torch.cat([ends, self.radial_embedding(radial)], -1))
-        out = self.outputs[0](message, radial)
+        ends = [atoms[bonds.source], atoms[bonds.target]]
+        message = self.edge_embedding(torch.cat([*ends, self.radial_embedding(radial)], -1))
+        out = self.outputs[0](message, radial, bonds)
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
-            message = interaction(message, radial, spherical, harmonics, graph)
-            out = out + output(message, radial)
+            message = interaction(message, radial, spherical, harmonics, bonds)
+            out = out + output(message, radial, bonds)
         return batch.mean_over_atoms(out)
 
 
+class Bonds(NamedTuple):
+    """The E directed bonds of a graph of N atoms with K slots, in the order of their targets.
+
+    source, target: (E,) atoms. distances: (E,) Å. slot: (E,) flat slot number at the target; opposite: (E,) that of the
+    bond in the other direction. shape: (N, K).
+    """
+
+    source: Tensor
+    target: Tensor
+    distances: Tensor
+    slot: Tensor
+    opposite: Tensor
+    shape: torch.Size
+
+    @classmethod
+    def of(cls, graph: PeriodicGraph) -> Bonds:
+        slot = graph.mask.flatten().nonzero().squeeze(1)
+        source, distances, opposite = (x.flatten()[slot] for x in (graph.source, graph.distances, graph.reverse))
+        target = torch.div(slot, graph.mask.shape[1], rounding_mode="floor")
+        return cls(source, target, distances, slot, opposite, graph.mask.shape)
+
+    def in_slots(self, values: Tensor) -> Tensor:
+        """(E, ...) -> (N, K, ...), zeros where there is no bond."""
+        slots = values.new_zeros((self.shape.numel(), *values.shape[1:])).index_copy(0, self.slot, values)
+        return slots.unflatten(0, self.shape)
+
+
 class Interaction(nn.Module):
-    """InteractionPP block: messages (N, K, hidden) updated by those arriving at their source atom."""
+    """InteractionPP block: messages (E, hidden) updated by those arriving at their source atom."""
 
     def __init__(self, o: DimeNetOptions) -> None:
         super().__init__()
@@ -100,18 +127,16 @@ class Interaction(nn.Module):
         self.final = dense(o.hidden, o.hidden)
         self.after_skip = nn.Sequential(*(Skip(o.hidden) for _ in range(o.layers_after_skip)))
 
-    def forward(
-        self, message: Tensor, radial: Tensor, spherical: Tensor, harmonics: Tensor, graph: PeriodicGraph
-    ) -> Tensor:
-        """``spherical`` (N, K, L, R); ``harmonics`` (N, K, L, K), zero where the triplet does not exist."""
+    def forward(self, message: Tensor, radial: Tensor, spherical: Tensor, harmonics: Tensor, bonds: Bonds) -> Tensor:
+        """``spherical`` (E, L, R); ``harmonics`` (N, K, K * L), zero where the triplet does not exist."""
         incoming = self.down(self.incoming(message) * self.radial(radial))
         # The basis is a product of a part of (order, distance) and a part of (order, angle), so the weight of
         # each order joins the message before the sum over k, which is then one batched matrix product.
-        weight = self.spherical.weight.unflatten(1, spherical.shape[2:])
-        weight = torch.einsum("nklr,plr->nlkp", spherical, weight)
+        weight = self.spherical.weight.unflatten(1, spherical.shape[1:])
+        weight = torch.einsum("elr,plr->elp", spherical, weight)
         terms = self.spherical_up(weight) * incoming[:, None]
-        summed = graph.swap(torch.bmm(harmonics.flatten(2), terms.flatten(1, 2)))
-        summed = self.triplet_scale(summed, incoming, graph.mask)
+        summed = torch.bmm(harmonics, bonds.in_slots(terms).flatten(1, 2)).flatten(0, 1)[bonds.opposite]
+        summed = self.triplet_scale(summed, incoming)
         hidden = self.before_skip(self.own(message) + self.up(summed))
         return self.after_skip(self.final(hidden) + message)
 
@@ -127,8 +152,8 @@ class Output(nn.Module):
         self.final = nn.Linear(o.out_emb, out_features, bias=False)
         nn.init.zeros_(self.final.weight)  # the first log variance must not be large: it is exponentiated
 
-    def forward(self, message: Tensor, radial: Tensor) -> Tensor:
-        return self.final(self.layers(self.up((self.radial(radial) * message).sum(1))))
+    def forward(self, message: Tensor, radial: Tensor, bonds: Bonds) -> Tensor:
+        return self.final(self.layers(self.up(bonds.in_slots(self.radial(radial) * message).sum(1))))
 
 
 class Skip(nn.Module):

@@ -89,12 +89,15 @@ class ScaleFactor(nn.Module):
         self.register_buffer("scale", torch.ones(()))
         self.fitting = False
 
-    def forward(self, x: Tensor, reference: Tensor, mask: Tensor, reference_mask: Tensor | None = None) -> Tensor:
-        """``x`` scaled, in its place; while fitting, the masked entries of both decide the scale."""
+    def forward(
+        self, x: Tensor, reference: Tensor, mask: Tensor | None = None, reference_mask: Tensor | None = None
+    ) -> Tensor:
+        """``x`` scaled, in its place; while fitting, the masked entries of both (or all) decide the scale."""
         if self.fitting:
             with torch.no_grad():
-                wanted = reference[mask if reference_mask is None else reference_mask]
-                ratio = wanted.double().var() / x[mask].double().var()
+                chosen = slice(None) if mask is None else mask
+                wanted = reference[chosen if reference_mask is None else reference_mask]
+                ratio = wanted.double().var() / x[chosen].double().var()
                 if bool(ratio.isfinite()) and float(ratio) > 0:
                     self.scale.copy_(ratio.sqrt())
         return x.mul_(self.scale)
