@@ -1,8 +1,8 @@
 """DimeNet++ (Gasteiger et al. 2020) on the bonds of a crystal.
 
-A message for each directed bond k -> j. Only for the sum over the triplets k -> j -> i are they laid out in the slots of
-j: it is a dense product over these, followed by one gather that hands it to j -> i. Anything else would be wasted on
-empty slots, half of them all where coordination varies as in a perovskite (12 for one atom, 2 for another).
+A message for each directed bond k -> j. Only for the sum over the triplets k -> j -> i are they laid out in the slots
+of j: it is a dense product over these, followed by one gather that hands it to j -> i. Anything else would be wasted
+on empty slots, half of them all where coordination varies as in a perovskite (12 for one atom, 2 for another).
 """
 
 from __future__ import annotations
