@@ -117,6 +117,7 @@ def test_atoms_upon_one_another_do_not_explode() -> None:
         ("shrink", "the volume went to 0."),
         ("merge", "atoms merged (Cu-Cu at "),
         ("nan", "energy, forces or stress are not finite at step 0"),
+        ("burst", "the calculator failed: ValueError: array must not contain infs or NaNs"),
         ("raise", "the calculator failed: RuntimeError: the code crashed"),
     ],
 )
@@ -161,6 +162,16 @@ def test_pushed_apart_atoms_are_apart(seed: int) -> None:
     assert closest_contact(pushed, APART) is None
     assert pushed.atomic_numbers.tolist() == crystal.atomic_numbers.tolist()
     assert np.allclose(np.cross(pushed.lattice[0], crystal.lattice[0]), 0)  # the cell keeps its shape
+
+
+def test_a_cell_that_is_short_in_one_direction_is_stretched_in_that_one() -> None:
+    """Whatever its vectors are called; grown alike in all directions it would be a gas."""
+    thin = Crystal(np.full(2, 6), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.diag([0.3, 5.0, 6.0]))
+    skew = replace(thin, lattice=np.array([[1, 0, 0], [7, 1, 0], [0, 0, 1]]) @ thin.lattice)
+    for crystal in (thin, skew):
+        pushed = push_apart(crystal)
+        assert closest_contact(pushed, APART) is None
+        assert pushed.volume == pytest.approx(5 * 6 * 1.01 * 0.75 * 2 * 0.76)
 
 
 def test_closest_contact_is_that_of_all_pairs() -> None:

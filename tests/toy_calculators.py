@@ -67,7 +67,7 @@ class Coward(Spring):
 
 
 class Odd(Calculator):
-    """What potentials do outside of what they learnt: blow up, collapse, NaN, an exception."""
+    """What potentials do outside of what they learnt: blow up, collapse, NaN, forces past all bounds, an exception."""
 
     implemented_properties = ("energy", "forces", "stress")
     default_parameters: ClassVar = {"kind": "swell"}
@@ -82,6 +82,8 @@ class Odd(Calculator):
         if self.parameters.kind == "merge":  # all atoms to the centre of the cell
             away = self.atoms.positions - self.atoms.cell.sum(axis=0) / 2
             energy, forces = float((away**2).sum()) / 2, -away
+        if self.parameters.kind == "burst":
+            pull, energy = 1e200, 0.0
         if self.parameters.kind == "nan":
             energy = np.nan
         if self.parameters.kind == "raise":

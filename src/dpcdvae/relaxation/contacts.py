@@ -24,7 +24,7 @@ LONELY = 6.0
 
 PUSHES = 50  # before the cell is made larger
 FILLED = 0.5  # most of the cell's volume that spheres of half the wanted distance may take up
-EXPANSION = 1.05  # of the cell vectors, where there is no room or an atom meets its own image
+EXPANSION = 1.05  # of the cell vectors, where there is no room
 EXPANSIONS = 60  # a factor 19 of the cell vectors
 
 
@@ -50,31 +50,49 @@ def lonely_atom(crystal: Crystal, within: float = LONELY) -> str | None:
 def push_apart(crystal: Crystal) -> Crystal:
     """The crystal with no contact below ``APART``: atoms move along their contacts, in a cell that stays.
 
-    Only where there is no room, or an atom meets its own image, the cell grows.
+    Only where an atom meets its own image it is stretched, in that direction, and where there is no room it grows.
     """
     rng = np.random.default_rng(0)  # for atoms in one place, which have no direction to go
-    crystal = _with_room(crystal)
-    reach = APART * _reach(crystal)
+    crystal = _with_room(_clear_of_images(crystal))
     for _ in range(EXPANSIONS):
         for _ in range(PUSHES):
-            first, second, distances, vectors = _contacts(crystal, APART)
-            pairs = first != second
-            if not pairs.any():
-                break
-            first, second, distances, vectors = first[pairs], second[pairs], distances[pairs], vectors[pairs]
-            directions = vectors / np.maximum(distances, 1e-9)[:, None]
-            directions[distances < 1e-9] = rng.normal(size=(int((distances < 1e-9).sum()), 3))
-            # Each pair is listed from both ends, and each end gives way by half of what is missing; a little
-            # more, so that the distance is reached in a finite number of steps.
-            missing = 0.5 * (1.01 * reach[first, second] - distances)
-            moves = np.zeros((crystal.num_atoms, 3))
-            np.subtract.at(moves, first, missing[:, None] * directions)
-            coords = np.linalg.solve(crystal.lattice.T, (crystal.cart_coords + moves).T).T
-            crystal = replace(crystal, frac_coords=np.asarray(coords, np.float64))
-        if len(_contacts(crystal, APART)[2]) == 0:
-            break
+            if (pushed := _pushed(crystal, rng)) is None:
+                return crystal
+            crystal = pushed
         crystal = replace(crystal, lattice=EXPANSION * crystal.lattice)
     return crystal
+
+
+def _pushed(crystal: Crystal, rng: np.random.Generator) -> Crystal | None:
+    """Every atom a step away from those that are too close to it; None where none is."""
+    first, second, distances, vectors = _contacts(crystal, APART)
+    if len(distances) == 0:
+        return None
+    directions = vectors / np.maximum(distances, 1e-9)[:, None]
+    directions[distances < 1e-9] = rng.normal(size=(int((distances < 1e-9).sum()), 3))
+    # Each pair is listed from both ends, and each end gives way by half of what is missing; a little
+    # more, so that the distance is reached in a finite number of steps.
+    missing = 0.5 * (1.01 * APART * _reach(crystal)[first, second] - distances)
+    moves = np.zeros((crystal.num_atoms, 3))
+    np.subtract.at(moves, first, missing[:, None] * directions)
+    coords = np.linalg.solve(crystal.lattice.T, (crystal.cart_coords + moves).T).T
+    return replace(crystal, frac_coords=np.asarray(coords, np.float64))
+
+
+def _clear_of_images(crystal: Crystal) -> Crystal:
+    """The crystal stretched along every lattice vector that is too short for its atoms, the shortest first.
+
+    No vector gets shorter by it, so this ends.
+    """
+    while True:
+        first, second, distances, vectors = _contacts(crystal, APART)
+        own = first == second
+        if not own.any():
+            return crystal
+        short = 1.01 * APART * _reach(crystal)[first, second][own] / distances[own]
+        k = int(np.argmax(short))
+        along = vectors[own][k] / distances[own][k]
+        crystal = replace(crystal, lattice=crystal.lattice + (short[k] - 1) * np.outer(crystal.lattice @ along, along))
 
 
 def _with_room(crystal: Crystal) -> Crystal:

@@ -8,21 +8,19 @@ has locks.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
+from dpcdvae.files import lock
 
 FORMAT = 1
 DATABASE = "results.sqlite"
@@ -56,7 +54,7 @@ class Store:
         self._next_commit = 0.0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.folder)
+            self._lock = lock(self.folder, "wait for it, or use another --work")
         except OSError as error:
             why = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror or error
             raise InputError(f"cannot write {self.folder}: {why}: give another --work") from error
@@ -180,22 +178,6 @@ def crystal_key(crystal: Crystal, start: Crystal | None = None) -> str:
             for array in (part.atomic_numbers, part.lattice, part.frac_coords):
                 digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _lock(folder: Path) -> IO[str]:
-    """Raises InputError where a living process holds it."""
-    stream = (folder / "lock").open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.seek(0)
-        holder = stream.read().strip() or "another process"
-        stream.close()
-        raise InputError(f"{folder} is in use by {holder}: wait for it, or use another --work") from None
-    stream.truncate(0)
-    stream.write(f"process {os.getpid()} on {socket.gethostname()}")
-    stream.flush()
-    return stream
 
 
 def _text(value: Any) -> str:
