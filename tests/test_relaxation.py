@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.calculators.emt import EMT as EMTCalculator
 
 from crystal_files import message
 from dpcdvae.crystal import Crystal
@@ -28,9 +29,7 @@ def strained(symbol: str, seed: int, *, cubic: bool = False) -> Crystal:
 
 
 def emt() -> object:
-    from ase.calculators.emt import EMT
-
-    return EMT()
+    return EMTCalculator()
 
 
 def emt_energy(crystal: Crystal, scale: float) -> float:
@@ -126,6 +125,23 @@ def test_what_no_crystal_does_ends_with_a_reason(kind: str, reason: str) -> None
     assert not result.converged
     assert result.reason.startswith(reason)
     assert result.final.problem() is None
+
+
+def test_where_the_calculator_fails_the_state_before_is_what_is_kept() -> None:
+    class Tiring(EMTCalculator):
+        done = 0
+
+        def calculate(self, *arguments: object, **keywords: object) -> None:
+            self.done += 1
+            if self.done > 4:
+                raise RuntimeError("tired")
+            super().calculate(*arguments, **keywords)
+
+    result = relax(strained("Cu", 4), Settings("toy"), Tiring())
+    assert result.reason == "the calculator failed: RuntimeError: tired"
+    assert result.steps == 2
+    assert result.final.volume == pytest.approx(result.volume)
+    assert emt_energy(result.final, 1.0) == pytest.approx(result.energy)
 
 
 def test_atoms_without_a_neighbour_are_at_rest_but_no_crystal() -> None:

@@ -189,7 +189,8 @@ class _Run:
         forces = np.asarray(atoms.get_forces(), float)
         if not (math.isfinite(energy) and np.isfinite(stress).all() and np.isfinite(forces).all()):
             return f"energy, forces or stress are not finite at step {self.steps}"
-        self.final = Crystal(atoms.numbers, atoms.get_scaled_positions(wrap=False), atoms.cell.array, self.start.id)
+        coords, lattice = atoms.get_scaled_positions(wrap=False), atoms.cell.array.copy()  # which goes on changing
+        self.final = Crystal(atoms.numbers, coords, lattice, self.start.id)
         unbalanced = stress + settings.pressure * np.array([1, 1, 1, 0, 0, 0])
         self.quantities = {
             "energy": energy, "volume": volume, "stress": stress,
