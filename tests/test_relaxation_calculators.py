@@ -145,6 +145,9 @@ def test_a_code_that_crashes_is_a_reason(espresso_files: Path, tmp_path: Path) -
     program.write_text("#!/bin/sh\nexit 1\n")  # what was said of the crystal before is not told of this one
     result = relax(Crystal.from_ase(bulk("C")), Settings("espresso"), calculator)
     assert "charge" not in result.reason
+    program.write_text("#!/bin/sh\necho Program PWSCF\n")
+    result = relax(Crystal.from_ase(bulk("C")), Settings("espresso"), calculator)
+    assert result.reason.endswith("pw.x: there is no result in its output")
 
 
 @pytest.mark.parametrize(

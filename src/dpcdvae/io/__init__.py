@@ -225,22 +225,23 @@ def _output_format(path: str | Path, format: str | None) -> str:
 
 
 def _unique(crystals: Sequence[Crystal]) -> list[Crystal]:
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     return [c if (id := _free(c.id, taken)) == c.id else c.with_id(id) for c in crystals]
 
 
 def _file_names(crystals: Sequence[Crystal]) -> list[tuple[str, Crystal]]:
     """``<id>.cif`` with what no file system minds, unique also where case makes no difference."""
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     stems = (re.sub(r"[^A-Za-z0-9_.+-]", "_", c.id)[:100].lstrip(".") or "crystal" for c in crystals)
     return [(_free(stem, taken, str.lower) + ".cif", c) for stem, c in zip(stems, crystals, strict=True)]
 
 
-def _free(name: str, taken: set[str], fold: Callable[[str], str] = str) -> str:
-    """``name``, or ``name-2``, ``name-3`` ... if it is taken; takes it."""
-    candidate, number = name, 1
+def _free(name: str, taken: dict[str, int], fold: Callable[[str], str] = str) -> str:
+    """``name``, or ``name-2``, ``name-3`` ... if it is taken; takes it. ``taken`` has the last number of each name."""
+    candidate, number = name, taken.get(fold(name), 1)
     while fold(candidate) in taken:
         number += 1
         candidate = f"{name}-{number}"
-    taken.add(fold(candidate))
+    taken[fold(candidate)] = 1
+    taken[fold(name)] = number
     return candidate

@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -112,9 +113,10 @@ def espresso(
             try:
                 super().calculate(*arguments, **keywords)
             except Exception as error:
-                if said := espresso_complaint(output):
-                    raise RuntimeError(f"{command}: {said}") from error
-                raise
+                said = espresso_complaint(output)
+                if not said and isinstance(error, subprocess.SubprocessError | OSError):  # these tell by themselves
+                    raise
+                raise RuntimeError(f"{command}: {said or 'there is no result in its output'}") from error
 
     chosen = choose(settings, cutoff, kpoints, energy_tolerance, smearing)
     _check_command("espresso", command, "install Quantum ESPRESSO, or give --calculator-option command=/path/to/pw.x")
