@@ -7,7 +7,6 @@ import gzip
 import json
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,9 +165,7 @@ def test_the_quick_cif_path_agrees_with_pymatgen_on_real_data(data_dir: Path) ->
 )
 def test_generated_npz_of_others(data_dir: Path, name: str, count: int) -> None:
     failures: list[Failure] = []
-    start = time.process_time()
     found = read(data_dir / "generated" / f"{name}.npz", failures)
-    assert time.process_time() - start < 10
     assert len(found) + len(failures) == count
     assert len(found) > 0.99 * count
     stored = np.load(data_dir / "generated" / f"{name}.npz")
@@ -177,10 +174,8 @@ def test_generated_npz_of_others(data_dir: Path, name: str, count: int) -> None:
     assert np.allclose(found[0].angles, stored["angles"][0], rtol=1e-5)
 
 
-def test_csv_of_real_data_reads_fast(data_dir: Path) -> None:
-    start = time.process_time()
+def test_csv_of_real_data(data_dir: Path) -> None:
     found = read_csv(data_dir / "perov_5" / "test.csv.gz")
-    assert (time.process_time() - start) / len(found) < 1.5e-3  # pymatgen's parser needs about 3 ms
     assert len(found) == 3785
     assert found[0].id == "3961"
     assert set(found[0].properties) == {"heat_all", "heat_ref", "dir_gap", "ind_gap"}
