@@ -157,6 +157,23 @@ def test_the_public_relax_takes_an_engine_and_leaves_it_open() -> None:
     assert [r.reason for r in results] == ["", "no result after 5 s"]
     assert "leave out workers" in message(lambda: relax(some, calculator=SPRING, engine=Losing(), workers=1))
     assert "did you mean 'pressure'?" in message(lambda: relax(some, calculator=SPRING, presure=2.0))
+    assert "takes a list of crystals" in message(lambda: relax(some[0], calculator=SPRING))  # type: ignore[arg-type]
+    assert "must be above 0 s, not -1" in message(lambda: relax(some, calculator=SPRING, workers=0, time_limit=-1))
+    for option in (float("nan"), object()):
+        assert "options must be plain values" in message(
+            lambda option=option: relax(some, calculator=SPRING, options={"delay": option})
+        )
+
+
+def test_a_crystal_that_is_none_costs_only_itself(tmp_path: Path) -> None:
+    good = crystals(2)
+    bad = [replace(good[0], lattice=np.full((3, 3), np.nan)), replace(good[1], frac_coords=np.full((2, 3), np.inf))]
+    results = relax_all([*good, *bad], SETTINGS, work=tmp_path)
+    assert [r.converged for r in results] == [True, True, False, False]
+    assert [r.reason for r in results[2:]] == ["the lattice is not finite", "coordinates are not finite"]
+    (moved,) = relax_all(good[:1], SETTINGS, starts=bad[:1])
+    assert moved.reason == "the lattice is not finite"
+    assert [r.reason for r in relax_all(bad, SETTINGS)] == [r.reason for r in results[2:]]
 
 
 def test_of_two_campaigns_in_a_folder_the_second_is_refused_while_the_first_lives(tmp_path: Path) -> None:

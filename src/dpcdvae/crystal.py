@@ -71,7 +71,8 @@ class Crystal:
     @cached_property
     def volume(self) -> float:
         """Å^3, never negative."""
-        return float(abs(np.linalg.det(self.lattice)))
+        with np.errstate(invalid="ignore"):
+            return float(abs(np.linalg.det(self.lattice)))
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.float64]:

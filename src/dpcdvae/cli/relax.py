@@ -226,6 +226,9 @@ def _write_results(
         "converged": sum(result.converged for result in results),
         "failures": [asdict(failure) for failure in failures]
         + [{"id": r.initial.id, "reason": r.reason} for r in results if not math.isfinite(r.energy)],
+        "not_converged": [
+            {"id": r.initial.id, "reason": r.reason} for r in results if not r.converged and math.isfinite(r.energy)
+        ],
         "part": part,
     }
     write((result.to_crystal() for result in usable), out, overwrite=overwrite)
@@ -236,7 +239,9 @@ def _write_results(
         if not minima:
             raise InputError(f"nothing to rank: none of {len(results)} crystals converged")
         write((minimum.to_crystal() for minimum in minima), ranked, overwrite=overwrite)
-        write_manifest(ranked, "relax", arguments, **{**facts, "crystals": len(minima), "failures": []})
+        write_manifest(
+            ranked, "relax", arguments, **{**facts, "crystals": len(minima), "failures": [], "not_converged": []}
+        )
         print(f"{ranked}: {len(minima)} different minima")
 
 
@@ -281,17 +286,17 @@ def _summary(results: Sequence[Relaxed], failures: Sequence[object]) -> Renderab
     for header in ("median of the converged", "before", "after"):
         table.add_column(header, justify="left" if header.startswith("median") else "right")
     rows = (
-        ("energy (eV/atom)", "initial_energy", "energy"),
-        ("enthalpy (eV/atom)", "initial_enthalpy", "enthalpy"),
-        ("volume (Å^3/atom)", "initial_volume", "volume"),
-        ("steps", "", "steps"),
-        ("time (s)", "", "seconds"),
+        ("energy (eV/atom)", "initial_energy", "energy", ".4f"),
+        ("enthalpy (eV/atom)", "initial_enthalpy", "enthalpy", ".4f"),
+        ("volume (Å^3/atom)", "initial_volume", "volume", ".4f"),
+        ("steps", "", "steps", ".0f"),
+        ("time (s)", "", "seconds", ".3g"),
     )
-    for title, before, after in rows if converged else ():
-        medians = [np.median([getattr(r, name) for r in converged]) if name else None for name in (before, after)]
-        table.add_row(
-            title, *(f"{value:.4f}" if value is not None and math.isfinite(value) else "" for value in medians)
-        )
+    for title, before, after, digits in rows if converged else ():
+        medians = [
+            float(np.median([getattr(r, name) for r in converged])) if name else math.nan for name in (before, after)
+        ]
+        table.add_row(title, *(format(value, digits) if math.isfinite(value) else "" for value in medians))
     lines = reason_lines("not converged", count_reasons(r.reason for r in results if not r.converged))
     lines += [f"could not be read or built: {len(failures)}"] if failures else []
     return Group(table, *lines) if converged else Group(str(table.title), *lines)

@@ -67,6 +67,8 @@ def relax(
     Raises:
         InputError: as :func:`relax_all`, or a setting that is none.
     """
+    if isinstance(crystals, str | Path | Crystal):
+        raise InputError("relax takes a list of crystals, such as read(path) gives")
     chosen = Settings.of(**settings)
     check_one_process(batch, workers, scheduler)
     if engine is not None and (workers is not None or scheduler is not None):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpcdvae.crystal import Crystal
+from dpcdvae.errors import InputError
 from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.progress import Progress
 from dpcdvae.relaxation.batching import relax_in_batches
@@ -67,10 +68,13 @@ def relax_all(
         of those nothing is kept.
 
     Raises:
-        InputError: the calculator cannot be built, does not know an element or takes no batches, or the folder
-            cannot be used: another campaign works in it, it was begun with other settings, the disk is full.
+        InputError: a time limit that is none, the calculator cannot be built, does not know an element or takes no
+            batches, or the folder cannot be used: another campaign works in it, it was begun with other settings,
+            the disk is full.
     """
     # Before any work: what is missing or refused ends here, in one line.
+    if not time_limit > 0:
+        raise InputError(f"the time limit of a crystal must be above 0 s, not {time_limit}")
     calculator = build_calculator(settings.calculator, settings.options)
     check_elements(settings.calculator, calculator, crystals)
     evaluate = batch_evaluator(settings.calculator, calculator) if batch > 1 else None
@@ -79,14 +83,14 @@ def relax_all(
     shaping = {**settings.to_json(), "calculator_version": calculator_version(settings.calculator, settings.options)}
     if files := option_files(settings.options):
         shaping["calculator_files"] = files
-    given_up: dict[str, str] = {}
+    keys = [crystal_key(*item) for item in items]
+    given_up = {key: problem for key, item in zip(keys, items, strict=True) if (problem := _problem(item)) is not None}
     with ExitStack() as stack:
         if work is None:
             work = stack.enter_context(tempfile.TemporaryDirectory(prefix="dpcdvae-relax-"))
         store = stack.enter_context(Store(work, shaping, retry=retry))
-        keys = [crystal_key(*item) for item in items]
         known = store.keys()
-        todo = list({key: k for k, key in enumerate(keys) if key not in known}.values())
+        todo = list({key: k for k, key in enumerate(keys) if key not in known and key not in given_up}.values())
         if known and todo:
             print(f"{work}: {len(set(keys) & known)} of {len(set(keys))} are there already", file=sys.stderr)
         scratch = Path(work).absolute() / "scratch"
@@ -114,6 +118,11 @@ def relax_all(
         if all(result.converged for result in results):
             shutil.rmtree(scratch, ignore_errors=True)
     return results
+
+
+def _problem(item: Item) -> str | None:
+    """Why there is nothing to relax: coordinates that are not finite, a cell without volume."""
+    return next((problem for crystal in item if crystal is not None and (problem := crystal.problem())), None)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 import warnings
@@ -66,6 +67,10 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise InputError(f"{name} must be {words}, not {value!r}")
+        try:
+            json.dumps(dict(self.options), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"options must be plain values that are finite, not {dict(self.options)}") from error
         OPTIMIZERS[self.optimizer]
         if not abs(self.pressure) <= LARGEST_PRESSURE:
             raise InputError(f"a pressure of {self.pressure} GPa is none: give one within ±{LARGEST_PRESSURE:g} GPa")
