@@ -129,6 +129,8 @@ def test_files_from_elsewhere_pair_by_id_or_order_with_energies_of_either_kind()
     assert results[1].reason == "there is no relaxed crystal of that id"
     nameless = [c.with_id(f"relaxed-{k}") for k, c in enumerate([*after, after[0]])]
     assert [r.energy for r in pair_relaxed(before, nameless, 0.0)] == [-11.0, -9.0, -11.0]
+    without = [[c.with_id("") for c in some] for some in (before, nameless)]
+    assert [r.energy for r in pair_relaxed(*without, 0.0)] == [-11.0, -9.0, -11.0]
 
 
 def test_both_energies_are_of_the_calculator_that_relaxed() -> None:
@@ -144,6 +146,9 @@ def test_files_that_are_no_pairs_are_refused() -> None:
     assert "no ids agree" in message(lambda: pair_relaxed(before, [carbon("diamond", 3.5, "x")], 0.0))
     odd = [carbon("diamond", 3.5, "a"), carbon("diamond", 3.5, "x")]
     assert "'x' is none of the initial" in message(lambda: pair_relaxed(before, odd, 0.0))
+    twice = [carbon("diamond", a, "a") for a in (3.5, 3.4)]
+    assert "2 of the relaxed crystals have the id 'a'" in message(lambda: pair_relaxed(before, twice, 0.0))
+    assert "2 of the initial crystals have the id 'a'" in message(lambda: pair_relaxed(twice, before[:1], 0.0))
     silicon = [Crystal.from_ase(bulk("Si"), "a")]
     assert "C was relaxed to Si" in message(lambda: pair_relaxed(before, silicon, 0.0))
     pressed = [energies(carbon("diamond", 3.5, "a"), pressure_GPa=10.0)]

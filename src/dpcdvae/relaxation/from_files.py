@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,9 +40,13 @@ def pair_relaxed(initial: Sequence[Crystal], relaxed: Sequence[Crystal], pressur
 
 
 def _pairs(initial: Sequence[Crystal], relaxed: Sequence[Crystal]) -> list[tuple[Crystal, Crystal | None]]:
-    place = {crystal.id: crystal for crystal in relaxed}
-    names = {crystal.id for crystal in initial}
+    place = {crystal.id: crystal for crystal in relaxed if crystal.id}
+    names = {crystal.id for crystal in initial if crystal.id}
     if names & place.keys():
+        for crystals, which in ((initial, "initial"), (relaxed, "relaxed")):
+            id, count = Counter(crystal.id for crystal in crystals).most_common(1)[0]
+            if count > 1:
+                raise InputError(f"{count} of the {which} crystals have the id '{id}': give each one of its own")
         if strange := sorted(place.keys() - names):
             raise InputError(f"relaxed crystal '{strange[0]}' is none of the initial ones: pair them by id")
         return [(crystal, place.get(crystal.id)) for crystal in initial]
