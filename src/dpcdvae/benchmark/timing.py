@@ -25,10 +25,13 @@ def epoch_cpu_seconds(config: Config, tables: dict[str, CrystalTable]) -> float:
     model = CDVAE(config)
     prepare(model, tables["train"])
     model.train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr, fused=True)
     generator = torch.Generator().manual_seed(config.train.seed)
-    size = config.train.batch_size
-    loaders = {split: make_loader(table, size, target=model.target, seed=0) for split, table in tables.items()}
+    size, atoms = config.train.batch_size, config.train.batch_atoms
+    loaders = {
+        split: make_loader(table, size, batch_atoms=atoms, target=model.target, seed=0)
+        for split, table in tables.items()
+    }
 
     def losses(batch: Any) -> torch.Tensor:
         batch = batch.to(model.device, model.dtype)

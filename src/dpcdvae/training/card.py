@@ -44,6 +44,8 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
             tables["train"], source=f"{dataset['name']}:train", sha256=dataset["sha256"]
         ).to_json(),
     }
+    if atoms := train.get("batch_atoms"):
+        card["batch_atoms"] = atoms
     if target:
         card["property"] = _property_facts(target, tables["train"], dataset)
     if checkpoint.config["kind"] == "regressor":
