@@ -125,6 +125,7 @@ def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start
     if hasattr(calculator, "reset"):
         calculator.reset()  # so that the result does not depend on the crystal before
     overlapping = closest_contact(start, TOO_CLOSE) is not None
+    came_overlapping = overlapping if start is crystal else closest_contact(crystal, TOO_CLOSE) is not None
     initial_energy = _energy(crystal, calculator)
     run = _Run(push_apart(start) if overlapping else start, settings, calculator)
     with warnings.catch_warnings():
@@ -134,7 +135,7 @@ def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start
     return Relaxed(
         initial=crystal, final=final, pressure=settings.pressure,
         initial_energy=initial_energy, initial_volume=crystal.volume / crystal.num_atoms,
-        **quantities, steps=run.steps, pushed_apart=overlapping or closest_contact(crystal, TOO_CLOSE) is not None,
+        **quantities, steps=run.steps, pushed_apart=overlapping or came_overlapping,
         converged=not reason, reason=reason, seconds=time.monotonic() - began,
     )  # fmt: skip
 
