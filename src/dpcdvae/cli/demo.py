@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from dpcdvae.cli.common import SeedOption
+from dpcdvae.cli.sample import StepsOption
 from dpcdvae.errors import InputError
-
-STEPS = 200  # of the bundled model's 1000: a fifth of the time, and no metric that 64 crystals could tell from all
 
 
 def demo(
@@ -19,7 +18,7 @@ def demo(
     model: Annotated[str, typer.Option("--model", help="A bundled model, or the folder of one.")] = "perov-5-compact",
     n: Annotated[int, typer.Option("-n", min=1, help="How many crystals.")] = 64,
     seed: SeedOption = 0,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="As in generate.", show_default="200")] = None,
+    steps: StepsOption = None,
 ) -> None:
     """Generate crystals with the bundled model, evaluate them, draw the first sixteen.
 
@@ -39,14 +38,14 @@ def demo(
     from dpcdvae.evaluation import evaluate, resolve_reference
     from dpcdvae.io import write
     from dpcdvae.model.checkpoint import load_model
-    from dpcdvae.model.sampling import generate
+    from dpcdvae.model.sampling import generate, sampling_settings
     from dpcdvae.model_store import read_description, resolve_model
     from dpcdvae.report.picture import draw
 
     reference = resolve_reference(model)
     loaded = load_model(model)
-    steps = steps or min(STEPS, loaded.diffusion.max_steps)
-    result = generate(loaded, n, seed=seed, steps=steps)
+    decoding = sampling_settings(model, steps, None)
+    result = generate(loaded, n, seed=seed, **decoding)
     if not result.crystals:
         raise InputError(f"none of {n} crystals could be built: the model needs more training")
     report = evaluate(result.crystals, reference, failures=result.failures, seed=seed)
@@ -57,7 +56,7 @@ def demo(
         draw(result.crystals, folder / "crystals.png")
         write_json(folder / "evaluation.json", report.to_json())
         write_manifest(
-            folder, "demo", {"model": model, "n": n, "seed": seed, "steps": steps},
+            folder, "demo", {"model": model, "n": n, "seed": seed, **decoding},
             model_sha256=read_description(resolve_model(model))["sha256"], crystals=len(result.crystals),
             failures=[{"id": failure.id, "reason": failure.reason} for failure in result.failures],
         )  # fmt: skip
