@@ -173,17 +173,17 @@ def test_stopped_and_killed_it_goes_on_with_what_is_missing(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     write(crystals(9), tmp_path / "c.extxyz")
     command = [sys.executable, "-m", "dpcdvae", "relax", "c.extxyz", "--calculator", TOGETHER, "--pressure", "2",
-               "--calculator-option", "delay=0.02", "--optimizer", "lbfgs", "--fmax", "0.1", "--smax", "2",
+               "--calculator-option", "delay=0.05", "--optimizer", "lbfgs", "--fmax", "0.1", "--smax", "2",
                "--batch", "3"]  # fmt: skip
     kept = 0
     work = tmp_path / "a.extxyz.work"
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = subprocess.Popen([*command, "--out", "a.extxyz"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-        while len(rows(work) if (work / DATABASE).exists() and (work / DATABASE).stat().st_size else {}) < kept + 2:
+        while len(rows(work) if (work / DATABASE).exists() and (work / DATABASE).stat().st_size else {}) <= kept:
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(stop)
-        assert process.wait(10) == code
+        assert process.wait(60) == code
         kept = len(rows(work))
     assert kept < 9
     monkeypatch.chdir(tmp_path)

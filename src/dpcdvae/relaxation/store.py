@@ -29,7 +29,7 @@ GROWING = "max_steps"
 
 PAUSE = 10
 """Times as long as the last commit took, until the next one: a tenth of the time at most goes into them."""
-LONGEST_PAUSE = 5.0  # seconds
+LONGEST_PAUSE = 1.0  # seconds
 
 
 class Store:
