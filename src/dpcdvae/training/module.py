@@ -92,6 +92,8 @@ class TrainingModule(pl.LightningModule):
         """The epoch's means, the same in every process."""
 
         def add_up(values: Tensor) -> Tensor:
+            if self.trainer.world_size == 1:
+                return values
             return self.trainer.strategy.reduce(values.to(self.device), reduce_op="sum")
 
         means = self.meters[split].finish(add_up)
@@ -99,7 +101,7 @@ class TrainingModule(pl.LightningModule):
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
 
     def _diverged(self, split: str, batch_idx: int, indices: Indices, names: list[str]) -> TrainingDivergedError:
-        bad = [name for name in names if name not in ("loss", "criterion")]
+        bad = [name for name in names if name not in ("loss", "criterion")] or names
         ids = ", ".join(self.tables[split].ids[indices])
         return TrainingDivergedError(
             f"the loss ({', '.join(bad)}) of '{split}' is not finite in epoch {self.current_epoch}, batch {batch_idx} "
