@@ -85,8 +85,8 @@ def optimize(
     from dpcdvae.model.checkpoint import load_model
     from dpcdvae.model.sampling import GenerationResult, sampling_settings
 
-    decoding = sampling_settings(model, steps, solver)
     loaded = load_model(model, device)
+    decoding = sampling_settings(model, steps, solver)
     search.property_head(loaded)
     card = read_card(model).get("property", {})
     goals = thresholds(card.get("quantiles", {}), maximize=maximize)
@@ -157,8 +157,8 @@ def interpolate(
     from dpcdvae.model.checkpoint import load_model
     from dpcdvae.model.sampling import sampling_settings
 
-    decoding = sampling_settings(model, steps, solver)
     loaded = load_model(model, device)
+    decoding = sampling_settings(model, steps, solver)
     most = loaded.config.model.max_atoms
     for crystal in table:
         if crystal.num_atoms > most:
