@@ -159,7 +159,7 @@ def loop(table: CrystalTable, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def processes(table: CrystalTable, arguments: argparse.Namespace) -> dict[str, Any]:
     """The second epoch of a run on the same crystals, of as many in a step."""
-    some = 4 * arguments.batch
+    some = 12 * arguments.batch
     tables = {"train": table.select(np.arange(some) % len(table)), "val": table.select(np.arange(2))}
     settings = ["train.max_epochs=2", "train.accelerator=cpu", f"model.max_atoms={int(table.num_atoms.max())}"]
     whole, half = ([f"train.batch_size={size}"] for size in (arguments.batch, arguments.batch // 2))
