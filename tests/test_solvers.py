@@ -282,3 +282,4 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     arguments = json.loads((tmp_path / "x.extxyz.manifest.json").read_text())["arguments"]
     assert (arguments["steps"], arguments["solver"]) == (2, "dpm++2m")
     assert sampling_settings(BUNDLED, 3, None) == {"steps": 3, "solver": "eq7"}
+    assert sampling_settings(BUNDLED, None, "ddim") == {"steps": 20, "solver": "ddim"}  # docs/sampling.md
