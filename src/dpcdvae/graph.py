@@ -7,8 +7,8 @@ masked. ``reverse`` pairs every edge with the one in the opposite direction.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor
@@ -109,13 +109,14 @@ def radius_graph(
     crystal = torch.repeat_interleave(num_atoms, output_size=len(frac_coords))
     first = num_atoms.cumsum(0) - num_atoms
     height = heights(lattice)
-    box = torch.ones(3, dtype=torch.long, device=lattice.device)
+    box = [1, 1, 1]
     found = _search(wrapped, lattice, num_atoms, crystal, first, cutoff, max_neighbours, box, centred=complete)
-    # The (K+1)-th distance over the nearest images bounds the true one: it tells whether more images matter.
-    reach = found[0][:, max_neighbours].clamp(max=cutoff)
-    needed = torch.floor(reach[:, None] / height[crystal] + 0.5).long().amax(0)
-    if complete and bool((needed > box).any()):
-        found = _search(wrapped, lattice, num_atoms, crystal, first, cutoff, max_neighbours, needed)
+    if complete:
+        # The (K+1)-th distance over the nearest images bounds the true one: it tells whether more images matter.
+        reach = found[0][:, max_neighbours].clamp(max=cutoff)
+        needed = torch.floor(reach[:, None] / height[crystal] + 0.5).long().amax(0).tolist()
+        if max(needed) > 1:
+            found = _search(wrapped, lattice, num_atoms, crystal, first, cutoff, max_neighbours, needed)
     distances, source, image = found
     mask = _whole_shells(distances) if complete else distances[:, :max_neighbours].isfinite()
 
@@ -139,14 +140,13 @@ def _whole_shells(distances: Tensor) -> Tensor:
 
 def _search(
     wrapped: Tensor, lattice: Tensor, num_atoms: Tensor, crystal: Tensor, first: Tensor,
-    cutoff: float, max_neighbours: int, box: Tensor, *, centred: bool = True,
+    cutoff: float, max_neighbours: int, box: Sequence[int], *, centred: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The max_neighbours + 1 nearest images of every atom within a box of cells, sorted; inf beyond the cutoff.
 
     The box is centred on the image of the neighbour that is nearest in fractional coordinates, or on the atom's cell.
     """
-    ranges = [range(-int(b), int(b) + 1) for b in box]
-    images = torch.tensor(list(product(*ranges)), device=wrapped.device)
+    images = torch.cartesian_prod(*(torch.arange(-cells, cells + 1, device=wrapped.device) for cells in box))
     largest = int(num_atoms.max())
     candidate = torch.arange(largest, device=wrapped.device)
     count = max_neighbours + 1

@@ -161,7 +161,9 @@ class CDVAE(Trainable):
     def usable_lattice(self, lattice: Tensor, num_atoms: Tensor) -> Tensor:
         """(C,) True for decoded cells (C, 3, 3) that a crystal with ``num_atoms`` can live in."""
         flat = lattice.flatten(1)
-        safe = torch.where(flat.isfinite().all(1)[:, None, None], lattice, torch.eye(3).to(lattice))
+        safe = torch.where(
+            flat.isfinite().all(1)[:, None, None], lattice, torch.eye(3, dtype=lattice.dtype, device=lattice.device)
+        )
         return (
             flat.isfinite().all(1)
             & (heights(safe).amin(1) > MIN_HEIGHT)
