@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crystal_files import assert_same_crystal, crystals, message
 from dpcdvae.crystal import Crystal
-from dpcdvae.io import FORMATS, read, write
+from dpcdvae.io import FORMATS, check_destination, read, write
 from dpcdvae.prototypes import build_prototypes
 
 MANY = ["many.cif", "x.extxyz", "x.xyz", "x.zip", "x.csv", "x.csv.gz", "x.json", "x.npz", "folder", "x.cif.gz"]
@@ -123,6 +123,13 @@ def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path, salt: Crystal)
     (path / "thesis.tex").write_text("words")
     assert "thesis.tex" in message(lambda: write([salt], path, overwrite=True))
     assert (path / "thesis.tex").exists()
+
+
+def test_a_folder_does_not_replace_a_file_nor_a_file_a_folder(tmp_path: Path, salt: Crystal) -> None:
+    (tmp_path / "out").write_text("words")
+    (tmp_path / "out.cif").mkdir()
+    assert "it is a file" in message(lambda: check_destination(tmp_path / "out", overwrite=True))
+    assert "it is a folder" in message(lambda: check_destination(tmp_path / "out.cif", overwrite=True))
 
 
 def test_pipes_and_devices_are_not_replaced(tmp_path: Path, salt: Crystal) -> None:

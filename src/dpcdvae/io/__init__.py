@@ -170,6 +170,9 @@ def check_destination(path: str | Path, *, format: str | None = None, overwrite:
     """The name of the format that :func:`write` will use, or its InputError: to ask before hours of work."""
     name = _output_format(path, format)
     path = check_output(path, overwrite=overwrite)
+    if path.exists() and (name == FOLDER) != path.is_dir():
+        what = "folder" if path.is_dir() else "file"
+        raise InputError(f"will not replace {path}: it is a {what}: remove it, or give another name")
     if name == FOLDER and path.is_dir() and (other := [p.name for p in path.iterdir() if not _is_ours(p)]):
         raise InputError(f"will not replace {path}: it holds other files (such as {other[0]}): give another folder")
     return name
