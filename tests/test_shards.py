@@ -257,6 +257,7 @@ def test_parts_come_back_bit_by_bit(tmp_path: Path) -> None:
     with Parts(tmp_path / "out", {"seed": 1}) as parts:
         parts.add(0, ([crystal], failures))
         parts.add(256, ([], failures))
+        (parts.folder / "1 (copy).part").touch()  # somebody else's
         assert parts.done() == {0, 256}
         ((back,), told), empty = parts.get(0), parts.get(256)
         assert (told, empty) == (failures, ([], failures))

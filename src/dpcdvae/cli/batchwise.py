@@ -105,7 +105,7 @@ def finish_batches(
 
     The manifest comes last: where it is, the command has done its work. A shard without any crystal has it alone.
     """
-    from dpcdvae.files import atomic_output, write_manifest
+    from dpcdvae.files import atomic_output, manifest_path, write_manifest
     from dpcdvae.io import write
 
     out = target.out
@@ -122,6 +122,8 @@ def finish_batches(
         parts.remove()
         raise InputError(f"none of {total} crystals could be built: the model needs more training")
     parts.begin_writing()
+    if (old := manifest_path(out)).is_file():  # of what --overwrite replaces
+        old.unlink()
     if crystals:
         complete = write(crystals, parts.folder / "complete" / out.name, overwrite=True)
         with atomic_output(out) as temporary:

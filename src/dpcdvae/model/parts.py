@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -78,7 +79,7 @@ class Parts:
 
     def done(self) -> set[int]:
         """Numbers (of their first crystals) of the batches that are there."""
-        return {int(path.stem) for path in self.folder.glob(f"[0-9]*{SUFFIX}")}
+        return {int(path.stem) for path in self.folder.glob(f"*{SUFFIX}") if re.fullmatch("[0-9]{9,}", path.stem)}
 
     def add(self, number: int, part: Part) -> None:
         """Keeps a batch, for good when this returns."""
