@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import io
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +31,7 @@ from dpcdvae.table import CrystalTable, load_tables
 from dpcdvae.training.run import train
 from speed import record
 from speed.cases import of_size
+from speed.command import positive, run, usable_device
 from speed.measure import measure
 from speed.timing import PRECISIONS, now, use_precision
 from speed.workload import passes as passes_of
@@ -84,11 +84,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("passes", "epoch", "generate"))
     parser.add_argument("--data", type=Path, help="folder of prepared data sets (.npz)")
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", type=usable_device, default="cuda")
     parser.add_argument("--precision", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
-    parser.add_argument("--batch", type=int, nargs="+", help="crystals in a batch")
+    parser.add_argument("--batch", type=positive, nargs="+", help="crystals in a batch")
     parser.add_argument("--minutes", type=float, default=8.0, help="nothing new is begun that would not end by then")
-    parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    parser.add_argument("--threads", type=positive, default=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     parser.add_argument("--quick", action="store_true", help="the smallest form, to try whether it works")
     parser.add_argument("--out", type=Path, help="JSON here instead of benchmarks/results/speed/")
     arguments = parser.parse_args()
@@ -240,7 +240,4 @@ def _words(what: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

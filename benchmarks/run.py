@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +21,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.table import save_tables
 from speed import against, record
 from speed.cases import CASES, QUICK, Case, crystals
+from speed.command import positive, run, usable_device
 from speed.timing import PRECISIONS
 from speed.worker import SOURCE, WorkerError, in_new_process
 
@@ -29,13 +29,13 @@ from speed.worker import SOURCE, WorkerError, in_new_process
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", default="", help="only presets or data sets with this in their name")
-    parser.add_argument("--batch", type=int, nargs="+", help="crystals in a batch, instead of the cases' own")
+    parser.add_argument("--batch", type=positive, nargs="+", help="crystals in a batch, instead of the cases' own")
     parser.add_argument("--quick", action="store_true", help="one small case, few rounds")
     parser.add_argument("--against", metavar="CHECKOUT|REVISION", help="ratios to another version of the package")
-    parser.add_argument("--rounds", type=int, help="medians are over these (default 7; 3 with --quick or --against)")
-    parser.add_argument("--pairs", type=int, default=5, help="with --against: measurements of each version")
-    parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=positive, help="for medians (default 7; 3 with --quick or --against)")
+    parser.add_argument("--pairs", type=positive, default=5, help="with --against: measurements of each version")
+    parser.add_argument("--threads", type=positive, default=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    parser.add_argument("--device", type=usable_device, default="cpu")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS)
     parser.add_argument("--data", type=Path, help="a folder of NAME/val.csv.gz or prepared NAME.npz")
     parser.add_argument("--out", type=Path, help="JSON here instead of benchmarks/results/speed/")
@@ -57,7 +57,8 @@ def choose(arguments: argparse.Namespace) -> list[Case]:
         networks = dict.fromkeys((case.preset, case.data) for case in chosen)
         chosen = [Case(*network, batch) for network in networks for batch in arguments.batch]
     if not chosen:
-        raise SystemExit(f"no case has '{arguments.case}' in it: {', '.join(case.preset for case in cases)}")
+        known = dict.fromkeys(case.preset for case in cases)
+        raise InputError(f"no case has '{arguments.case}' in it: {', '.join(known)}")
     return chosen
 
 
@@ -120,12 +121,11 @@ def written(case: Case, arguments: argparse.Namespace, folder: Path) -> tuple[Pa
 def folders_of_data(given: Path | None) -> list[Path]:
     from dpcdvae.datasets.store import home
 
+    if given and not given.is_dir():
+        raise InputError(f"--data {given} is no folder")
     named = os.environ.get("DPCDVAE_DATA", record.ROOT.parent / "shared" / "data")
     return [*([given] if given else []), Path(named), home() / "datasets"]
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

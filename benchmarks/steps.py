@@ -24,7 +24,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol  # noqa: E402
+from speed.command import positive, run, usable_device  # noqa: E402
 
 BATCH = 100
 SOLVERS = ("eq7", "eq6", "ddim", "dpm++2m")
@@ -48,16 +50,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="perov-5-compact", help="a bundled name or a folder")
     parser.add_argument("--data", default="perov_5", help="data set; its test split is the reference")
-    parser.add_argument("-n", type=int, default=200, help="crystals to reconstruct, and to generate")
+    parser.add_argument("-n", type=positive, default=200, help="crystals to reconstruct, and to generate")
     parser.add_argument("--solvers", nargs="+", default=SOLVERS)
-    parser.add_argument("--steps", nargs="+", type=int, default=STEPS)
+    parser.add_argument("--steps", nargs="+", type=positive, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", type=usable_device, default="cpu")
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     parser.add_argument("--show", action="store_true", help="table and plot of what is there")
     arguments = parser.parse_args()
     name = Path(arguments.model).name
     out = arguments.out or ROOT / "benchmarks" / "results" / f"steps-{name}.json"
+    if arguments.show and not out.exists():
+        raise InputError(f"{out}: no results are there yet: leave out --show")
     if not arguments.show:
         measure(arguments, out, ROOT / "runs" / out.stem)
     record = json.loads(out.read_text())
@@ -76,7 +80,10 @@ def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
     if arguments.data not in prepared_names():
         folder = Path(os.environ.get("DPCDVAE_DATA", ROOT.parent / "shared" / "data"))
         get_dataset(arguments.data, folder=folder / arguments.data)
-    table = load_split(f"{arguments.data}:test").select(range(arguments.n))
+    table = load_split(f"{arguments.data}:test")
+    if arguments.n > len(table):
+        raise InputError(f"-n {arguments.n}: {arguments.data}:test has {len(table)} crystals")
+    table = table.select(range(arguments.n))
     model = load_model(arguments.model, arguments.device)
     setting = {
         "model": Path(arguments.model).name, "model_sha256": read_description(resolve_model(arguments.model))["sha256"],
@@ -84,7 +91,7 @@ def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
     }  # fmt: skip
     record = json.loads(out.read_text()) if out.exists() else {**setting, "results": []}
     if {key: record[key] for key in setting} != setting:
-        sys.exit(f"{out} holds results of another model, reference or seed: give another --out")
+        raise InputError(f"{out} holds results of another model, reference or seed: give another --out")
     for steps in arguments.steps:
         for solver in arguments.solvers:
             key = {"solver": solver, "steps": steps, "n": arguments.n}
@@ -240,4 +247,4 @@ def plot(record: dict[str, Any], n: int, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

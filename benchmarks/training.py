@@ -30,6 +30,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dpcdvae.config import load_config
 from dpcdvae.datasets.store import load_dataset
+from dpcdvae.errors import InputError
 from dpcdvae.graph import bond_graph, radius_graph
 from dpcdvae.model.checkpoint import build_model
 from dpcdvae.nn.basis import legendre_harmonics
@@ -39,6 +40,7 @@ from dpcdvae.training.run import prepare
 from dpcdvae.training.sampler import EpochSampler
 from speed import record
 from speed.against import source_of
+from speed.command import positive, run
 from speed.worker import SOURCE
 
 TINY = [
@@ -54,8 +56,8 @@ def main() -> None:
     parser.add_argument("what", choices=("parts", "batches", "loop", "processes"))
     parser.add_argument("--preset", default="compact")
     parser.add_argument("--dataset", default="perov_5")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=positive, default=64)
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--against", help="with loop: a checkout or a revision")
     parser.add_argument("--out", type=Path, help="JSON here too")
     arguments = parser.parse_args()
@@ -189,9 +191,11 @@ def train(
         options = [part for setting in settings for part in ("--set", setting)]
         command = ["train", f"{folder}/some.npz", "--preset", preset, "--out", f"{folder}/run", *options]
         environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": str(threads)}
-        subprocess.run(
-            [sys.executable, "-m", "dpcdvae", *command], env=environment, check=True, capture_output=True, text=True
+        done = subprocess.run(
+            [sys.executable, "-m", "dpcdvae", *command], env=environment, capture_output=True, text=True
         )
+        if done.returncode:
+            raise InputError(f"training ended with {done.returncode}: {done.stderr.strip().splitlines()[-1]}")
         with open(f"{folder}/run/metrics.csv", newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))[-1]
 
@@ -233,4 +237,4 @@ def medians(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

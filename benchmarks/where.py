@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from run import folders_of_data
 from speed.cases import crystals
+from speed.command import positive, run, usable_device
 from speed.timing import PRECISIONS, now
 from speed.workload import Workload
 
@@ -38,11 +39,11 @@ def main() -> None:
     parser.add_argument("preset", nargs="?", default="compact")
     parser.add_argument("--dataset", default="perov_5")
     parser.add_argument("--data", type=Path, help="a folder of NAME/val.csv.gz or prepared NAME.npz")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rows", type=int, default=15, help="operators and modules to show")
-    parser.add_argument("--depth", type=int, default=3, help="names in a module's path: denoiser.interactions.triplets")
-    parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=positive, default=64)
+    parser.add_argument("--rows", type=positive, default=15, help="operators and modules to show")
+    parser.add_argument("--depth", type=positive, default=3, help="names in a path: denoiser.interactions.triplets")
+    parser.add_argument("--threads", type=positive, default=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    parser.add_argument("--device", type=usable_device, default="cpu")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -172,4 +173,4 @@ def table(found: list[tuple[float, float, str]], rows: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

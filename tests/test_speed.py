@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -16,9 +17,11 @@ sys.path.append(str(BENCHMARKS))
 
 import gpu  # noqa: E402
 from dpcdvae.config import Config, load_config  # noqa: E402
+from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.model.cdvae import CDVAE  # noqa: E402
 from dpcdvae.table import CrystalTable, save_tables  # noqa: E402
 from speed import record  # noqa: E402
+from speed.command import run, usable_device  # noqa: E402
 from speed.counting import count  # noqa: E402
 from speed.timing import products, take_turns  # noqa: E402
 from speed.workload import passes  # noqa: E402
@@ -127,3 +130,15 @@ def test_history_can_be_read() -> None:
     lines = [record.line(case) for run in runs for case in run["cases"] if "error" not in case]
     assert lines
     assert max(len(line) for line in lines) <= 120
+
+
+def test_bad_input_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise InputError("no such case")
+
+    with pytest.raises(SystemExit) as ended:
+        run(main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: no such case\n"
+    with pytest.raises(argparse.ArgumentTypeError, match="nonsense cannot be used here"):
+        usable_device("nonsense")

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from dpcdvae.errors import InputError
 from speed.record import ROOT
 from speed.worker import SOURCE, WorkerError, in_new_process
 
@@ -27,17 +28,17 @@ def source_of(other: str) -> Iterator[Path]:
     """The ``src`` folder of a checkout, or of a git revision of this one (in a temporary folder).
 
     Raises:
-        SystemExit: it is neither.
+        InputError: it is neither.
     """
     folder = Path(other)
     if folder.is_dir():
         if not (folder / "src" / "dpcdvae").is_dir():
-            raise SystemExit(f"{other} is no checkout of dpcdvae: it has no src/dpcdvae")
+            raise InputError(f"{other} is no checkout of dpcdvae: it has no src/dpcdvae")
         yield folder.resolve() / "src"
         return
     packed = subprocess.run(["git", "-C", str(ROOT), "archive", other, "src"], capture_output=True)
     if packed.returncode:
-        raise SystemExit(f"--against {other}: neither a folder nor a revision of this repository")
+        raise InputError(f"--against {other}: neither a folder nor a revision of this repository")
     with TemporaryDirectory() as temporary:
         with tarfile.open(fileobj=BytesIO(packed.stdout)) as archive:
             archive.extractall(temporary, filter="data")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import Config, load_config
+from dpcdvae.errors import InputError
 from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.sampling import generate, reconstruct
@@ -27,7 +28,7 @@ class Workload:
     def __init__(self, preset: str, table: CrystalTable, device: torch.device, precision: str = "float32") -> None:
         config = load_config(preset, ["train.lr_schedule=plateau", f"train.batch_size={len(table)}"])
         if not isinstance(config, Config):
-            raise SystemExit(f"{preset} is no generative model")
+            raise InputError(f"{preset} is no generative model")
         self.table, self.device = table, device
         self.autocast = use_precision(precision, device)
         torch.manual_seed(0)

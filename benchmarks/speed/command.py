@@ -1,0 +1,38 @@
+"""What the scripts of this folder expect of a command line: bad input ends with one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from dpcdvae.errors import InputError
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """``main`` as a whole program."""
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def positive(text: str) -> int:
+    """A number of crystals, rounds or threads, as a ``type`` of argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
+    return value
+
+
+def usable_device(text: str) -> str:
+    """A device that torch can use here, as a ``type`` of argparse."""
+    import torch
+
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be used here: {str(error).splitlines()[0]}") from None
+    return text
