@@ -20,7 +20,7 @@ from dpcdvae.denoisers.gemnet import GemNetDenoiser
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import NUM_ELEMENTS, Denoiser
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.nn.layers import ScaleFactor
+from dpcdvae.nn.layers import ScaleFactor, half_sum_
 from tensors import (
     UNIMODULAR,
     batch_of,
@@ -419,3 +419,10 @@ def slow_gemnet(net: GemNetDenoiser, crystal: Crystal, z: Tensor, time: float) -
         m = [(m[e] + residual(block.after_concat, value)) / math.sqrt(2) for e, value in enumerate(joined)]
         vectors = vectors + forces(output)
     return vectors, net.type_head(h)
+
+
+@pytest.mark.parametrize("other", [torch.float32, torch.bfloat16])
+def test_sums_keep_the_higher_precision(other: torch.dtype) -> None:
+    x, y = torch.tensor([1 + 2**-20]), torch.zeros(1, dtype=other)
+    assert half_sum_(x, y).dtype == torch.float32
+    torch.testing.assert_close(half_sum_(x, y.zero_()), x / math.sqrt(2), atol=0, rtol=2**-22)

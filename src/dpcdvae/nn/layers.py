@@ -20,8 +20,9 @@ def scaled_silu_(x: Tensor) -> Tensor:
 
 
 def half_sum_(x: Tensor, y: Tensor) -> Tensor:
-    """(x + y) / √2, of the variance that both have. Overwrites ``y``."""
-    return y.add_(x).mul_(1 / math.sqrt(2))
+    """(x + y) / √2, of the variance that both have. Overwrites ``y``, unless ``x`` is of a higher precision."""
+    total = y.add_(x) if torch.result_type(x, y) == y.dtype else x + y
+    return total.mul_(1 / math.sqrt(2))
 
 
 def he_orthogonal_(weight: Tensor) -> Tensor:
