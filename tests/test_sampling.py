@@ -199,6 +199,7 @@ def test_fixed_formula(model: CDVAE, formula: str, num_atoms: int | None, expect
         ({"steps": 0}, r"--steps must lie in 1..20"),
         ({"steps": 21}, r"--steps must lie in 1..20"),
         ({"steps": -1}, r"--steps must lie in 1..20"),
+        ({"batch_size": -1}, "batch_size must be 1 or more"),
     ],
     ids=lambda value: str(value)[:30],
 )

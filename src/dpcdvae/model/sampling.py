@@ -66,8 +66,9 @@ def generate(
 
     Raises:
         InputError: more steps than the schedule has, a solver it does not have, a formula or a number of atoms
-            the model cannot hold.
+            the model cannot hold, less than 1 in a batch.
     """
+    check_batch_size(batch_size)
     condition = Condition.parse(num_atoms, formula, model.config.model.max_atoms)
 
     def batches() -> Iterator[Request]:
@@ -104,6 +105,7 @@ def reconstruct(
         first: number of the first crystal, by which it gets its noise, where ``table`` is a part of another.
         steps, solver, batch_size, tell: see :func:`generate`.
     """
+    check_batch_size(batch_size)
     check_reconstructible(table, model.config.model.max_atoms if force_types or force_num_atoms else None)
 
     def batches() -> Iterator[Request]:
@@ -119,6 +121,11 @@ def reconstruct(
             yield Request(mu, random, ids, fixed, batch.atomic_numbers if force_types else None)
 
     return decode_all(model, batches, len(table), steps, "reconstructing", tell, solver)
+
+
+def check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise InputError(f"batch_size must be 1 or more, not {batch_size}")
 
 
 def check_reconstructible(table: CrystalTable, max_atoms: int | None) -> None:
