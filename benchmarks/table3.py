@@ -50,7 +50,7 @@ def main() -> None:
     if arguments.json:
         kept = {"kind": arguments.kind, "count": len(crystals), "max_atoms": arguments.max_atoms,
                 "calculator": arguments.calculator, "settings": arguments.settings, "optimizer": arguments.optimizer,
-                "seed": arguments.seed, "seconds": round(sum(item.seconds for item in results))}  # fmt: skip
+                "seed": arguments.seed, "seconds": int(np.nansum([item.seconds for item in results]))}  # fmt: skip
         found = report.to_json()
         kept |= {name: found[name] for name in ("crystals", "figures", "energy_histogram")}
         arguments.json.write_text(json.dumps(kept, indent=1) + "\n")
