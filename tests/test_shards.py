@@ -20,6 +20,7 @@ from dpcdvae.cli import main
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import read_generated
+from dpcdvae.files import manifest_path
 from dpcdvae.io import Failure, read, write
 from dpcdvae.model.batchwise import Generate, ModelSource, engine_of, make_batches
 from dpcdvae.model.checkpoint import load_model, write_checkpoint
@@ -224,6 +225,7 @@ def test_stopped_anywhere(tmp_path: Path, where: str, old: bool, suffix: str) ->
     if old:
         write([random_crystal(1)], out)
         before_it = content(out)
+        manifest_path(out).write_text("{}")
     assert main([*command, str(tmp_path / f"plain{suffix}")]) == 0
     expected = content(tmp_path / f"plain{suffix}")
     options = ["--overwrite"] if old else []
@@ -235,6 +237,7 @@ def test_stopped_anywhere(tmp_path: Path, where: str, old: bool, suffix: str) ->
     if where in ("files.write_manifest", "model.parts.Parts.remove"):
         assert content(out) == expected
         assert is_writing(out)
+        assert manifest_path(out).exists() == (where == "model.parts.Parts.remove")  # none of the old output
         options = []  # it had been given leave, and the old one is gone
     elif old:
         assert content(out) == before_it
