@@ -108,13 +108,12 @@ def radius_graph(
     wrapped = wrap(frac_coords)
     crystal = torch.repeat_interleave(num_atoms, output_size=len(frac_coords))
     first = num_atoms.cumsum(0) - num_atoms
-    height = heights(lattice)
     box = [1, 1, 1]
     found = _search(wrapped, lattice, num_atoms, crystal, first, cutoff, max_neighbours, box, centred=complete)
     if complete:
         # The (K+1)-th distance over the nearest images bounds the true one: it tells whether more images matter.
         reach = found[0][:, max_neighbours].clamp(max=cutoff)
-        needed = torch.floor(reach[:, None] / height[crystal] + 0.5).long().amax(0).tolist()
+        needed = torch.floor(reach[:, None] / heights(lattice)[crystal] + 0.5).long().amax(0).tolist()
         if max(needed) > 1:
             found = _search(wrapped, lattice, num_atoms, crystal, first, cutoff, max_neighbours, needed)
     distances, source, image = found

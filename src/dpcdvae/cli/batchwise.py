@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dpcdvae.cli.common import tell_failures
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,15 +47,20 @@ class Target:
     workers: int | None
     scheduler: str | None
 
-    def check(self) -> Shard | None:
+    @property
+    def share(self) -> Shard:
+        """What ``shard`` says; raises InputError for one that is none."""
+        from dpcdvae.model.shards import WHOLE, Shard
+
+        return WHOLE if self.shard is None else Shard.parse(self.shard)
+
+    def check(self) -> None:
         """Raises InputError, before any work, where ``out`` cannot be written, or for a shard that is none."""
         from dpcdvae.io import check_destination
         from dpcdvae.model.parts import is_writing
-        from dpcdvae.model.shards import Shard
 
-        shard = None if self.shard is None else Shard.parse(self.shard)
+        _ = self.share
         check_destination(self.out, overwrite=self.overwrite or is_writing(self.out))
-        return shard
 
 
 def run_batches(
@@ -72,16 +77,16 @@ def run_batches(
     """Makes the crystals 0 .. total - 1 of a run, or a shard of them, and writes them with their manifest.
 
     Args:
+        target: checked.
         function_of: what makes a batch of crystals, from the model and from what ``item_of`` gives for their numbers.
         arguments: of the command, and ``facts`` that shape the crystals with them.
     """
     from dpcdvae import __version__
     from dpcdvae.model.batchwise import ModelSource, device_here, engine_of, make_batches
     from dpcdvae.model.parts import Parts
-    from dpcdvae.model.shards import WHOLE, batches_of
+    from dpcdvae.model.shards import batches_of
 
-    shard = target.check()
-    batches = batches_of(total, target.batch_size, shard or WHOLE)
+    batches = batches_of(total, target.batch_size, target.share)
     device = target.device if target.scheduler else device_here(target.device)
     source = ModelSource.of(model, device)
     shaping = {**arguments, "batch_size": target.batch_size, "shard": target.shard, "device": device}
@@ -115,8 +120,7 @@ def finish_batches(
         made, failed = parts.get(batch.start)
         crystals += made
         failures += failed
-    for failure in failures[:5]:
-        print(f"not built: {failure.id}: {failure.reason}", file=sys.stderr)
+    not_built = tell_failures(failures)
     total = len(crystals) + len(failures)
     if not crystals and target.shard is None:
         parts.remove()
@@ -130,10 +134,7 @@ def finish_batches(
             complete.rename(temporary)
     elif out.exists():
         raise InputError(f"shard {target.shard} has no crystals, so nothing replaces {out}: remove it")
-    write_manifest(
-        out, command, arguments, **facts, crystals=len(crystals),
-        failures=[{"id": failure.id, "reason": failure.reason} for failure in failures],
-    )  # fmt: skip
+    write_manifest(out, command, arguments, **facts, crystals=len(crystals), failures=not_built)
     parts.remove()
     if not batches:
         print(f"shard {target.shard} has nothing to do: there are fewer batches of {target.batch_size} than shards")

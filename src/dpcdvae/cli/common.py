@@ -9,11 +9,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dpcdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from dpcdvae.io import Failure
 
 OK, BUG, BAD_INPUT, STOPPED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
@@ -46,6 +49,13 @@ def check_distinct(*outputs: Path | None) -> None:
     for output in given:
         if given.count(output) > 1:
             raise InputError(f"{output} is named for two outputs: give each a name of its own")
+
+
+def tell_failures(failures: Sequence[Failure]) -> list[dict[str, str]]:
+    """Says on standard error which crystals could not be built, the first few; all of them, for a manifest."""
+    for failure in failures[:5]:
+        print(f"not built: {failure.id}: {failure.reason}", file=sys.stderr)
+    return [{"id": failure.id, "reason": failure.reason} for failure in failures]
 
 
 def check_apart(outputs: Sequence[Path | None], inputs: Sequence[str | Path | None]) -> None:

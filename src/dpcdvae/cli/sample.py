@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dpcdvae.cli.batchwise import ShardOption, Target, WorkersOption, run_batches
-from dpcdvae.cli.common import OutOption, OverwriteOption, SchedulerOption, SeedOption
+from dpcdvae.cli.common import OutOption, OverwriteOption, SchedulerOption, SeedOption, tell_failures
 
 if TYPE_CHECKING:
     from dpcdvae.model.sampling import GenerationResult
@@ -146,15 +145,13 @@ def finish(
     from dpcdvae.io import write
     from dpcdvae.model_store import read_description, resolve_model
 
-    for failure in result.failures[:5]:
-        print(f"not built: {failure.id}: {failure.reason}", file=sys.stderr)
+    failures = tell_failures(result.failures)
     total = len(result.crystals) + len(result.failures)
     if not result.crystals:
         raise InputError(f"none of {total} crystals could be built: the model needs more training")
     write(result.crystals, out, overwrite=overwrite)
     write_manifest(
         out, command, {"model": model, **arguments},
-        model_sha256=read_description(resolve_model(model))["sha256"], crystals=len(result.crystals),
-        failures=[{"id": failure.id, "reason": failure.reason} for failure in result.failures],
+        model_sha256=read_description(resolve_model(model))["sha256"], crystals=len(result.crystals), failures=failures,
     )  # fmt: skip
     print(f"{out}: {len(result.crystals)} of {total} crystals")

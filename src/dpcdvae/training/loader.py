@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.table import CrystalTable
-from dpcdvae.training.sampler import EpochSampler, Indices, Share
+from dpcdvae.training.sampler import EpochSampler, Share
 
 
 class TrainingBatch:
@@ -22,10 +22,6 @@ class TrainingBatch:
 
     def __init__(self, crystals: CrystalBatch, share: Share, targets: torch.Tensor | None) -> None:
         self.crystals, self.share, self.targets = crystals, share, targets
-
-    @property
-    def indices(self) -> Indices:
-        return self.share.indices
 
     def to(self, device: torch.device, dtype: torch.dtype) -> TrainingBatch:
         """From pinned memory the copy runs beside what the device still does."""
