@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import published_protocol as published  # noqa: E402
+from speed.command import real_data  # noqa: E402
 
 WHOLE = ", whole file"
 CUTOFFS = {"perov_5": (0.2, 4.0), "carbon_24": (0.2, 4.0), "mp_20_reduced": (0.4, 10.0)}
@@ -33,7 +34,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    data = Path(os.environ.get("DPCDVAE_DATA", ROOT.parent / "shared" / "data"))
+    data = real_data()
     files = data / "generated" / f"{arguments.generated}.npz", data / arguments.reference / "test.csv.gz"
     cutoffs = CUTOFFS[arguments.reference]
 

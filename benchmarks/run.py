@@ -21,7 +21,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.table import save_tables
 from speed import against, record
 from speed.cases import CASES, QUICK, Case, crystals
-from speed.command import positive, run, usable_device
+from speed.command import positive, real_data, run, usable_device
 from speed.timing import PRECISIONS
 from speed.worker import SOURCE, WorkerError, in_new_process
 
@@ -123,8 +123,7 @@ def folders_of_data(given: Path | None) -> list[Path]:
 
     if given and not given.is_dir():
         raise InputError(f"--data {given} is no folder")
-    named = os.environ.get("DPCDVAE_DATA", record.ROOT.parent / "shared" / "data")
-    return [*([given] if given else []), Path(named), home() / "datasets"]
+    return [*([given] if given else []), real_data(), home() / "datasets"]
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol  # noqa: E402
-from speed.command import positive, run, usable_device  # noqa: E402
+from speed.command import positive, real_data, run, usable_device  # noqa: E402
 
 BATCH = 100
 SOLVERS = ("eq7", "eq6", "ddim", "dpm++2m")
@@ -78,7 +78,7 @@ def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
     from speed.record import machine
 
     if arguments.data not in prepared_names():
-        folder = Path(os.environ.get("DPCDVAE_DATA", ROOT.parent / "shared" / "data"))
+        folder = real_data()
         get_dataset(arguments.data, folder=folder / arguments.data)
     table = load_split(f"{arguments.data}:test")
     if arguments.n > len(table):

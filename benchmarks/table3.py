@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +19,16 @@ import numpy as np
 from dpcdvae import Crystal, read
 from dpcdvae.parallel import engine_for
 from dpcdvae.relaxation import ground_state, relax_in_stages, stages_of
+from speed.command import positive, real_data, run
 
-ROOT = Path(__file__).resolve().parents[1]
 RATTLE = 0.05  # Å
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kind", choices=("rattled", "crysbfn"))
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--max-atoms", type=int, default=24)
+    parser.add_argument("--count", type=positive, default=100)
+    parser.add_argument("--max-atoms", type=positive, default=24)
     parser.add_argument("--calculator", default="chgnet", help="several with commas: one after the other")
     parser.add_argument("--settings", help="of the DFT code: paper-carbon or screening")
     parser.add_argument("--optimizer", default="lbfgs")
@@ -39,7 +38,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    data = Path(os.environ.get("DPCDVAE_DATA", ROOT.parent / "shared" / "data"))
+    data = real_data()
 
     crystals = rattled(data, arguments.seed) if arguments.kind == "rattled" else generated(data)
     crystals = [crystal for crystal in crystals if crystal.num_atoms <= arguments.max_atoms][: arguments.count]
@@ -77,4 +76,4 @@ def generated(data: Path) -> list[Crystal]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

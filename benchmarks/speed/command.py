@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from dpcdvae.errors import InputError
+from speed.record import ROOT
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -17,6 +20,11 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def real_data() -> Path:
+    """The folder of real data sets: that of DPCDVAE_DATA, else ../shared/data."""
+    return Path(os.environ.get("DPCDVAE_DATA", ROOT.parent / "shared" / "data"))
 
 
 def positive(text: str) -> int:
