@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from disguises import DISGUISES
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.bonds import crystal_nn_bonds
 from dpcdvae.config import Config, EncoderConfig
@@ -26,6 +27,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.interfaces import Encoder
 from dpcdvae.nn.basis import spherical_bessel_zeros
 from dpcdvae.nn.layers import ScaleFactor, fit_scale_factors
+from dpcdvae.standardise import standardise
 from tensors import (
     UNIMODULAR,
     batch_of,
@@ -44,9 +46,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "dimenet++": {"hidden": 16, "blocks": 2, "int_emb": 8, "basis_emb": 4, "out_emb": 12, "output_layers": 1},
     "gine": {"hidden": 16},
     "num_atoms": {"features": 5},
+    "lattice": {"hidden": 12},
 }
 PAPER = [("dimenet++", "num_atoms"), ("dimenet++", "gine"), ("dimenet++", "num_atoms", "gine")]
-ALL = [*((name,) for name in sorted(ENCODERS)), *PAPER]
+CELL = ("dimenet++", "num_atoms", "lattice")
+ALL = [*((name,) for name in sorted(ENCODERS)), *PAPER, CELL]
 WIDTH, MAX_ATOMS = 10, 12
 CRYSTALS = [random_crystal(11), random_crystal(12, num_atoms=1), cubic("diamond", 3.567), random_crystal(13, 8, 5.0)]
 
@@ -113,8 +117,25 @@ def test_order_and_direction_of_bonds(encoder: Encoder, crystal: CrystalBatch) -
 
 
 @pytest.mark.parametrize("basis", UNIMODULAR, ids=range(len(UNIMODULAR)))
-def test_choice_of_lattice_vectors(encoder: Encoder, crystal: CrystalBatch, basis: np.ndarray) -> None:
-    assert_close(encoder(rebased(crystal, basis)), encoder(crystal))
+def test_choice_of_lattice_vectors(
+    encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch, basis: np.ndarray
+) -> None:
+    """The cell parameters tell just which vectors were chosen."""
+    if "lattice" in names:
+        assert (encoder(rebased(crystal, basis)) - encoder(crystal)).abs().max() > 1e-3
+    else:
+        assert_close(encoder(rebased(crystal, basis)), encoder(crystal))
+
+
+@pytest.mark.parametrize("disguise", [name for name in DISGUISES if name != "doubled"])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_description_of_a_crystal_that_standardises_to_one_cell(
+    encoder: Encoder, names: tuple[str, ...], dtype: torch.dtype, disguise: str, seed: int
+) -> None:
+    crystal = standardise(random_crystal(11 + seed))
+    other = standardise(DISGUISES[disguise](crystal, np.random.default_rng(seed)))
+    np.testing.assert_allclose([*other.lengths, *other.angles], [*crystal.lengths, *crystal.angles], rtol=1e-8)
+    assert_close(encoder(batch_of([other], dtype, bonded=True)), encoder(batch_of([crystal], dtype, bonded=True)))
 
 
 def test_images(encoder: Encoder, crystal: CrystalBatch) -> None:
@@ -128,8 +149,8 @@ def test_images(encoder: Encoder, crystal: CrystalBatch) -> None:
 
 @pytest.mark.parametrize("axis", [0, 2])
 def test_supercell(encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch, axis: int) -> None:
-    """Mean and maximum over the atoms know the crystal, not how often its cell was copied; N_a tells just that."""
-    if "num_atoms" in names:
+    """Mean and maximum over the atoms know the crystal, not how often its cell was copied; N_a and the cell tell that."""
+    if {"num_atoms", "lattice"} & {*names}:
         assert (encoder(doubled(crystal, axis)) - encoder(crystal)).abs().max() > 1e-3
     else:
         assert_close(encoder(doubled(crystal, axis)), encoder(crystal))
@@ -143,7 +164,7 @@ def test_batch(encoder: Encoder, dtype: torch.dtype) -> None:
 
 
 def test_different_crystals_differ(encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch) -> None:
-    """An encoder that says the same of all crystals would pass every law above. N_a alone knows only their size."""
+    """An encoder that says the same of all crystals would pass every law above. N_a and the cell know little alone."""
     features = encoder(crystal)
     moved = crystal.frac_coords + 0.2 * torch.tensor([[1.0, 0, 0]] + [[0.0, 0, 0]] * 4).to(crystal.frac_coords)
     others = [
@@ -151,9 +172,10 @@ def test_different_crystals_differ(encoder: Encoder, names: tuple[str, ...], cry
         crystal.replace(lattice=1.02 * crystal.lattice),
         crystal.replace(atomic_numbers=crystal.atomic_numbers % 80 + 1),
     ]
-    for other in others:
+    blind = {("num_atoms",): (True, True, True), ("lattice",): (True, False, True)}.get(names, (False, False, False))
+    for other, sees_nothing in zip(others, blind, strict=True):
         difference = (encoder(other) - features).abs().max()
-        assert difference == 0 if names == ("num_atoms",) else difference > 1e-3 * features.abs().max()
+        assert difference == 0 if sees_nothing else difference > 1e-3 * features.abs().max()
 
 
 def test_every_parameter_has_a_finite_gradient(encoder: Encoder, dtype: torch.dtype) -> None:
@@ -210,7 +232,12 @@ def assert_scales_fit(network: nn.Module, *inputs: Tensor | CrystalBatch) -> Non
 
 @pytest.mark.parametrize(
     ("name", "wrong", "right"),
-    [("dimenet++", "cutof", "cutoff"), ("gine", "hiden", "hidden"), ("num_atoms", "feature", "features")],
+    [
+        ("dimenet++", "cutof", "cutoff"),
+        ("gine", "hiden", "hidden"),
+        ("num_atoms", "feature", "features"),
+        ("lattice", "layer", "layers"),
+    ],
 )
 def test_unknown_option_offers_the_nearest(name: str, wrong: str, right: str) -> None:
     with pytest.raises(InputError, match=rf"{wrong}.*did you mean '{right}'"):
@@ -298,7 +325,7 @@ def test_widths_are_what_they_say(names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"names": []}, r"encoder.names is empty: .*dimenet\+\+, gine, num_atoms"),
+        ({"names": []}, r"encoder.names is empty: .*dimenet\+\+, gine, lattice, num_atoms"),
         ({"names": ["gine", "dimenet++", "gine"]}, r"\[gine, dimenet\+\+, gine\]: 'gine' stands there twice"),
         ({"names": ["dimenet++", "gin"]}, "unknown encoder 'gin': did you mean 'gine'"),
         ({"names": ["dimenet++", "concat"]}, r"\[dimenet\+\+, concat\]: the list itself is the concatenation"),

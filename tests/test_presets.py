@@ -23,7 +23,7 @@ from dpcdvae.training.run import train
 from test_config import flat
 from test_regressor import with_density
 
-SYSTEMS = ("dp-cdvae", "dp-cdvae-na", "dp-cdvae-gine", "dp-cdvae-na-gine", "cdvae", "cdvae-fourier")
+SYSTEMS = ("dp-cdvae", "dp-cdvae-na", "dp-cdvae-gine", "dp-cdvae-na-gine", "cdvae", "cdvae-fourier", "dp-cdvae-cell")
 DATASETS = ("perov_5", "carbon_24", "mp_20")
 EVERY = [f"paper/{system}-{data}" for system in SYSTEMS for data in DATASETS] + [
     f"compact/{system}" for system in SYSTEMS
@@ -75,7 +75,7 @@ def test_no_statement_is_idle() -> None:
 def test_a_variant_differs_from_dp_cdvae_in_its_encoder_alone() -> None:
     for size in names("sizes"):
         base = load_config(f"{size}/dp-cdvae").to_dict()
-        for system in SYSTEMS[1:4]:
+        for system in (*SYSTEMS[1:4], "dp-cdvae-cell"):
             variant = load_config(f"{size}/{system}").to_dict()
             assert {section for section in base if variant[section] != base[section]} == {"encoder"}
 

@@ -16,7 +16,8 @@ NUM_ELEMENTS = 100  # types are one-hot over atomic numbers 1..100
 class Encoder(nn.Module, ABC):
     """A crystal with its bonds -> features (C, out_features), the same for every description of the crystal.
 
-    Only the number of atoms may be told from the features besides: of a cell, or of its doubled cell.
+    Those of "num_atoms" and "lattice" depend on the choice of the cell as well: they are the same for every
+    description that standardises (:func:`dpcdvae.standardise.standardise`) to the same cell.
     """
 
     out_features: int

@@ -9,6 +9,7 @@ from dpcdvae.config import EncoderConfig
 from dpcdvae.encoders.composed import Concatenation
 from dpcdvae.encoders.dimenet import DimeNetEncoder
 from dpcdvae.encoders.gine import GINEEncoder
+from dpcdvae.encoders.lattice import LatticeEncoder
 from dpcdvae.encoders.num_atoms import NumAtomsEncoder
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import Encoder
@@ -20,6 +21,7 @@ ENCODERS: Registry[Callable[[int, int, Mapping[str, Any]], Encoder]] = Registry(
     {
         "dimenet++": DimeNetEncoder,
         "gine": GINEEncoder,
+        "lattice": LatticeEncoder,
         "num_atoms": NumAtomsEncoder,
     },
 )
