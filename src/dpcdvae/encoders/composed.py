@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.interfaces import Encoder
+from dpcdvae.lattice import full_precision
 from dpcdvae.nn.layers import mlp
 
 
@@ -31,4 +32,8 @@ class Concatenation(Encoder):
         self.mixer = mlp(width, mixer_width or width, out_features, mixer_layers)
 
     def forward(self, batch: CrystalBatch) -> Tensor:
-        return self.mixer(torch.cat([part(batch) for part in self.parts.values()], -1))
+        return self._mixed([part(batch) for part in self.parts.values()])
+
+    @full_precision
+    def _mixed(self, features: list[Tensor]) -> Tensor:
+        return self.mixer(torch.cat(features, -1))
