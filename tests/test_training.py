@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from dpcdvae.batch import CrystalBatch
+from dpcdvae.bonds import crystal_nn_bonds
 from dpcdvae.cli import main
 from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset
@@ -31,8 +32,10 @@ from dpcdvae.training.card import export
 from dpcdvae.training.loader import make_loader
 from dpcdvae.training.meter import LossMeter
 from dpcdvae.training.module import TrainingModule, noise_generator
+from dpcdvae.training.precision import multiplies_bfloat16, resolve_precision
 from dpcdvae.training.run import check_data, make_trainer, prepare, resumed_config, train
 from dpcdvae.training.sampler import EpochSampler
+from tensors import random_crystal
 
 DPCDVAE = [sys.executable, "-m", "dpcdvae"]
 TINY = [
@@ -316,6 +319,80 @@ def test_other_precisions_train_alike(tables: dict[str, CrystalTable], tmp_path:
     assert losses["bf16-mixed"] != losses["32-true"]
     assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], rel=0.02, abs=2e-3)
     assert np.isfinite(losses["64-true"]["val/loss"])
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "accelerator", "expected"),
+    [
+        ({"amx_bf16": True}, "cpu", "bf16-mixed"), ({"amx_bf16": False, "avx512_bf16": True}, "cpu", "32-true"),
+        ({}, "cpu", "32-true"), ({"amx_bf16": True}, "gpu", "32-true"),
+    ],
+)  # fmt: skip
+def test_auto_precision_asks_the_processor(
+    capabilities: dict[str, bool], accelerator: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    auto = config("train.precision=auto", f"train.accelerator={accelerator}").train
+    assert resolve_precision(auto) == expected
+    for named in ("32-true", "64-true", "16-mixed"):
+        assert resolve_precision(config(f"train.precision={named}").train) == named
+
+
+def test_auto_precision_follows_the_device_and_old_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    auto = config("train.precision=auto").train
+    monkeypatch.setattr("dpcdvae.training.precision.multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr("dpcdvae.training.precision.CUDAAccelerator.is_available", lambda: True)
+    assert resolve_precision(auto) == "32-true"
+    monkeypatch.undo()
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert multiplies_bfloat16()
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_auto_precision_is_told_and_kept(
+    bfloat16: bool, tables: dict[str, CrystalTable], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("dpcdvae.training.precision.multiplies_bfloat16", lambda: bfloat16)
+    folder = run(tables, tmp_path / "run", "train.max_epochs=1", "train.precision=auto", "train.accelerator=cpu")
+    expected = "bf16-mixed" if bfloat16 else "32-true"
+    assert capsys.readouterr().err.count(f"train.precision auto: {expected} here") == 1
+    assert read_card(folder)["precision"] == expected
+    assert read_checkpoint(last_checkpoint(folder)).facts["precision"] == expected
+
+
+def test_under_autocast_what_z_says_stays_exact() -> None:
+    """Statistics (the lattice among them), latents and outputs keep the precision of the weights."""
+    torch.manual_seed(0)
+    model = build_model(config("model.property=mean_radius"))
+    crystals = CrystalBatch.from_table(load_dataset("prototypes").tables["train"].select(range(8)))
+    z, time = torch.randn(8, 16), torch.full((8,), 100.0)
+    assert model.property_head is not None
+    exact = model.stats(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(model.stats(z), exact, strict=True))
+        found = [*model.encode(crystals), *model.denoise(crystals, z, time), model.property_head(z)]
+    assert {tensor.dtype for tensor in found} == {torch.float32}
+
+
+def test_losses_of_the_compact_preset_agree_in_bfloat16() -> None:
+    """On carbon like that of Carbon-24: 6 to 24 atoms, with random weights and the same noise."""
+    crystals = [
+        random_crystal(seed, atoms, (6.5 * atoms) ** (1 / 3), [6])
+        for seed, atoms in enumerate((6, 8, 8, 10, 12, 16, 20, 24))
+    ]
+    table = CrystalTable.from_crystals(crystals, [crystal_nn_bonds(crystal) for crystal in crystals])
+    torch.manual_seed(0)
+    model = build_model(load_config("compact/dp-cdvae-carbon_24"))
+    prepare(model, table)
+    losses = {}
+    for bfloat16 in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            found = model.step_losses(CrystalBatch.from_table(table), None, torch.Generator().manual_seed(0), 0)
+        losses[bfloat16] = {name: float(value) for name, value in found.items()}
+    assert losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=0.02, abs=2e-3)
 
 
 def test_batches_are_as_the_table_has_them_wherever_they_go(tables: dict[str, CrystalTable]) -> None:

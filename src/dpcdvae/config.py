@@ -99,7 +99,9 @@ class TrainConfig(Section):
     grad_clip_value: NonNegativeFloat = Field(0.5, description="0: off")
     weight_ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0: off")
     seed: int = Field(0, ge=0, lt=2**32)
-    precision: str = "32-true"
+    precision: str = Field(
+        "32-true", description="Lightning's; auto: bf16-mixed on a processor that multiplies bfloat16, else 32-true"
+    )
     accelerator: str = "auto"
     devices: PositiveInt | Literal["auto"] = 1
     num_nodes: PositiveInt = 1

@@ -20,7 +20,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.graph import radius_graph
 from dpcdvae.interfaces import NUM_ELEMENTS, Denoiser
 from dpcdvae.nn.basis import GaussianRadialBasis, fourier_features, legendre_harmonics, sinusoidal_embedding
-from dpcdvae.nn.layers import Dense, mlp
+from dpcdvae.nn.layers import Dense, ExactLinear, mlp
 from dpcdvae.registry import build_options
 
 
@@ -85,7 +85,7 @@ class GemNetDenoiser(Denoiser):
         self.edge_embedding = EdgeEmbedding(width, o.num_radial, o.hidden)
         self.interactions = nn.ModuleList(Interaction(o, width) for _ in range(o.blocks))
         self.outputs = nn.ModuleList(VectorOutput(o) for _ in range(o.blocks + 1))
-        self.type_head = nn.Linear(width, NUM_ELEMENTS)
+        self.type_head = ExactLinear(width, NUM_ELEMENTS)
 
     def forward(self, noisy: CrystalBatch, z: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         o = self.options
@@ -101,7 +101,8 @@ class GemNetDenoiser(Denoiser):
 
         h = self.atom_features(self._features(noisy, z, time))
         m = self.edge_embedding(h, radial, graph)
-        scalars = self.outputs[0](m, out_basis, graph)
+        # Under autocast too the sum is made in the precision of the coordinates.
+        scalars = self.outputs[0](m, out_basis, graph).to(graph.vectors.dtype)
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
             h, m = interaction(h, m, graph, harmonics, triplet_basis, circular_basis, atom_basis)
             scalars = scalars + output(m, out_basis, graph)

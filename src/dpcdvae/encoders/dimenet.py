@@ -19,7 +19,7 @@ from dpcdvae.batch import CrystalBatch
 from dpcdvae.graph import PeriodicGraph, bond_graph
 from dpcdvae.interfaces import NUM_ELEMENTS, Encoder
 from dpcdvae.nn.basis import BesselRadialBasis, SphericalBesselBasis, legendre_harmonics
-from dpcdvae.nn.layers import ScaleFactor
+from dpcdvae.nn.layers import ExactLinear, ScaleFactor
 from dpcdvae.registry import build_options
 
 
@@ -149,7 +149,7 @@ class Output(nn.Module):
         self.radial = linear(o.num_radial, o.hidden)
         self.up = linear(o.hidden, o.out_emb, bias=True)
         self.layers = nn.Sequential(*(dense(o.out_emb, o.out_emb) for _ in range(o.output_layers)))
-        self.final = nn.Linear(o.out_emb, out_features, bias=False)
+        self.final = ExactLinear(o.out_emb, out_features, bias=False)
         nn.init.zeros_(self.final.weight)  # the first log variance must not be large: it is exponentiated
 
     def forward(self, message: Tensor, radial: Tensor, bonds: Bonds) -> Tensor:

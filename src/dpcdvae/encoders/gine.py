@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.graph import PeriodicGraph, bond_graph
 from dpcdvae.interfaces import NUM_ELEMENTS, Encoder
-from dpcdvae.nn.layers import mlp
+from dpcdvae.nn.layers import ExactLinear, mlp
 from dpcdvae.registry import build_options
 
 
@@ -38,7 +38,7 @@ class GINEEncoder(Encoder):
         self.edge_embedding = mlp(1, o.hidden, o.hidden)
         self.convolutions = nn.ModuleList(GINEConvolution(o.hidden) for _ in range(o.convolutions))
         self.readout = nn.Sequential(nn.Linear(o.hidden, o.hidden), nn.ReLU())
-        self.final = nn.Linear(o.hidden, out_features)
+        self.final = ExactLinear(o.hidden, out_features)
         nn.init.zeros_(self.final.weight)  # sums over bonds are large, the first log variance must not be
 
     def forward(self, batch: CrystalBatch) -> Tensor:

@@ -14,10 +14,10 @@ from dpcdvae.denoisers import DENOISERS
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
 from dpcdvae.diffusion.atom_types import draw_types, noisy_type_probabilities, one_hot, type_sigmas
 from dpcdvae.encoders import build_encoder
-from dpcdvae.lattice import cart_to_frac, heights, volume
+from dpcdvae.lattice import cart_to_frac, full_precision, heights, volume
 from dpcdvae.model.stats import StatisticsDecoder
 from dpcdvae.model.trainable import TargetScaler, Trainable
-from dpcdvae.nn.layers import mlp
+from dpcdvae.nn.layers import ExactLinear, mlp
 
 # A decoded cell is used only if it is one: the neighbour search needs about (cutoff / height)^3 images.
 MIN_HEIGHT = 0.5  # Å
@@ -46,6 +46,7 @@ class PropertyHead(nn.Module):
         self.layers = mlp(latent_dim, hidden_dim, 1, hidden_layers)
         self.scaler = TargetScaler()
 
+    @full_precision
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z).squeeze(-1)
 
@@ -61,7 +62,7 @@ class CDVAE(Trainable):
         self.config = config
         latent_dim = config.model.latent_dim
         self.encoder = build_encoder(config.encoder, latent_dim, config.model.max_atoms)
-        self.mu, self.log_var = nn.Linear(latent_dim, latent_dim), nn.Linear(latent_dim, latent_dim)
+        self.mu, self.log_var = ExactLinear(latent_dim, latent_dim), ExactLinear(latent_dim, latent_dim)
         self.stats = StatisticsDecoder(config.model)
         self.denoiser = DENOISERS[config.denoiser.name](latent_dim, config.denoiser.options)
         diffusion = config.diffusion

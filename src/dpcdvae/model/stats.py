@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import ModelConfig
 from dpcdvae.interfaces import NUM_ELEMENTS
-from dpcdvae.lattice import lattice_from_parameters, parameters_from_lattice
+from dpcdvae.lattice import full_precision, lattice_from_parameters, parameters_from_lattice
 from dpcdvae.nn.layers import mlp
 
 
@@ -79,9 +79,11 @@ class StatisticsDecoder(nn.Module):
         self.num_atoms, self.lattice, self.composition = head(config.max_atoms + 1), head(6), head(NUM_ELEMENTS)
         self.scaler = LatticeScaler(config)
 
+    @full_precision
     def forward(self, z: Tensor) -> Statistics:
         return Statistics(self.num_atoms(z), self.lattice(z), self.composition(z))
 
+    @full_precision
     def losses(self, stats: Statistics, batch: CrystalBatch) -> dict[str, Tensor]:
         """Cross entropies and mean square error against the true crystals, averaged over crystals."""
         cross_entropy = nn.functional.cross_entropy

@@ -10,6 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from dpcdvae.lattice import full_precision
+
 # Written over what only their caller holds, in-place arithmetic saves a fresh tensor and a way through memory each: a
 # tenth of a pass on a CPU. Autograd allows it here, as neither sums nor products with a constant need their result.
 
@@ -35,6 +37,17 @@ def he_orthogonal_(weight: Tensor) -> Tensor:
             weight.sub_(mean).div_((var + 1e-6).sqrt())
         weight.mul_(1 / math.sqrt(fan_in))
     return weight
+
+
+class ExactLinear(nn.Linear):
+    """A linear layer in the precision of its weights, also under autocast: for what a network ends in.
+
+    Small against the rest, and a result in bfloat16 would be known to a part in 256 only.
+    """
+
+    @full_precision
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.to(self.weight.dtype))
 
 
 class Dense(nn.Module):

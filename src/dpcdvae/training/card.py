@@ -37,6 +37,7 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
         "init": facts.get("init"),
         "epochs": facts["epoch"],
         "batch_size": train["batch_size"],
+        "precision": facts.get("precision", train["precision"]),
         "losses": facts["metrics"],
         "parameters": parameters,
         "torch": torch.__version__,

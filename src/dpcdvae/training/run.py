@@ -29,6 +29,7 @@ from dpcdvae.training.card import write_card
 from dpcdvae.training.loader import targets_of
 from dpcdvae.training.log import EpochLog, TimeLimit
 from dpcdvae.training.module import TrainingModule
+from dpcdvae.training.precision import resolve_precision
 from dpcdvae.training.processes import is_first_process
 
 RUN_FILE = "run.json"
@@ -61,6 +62,9 @@ def train(
     model = build_model(config)
     trainer = make_trainer(config, folder)
     facts = {"preset": preset, "dataset": dataset, "seed": config.train.seed}
+    facts["precision"] = precision = resolve_precision(config.train)
+    if config.train.precision != precision and is_first_process():
+        print(f"train.precision {config.train.precision}: {precision} here", file=sys.stderr)
     if init is not None:
         start = read_checkpoint(resolve_model(init))
         learnt = start.config.get("model", {}).get("property", "")
@@ -178,7 +182,7 @@ def make_trainer(config: AnyConfig, folder: Path) -> pl.Trainer:
             devices=train.devices,
             num_nodes=train.num_nodes,
             strategy=train.strategy,
-            precision=train.precision,  # type: ignore[arg-type]
+            precision=resolve_precision(train),  # type: ignore[arg-type]
             callbacks=callbacks,
             plugins=[SafetensorsIO()],
             logger=logger,
