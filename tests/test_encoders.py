@@ -149,7 +149,7 @@ def test_images(encoder: Encoder, crystal: CrystalBatch) -> None:
 
 @pytest.mark.parametrize("axis", [0, 2])
 def test_supercell(encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch, axis: int) -> None:
-    """Mean and maximum over the atoms know the crystal, not how often its cell was copied; N_a and the cell tell that."""
+    """Mean and maximum over the atoms know the crystal, not how often its cell was copied; N_a and the cell tell."""
     if {"num_atoms", "lattice"} & {*names}:
         assert (encoder(doubled(crystal, axis)) - encoder(crystal)).abs().max() > 1e-3
     else:

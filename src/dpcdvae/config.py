@@ -64,10 +64,16 @@ class DiffusionConfig(Section):
     name: str = "ddpm"
     timesteps: PositiveInt = Field(1000, description="noise levels, of coordinates and of types")
     sampling_steps: NonNegativeInt = Field(0, description="passes of the network where none are asked; 0: all")
+    sampling_candidates: PositiveInt = Field(1, description="most decodes of a latent, of which the best is kept")
     options: dict[str, Any] = Field({}, description="checked by the diffusion itself")
     type_noise: Literal["sum", "softmax"] = Field("sum", description="Eq. 9 as in the public code, or as printed")
     type_sigma_min: PositiveFloat = 0.01
     type_sigma_max: PositiveFloat = 5.0
+
+
+class PriorConfig(Section):
+    name: str = Field("normal", description="what z is drawn from in generation")
+    options: dict[str, Any] = Field({}, description="checked by the prior itself")
 
 
 class LossConfig(Section):
@@ -158,11 +164,12 @@ class AnyConfig(Section):
 class Config(AnyConfig):
     """A generative model: CDVAE, DP-CDVAE and all between."""
 
-    free_form = ("encoder.options", "denoiser.options", "diffusion.options")
+    free_form = ("encoder.options", "denoiser.options", "diffusion.options", "prior.options")
     kind: Literal["generative"] = "generative"
     model: ModelConfig = ModelConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
+    prior: PriorConfig = PriorConfig()
     loss: LossConfig = LossConfig()
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from dpcdvae.batch import CrystalBatch
 
 NUM_ELEMENTS = 100  # types are one-hot over atomic numbers 1..100
+
+
+class LatentPosterior(NamedTuple):
+    """Mean and log variance of z for n crystals, (n, latent_dim) each."""
+
+    mu: Tensor
+    log_var: Tensor
 
 
 class Encoder(nn.Module, ABC):
@@ -24,6 +31,22 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: CrystalBatch) -> Tensor: ...
+
+
+class LatentPrior(nn.Module, ABC):
+    """What z is drawn from where nothing is encoded: fitted to the latents of the training set when a run ends."""
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it can be drawn from."""
+        return True
+
+    def fit(self, train: LatentPosterior, val: LatentPosterior, seed: int) -> None:
+        """Learns the distribution of z ~ N(μ, σ²) over the training crystals; ``val`` is what it may stop by."""
+
+    @abstractmethod
+    def forward(self, noise: Tensor) -> Tensor:
+        """Standard normal noise (..., latent_dim) -> z of the same shape, one of each other whatever the batch."""
 
 
 class Denoiser(nn.Module, ABC):

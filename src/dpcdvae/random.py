@@ -39,6 +39,19 @@ class CrystalRandom:
         start = torch.tensor(_signed(seed % (1 << 64)), device=numbers.device)
         self._keys = _mix(_mix(start + _GOLDEN) + (numbers + 1) * _GOLDEN)
 
+    def select(self, indices: Tensor) -> CrystalRandom:
+        """The streams of some of the crystals."""
+        return self._with_keys(self._keys[indices])
+
+    def candidate(self, number: int) -> CrystalRandom:
+        """Other streams for another decode of the same crystals; candidate 0 has the streams of the crystal itself."""
+        return self if number == 0 else self._with_keys(_mix(self._keys + _signed(number * _GOLDEN % (1 << 64))))
+
+    def _with_keys(self, keys: Tensor) -> CrystalRandom:
+        other = object.__new__(CrystalRandom)
+        other._keys = keys
+        return other
+
     def uniform(self, stream: str, count: int, step: int = 0) -> Tensor:
         """(C, count) float64 in (0, 1), of the stream with this name and step."""
         label = _signed((zlib.crc32(stream.encode()) << 32 | step & 0xFFFFFFFF) % (1 << 64))

@@ -116,10 +116,12 @@ def finish_batches(
     out = target.out
     crystals: list[Crystal] = []
     failures: list[Failure] = []
+    passes = 0
     for batch in batches:
-        made, failed = parts.get(batch.start)
-        crystals += made
-        failures += failed
+        part = parts.get(batch.start)
+        crystals += part.crystals
+        failures += part.failures
+        passes += part.passes
     not_built = tell_failures(failures)
     total = len(crystals) + len(failures)
     if not crystals and target.shard is None:
@@ -134,7 +136,7 @@ def finish_batches(
             complete.rename(temporary)
     elif out.exists():
         raise InputError(f"shard {target.shard} has no crystals, so nothing replaces {out}: remove it")
-    write_manifest(out, command, arguments, **facts, crystals=len(crystals), failures=not_built)
+    write_manifest(out, command, arguments, **facts, crystals=len(crystals), passes=passes, failures=not_built)
     parts.remove()
     if not batches:
         print(f"shard {target.shard} has nothing to do: there are fewer batches of {target.batch_size} than shards")

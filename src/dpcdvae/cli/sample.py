@@ -24,6 +24,14 @@ SolverOption = Annotated[
     str | None,
     typer.Option("--solver", help="How a step is made: eq7, eq6, ddim, dpm++2m.", show_default="the model's own"),
 ]
+CandidatesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--candidates",
+        help="Most decodes of each latent; the one whose encoding lies nearest to it is kept. 1: as published.",
+        show_default="the model's own",
+    ),
+]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Crystals at a time: memory and speed.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")]
 
@@ -48,6 +56,11 @@ def generate(
     seed: SeedOption = 0,
     steps: StepsOption = None,
     solver: SolverOption = None,
+    candidates: CandidatesOption = None,
+    prior: Annotated[
+        str | None,
+        typer.Option("--prior", help="What z is drawn from: normal, as published.", show_default="the model's own"),
+    ] = None,
     num_atoms: Annotated[int | None, typer.Option("--num-atoms", min=1, help="Atoms in every cell.")] = None,
     formula: Annotated[str | None, typer.Option("--formula", help="Atoms of every cell, e.g. SrTiO3.")] = None,
     first: Annotated[
@@ -77,7 +90,8 @@ def generate(
     from dpcdvae.model.sampling import sampling_settings
 
     options = {
-        "seed": seed, **sampling_settings(model, steps, solver), "num_atoms": num_atoms, "formula": formula,
+        "seed": seed, **sampling_settings(model, steps, solver, candidates), "prior": prior, "num_atoms": num_atoms,
+        "formula": formula,
     }  # fmt: skip
     run_batches(
         "generate", "generating", model, n, target, lambda source: Generate(source, first, options),
@@ -97,6 +111,7 @@ def reconstruct(
     seed: SeedOption = 0,
     steps: StepsOption = None,
     solver: SolverOption = None,
+    candidates: CandidatesOption = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many.")] = None,
     batch_size: BatchOption = 256,
     shard: ShardOption = None,
@@ -126,7 +141,7 @@ def reconstruct(
 
     check_table(table, model, whole=force_num_atoms or force_types)
     options = {
-        "seed": seed, **sampling_settings(model, steps, solver), "force_num_atoms": force_num_atoms,
+        "seed": seed, **sampling_settings(model, steps, solver, candidates), "force_num_atoms": force_num_atoms,
         "force_types": force_types, "sample_latent": sample_latent,
     }  # fmt: skip
     run_batches(
@@ -152,6 +167,7 @@ def finish(
     write(result.crystals, out, overwrite=overwrite)
     write_manifest(
         out, command, {"model": model, **arguments},
-        model_sha256=read_description(resolve_model(model))["sha256"], crystals=len(result.crystals), failures=failures,
+        model_sha256=read_description(resolve_model(model))["sha256"], crystals=len(result.crystals),
+        passes=result.passes, failures=failures,
     )  # fmt: skip
     print(f"{out}: {len(result.crystals)} of {total} crystals")

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpcdvae.cli.common import OutOption, OverwriteOption, SchedulerOption, SeedOption, WorkersOption, check_distinct
-from dpcdvae.cli.sample import BatchOption, DeviceOption, ModelArgument, SolverOption, StepsOption, finish
+from dpcdvae.cli.sample import (
+    BatchOption,
+    CandidatesOption,
+    DeviceOption,
+    ModelArgument,
+    SolverOption,
+    StepsOption,
+    finish,
+)
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,6 +52,7 @@ def optimize(
     ] = None,
     steps: StepsOption = None,
     solver: SolverOption = None,
+    candidates: CandidatesOption = None,
     seed: SeedOption = 0,
     json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too, for machines.")] = None,
     workers: WorkersOption = None,
@@ -86,7 +95,7 @@ def optimize(
     from dpcdvae.model.sampling import GenerationResult, sampling_settings
 
     loaded = load_model(model, device)
-    decoding = sampling_settings(model, steps, solver)
+    decoding = sampling_settings(model, steps, solver, candidates)
     search.property_head(loaded)
     card = read_card(model).get("property", {})
     goals = thresholds(card.get("quantiles", {}), maximize=maximize)
@@ -116,7 +125,7 @@ def optimize(
         result.predicted if values is None else result.spread(values, np.nan), result.spread(valid, False), goals, lost,
         {"model": model, **arguments, **facts},
     )  # fmt: skip
-    finish(GenerationResult(crystals, result.failures), "optimize", model, out, overwrite, arguments)
+    finish(GenerationResult(crystals, result.failures, result.passes), "optimize", model, out, overwrite, arguments)
     Console(width=None if sys.stdout.isatty() else 120).print(report.table())
     if json is not None:
         write_json(json, report.to_json())
@@ -134,6 +143,7 @@ def interpolate(
     seed: SeedOption = 0,
     steps: StepsOption = None,
     solver: SolverOption = None,
+    candidates: CandidatesOption = None,
     batch_size: BatchOption = 256,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
@@ -158,7 +168,7 @@ def interpolate(
     from dpcdvae.model.sampling import sampling_settings
 
     loaded = load_model(model, device)
-    decoding = sampling_settings(model, steps, solver)
+    decoding = sampling_settings(model, steps, solver, candidates)
     most = loaded.config.model.max_atoms
     for crystal in table:
         if crystal.num_atoms > most:

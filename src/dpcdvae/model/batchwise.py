@@ -81,7 +81,7 @@ class Generate:
             self.source.load(), len(crystals), first=self.first + crystals.start, batch_size=len(crystals),
             tell=report, **self.options,
         )  # fmt: skip
-        return result.crystals, result.failures
+        return Part(result.crystals, result.failures, result.passes)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Reconstruct:
         result = reconstruct(
             self.source.load(), table, first=first, batch_size=len(table), tell=report, **self.options
         )  # fmt: skip
-        return result.crystals, result.failures
+        return Part(result.crystals, result.failures, result.passes)
 
 
 def make_batches(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,16 @@ from dpcdvae.denoisers import DENOISERS
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
 from dpcdvae.diffusion.atom_types import draw_types, noisy_type_probabilities, one_hot, type_sigmas
 from dpcdvae.encoders import build_encoder
+from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.interfaces import LatentPrior
 from dpcdvae.lattice import cart_to_frac, full_precision, heights, volume
 from dpcdvae.model.stats import StatisticsDecoder
 from dpcdvae.model.trainable import TargetScaler, Trainable
 from dpcdvae.nn.layers import ExactLinear, mlp
+from dpcdvae.priors import NORMAL, PRIORS
+
+if TYPE_CHECKING:
+    from dpcdvae.model.agreement import Agreement
 
 # A decoded cell is used only if it is one: the neighbour search needs about (cutoff / height)^3 images.
 MIN_HEIGHT = 0.5  # Å
@@ -69,6 +75,9 @@ class CDVAE(Trainable):
         self.diffusion = COORDINATE_DIFFUSIONS[diffusion.name](diffusion.timesteps, diffusion.options)
         sigmas = type_sigmas(diffusion.timesteps, diffusion.type_sigma_min, diffusion.type_sigma_max)
         self.register_buffer("type_sigmas", sigmas.to(torch.get_default_dtype()), persistent=False)
+        # Fitted when training has ended: the optimiser has no business with it.
+        self.prior = PRIORS[config.prior.name](latent_dim, config.prior.options).requires_grad_(False)
+        self.agreement: Agreement | None = None  # set by whoever loads a checkpoint that knows it
         self.property_head: PropertyHead | None = None
         if config.model.property:
             hidden = config.model.stats_hidden_dim, config.model.stats_hidden_layers
@@ -86,6 +95,24 @@ class CDVAE(Trainable):
         """Bonded crystals -> mean and log variance of z, (C, latent_dim) each."""
         hidden = self.encoder(batch)
         return self.mu(hidden), self.log_var(hidden)
+
+    def latent_prior(self, name: str | None = None) -> LatentPrior:
+        """What z is drawn from: the model's own prior, or "normal".
+
+        Raises:
+            InputError: a prior that the model does not have, or that is not fitted yet.
+        """
+        own = self.config.prior.name
+        if name == NORMAL:
+            return PRIORS[NORMAL](self.config.model.latent_dim, {})
+        if name not in (None, own):
+            raise unknown_name("--prior of this model", name, dict.fromkeys([own, NORMAL]))
+        if not self.prior.fitted:
+            raise InputError(
+                f"the prior '{own}' of this model is fitted when its training ends, and it has not: resume it, or give "
+                "--prior normal"
+            )
+        return self.prior
 
     def denoise(self, noisy: CrystalBatch, z: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """The denoiser's vectors, turned into the frame of the diffusion's target, and type logits."""

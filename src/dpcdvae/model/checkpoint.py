@@ -177,10 +177,14 @@ def build_model(config: AnyConfig) -> CDVAE | PropertyRegressor:
 
 def _load(model: str | Path, device: str | torch.device) -> CDVAE | PropertyRegressor:
     from dpcdvae.config import config_from_dict
+    from dpcdvae.model.agreement import Agreement
+    from dpcdvae.model.cdvae import CDVAE
 
     checkpoint = read_checkpoint(model_store.resolve_model(model))
     module = build_model(config_from_dict(checkpoint.config, where=str(checkpoint.folder / CONFIG)))
     load_weights(module, checkpoint)
+    if isinstance(module, CDVAE):
+        module.agreement = Agreement.of_checkpoint(checkpoint.facts, str(checkpoint.folder / CONFIG))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dpcdvae.elements import atomic_number
 from dpcdvae.errors import InputError
-from dpcdvae.interfaces import NUM_ELEMENTS
+from dpcdvae.interfaces import NUM_ELEMENTS, LatentPrior
 from dpcdvae.model.stats import StatisticsDecoder
 from dpcdvae.random import CrystalRandom
 
@@ -46,17 +46,18 @@ class Condition:
         num_atoms = None if self.num_atoms is None else torch.full((size,), self.num_atoms, device=device)
         return num_atoms, None if self.types is None else self.types.to(device).repeat(size)
 
-    def latents(self, stats: StatisticsDecoder, random: CrystalRandom, latent_dim: int) -> Tensor:
-        """(C, latent_dim) from N(0, I), given the condition.
+    def latents(self, stats: StatisticsDecoder, random: CrystalRandom, prior: LatentPrior, latent_dim: int) -> Tensor:
+        """(C, latent_dim) from the prior, given the condition.
 
         Importance resampling: of ``CANDIDATES`` draws per crystal, one is taken with probability in
         proportion to what the decoder gives the wanted number of atoms and composition.
         """
         weight = stats.scaler.shift
         if self.num_atoms is None:
-            return random.normal("latent", latent_dim).to(weight)
+            return prior(random.normal("latent", latent_dim).to(weight))
         with torch.no_grad():
-            candidates = random.normal("latent", latent_dim * CANDIDATES).to(weight).unflatten(1, (CANDIDATES, -1))
+            noise = random.normal("latent", latent_dim * CANDIDATES).to(weight)
+            candidates = prior(noise.unflatten(1, (CANDIDATES, -1)))
             decoded = stats(candidates)
             log_weight = decoded.num_atoms.log_softmax(-1)[..., self.num_atoms]
             if self.types is not None:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dpcdvae.errors import InputError
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.sampling import BATCH_SIZE, GenerationResult, Request, decode_all
+from dpcdvae.model.decoding import Decoding, Request
+from dpcdvae.model.sampling import BATCH_SIZE, GenerationResult, decode_all
 from dpcdvae.model.search import encoded_start, predict_from_latents
 from dpcdvae.random import CrystalRandom
 from dpcdvae.table import CrystalTable
@@ -31,6 +32,7 @@ def interpolate(
     seed: int = 0,
     steps: int | None = None,
     solver: str | None = None,
+    candidates: int | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> GenerationResult:
     """n crystals from the first to the second crystal of ``ends``, which must have bonds.
@@ -40,7 +42,7 @@ def interpolate(
     way, and ``predicted_<name>`` where the model has a property head.
 
     Args:
-        steps, solver: as in :func:`~dpcdvae.model.sampling.generate`.
+        steps, solver, candidates: as in :func:`~dpcdvae.model.sampling.generate`.
 
     Raises:
         InputError: not two crystals, crystals without bonds, n < 2, steps or a solver that the model does
@@ -48,6 +50,7 @@ def interpolate(
     """
     if len(ends) != 2:
         raise InputError(f"interpolation goes between two crystals, not {len(ends)}")
+    how = Decoding.of(model.config, model.diffusion, steps, solver, candidates)
     start = encoded_start(model, ends, batch_size=1)
     z = latents_between(start.z[0], start.z[1], n)
     ids = [f"{start.ids[0]}-{start.ids[1]}@{k}" for k in range(n)]
@@ -58,10 +61,10 @@ def interpolate(
             numbers = torch.zeros(len(part), dtype=torch.int64, device=model.device)
             yield Request(part, CrystalRandom(seed, numbers), ids[k : k + batch_size])
 
-    result = decode_all(model, requests, n, steps, "interpolating", solver=solver)
+    result = decode_all(model, requests, n, how, "interpolating")
     known = {id: {"fraction": k / (n - 1)} for k, id in enumerate(ids)}
     if model.property_head is not None:
         for id, value in zip(ids, predict_from_latents(model, z).tolist(), strict=True):
             known[id][f"predicted_{model.target}"] = value
-    crystals = [replace(crystal, properties=known[crystal.id]) for crystal in result.crystals]
-    return GenerationResult(crystals, result.failures)
+    crystals = [replace(crystal, properties={**crystal.properties, **known[crystal.id]}) for crystal in result.crystals]
+    return replace(result, crystals=crystals)

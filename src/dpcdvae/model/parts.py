@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
@@ -20,7 +20,14 @@ from dpcdvae.io.documents import parse_json, render_json
 from dpcdvae.io.failures import Collector
 from dpcdvae.progress import Progress
 
-Part = tuple[list[Crystal], list[Failure]]
+
+class Part(NamedTuple):
+    """A finished batch; ``passes`` of the denoiser, each for one crystal."""
+
+    crystals: list[Crystal]
+    failures: list[Failure]
+    passes: int
+
 
 # Not with an ending of crystals: the folder may lie among finished shards, which are read together.
 SETTINGS, WRITING, SUFFIX = "settings", "writing", ".part"
@@ -83,23 +90,24 @@ class Parts:
 
     def add(self, number: int, part: Part) -> None:
         """Keeps a batch, for good when this returns."""
-        crystals, failures = part
-        head = json.dumps([[failure.id, failure.where, failure.reason] for failure in failures])
+        failures = [[failure.id, failure.where, failure.reason] for failure in part.failures]
+        head = json.dumps({"failures": failures, "passes": part.passes})
         with atomic_output(self._path(number)) as temporary:
-            temporary.write_bytes(head.encode() + b"\n" + render_json(crystals))
+            temporary.write_bytes(head.encode() + b"\n" + render_json(part.crystals))
 
     def get(self, number: int) -> Part:
         """A batch as it was added, bit by bit; raises InputError if the disk spoilt it."""
-        path, failures = self._path(number), list[Failure]()
+        path = self._path(number)
         collector = Collector(None, Progress("reading"))
         with self._one_line():
             head, _, body = path.read_bytes().partition(b"\n")
         try:
-            failures = [Failure(*entry) for entry in json.loads(head)]
+            facts = json.loads(head)
+            failures = [Failure(*entry) for entry in facts["failures"]]
             parse_json(body, str(path), "", collector)
-        except (ValueError, TypeError) as error:
+            return Part(collector.crystals, failures, int(facts["passes"]))
+        except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path} is damaged: remove it, and give the command again ({error})") from None
-        return collector.crystals, failures
 
     def begin_writing(self) -> None:
         """From here on a complete output may be there: a run that goes on from here may replace it."""

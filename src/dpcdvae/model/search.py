@@ -19,7 +19,8 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE, PropertyHead
-from dpcdvae.model.sampling import BATCH_SIZE, Request, checked_sampling, decode_all, evaluating
+from dpcdvae.model.decoding import Decoding, Request, evaluating
+from dpcdvae.model.sampling import BATCH_SIZE, decode_all
 from dpcdvae.progress import Progress
 from dpcdvae.random import CrystalRandom
 from dpcdvae.table import CrystalTable
@@ -59,6 +60,7 @@ class SearchResult:
     crystals: list[Crystal]
     places: npt.NDArray[np.int64]
     failures: list[Failure]
+    passes: int
 
     def spread(self, values: npt.NDArray[Any], fill: Any) -> npt.NDArray[Any]:
         """(crystals,) -> (S, n), with ``fill`` where no crystal could be built."""
@@ -82,10 +84,11 @@ def predict_from_latents(model: CDVAE, z: Tensor) -> npt.NDArray[np.float64]:
         return head.scaler.inverse(head(z)).double().cpu().numpy()
 
 
+@torch.no_grad()
 def random_start(model: CDVAE, n: int, *, seed: int = 0) -> Start:
     """The latents and names of the first n crystals that ``generate`` makes with this seed."""
-    z = CrystalRandom(seed, torch.arange(n, device=model.device)).normal("latent", model.config.model.latent_dim)
-    return Start(z.to(model.dtype), [f"{seed}-{k}" for k in range(n)])
+    noise = CrystalRandom(seed, torch.arange(n, device=model.device)).normal("latent", model.config.model.latent_dim)
+    return Start(model.latent_prior()(noise.to(model.dtype)), [f"{seed}-{k}" for k in range(n)])
 
 
 @torch.no_grad()
@@ -157,6 +160,7 @@ def optimize(
     maximize: bool = False,
     steps: int | None = None,
     solver: str | None = None,
+    candidates: int | None = None,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
 ) -> SearchResult:
@@ -166,13 +170,13 @@ def optimize(
     of this seed. At step 0 stands what ``generate`` or ``reconstruct`` make.
 
     Args:
-        steps, solver: as in :func:`~dpcdvae.model.sampling.generate`.
+        steps, solver, candidates: as in :func:`~dpcdvae.model.sampling.generate`.
         seed: of the noise.
 
     Raises:
         InputError: as :func:`descend`, or steps or a solver that the reverse process does not have.
     """
-    steps, solver = checked_sampling(model.config, model.diffusion, steps, solver)
+    how = Decoding.of(model.config, model.diffusion, steps, solver, candidates)
     descent = descend(model, start.z, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize)
     n = len(start.ids)
     names = [[f"{id}@{step}" for id in start.ids] for step in descent.steps]
@@ -183,12 +187,12 @@ def optimize(
                 numbers = torch.arange(first, min(first + batch_size, n), device=model.device)
                 yield Request(z[numbers], CrystalRandom(seed, numbers), [ids[k] for k in numbers.tolist()])
 
-    result = decode_all(model, requests, len(descent.steps) * n, steps, "decoding", solver=solver)
+    result = decode_all(model, requests, len(descent.steps) * n, how, "decoding")
     where = {id: (point, k) for point, ids in enumerate(names) for k, id in enumerate(ids)}
     places = np.array([where[crystal.id] for crystal in result.crystals], np.int64).reshape(-1, 2)
     key = f"predicted_{model.target}"
     crystals = [
-        replace(crystal, properties={key: float(descent.predicted[point, k])})
+        replace(crystal, properties={**crystal.properties, key: float(descent.predicted[point, k])})
         for crystal, (point, k) in zip(result.crystals, places.tolist(), strict=True)
     ]
-    return SearchResult(descent.steps, descent.predicted, crystals, places, result.failures)
+    return SearchResult(descent.steps, descent.predicted, crystals, places, result.failures, result.passes)

@@ -19,6 +19,7 @@ from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import AnyConfig, config_from_dict, override_config
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import check_output, write_json
+from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.checkpoint import build_model, load_weights, read_checkpoint
 from dpcdvae.model.lightning_io import SafetensorsIO, checkpoint_callbacks
 from dpcdvae.model.trainable import Trainable
@@ -26,6 +27,7 @@ from dpcdvae.model_store import CHECKPOINTS, last_checkpoint, read_description, 
 from dpcdvae.nn.layers import fit_scale_factors
 from dpcdvae.table import CrystalTable
 from dpcdvae.training.card import write_card
+from dpcdvae.training.finish import finish
 from dpcdvae.training.loader import targets_of
 from dpcdvae.training.log import EpochLog, TimeLimit
 from dpcdvae.training.module import TrainingModule
@@ -85,6 +87,8 @@ def train(
     module = TrainingModule(model, tables["train"], tables["val"], facts)
     _run(trainer, module, str(last_checkpoint(folder)) if resume else None)
     if trainer.is_global_zero:
+        if isinstance(model, CDVAE):
+            finish(folder, tables)
         write_card(folder, tables)
     return folder
 

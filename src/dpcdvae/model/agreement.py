@@ -1,0 +1,176 @@
+"""Decoding by agreement: of several decodes of a latent, the one whose own encoding lies nearest to it.
+
+The reverse process is random, and some decodes miss. The encoder can tell: encoded again, a crystal that was meant by z
+comes back near z, another one does not. It needs no ground truth, so it serves generation as well as reconstruction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.bonds import crystal_nn_bonds
+from dpcdvae.crystal import Crystal
+from dpcdvae.errors import InputError
+from dpcdvae.io import Failure
+from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.model.decoding import Decoding, Request, decode
+from dpcdvae.table import CrystalTable
+
+DISTANCE, CANDIDATES = "latent_distance", "candidates"  # properties that every decoded crystal carries
+ENCODED_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """At which latent distance a decode is good enough, as validation crystals have shown.
+
+    Attributes:
+        threshold: a decode that lies nearer to its z is kept without another try; 0: none is.
+        crystals: validation crystals decoded to find it; matched: those that came back as themselves.
+        accepted: those below the threshold; accepted_matched: those of them that came back as themselves.
+        steps: passes of each decode.
+    """
+
+    threshold: float
+    crystals: int
+    matched: int
+    accepted: int
+    accepted_matched: int
+    steps: int
+
+    @classmethod
+    def of_checkpoint(cls, facts: Mapping[str, Any], where: str) -> Agreement | None:
+        """What a checkpoint's facts say of it; None where it was not measured.
+
+        Raises:
+            InputError: a threshold that is no number of 0 or more.
+        """
+        stored = facts.get("agreement")
+        if stored is None:
+            return None
+        threshold = stored.get("threshold") if isinstance(stored, Mapping) else None
+        if not isinstance(threshold, int | float) or not 0 <= threshold < math.inf:
+            raise InputError(f"{where}: its agreement threshold is {threshold!r}, no number: copy the checkpoint again")
+        try:
+            return cls(**stored)
+        except TypeError as error:
+            raise InputError(f"{where}: its agreement is damaged ({error}): copy the checkpoint again") from None
+
+    def to_facts(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A decode: the crystal, or why there is none, and how far it lies from its z (inf: it cannot be encoded)."""
+
+    crystal: Crystal | None
+    reason: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Crystals and failures of a batch, in its order, and the passes that were made for one crystal each."""
+
+    results: list[Crystal | Failure]
+    passes: int
+
+
+@torch.inference_mode()
+def latent_distances(model: CDVAE, crystals: Sequence[Crystal | None], z: Tensor) -> list[float]:
+    """How far the encoding of each crystal lies from its z (C, latent_dim), in standard deviations.
+
+    √(mean over the latent's dimensions of ((μ - z)/σ)²), with the mean μ and the standard deviation σ of the crystal's
+    own posterior: about 1 for a z that was drawn from it. The cell is encoded as it was decoded: reduced again, one
+    next to a boundary of Niggli's conditions could become another one and seem far.
+
+    Returns:
+        inf where there is no crystal, or one without bonds.
+    """
+    distances = [math.inf] * len(crystals)
+    usable: list[int] = []
+    found = []
+    for k, crystal in enumerate(crystals):
+        if crystal is None:
+            continue
+        try:
+            bonds = crystal_nn_bonds(crystal)
+        except InputError:
+            continue
+        usable.append(k)
+        found.append((crystal, bonds))
+    for first in range(0, len(usable), ENCODED_AT_ONCE):
+        part, chosen = found[first : first + ENCODED_AT_ONCE], usable[first : first + ENCODED_AT_ONCE]
+        table = CrystalTable.from_crystals([crystal for crystal, _ in part], [bonds for _, bonds in part])
+        mu, log_var = model.encode(CrystalBatch.from_table(table, dtype=model.dtype).to(model.device))
+        away = (mu - z[chosen]) * torch.exp(-0.5 * log_var)
+        for k, distance in zip(chosen, away.square().mean(-1).sqrt().tolist(), strict=True):
+            distances[k] = distance if math.isfinite(distance) else math.inf
+    return distances
+
+
+def decode_by_agreement(
+    model: CDVAE, request: Request, how: Decoding, on_pass: Callable[[float], Any] = lambda crystals: None
+) -> Decoded:
+    """Decodes every latent of a request up to ``how.candidates`` times and keeps the decode that lies nearest to it.
+
+    A crystal is done as soon as one decode lies within the model's threshold; one whose decoded lattice is no cell is
+    done at once, as every candidate has the same lattice. Candidate j of a crystal has its own noise, candidate 0 that
+    of a single decode.
+
+    Args:
+        on_pass: told after each pass for how many crystals' passes it stands, of ``how.steps * how.candidates`` each.
+    """
+    threshold = 0.0 if model.agreement is None else model.agreement.threshold
+    waiting = list(range(len(request.ids)))
+    best: dict[int, _Candidate] = {}
+    tried: dict[int, int] = {}
+    passes = 0
+    for number in range(how.candidates):
+        part = request.select(waiting, number)
+        batch, usable = decode(
+            model, part.z, part.random, how.steps, part.num_atoms, part.types,
+            on_step=partial(on_pass, len(waiting)), solver=how.solver,
+        )  # fmt: skip
+        passes += len(waiting) * how.steps
+        candidates = _judged(model, batch.to_crystals(part.ids), usable.tolist(), part.z)
+        done = []
+        for k, candidate, real_cell in zip(waiting, candidates, usable.tolist(), strict=True):
+            tried[k] = number + 1
+            if k not in best or candidate.distance < best[k].distance:
+                best[k] = candidate
+            if candidate.distance <= threshold or not real_cell:
+                done.append(k)
+        on_pass(len(done) * how.steps * (how.candidates - number - 1))
+        waiting = [k for k in waiting if k not in set(done)]
+        if not waiting:
+            break
+    return Decoded([_result(best[k], tried[k], request.ids[k]) for k in range(len(request.ids))], passes)
+
+
+def _judged(model: CDVAE, crystals: Sequence[Crystal], real_cells: Sequence[bool], z: Tensor) -> list[_Candidate]:
+    reasons = [
+        (crystal.problem() or "") if real_cell else "the decoded lattice is no cell"
+        for crystal, real_cell in zip(crystals, real_cells, strict=True)
+    ]
+    built = [None if reason else crystal for crystal, reason in zip(crystals, reasons, strict=True)]
+    distances = latent_distances(model, built, z)
+    return [_Candidate(*found) for found in zip(built, reasons, distances, strict=True)]
+
+
+def _result(candidate: _Candidate, tried: int, id: str) -> Crystal | Failure:
+    if candidate.crystal is None:
+        return Failure(id, "sampling", candidate.reason)
+    known = {CANDIDATES: float(tried)}
+    if math.isfinite(candidate.distance):
+        known[DISTANCE] = candidate.distance
+    return replace(candidate.crystal, properties=known)

@@ -1,0 +1,45 @@
+"""Vectors <-> vectors of mean 0 and unit covariance."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Whitening(nn.Module):
+    """Mean and covariance of z ~ N(μ_k, σ_k²), k over many crystals, as a change of basis.
+
+    The covariance of the mixture is that of the means, plus the mean of the variances (so it is never singular).
+    """
+
+    mean: Tensor
+    basis: Tensor
+    is_fitted: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("basis", torch.eye(dim))
+        self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
+
+    @property
+    def fitted(self) -> bool:
+        return bool(self.is_fitted)
+
+    @torch.no_grad()
+    def fit(self, mu: Tensor, log_var: Tensor) -> None:
+        """``mu`` and ``log_var``: (n, dim)."""
+        mu, variance = mu.double(), log_var.double().exp()
+        covariance = torch.cov(mu.T, correction=0).reshape(mu.shape[1], -1) + variance.mean(0).diag()
+        values, vectors = torch.linalg.eigh(covariance)
+        self.mean.copy_(mu.mean(0))
+        self.basis.copy_(vectors * values.clamp(min=1e-12).sqrt())  # columns: directions times their spread
+        self.is_fitted.fill_(True)
+
+    def colour(self, white: Tensor) -> Tensor:
+        """(..., dim) of unit covariance -> (..., dim) of that of the latents."""
+        return self.mean + white @ self.basis.T
+
+    def whiten(self, z: Tensor) -> Tensor:
+        """The inverse of :meth:`colour`."""
+        return torch.linalg.solve(self.basis, (z - self.mean).reshape(-1, z.shape[-1]).T).T.reshape(z.shape)

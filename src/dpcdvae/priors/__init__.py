@@ -1,0 +1,24 @@
+"""Latent priors by name. To add one: a module with a class, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dpcdvae.interfaces import LatentPrior
+from dpcdvae.priors.flow import FlowPrior
+from dpcdvae.priors.gaussian import GaussianPrior
+from dpcdvae.priors.normal import NormalPrior
+from dpcdvae.registry import Registry
+
+NORMAL = "normal"
+
+# name -> (latent_dim, options table) -> prior
+PRIORS: Registry[Callable[[int, Mapping[str, Any]], LatentPrior]] = Registry(
+    "prior",
+    {
+        NORMAL: NormalPrior,
+        "gaussian": GaussianPrior,
+        "flow": FlowPrior,
+    },
+)

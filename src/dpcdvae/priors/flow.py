@@ -1,0 +1,140 @@
+"""A small flow that carries standard normal noise to the latents of the training set (flow matching).
+
+Lipman et al., Flow Matching for Generative Modeling (2023): a network v(w, t) learns the velocity w_1 - w_0 of straight
+lines w_t = (1 - t) w_0 + t w_1 from noise w_0 to data w_1, here whitened latents z ~ N(μ, σ²) of training crystals. New
+latents are noise moved along v from t = 0 to 1. Each is a function of its own noise alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dpcdvae.interfaces import LatentPosterior, LatentPrior
+from dpcdvae.nn.basis import sinusoidal_embedding
+from dpcdvae.nn.whitening import Whitening
+from dpcdvae.progress import Progress
+from dpcdvae.registry import build_options
+
+TIME_FEATURES, TIME_SCALE = 64, 1000.0  # t in [0, 1] as a position of the sinusoidal embedding
+DECAY = 0.999  # of the averaged weights
+CHECK_EVERY = 100  # steps between two looks at the validation latents
+VALIDATION_DRAWS = 4
+
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """``width`` and residual ``layers`` of the network; ``steps`` of training, of ``batch`` latents each, at the
+    learning rate ``lr``, which falls to 0 by a cosine; ``passes``: midpoint steps from noise to latent."""
+
+    width: int = 512
+    layers: int = 5
+    steps: int = 3000
+    batch: int = 512
+    lr: float = 1e-3
+    passes: int = 32
+
+
+class Velocity(nn.Module):
+    """(n, dim) and times (n,) -> (n, dim)."""
+
+    def __init__(self, dim: int, width: int, layers: int) -> None:
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(TIME_FEATURES, width), nn.SiLU())
+        self.first, self.last = nn.Linear(dim, width), nn.Linear(width, dim)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(layers))
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, w: Tensor, t: Tensor) -> Tensor:
+        time = self.time(sinusoidal_embedding(TIME_SCALE * t, TIME_FEATURES))
+        x = self.first(w)
+        for block in self.blocks:
+            x = block(x, time)
+        return self.last(nn.functional.silu(x))
+
+
+class Block(nn.Module):
+    """x + f(x, time)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, width)
+        self.time = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        return x + self.outer(nn.functional.silu(self.inner(self.norm(x)) + self.time(time)))
+
+
+class FlowPrior(LatentPrior):
+    def __init__(self, latent_dim: int, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.options = o = build_options(FlowOptions, options, "flow")
+        self.whitening = Whitening(latent_dim)
+        self.velocity = Velocity(latent_dim, o.width, o.layers)
+
+    @property
+    def fitted(self) -> bool:
+        return self.whitening.fitted
+
+    def forward(self, noise: Tensor) -> Tensor:
+        w = noise.reshape(-1, noise.shape[-1])
+        h = 1 / self.options.passes
+        for k in range(self.options.passes):
+            start = w.new_full((len(w),), k * h)
+            middle = w + 0.5 * h * self.velocity(w, start)
+            w = w + h * self.velocity(middle, start + 0.5 * h)
+        return self.whitening.colour(w).reshape(noise.shape)
+
+    def fit(self, train: LatentPosterior, val: LatentPosterior, seed: int) -> None:
+        """Keeps the averaged weights of the lowest loss on ``val``: training latents are not to be learnt by heart."""
+        o = self.options
+        self.whitening.fit(*train)
+        generator = torch.Generator().manual_seed(seed)
+        network = copy.deepcopy(self.velocity).requires_grad_(True)
+        averaged = copy.deepcopy(self.velocity)
+        optimizer = torch.optim.Adam(network.parameters(), lr=o.lr)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 0.5 * (1 + math.cos(math.pi * s / o.steps)))
+        best = math.inf
+        with torch.enable_grad(), Progress("fitting the prior", total=o.steps) as bar:
+            for step in range(1, o.steps + 1):
+                chosen = torch.randint(len(train[0]), (o.batch,), generator=generator)
+                loss = self._loss(network, LatentPosterior(train.mu[chosen], train.log_var[chosen]), generator)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                decay = min(DECAY, (1 + step) / (10 + step))
+                with torch.no_grad():
+                    for old, new in zip(averaged.parameters(), network.parameters(), strict=True):
+                        old.lerp_(new, 1 - decay)
+                if step % CHECK_EVERY == 0 or step == o.steps:
+                    found = self._validation_loss(averaged, val, seed)
+                    if found < best:
+                        best = found
+                        self.velocity.load_state_dict(averaged.state_dict())
+                bar.advance()
+
+    def _loss(self, network: Velocity, latents: LatentPosterior, generator: torch.Generator) -> Tensor:
+        """Mean square error of the velocity, for one draw of z, noise and t for each of the latents."""
+
+        def draw(function: Callable[..., Tensor], *shape: int) -> Tensor:
+            return function(*shape, generator=generator, dtype=latents.mu.dtype).to(latents.mu.device)
+
+        n, dim = latents.mu.shape
+        z = latents.mu + torch.exp(0.5 * latents.log_var) * draw(torch.randn, n, dim)
+        data, noise, t = self.whitening.whiten(z), draw(torch.randn, n, dim), draw(torch.rand, n)
+        between = torch.lerp(noise, data, t[:, None])
+        return (network(between, t) - (data - noise)).square().mean()
+
+    @torch.no_grad()
+    def _validation_loss(self, network: Velocity, val: LatentPosterior, seed: int) -> float:
+        """The same draws every time."""
+        generator = torch.Generator().manual_seed(seed + 1)
+        return float(sum(self._loss(network, val, generator) for _ in range(VALIDATION_DRAWS))) / VALIDATION_DRAWS

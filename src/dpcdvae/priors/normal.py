@@ -1,0 +1,26 @@
+"""z ~ N(0, I), the prior of the paper, which the KL term of the loss draws the encoder towards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from dpcdvae.interfaces import LatentPrior
+from dpcdvae.registry import build_options
+
+
+@dataclass(frozen=True)
+class NormalOptions:
+    """None."""
+
+
+class NormalPrior(LatentPrior):
+    def __init__(self, latent_dim: int, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        build_options(NormalOptions, options, "normal")
+
+    def forward(self, noise: Tensor) -> Tensor:
+        return noise

@@ -1,0 +1,99 @@
+"""What is fitted when a run has ended: the prior of the latents, and the latent distance at which a decode is good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dpcdvae.batch import CrystalBatch
+from dpcdvae.crystal import Crystal
+from dpcdvae.interfaces import LatentPosterior
+from dpcdvae.model.agreement import DISTANCE, Agreement
+from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.model.checkpoint import load_model, read_checkpoint, read_training, write_checkpoint
+from dpcdvae.model.decoding import evaluating
+from dpcdvae.model.sampling import reconstruct
+from dpcdvae.model_store import TRAINING, best_checkpoint
+from dpcdvae.parallel import LocalEngine
+from dpcdvae.table import CrystalTable
+from dpcdvae.tolerances import PUBLISHED
+
+BATCH_SIZE = 256
+CRYSTALS, FEWEST = 200, 50  # of the validation set, decoded to find the threshold
+MOST_PASSES = 50  # of each decode: the distances hardly depend on it, the time does
+WANTED = 0.98  # share of decodes below the threshold that are the crystal that was meant
+SECONDS = 10.0  # for one comparison of two crystals
+
+
+def finish(run: str | Path, tables: Mapping[str, CrystalTable]) -> None:
+    """Fits the prior of a run's best checkpoint on its training set and its threshold on its validation set.
+
+    The checkpoint is written again, as a whole. With fewer than ``FEWEST`` validation crystals there is no threshold.
+    """
+    folder = best_checkpoint(run)
+    model, checkpoint = load_model(folder), read_checkpoint(folder)
+    model.prior.fit(encoded(model, tables["train"]), encoded(model, tables["val"]), model.config.train.seed)
+    facts = {name: value for name, value in checkpoint.facts.items() if name != "agreement"}
+    if len(tables["val"]) >= FEWEST:
+        facts["agreement"] = calibrate(model, tables["val"]).to_facts()
+    training = read_training(folder) if (folder / TRAINING).is_file() else None
+    write_checkpoint(folder, model.state_dict(), checkpoint.config, facts, training)
+
+
+@torch.no_grad()
+def encoded(model: CDVAE, table: CrystalTable) -> LatentPosterior:
+    """The posterior of every crystal of a table with bonds, on the model's device."""
+    parts = []
+    with evaluating(model):
+        for start in range(0, len(table), BATCH_SIZE):
+            indices = np.arange(start, min(start + BATCH_SIZE, len(table)))
+            parts.append(model.encode(CrystalBatch.from_table(table, indices, model.dtype).to(model.device)))
+    return LatentPosterior(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def calibrate(model: CDVAE, table: CrystalTable, *, crystals: int = CRYSTALS) -> Agreement:
+    """Decodes crystals of ``table`` once, and finds the largest latent distance up to which ``WANTED`` of them match.
+
+    A match is what the published protocol calls one: pymatgen's StructureMatcher with its tolerances.
+    """
+    chosen = np.random.default_rng(0).permutation(len(table))[:crystals]
+    truths = table.select(chosen)
+    steps = min(model.config.diffusion.sampling_steps or MOST_PASSES, model.diffusion.max_steps, MOST_PASSES)
+    result = reconstruct(model, truths, steps=steps, candidates=1)
+    by_id = {str(truth.id): truth for truth in truths}
+    made = [crystal for crystal in result.crystals if DISTANCE in crystal.properties]
+    with LocalEngine(1) as engine:
+        found = engine.map(
+            same_structure,
+            [(crystal, by_id[crystal.id]) for crystal in made],
+            time_limit=SECONDS,
+            description="comparing decoded crystals",
+        )
+    matched = np.array([answer is True for answer in found], dtype=np.bool_)
+    distances = np.array([crystal.properties[DISTANCE] for crystal in made])
+    threshold = threshold_of(distances, matched)
+    accepted = distances <= threshold
+    return Agreement(
+        threshold, len(truths), int(matched.sum()), int(accepted.sum()), int((accepted & matched).sum()), steps
+    )
+
+
+def threshold_of(distances: npt.NDArray[np.float64], matched: npt.NDArray[np.bool_]) -> float:
+    """The largest of ``distances`` (n,) up to which ``WANTED`` of the decodes are matches (n,); 0 where none is."""
+    order = np.argsort(distances, kind="stable")
+    share = np.cumsum(matched[order]) / np.arange(1, len(order) + 1)
+    good = np.flatnonzero(share >= WANTED)
+    return float(distances[order][good[-1]]) if len(good) else 0.0
+
+
+def same_structure(pair: Sequence[Crystal]) -> bool:
+    """Whether two crystals match under the published tolerances."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    matcher = StructureMatcher(ltol=PUBLISHED.ltol, stol=PUBLISHED.stol, angle_tol=PUBLISHED.angle_tol)
+    first, second = (crystal.to_pymatgen() for crystal in pair)
+    return bool(matcher.fit(first, second))
