@@ -4,7 +4,7 @@
     python benchmarks/gpu.py epoch    --data FOLDER   # seconds an epoch of Carbon-24 takes at the paper's size
     python benchmarks/gpu.py generate                 # 10 000 Perov-5 crystals from the bundled model
 
-FOLDER holds prepared data sets, carbon_24_reduced.npz and perov_5.npz; without it they are those of DPCDVAE_HOME. Needs
+FOLDER holds prepared data sets, carbon_24.npz and perov_5.npz; without it they are those of DPCDVAE_HOME. Needs
 torch, lightning and numpy alone. ``--device cpu --quick`` tries the same in seconds.
 """
 
@@ -36,7 +36,7 @@ from speed.measure import measure
 from speed.timing import PRECISIONS, now, use_precision
 from speed.workload import passes as passes_of
 
-PAPER = "paper/dp-cdvae-carbon_24", "carbon_24_reduced"
+PAPER = "paper/dp-cdvae-carbon_24", "carbon_24"
 NETWORKS = (PAPER, ("compact", "perov_5"))
 BATCHES = (64, 256, 1024, 4096)
 TRAINER = {"float32": ("32-true", "highest"), "tf32": ("32-true", "high"), "bf16": ("bf16-mixed", "highest")}

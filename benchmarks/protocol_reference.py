@@ -24,7 +24,7 @@ import published_protocol as published  # noqa: E402
 from speed.command import real_data  # noqa: E402
 
 WHOLE = ", whole file"
-CUTOFFS = {"perov_5": (0.2, 4.0), "carbon_24": (0.2, 4.0), "mp_20_reduced": (0.4, 10.0)}
+CUTOFFS = {"perov_5": (0.2, 4.0), "carbon_24": (0.2, 4.0), "mp_20": (0.4, 10.0)}
 
 
 def main() -> int:

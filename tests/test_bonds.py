@@ -41,7 +41,7 @@ def some(data_dir: Path, name: str, count: int) -> list[Crystal]:
     return [standardise(crystals[k]) for k in np.linspace(0, len(crystals) - 1, count, dtype=int)]
 
 
-SETS = {"perov_5/test.csv.gz": 40, "carbon_24/test.csv.gz": 20, "mp_20_reduced/test.csv.gz": 30}
+SETS = {"perov_5/test.csv.gz": 40, "carbon_24/test.csv.gz": 20, "mp_20/test.csv.gz": 30}
 
 
 @pytest.mark.parametrize("name", SETS)

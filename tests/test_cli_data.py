@@ -94,11 +94,11 @@ def test_add_list_info(tmp_path: Path, environment: dict[str, str], here: Called
 def test_get_from_a_folder(tmp_path: Path, here: Called, crystals: list[Crystal]) -> None:
     for split in ("train", "val", "test"):
         write_csv(tmp_path / "source" / f"{split}.csv", crystals[:5])
-    arguments = ("get", "carbon_24", "--from", tmp_path / "source", "--name", "carbon_24_reduced", "--workers", 1)
+    arguments = ("get", "carbon_24", "--from", tmp_path / "source", "--name", "other", "--workers", 1)
     code, out, err = here(*arguments)
     assert code == 0, err
-    assert out == f"{tmp_path / 'home' / 'datasets' / 'carbon_24_reduced.npz'}\n"
-    words = here("info", "carbon_24_reduced")[1]
+    assert out == f"{tmp_path / 'home' / 'datasets' / 'other.npz'}\n"
+    words = here("info", "other")[1]
     assert "in the place of carbon_24" in words
     assert "not the published file" in words
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ import pytest
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.datasets import (
-    DATASETS,
     SPLITS,
     add_dataset,
     dataset_file,
@@ -223,23 +221,6 @@ def test_prepared_again_only_when_files_or_settings_change(folder: Path, crystal
     dataset_file("mine").write_bytes(content[: len(content) // 2])
     assert prepared_at(primitive=True) != third
     assert len(load_dataset("mine").tables) == 3
-
-
-def test_other_files_than_the_published_are_marked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    metadata = get_dataset("perov_5", folder=folder, store_as="mine").metadata
-    assert [metadata["source"][split]["published"] for split in SPLITS] == [False] * 3
-    assert "in the place of perov_5" in metadata["title"]
-    assert "not byte for byte the published perov_5 files" in capsys.readouterr().err
-
-
-def test_published_files_are_known_by_their_hash(data_dir: Path, tmp_path: Path) -> None:
-    for split in ("val", "test"):
-        shutil.copy(data_dir / "carbon_24" / f"{split}.csv.gz", tmp_path)
-    from dpcdvae.datasets.building import _content
-    from dpcdvae.datasets.fetch import git_blob
-
-    for split in ("val", "test"):
-        assert git_blob(_content(tmp_path / f"{split}.csv.gz")) == DATASETS["carbon_24"].blobs[split]
 
 
 def test_a_folder_with_a_split_missing_is_refused(folder: Path) -> None:

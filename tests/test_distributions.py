@@ -27,7 +27,7 @@ def densities(crystals: list[Crystal]) -> np.ndarray:
     ("generated", "test", "density", "elements"),
     [
         ("cdvae_replica_perov_gen", "perov_5", 0.0567, 0.1150),
-        ("diffcsp_mp_20_gen", "mp_20_reduced", 0.5115, 0.3139),
+        ("diffcsp_mp_20_gen", "mp_20", 0.5115, 0.3139),
         ("crysbfn_carbon_24_gen", "carbon_24", 0.0702, 0.0),
     ],
 )

@@ -58,7 +58,7 @@ def some(data_dir: Path, name: str, count: int) -> list[Crystal]:
 SETS = {
     "perov_5/test.csv.gz": 10,
     "carbon_24/test.csv.gz": 4,
-    "mp_20_reduced/test.csv.gz": 8,
+    "mp_20/test.csv.gz": 8,
     "generated/cdvae_replica_perov_gen.npz": 6,
     "generated/crysbfn_carbon_24_gen.npz": 3,
     "generated/diffcsp_mp_20_gen.npz": 6,
@@ -240,7 +240,7 @@ def test_compositions_are_those_of_matminer(data_dir: Path) -> None:
     compositions = [{z: 1} for z in range(1, 119)]
     triples = [rng.choice(118, 3, replace=False) + 1 for _ in range(60)]
     compositions += [{int(a): 2, int(b): 2, int(c): 1} for a, b, c in triples]
-    for name, count in (("perov_5/test.csv.gz", 60), ("mp_20_reduced/test.csv.gz", 60)):
+    for name, count in (("perov_5/test.csv.gz", 60), ("mp_20/test.csv.gz", 60)):
         for crystal in some(data_dir, name, count):
             compositions.append(dict(zip(*np.unique(crystal.atomic_numbers, return_counts=True), strict=True)))
     crystals = [

@@ -88,7 +88,7 @@ def test_primitive_cell_of_rock_salt() -> None:
     assert primitive.volume == pytest.approx(rock_salt.volume / 4)
 
 
-@pytest.mark.parametrize("name", ["perov_5/val.csv.gz", "carbon_24/val.csv.gz", "mp_20_reduced/val.csv.gz"])
+@pytest.mark.parametrize("name", ["perov_5/val.csv.gz", "carbon_24/val.csv.gz", "mp_20/val.csv.gz"])
 def test_real_crystals(data_dir: Path, name: str) -> None:
     crystals = read_csv(data_dir / name, [])
     for crystal in (crystals[k] for k in np.linspace(0, len(crystals) - 1, 50, dtype=int)):

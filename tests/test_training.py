@@ -24,6 +24,7 @@ from dpcdvae.cli import main
 from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
+from dpcdvae.evaluation.reference import resolve_reference
 from dpcdvae.model.cdvae import weighted_sum
 from dpcdvae.model.checkpoint import build_model, load_model, read_checkpoint
 from dpcdvae.model_store import last_checkpoint, read_card
@@ -189,8 +190,13 @@ def test_a_loss_that_is_not_finite_is_named_with_its_batch(tables: dict[str, Cry
 
 
 def test_a_run_is_a_model_with_a_card_and_can_be_exported(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
-    folder = run(tables, tmp_path / "run", "train.max_epochs=2")
+    few, note = tmp_path / "few.npz", "64 of 80 published crystals, 80.0 %"
+    save_tables(few, tables, {"name": "few", "notes": {"train": note}})
+    folder = tmp_path / "run"
+    assert main(command(few, folder, "train.max_epochs=2")) == 0
     card = read_card(folder)
+    assert card["summary"].startswith(f"compact on {few} (train: {note}), ")
+    assert resolve_reference(str(folder)).source == f"{folder} (statistics of {few}:train ({note}))"
     assert card["epochs"] in (1, 2)
     assert card["dataset"]["crystals"] == {"train": 64, "val": 16}
     assert card["training_statistics"]["count"] == 64

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,15 +54,15 @@ class Source(NamedTuple):
 
 def crystals(data: str, size: int, folders: list[Path]) -> Source:
     """``size`` crystals of a data set, from the first of the ``folders`` that has it as a CSV file (prepared here) or
-    as a prepared ``.npz``, else from the built-in prototypes. One with ``_reduced`` behind its name stands in for it.
+    as a prepared ``.npz``, else from the built-in prototypes.
 
     The first of the validation split, again from the start where there are too few.
     """
-    for folder, name in product(folders, (data, f"{data}_reduced")):
-        if (file := folder / name / "val.csv.gz").is_file():
-            return _prepare(file, name, size)
-        if (file := folder / f"{name}.npz").is_file():
-            return Source(of_size(load_tables(file)[0]["val"], size), name, None)
+    for folder in folders:
+        if (file := folder / data / "val.csv.gz").is_file():
+            return _prepare(file, data, size)
+        if (file := folder / f"{data}.npz").is_file():
+            return Source(of_size(load_tables(file)[0]["val"], size), data, None)
     return _prepare(None, "prototypes", size)
 
 

@@ -85,7 +85,7 @@ HEADER = (
 def line(case: dict[str, Any]) -> str:
     """A row of the table under :data:`HEADER`."""
     name, data = case["preset"], case["data"]
-    if data.removesuffix("_reduced") not in name:
+    if data not in name:
         name += f" on {data}"
     a_pass, step, made = (case.get(part) or {} for part in ("pass", "step", "generation"))
     trained = case["batch"] / step["seconds"] if step else None

@@ -77,6 +77,8 @@ def make_plan(suite: Suite) -> Plan:
         "columns": dict(data.metadata.get("columns", {})),
         "part": {"seed": seed, "train": len(tables["train"]), "val": len(tables["val"])},
     }
+    if notes := data.metadata.get("notes"):
+        dataset["notes"] = dict(notes)
     contenders = tuple(_contender(preset, suite, tables) for preset in suite.presets)
     return Plan(suite, dataset, tables, truths, f"{suite.dataset}:test", contenders)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dpcdvae.benchmark.results import COLUMNS, Column
+from dpcdvae.datasets.origin import noted
 from dpcdvae.presets import names
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _cell(column: Column, value: dict[str, Any]) -> Cell:
 def _title(document: dict[str, Any]) -> str:
     suite, data = document["suite"], document["dataset"]
     budget = f"{suite['cpu_minutes']:g} CPU minutes" if suite["cpu_minutes"] else counted(suite["epochs"], "epoch")
-    return f"{data['name']}: {data['part']['train']} crystals to train on, {budget} for each model"
+    return f"{noted(data)}: {data['part']['train']} crystals to train on, {budget} for each model"
 
 
 def _caption(document: dict[str, Any]) -> list[str]:

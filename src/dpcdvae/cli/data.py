@@ -43,7 +43,7 @@ def list_() -> None:
             try:
                 dataset = load_dataset(name)
                 state = " + ".join(str(len(table)) for table in dataset.tables.values())
-                title = title or str(dataset.metadata.get("title", ""))
+                title = str(dataset.metadata.get("title", title))
             except InputError:
                 state = f"broken: {dataset_file(name)}"
         print(f"{name:{width}}  {state:20}  {title}")

@@ -247,14 +247,15 @@ def _load_judge(
 
 def _judge_in_words(energy_model: str | None) -> str:
     """Its name, what it was trained on and how wrong it is, as far as its card tells; "" for none."""
+    from dpcdvae.datasets.origin import noted
     from dpcdvae.model_store import CARD, read_card, resolve_model
 
     if energy_model is None or not (resolve_model(energy_model) / CARD).is_file():
         return energy_model or ""
     card = read_card(energy_model)
-    data, errors = card.get("dataset", {}).get("name"), card.get("errors", {})
+    data, errors = card.get("dataset"), card.get("errors", {})
     error = errors.get("test") or errors.get("val")
-    known = [f"trained on {data}"] if data else []
+    known = [f"trained on {noted(data)}"] if data else []
     known += [f"mean absolute error {error['mae']:.4f} on {error['crystals']} others"] if error else []
     return f"{energy_model} ({', '.join(known)})" if known else energy_model
 

@@ -80,6 +80,8 @@ def train(
     if resume and facts["sha256"] != digest:
         raise InputError(f"{out} was trained on another version of '{dataset}': a resumed run needs the same data")
     facts = {"name": dataset, "sha256": digest, "columns": dict(data.metadata.get("columns", {}))}
+    if notes := data.metadata.get("notes"):
+        facts["notes"] = dict(notes)
     config = with_property(config, data)
 
     from dpcdvae.training.run import train as run

@@ -10,7 +10,7 @@ import sys
 import urllib.parse
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from dpcdvae import files
 from dpcdvae.crystal import Crystal
 from dpcdvae.datasets.catalogue import DATASETS, SPLITS, DatasetSpec
 from dpcdvae.datasets.fetch import fetch, git_blob
+from dpcdvae.datasets.origin import long_words, with_origin
 from dpcdvae.datasets.preparation import Settings, prepare, summary
 from dpcdvae.datasets.store import Dataset, dataset_file, home
 from dpcdvae.errors import InputError
@@ -46,7 +47,7 @@ def get_dataset(
 
     Args:
         folder: with ``train.csv``, ``val.csv`` and ``test.csv``, plain or ``.gz``; fetched if None.
-            Files other than the published ones are used and marked as such in the metadata.
+            What each is beside the published one is printed, and kept in the metadata.
         store_as: another name for it, for files that are not the published ones.
         url: folder to fetch from instead of the public source (else ``$DPCDVAE_DATA_URL/NAME``).
 
@@ -60,21 +61,15 @@ def get_dataset(
     if store_as != name and store_as in DATASETS:
         raise InputError(f"'{store_as}' is the name of a published data set: choose another --name")
     found = _splits_in(folder) if folder else _fetch_splits(name, spec, url)
-    blobs = {split: git_blob(_content(file)) for split, file in found.items()}
-    source = {
-        split: {"file": file.name, "git_blob": blobs[split], "published": blobs[split] == spec.blobs.get(split)}
-        for split, file in found.items()
-    }
+    source = {split: {"file": file.name, "git_blob": git_blob(_content(file))} for split, file in found.items()}
     settings = Settings(max_atoms=spec.max_atoms, primitive=primitive)
-    known = _still_good(store_as, source, settings)
-    if known is not None:
-        return known
-    others = [split for split, facts in source.items() if not facts["published"]]
-    if others:
-        print(f"{', '.join(others)}: not byte for byte the published {name} files", file=sys.stderr)
-        spec = replace(spec, title=f"in the place of {name}, {', '.join(others)} not the published files")
-    parts = {split: _read_placed(file, read_csv) for split, file in found.items()}
-    return _prepare_and_save(store_as, spec, source, settings, parts, engine)
+    dataset = _still_good(store_as, source, settings)
+    if dataset is None:
+        parts = {split: _read_placed(file, read_csv) for split, file in found.items()}
+        dataset = _prepare_and_save(store_as, spec, source, settings, parts, engine, published_name=name)
+    for split, facts in dataset.metadata["source"].items():
+        print(f"{name} {split}: {long_words(facts)}", file=sys.stderr)
+    return dataset
 
 
 def add_dataset(
@@ -178,6 +173,7 @@ def _prepare_and_save(
     parts: _Parts,
     engine: Engine,
     divide: Callable[[dict[str, CrystalTable]], dict[str, CrystalTable]] = lambda tables: tables,
+    published_name: str = "",
 ) -> Dataset:
     """Prepares each part, divides them into splits, writes the one file, says on stderr how it went."""
     path = dataset_file(name)
@@ -205,6 +201,8 @@ def _prepare_and_save(
         "citation": spec.citation,
         "failures": [{"part": part, **asdict(failure)} for part, failure in failures],
     }
+    if published_name:
+        metadata = with_origin({**metadata, "published_name": published_name}, tables)
     save_tables(path, tables, metadata)
     counts = {split: len(table) for split, table in tables.items()}
     print(f"{name}: {summary(counts, [f for _, f in failures])}", file=sys.stderr)
@@ -226,12 +224,13 @@ def _still_good(name: str, source: Mapping[str, Any], settings: Settings) -> Dat
         return None
     if _hashes(metadata.get("source", {})) != _hashes(source) or metadata.get("settings") != settings.recorded():
         return None
-    return Dataset(name, tables, metadata)
+    return Dataset(name, tables, with_origin(metadata, tables))
 
 
 def _hashes(source: Mapping[str, Any]) -> dict[str, Any]:
-    """All that tells files apart but their names."""
-    return {part: {k: v for k, v in facts.items() if k != "file"} for part, facts in source.items()}
+    """All that tells files and their splitting apart: not their names, nor what they are beside published ones."""
+    keys = ("git_blob", "sha256", "fractions", "seed")
+    return {part: {key: facts.get(key) for key in keys} for part, facts in source.items()}
 
 
 def _fetch_splits(name: str, spec: DatasetSpec, url: str | None) -> dict[str, Path]:

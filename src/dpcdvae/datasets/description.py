@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dpcdvae.datasets.origin import long_words
 from dpcdvae.datasets.preparation import by_reason
 from dpcdvae.datasets.store import Dataset, dataset_file
 from dpcdvae.elements import SYMBOLS
@@ -30,7 +31,7 @@ def describe(dataset: Dataset, path: Path | None = None) -> dict[str, Any]:
     elements = Counter({SYMBOLS[z]: int(n) for z, n in enumerate(np.bincount(numbers)) if n})
     return {
         "name": dataset.name,
-        **{key: metadata[key] for key in ("title", "licence", "citation", "version", "settings", "source")
+        **{key: metadata[key] for key in ("title", "licence", "citation", "version", "settings", "source", "notes")
            if metadata.get(key)},
         "splits": {split: _split_facts(table) for split, table in tables.items()},
         "elements": dict(elements.most_common()),
@@ -84,8 +85,8 @@ def lines(facts: dict[str, Any]) -> list[str]:
         result.append(f"property: {name}, {numbers['unit'] or 'unit unknown'}, {span}, "
                       f"{100 * numbers['coverage']:.4g} % of the crystals{mark}")  # fmt: skip
     for part, source in facts.get("source", {}).items():
-        note = {True: ", as published", False: ", not the published file"}.get(source.get("published"), "")
-        result.append(f"source: {part} {source['file']} {source.get('git_blob') or source.get('sha256')}{note}")
+        origin = ", ".join(filter(None, [source.get("git_blob") or source.get("sha256"), long_words(source)]))
+        result.append(f"source: {part} {source['file']} {origin}")
     if "settings" in facts:
         result.append("settings: " + ", ".join(f"{key} {value}" for key, value in facts["settings"].items()))
     result.append(f"left out: {sum(facts['failures'].values())}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpcdvae.datasets.catalogue import DATASETS
+from dpcdvae.datasets.origin import with_origin
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.table import CrystalTable, load_tables
 
@@ -20,7 +21,8 @@ class Dataset:
 
     Attributes:
         tables: the splits by name.
-        metadata: JSON values: ``title``, ``version`` (of this package), ``source`` (hash of every file),
+        metadata: JSON values: ``title``, ``version`` (of this package), ``source`` (hash of every file, and what it is
+            beside the published one), ``notes`` (for the figures of a split that has not the published crystals),
             ``settings``, ``max_atoms``, ``energy``, ``columns`` (units), ``failures`` (id, split, where, reason).
     """
 
@@ -70,7 +72,7 @@ def load_dataset(name: str) -> Dataset:
     """
     if name.endswith(".npz"):
         tables, metadata = load_tables(name)
-        return Dataset(str(metadata.get("name", Path(name).stem)), tables, metadata)
+        return Dataset(str(metadata.get("name", Path(name).stem)), tables, with_origin(metadata, tables))
     path = dataset_file(name)
     if name == "prototypes":
         from dpcdvae.datasets.building import get_prototypes
@@ -81,7 +83,7 @@ def load_dataset(name: str) -> Dataset:
             raise unknown_name("data set", name, {*DATASETS, *prepared_names()})
         raise InputError(f"data set '{name}' is not here yet: run 'dpcdvae data get {name}'")
     tables, metadata = load_tables(path)
-    return Dataset(name, tables, metadata)
+    return Dataset(name, tables, with_origin(metadata, tables))
 
 
 def load_split(text: str, default: str = "test") -> CrystalTable:

@@ -122,7 +122,10 @@ def resolve_reference(text: str | Path) -> Reference:
 def _from_dataset(text: str, path: Path) -> Reference:
     name, _, split = text.partition(":")
     dataset = load_dataset(name)
-    made = _of_crystals(list(dataset[split or DEFAULT_SPLIT]), text, sha256(path) if path.is_file() else "")
+    split = split or DEFAULT_SPLIT
+    crystals, note = list(dataset[split]), dataset.metadata.get("notes", {}).get(split)
+    source = f"{text} ({note})" if note else text
+    made = _of_crystals(crystals, source, sha256(path) if path.is_file() else "")
     return replace(
         made, dataset=dataset.name, energy=dataset.metadata.get("energy") or "",
         training=f"{name}:train" if "train" in dataset.tables else "",

@@ -108,5 +108,8 @@ def _footnotes(report: Report) -> list[str]:
         for what in sorted({entry["what"] for entry in report.given_up})
     ]
     notes += [f"{BASELINES[name].title}: {BASELINES[name].meaning}" for name in report.baselines]
+    training = report.settings["training"]
+    if {"training", "substitution"} & set(report.baselines) and not any(training in note for note in _notes(report)):
+        notes.append(f"training set {training}")
     notes.append(f"protocol {report.settings['protocol']}, seed {report.settings['seed']}")
     return [*notes, " ".join(f"{tool} {number}" for tool, number in report.versions.items())]

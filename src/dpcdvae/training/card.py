@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dpcdvae.datasets.origin import noted
 from dpcdvae.files import atomic_output, check_output, write_json
 from dpcdvae.model.checkpoint import load_regressor, read_checkpoint, write_checkpoint
 from dpcdvae.model.regressor import mean_absolute_error
@@ -29,8 +30,9 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
     sizes = {split: len(table) for split, table in tables.items()}
     size = f"{parameters / 1e6:.2f} M parameters"
     target = checkpoint.config["model"]["property"]
+    note = dataset.get("notes", {}).get("train")
     card: dict[str, Any] = {
-        "summary": f"{facts['preset']} on {dataset['name']}, {facts['epoch']} epochs, {size}",
+        "summary": f"{facts['preset']} on {noted(dataset)}, {facts['epoch']} epochs, {size}",
         "dataset": {**dataset, "crystals": sizes},
         "preset": facts["preset"],
         "seed": facts["seed"],
@@ -42,7 +44,9 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
         "parameters": parameters,
         "torch": torch.__version__,
         "training_statistics": ReferenceStatistics.from_crystals(
-            tables["train"], source=f"{dataset['name']}:train", sha256=dataset["sha256"]
+            tables["train"],
+            source=f"{dataset['name']}:train" + (f" ({note})" if note else ""),
+            sha256=dataset["sha256"],
         ).to_json(),
     }
     if atoms := train.get("batch_atoms"):
@@ -52,7 +56,7 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
     if checkpoint.config["kind"] == "regressor":
         card["errors"] = errors = _errors(run, tables)
         best = errors.get("test", errors["val"])["mae"]
-        card["summary"] = f"{target} of {dataset['name']}: mean absolute error {best:.4f}; {card['summary']}"
+        card["summary"] = f"{target} of {noted(dataset)}: mean absolute error {best:.4f}; {card['summary']}"
     write_json(folder / CARD, card)
     return folder
 
