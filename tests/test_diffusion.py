@@ -128,11 +128,13 @@ def test_levels_lead_from_noise_to_data(name: str, timesteps: int) -> None:
     assert visits == dict.fromkeys(range(1, timesteps + 1), most // timesteps)
 
 
-def test_strides_of_the_published_process_are_even() -> None:
+def test_strides_of_processes_without_a_walk_are_even() -> None:
     for timesteps in (1, 7, 20, 1000):
         for steps in {1, 2, 3, timesteps // 2, timesteps - 1, timesteps} & set(range(1, timesteps + 1)):
-            strides = [level - after for level, after in DDPM(timesteps, {}).levels(steps)]
-            assert max(strides) - min(strides) <= 1
+            for name in ("ddpm", "wrapped-normal"):
+                levels = COORDINATE_DIFFUSIONS[name](timesteps, {}).levels(steps)
+                strides = [level - after for level, after in levels]
+                assert max(strides) - min(strides) <= 1
     assert DDPM(20, {}).levels(20) == [(t, t - 1) for t in range(20, 0, -1)]
 
 

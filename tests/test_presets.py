@@ -32,6 +32,7 @@ WITH_CHOICES = [
     *preset_names(),
     *(f"{size}/{system}+authors-code" for size in names("sizes") for system in SYSTEMS),
     *(f"paper/{system}+authors-variant" for system in SYSTEMS[:4]),
+    *(f"{size}/{system}+wrapped" for size in names("sizes") for system in SYSTEMS[:4]),
 ]
 
 
@@ -80,6 +81,16 @@ def test_a_variant_differs_from_dp_cdvae_in_its_encoder_alone() -> None:
             assert {section for section in base if variant[section] != base[section]} == {"encoder"}
 
 
+def test_the_choice_wrapped_changes_the_diffusion_alone() -> None:
+    for size in names("sizes"):
+        plain, wrapped = (load_config(f"{size}/dp-cdvae{choice}").to_dict() for choice in ("", "+wrapped"))
+        assert {section for section in plain if plain[section] != wrapped[section]} == {"diffusion"}
+        changed = {option for option, value in plain["diffusion"].items() if wrapped["diffusion"][option] != value}
+        assert {"name"} <= changed <= {"name", "options"}
+        assert wrapped["diffusion"]["name"] == "wrapped-normal"
+        assert wrapped["diffusion"]["timesteps"] == 1000
+
+
 def test_fourier_features_are_the_only_difference_of_cdvae_fourier() -> None:
     plain, fourier = flat(load_preset("paper/cdvae")), flat(load_preset("paper/cdvae-fourier"))
     assert {option for option in fourier if plain.get(option) != fourier[option]} == {"denoiser.options.fourier"}
@@ -90,7 +101,9 @@ def test_names_that_are_none() -> None:
         load_preset("paper/dp-cdvae-n-perov_5")
     with pytest.raises(InputError, match=r"choice of a preset.*did you mean 'authors-code'"):
         load_preset("compact+author-code")
-    for preset in ("paper/cdvae+authors-variant", "compact+authors-variant", "energy+authors-code"):
+    for preset in (
+        "paper/cdvae+authors-variant", "compact+authors-variant", "energy+authors-code", "compact/cdvae+wrapped"
+    ):  # fmt: skip
         with pytest.raises(InputError, match="has nothing to say of"):
             load_preset(preset)
     assert load_preset("compact") == load_preset("compact/dp-cdvae")
@@ -151,7 +164,8 @@ def narrow(preset: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("preset", "width"), [*((name, "narrow") for name in EVERY), *((name, "whole") for name in WHOLE)]
+    ("preset", "width"),
+    [*((name, "narrow") for name in [*EVERY, "compact+wrapped"]), *((name, "whole") for name in WHOLE)],
 )
 def test_every_system_trains_generates_and_reconstructs(
     preset: str, width: str, tables: dict[str, CrystalTable], tmp_path: Path

@@ -28,6 +28,7 @@ from tensors import TINY, default_dtype, random_crystal, shake, table_of
 DIFFUSIONS: dict[str, dict[str, Any]] = {
     "ddpm": {"timesteps": 20, "options": {"beta_end": 0.2}},
     "score-matching": {"name": "score-matching", "timesteps": 6, "options": {"steps_per_level": 2}},
+    "wrapped-normal": {"name": "wrapped-normal", "timesteps": 20},
 }
 CRYSTALS = [random_crystal(k, 3 + k % 3) for k in range(5)]
 

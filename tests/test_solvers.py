@@ -32,6 +32,7 @@ from dpcdvae.diffusion.reverse_rules import (
 )
 from dpcdvae.diffusion.schedules import SCHEDULES
 from dpcdvae.diffusion.score_matching import ScoreMatching
+from dpcdvae.diffusion.wrapped_normal import WRAPPED_RULES
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import NUM_ELEMENTS, Pass
 from dpcdvae.lattice import wrap
@@ -274,7 +275,7 @@ def test_score_matching_has_the_walk_alone() -> None:
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The help names every rule; the manifest tells what was done; a name that is none is told at once."""
     option = SolverOption.__metadata__[0]  # type: ignore[attr-defined]
-    assert all(rule in option.help for rule in REVERSE_RULES)
+    assert all(rule in option.help for rule in [*REVERSE_RULES, *WRAPPED_RULES])
     line = ["generate", BUNDLED, "-n", "1", "--workers", "0", "--out", str(tmp_path / "x.extxyz")]
     assert main([*line, "--steps", "2", "--solver", "dpm++2"]) == 2
     assert "did you mean 'dpm++2m'? choose from ddim, dpm++2m, eq6, eq7\n" in capsys.readouterr().err

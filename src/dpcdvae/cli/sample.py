@@ -22,7 +22,11 @@ StepsOption = Annotated[
 ]
 SolverOption = Annotated[
     str | None,
-    typer.Option("--solver", help="How a step is made: eq7, eq6, ddim, dpm++2m.", show_default="the model's own"),
+    typer.Option(
+        "--solver",
+        help="How a step is made: eq7, eq6, ddim, dpm++2m; of wrapped-normal: jump, ancestral, pf-ode.",
+        show_default="the model's own",
+    ),
 ]
 CandidatesOption = Annotated[
     int | None,

@@ -7,6 +7,7 @@ from typing import Any
 
 from dpcdvae.diffusion.ddpm import DDPM
 from dpcdvae.diffusion.score_matching import ScoreMatching
+from dpcdvae.diffusion.wrapped_normal import WrappedNormal
 from dpcdvae.interfaces import CoordinateDiffusion
 from dpcdvae.registry import Registry
 
@@ -16,5 +17,6 @@ COORDINATE_DIFFUSIONS: Registry[Callable[[int, Mapping[str, Any]], CoordinateDif
     {
         "ddpm": DDPM,
         "score-matching": ScoreMatching,
+        "wrapped-normal": WrappedNormal,
     },
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.diffusion.reverse_rules import REVERSE_RULES, Previous
 from dpcdvae.diffusion.schedules import SCHEDULES
+from dpcdvae.diffusion.shared import even_strides, without_mean
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.interfaces import CoordinateDiffusion, Corrupted, Pass
 from dpcdvae.lattice import wrap
@@ -76,18 +76,14 @@ class DDPM(CoordinateDiffusion):
         return Corrupted(signal * clean + spread * noise, time, noise, torch.ones_like(time))
 
     def project(self, batch: CrystalBatch, vectors: Tensor) -> Tensor:
-        """Without each crystal's mean, which says nothing: a crystal moved as a whole is the same crystal."""
-        if not self.options.mean_free:
-            return vectors
-        return vectors - batch.per_atom(batch.mean_over_atoms(vectors))
+        return without_mean(batch, vectors) if self.options.mean_free else vectors
 
     def prior(self, batch: CrystalBatch, noise: Tensor) -> Tensor:
         return self.project(batch, noise)
 
     def levels(self, steps: int) -> list[tuple[int, int]]:
         """T..0 in ``steps`` strides as even as integers allow; steps = T visits every t."""
-        edges = [round(self.timesteps * k / steps) for k in range(steps, -1, -1)]
-        return list(pairwise(edges))
+        return even_strides(self.timesteps, steps)
 
     def time(self, level: int) -> float:
         return level / self.timesteps if self.options.time_input == "fraction" else float(level)
