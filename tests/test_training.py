@@ -29,7 +29,7 @@ from dpcdvae.model.cdvae import weighted_sum
 from dpcdvae.model.checkpoint import build_model, load_model, read_checkpoint
 from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.table import CrystalTable, save_tables
-from dpcdvae.training.card import export
+from dpcdvae.training.card import export, half_weights
 from dpcdvae.training.loader import make_loader
 from dpcdvae.training.meter import LossMeter
 from dpcdvae.training.module import TrainingModule, noise_generator
@@ -206,6 +206,40 @@ def test_a_run_is_a_model_with_a_card_and_can_be_exported(tables: dict[str, Crys
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
     with pytest.raises(InputError, match="exists"):
         export(folder, tmp_path / "model")
+
+
+def test_a_half_model_loads_in_full_precision_and_does_the_same(
+    tables: dict[str, CrystalTable], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(tables, tmp_path / "run", "train.max_epochs=2")
+    assert main(["export", str(folder), "--half", "--out", str(tmp_path / "half")]) == 0
+    assert main(["export", str(folder), "--out", str(tmp_path / "full")]) == 0
+    full, half = load_model(tmp_path / "full", "cpu"), load_model(tmp_path / "half", "cpu")
+    assert "weights" not in read_card(tmp_path / "full")
+    assert read_card(tmp_path / "half") == {**read_card(tmp_path / "full"), "weights": "float16"}
+
+    stored = read_checkpoint(tmp_path / "half").weights
+    assert {stored[name].dtype for name, _ in half.named_parameters()} == {torch.float16}
+    assert {value.dtype for _, value in half.named_parameters()} == {torch.float32}
+    for name, value in half.named_buffers():
+        torch.testing.assert_close(value, full.get_buffer(name), rtol=0, atol=0, equal_nan=True)
+
+    batch = CrystalBatch.from_table(tables["val"])
+    with torch.no_grad():
+        for ours, theirs in zip(half.encode(batch), full.encode(batch), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-2)
+        losses = [model.step_losses(batch, None, noise_generator(0, 0, 0, 0, "cpu"), 0) for model in (half, full)]
+    for name, value in losses[1].items():
+        torch.testing.assert_close(losses[0][name], value, rtol=1e-2, atol=1e-3, msg=name)
+
+
+def test_what_half_precision_cannot_hold_is_refused(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    folder = export(run(tables, tmp_path / "run", "train.max_epochs=1"), tmp_path / "full")
+    checkpoint = read_checkpoint(folder)
+    name, _ = next(load_model(folder).named_parameters())
+    checkpoint.weights[name].view(-1)[0] = 1e5
+    with pytest.raises(InputError, match=rf"{name} has values beyond half precision"):
+        half_weights(checkpoint)
 
 
 def test_the_scaler_travels_with_the_weights(tables: dict[str, CrystalTable], tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def _print_errors(folder: Path) -> None:
 def export(
     model: Annotated[str, typer.Argument(help="A run folder (its best) or a checkpoint folder.", show_default=False)],
     out: OutOption,
+    half: Annotated[bool, typer.Option("--half", help="Weights in half precision: half the size.")] = False,
 ) -> None:
     """The weights, configuration and card of a trained model in a folder of a few MB, without training state.
 
@@ -133,4 +134,4 @@ def export(
     """
     from dpcdvae.training.card import export as write
 
-    print(write(model, out))
+    print(write(model, out, half=half))

@@ -107,7 +107,7 @@ def read_training(folder: str | Path) -> dict[str, Any]:
 
 
 def load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
-    """Copies the weights into a module built from the same configuration.
+    """Copies the weights into a module built from the same configuration, in the precision of the module.
 
     Raises:
         InputError: missing, unexpected or misshapen tensors, with the first of their names.

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from dpcdvae.config import config_from_dict
 from dpcdvae.datasets.origin import noted
+from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output, check_output, write_json
-from dpcdvae.model.checkpoint import load_regressor, read_checkpoint, write_checkpoint
+from dpcdvae.model.checkpoint import Checkpoint, build_model, load_regressor, read_checkpoint, write_checkpoint
 from dpcdvae.model.regressor import mean_absolute_error
 from dpcdvae.model_store import CARD, best_checkpoint, read_card, resolve_model
 from dpcdvae.statistics import ReferenceStatistics
@@ -84,16 +86,39 @@ def _errors(run: str | Path, tables: Mapping[str, CrystalTable]) -> dict[str, An
     return errors
 
 
-def export(model: str | Path, out: str | Path) -> Path:
+def export(model: str | Path, out: str | Path, *, half: bool = False) -> Path:
     """A checkpoint without its training state: weights, configuration and card, to keep or to give away.
 
+    Args:
+        half: parameters in half precision, for half the size; the card says so.
+
     Raises:
-        InputError: no such model, no card yet (the run has not ended), or ``out`` exists.
+        InputError: no such model, no card yet (the run has not ended), ``out`` exists, or a weight is beyond ``half``.
     """
     out = check_output(out, overwrite=None)
     card = read_card(model)
     checkpoint = read_checkpoint(resolve_model(model))
+    weights = checkpoint.weights
+    if half:
+        weights, card = half_weights(checkpoint), {**card, "weights": "float16"}
     with atomic_output(out) as folder:
-        write_checkpoint(folder, checkpoint.weights, checkpoint.config, checkpoint.facts)
+        write_checkpoint(folder, weights, checkpoint.config, checkpoint.facts)
         write_json(folder / CARD, card)
     return out
+
+
+def half_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """The weights with every parameter as float16; buffers (scalers, scale factors) stay as they are.
+
+    Loading them gives a model in its own precision again (:func:`dpcdvae.model.checkpoint.load_weights` copies).
+
+    Raises:
+        InputError: a value is beyond the range of float16, 65504.
+    """
+    model = build_model(config_from_dict(checkpoint.config, where=str(checkpoint.folder)))
+    parameters = {name for name, _ in model.named_parameters()}
+    halves = {name: value.half() if name in parameters else value for name, value in checkpoint.weights.items()}
+    for name, value in halves.items():
+        if not torch.equal(value.isfinite(), checkpoint.weights[name].isfinite()):
+            raise InputError(f"{checkpoint.folder}: {name} has values beyond half precision (65504): keep it in full")
+    return halves

@@ -1,0 +1,64 @@
+"""Results of a state folder into the checkout: finished models, and the newest weights of long unfinished runs."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+
+from dpcdvae.errors import InputError
+from dpcdvae.files import atomic_output, write_json
+from dpcdvae.model_store import last_checkpoint
+from queueing.state import WEIGHTS, WEIGHTS_FILE, Run
+from speed.record import ROOT
+
+LEAST_MINUTES = 60.0
+MODELS = ROOT / "src" / "dpcdvae" / "models"
+TRIES = 5
+
+
+def collect(runs: Sequence[Run]) -> int:
+    """Puts what there is into the checkout, in half precision; returns 1 where something could not be read, else 0."""
+    failed = 0
+    for run in runs:
+        try:
+            if run.finished:
+                _finished(run)
+            elif run.begun and run.spent() > LEAST_MINUTES:
+                _unfinished(run)
+        except InputError as error:
+            failed = 1
+            print(f"{run.name}: not collected: {error}")
+    return failed
+
+
+def _finished(run: Run) -> None:
+    from dpcdvae.training.card import export
+
+    if run.entry.register:
+        target = MODELS / run.entry.register
+        with atomic_output(target) as temporary:
+            export(run.model, temporary, half=True)
+        print(f"{run.name}: finished, {target}")
+    if (WEIGHTS / run.name).is_dir():  # of the run when it was not finished
+        shutil.rmtree(WEIGHTS / run.name)
+
+
+def _unfinished(run: Run) -> None:
+    from dpcdvae.model.checkpoint import read_checkpoint, write_checkpoint
+    from dpcdvae.training.card import half_weights
+
+    for attempt in range(TRIES):
+        try:
+            checkpoint = read_checkpoint(last_checkpoint(run.folder))
+            break
+        except InputError:  # replaced while it was read
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(1)
+    spent, record = run.spent(), run.record
+    with atomic_output(WEIGHTS / run.name) as temporary:
+        write_checkpoint(temporary, half_weights(checkpoint), checkpoint.config, checkpoint.facts)
+        facts = {"entry": record["entry"], "commit": record["commit"], "minutes_spent": round(spent, 3)}
+        write_json(temporary / WEIGHTS_FILE, facts)
+    print(f"{run.name}: {spent:.0f} min so far, {WEIGHTS / run.name}")
