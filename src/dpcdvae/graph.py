@@ -92,7 +92,7 @@ class _Swap(torch.autograd.Function):
         return rows.index_select(0, opposite).mul_(paired)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return _Swap.apply(gradient, *ctx.saved_tensors), None, None
 
 
@@ -144,7 +144,8 @@ def radius_graph(
         few = ((radius < cutoff) & ~found[0][:, -1].isfinite()).nonzero().squeeze(1)
         if len(few):
             again = _search(cells, few, torch.full_like(radius[few], cutoff), count)
-            found = tuple(old.index_copy(0, few, new) for old, new in zip(found, again, strict=True))
+            for old, new in zip(found, again, strict=True):
+                old[few] = new
     else:
         found = _search(cells, everyone, torch.full_like(wrapped[:, 0], cutoff), count, centred=False)
     distances, source, image = found
