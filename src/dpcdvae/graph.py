@@ -7,16 +7,19 @@ masked. ``reverse`` pairs every edge with the one in the opposite direction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dpcdvae.lattice import full_precision, heights, wrap
+from dpcdvae.lattice import full_precision, heights, volume, wrap
 
 # Two neighbours whose distances differ by less than this (relative) belong to one shell.
 SHELL_TOLERANCE = 1e-4
+# Times as many atoms as asked for are expected in the sphere that is searched first.
+CROWD = 2.0
 # Atom-image distances held in memory at once by the neighbour search.
 MAX_DISTANCES = 4_000_000
 
@@ -57,8 +60,13 @@ class PeriodicGraph:
     def swap(self, edge_features: Tensor) -> Tensor:
         """Features (N, K, F) of the opposite edges; zeros where there is none."""
         flat = edge_features.flatten(0, 1)
-        padded = torch.cat([flat, flat.new_zeros(1, flat.shape[1])])
-        return padded[self.reverse]
+        paired = self.reverse < len(flat)
+        opposite = self.reverse.masked_fill(~paired, 0).flatten()
+        return _Swap.apply(flat, opposite, paired.view(-1, 1).to(flat.dtype)).view_as(edge_features)
+
+    def of_source(self, atom_features: Tensor) -> Tensor:
+        """(N, F) -> (N, K, F) those of each edge's atom j; of atom 0 in empty slots."""
+        return atom_features.index_select(0, self.source.flatten()).unflatten(0, self.source.shape)
 
     @full_precision
     def cosines(self) -> Tensor:
@@ -71,6 +79,23 @@ class PeriodicGraph:
         return self.mask[:, :, None] & self.mask[:, None, :] & different
 
 
+class _Swap(torch.autograd.Function):
+    """Rows of (M, F) by the slot of their opposite, zeros where ``paired`` (M, 1) is 0.
+
+    Opposites come in pairs, so it is its own transpose: the gradient is gathered too, which is several times faster
+    than adding up rows, as autograd would.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, opposite: Tensor, paired: Tensor) -> Tensor:
+        ctx.save_for_backward(opposite, paired)
+        return rows.index_select(0, opposite).mul_(paired)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Swap.apply(gradient, *ctx.saved_tensors), None, None
+
+
 def _reverse_slots(source: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     num_atoms, slots = source.shape
     reach = image.abs().amax() + 1 if image.numel() else 1
@@ -80,9 +105,9 @@ def _reverse_slots(source: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     atom = torch.arange(num_atoms, device=source.device)
     key = (key * num_atoms + source).masked_fill(~mask, -1)
     wanted = (opposite * num_atoms + atom[:, None]).masked_fill(~mask, -2)
-    found = key[source] == wanted[..., None]
-    slot = source * slots + found.to(torch.int8).argmax(-1)
-    return torch.where(found.any(-1), slot, num_atoms * slots)
+    listed = key.index_select(0, source.flatten()).view(num_atoms, slots, slots)
+    found, place = (listed == wanted[..., None]).to(torch.int8).max(-1)
+    return torch.where(found.bool(), source * slots + place, num_atoms * slots)
 
 
 @full_precision
@@ -108,23 +133,29 @@ def radius_graph(
     wrapped = wrap(frac_coords)
     crystal = torch.repeat_interleave(num_atoms, output_size=len(frac_coords))
     first = num_atoms.cumsum(0) - num_atoms
-    box = [1, 1, 1]
-    found = _search(wrapped, lattice, num_atoms, crystal, first, cutoff, max_neighbours, box, centred=complete)
+    cells = _Cells(wrapped, lattice, num_atoms, crystal, first)
+    everyone = torch.arange(len(wrapped), device=wrapped.device)
+    count = max_neighbours + 1
     if complete:
-        # The (K+1)-th distance over the nearest images bounds the true one: it tells whether more images matter.
-        reach = found[0][:, max_neighbours].clamp(max=cutoff)
-        needed = torch.floor(reach[:, None] / heights(lattice)[crystal] + 0.5).long().amax(0).tolist()
-        if max(needed) > 1:
-            found = _search(wrapped, lattice, num_atoms, crystal, first, cutoff, max_neighbours, needed)
+        # A sphere that holds more than count atoms unless they are spread very unevenly; who finds fewer looks again.
+        per_atom = volume(lattice) / num_atoms
+        radius = (per_atom * (CROWD * count * 3 / (4 * math.pi))).pow(1 / 3).clamp(max=cutoff)[crystal]
+        found = _search(cells, everyone, radius, count)
+        few = ((radius < cutoff) & ~found[0][:, -1].isfinite()).nonzero().squeeze(1)
+        if len(few):
+            again = _search(cells, few, torch.full_like(radius[few], cutoff), count)
+            for old, new in zip(found, again, strict=True):
+                old[few] = new
+    else:
+        found = _search(cells, everyone, torch.full_like(wrapped[:, 0], cutoff), count, centred=False)
     distances, source, image = found
     mask = _whole_shells(distances) if complete else distances[:, :max_neighbours].isfinite()
 
     source, image = source[:, :max_neighbours], image[:, :max_neighbours]
-    per_atom = lattice[crystal]
     # Images counted for wrapped coordinates -> for the coordinates as given.
     shift = (wrapped - frac_coords).round().long()
     image = image + shift[source] - shift[:, None]
-    return PeriodicGraph.from_edges(source, image, mask, frac_coords, per_atom)
+    return PeriodicGraph.from_edges(source, image, mask, frac_coords, lattice[crystal])
 
 
 def _whole_shells(distances: Tensor) -> Tensor:
@@ -137,39 +168,85 @@ def _whole_shells(distances: Tensor) -> Tensor:
     return (position <= keep[:, None]) & ranked.isfinite()
 
 
-def _search(
-    wrapped: Tensor, lattice: Tensor, num_atoms: Tensor, crystal: Tensor, first: Tensor,
-    cutoff: float, max_neighbours: int, box: Sequence[int], *, centred: bool = True,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The max_neighbours + 1 nearest images of every atom within a box of cells, sorted; inf beyond the cutoff.
+class _Cells(NamedTuple):
+    """The atoms among which neighbours are searched: wrapped (N, 3), lattice (C, 3, 3), num_atoms (C,),
+    crystal (N,) of each atom, first (C,) atom of each crystal."""
 
-    The box is centred on the image of the neighbour that is nearest in fractional coordinates, or on the atom's cell.
+    wrapped: Tensor
+    lattice: Tensor
+    num_atoms: Tensor
+    crystal: Tensor
+    first: Tensor
+
+
+def _search(
+    cells: _Cells, atoms: Tensor, radius: Tensor, count: int, *, centred: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``count`` nearest images of every one of ``atoms`` (n,) within its ``radius`` (n,) Å.
+
+    The box of cells that is searched is centred on the image of the neighbour that is nearest in fractional
+    coordinates, and holds all within the radius; or (not ``centred``) it is the 27 cells around the atom's own.
+
+    Returns:
+        (n, count) each: distances, sorted, inf where there is none; source; and (n, count, 3) image.
     """
-    images = torch.cartesian_prod(*(torch.arange(-cells, cells + 1, device=wrapped.device) for cells in box))
-    largest = int(num_atoms.max())
-    candidate = torch.arange(largest, device=wrapped.device)
-    count = max_neighbours + 1
-    per_chunk = max(1, MAX_DISTANCES // (largest * len(images)))
-    parts = []
-    for atoms in torch.arange(len(wrapped), device=wrapped.device).split(per_chunk):
-        owner = crystal[atoms]
-        source = (first[owner, None] + candidate).clamp(max=len(wrapped) - 1)
-        exists = candidate < num_atoms[owner, None]
-        delta = wrapped[source] - wrapped[atoms, None]
-        nearest = delta.round() if centred else torch.zeros_like(delta)
-        frac = (delta - nearest)[:, :, None] + images.to(delta.dtype)
-        cart = frac @ lattice[owner, None]
-        squared = cart.square().sum(-1)
-        itself = (source == atoms[:, None])[..., None] & (images == 0).all(-1)
-        squared = squared.masked_fill(itself | ~exists[..., None] | (squared > cutoff**2), torch.inf).flatten(1)
-        if squared.shape[1] < count:
-            squared = torch.nn.functional.pad(squared, (0, count - squared.shape[1]), value=torch.inf)
-        values, flat = squared.topk(count, largest=False, sorted=True)
-        slot = torch.div(flat, len(images), rounding_mode="floor").clamp(max=largest - 1)
-        image = images[flat % len(images)] - nearest.gather(1, slot[..., None].expand(-1, -1, 3)).long()
-        parts.append((values.sqrt(), source.gather(1, slot), image))
-    distances, sources, chosen = zip(*parts, strict=True)
-    return torch.cat(distances), torch.cat(sources), torch.cat(chosen)
+    box = [1, 1, 1]
+    if centred:
+        box = torch.floor(radius[:, None] / heights(cells.lattice)[cells.crystal[atoms]] + 0.5).long().amax(0).tolist()
+    images = torch.cartesian_prod(*(torch.arange(-n, n + 1, device=atoms.device) for n in box))
+    pairs = int(cells.num_atoms[cells.crystal[atoms]].max()) * len(images)
+    parts = [
+        _nearest(cells, some, radius[chosen], count, images, centred=centred)
+        for chosen in torch.arange(len(atoms), device=atoms.device).split(max(1, MAX_DISTANCES // pairs))
+        for some in (atoms[chosen],)
+    ]
+    distances, sources, chosen_images = zip(*parts, strict=True)
+    return torch.cat(distances), torch.cat(sources), torch.cat(chosen_images)
+
+
+def _nearest(
+    cells: _Cells, atoms: Tensor, radius: Tensor, count: int, images: Tensor, *, centred: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`_search` among ``images`` (I, 3) for as many atoms as memory allows: all pairs in one crystal first."""
+    crystal = cells.crystal[atoms]
+    partners = cells.num_atoms[crystal]
+    row = torch.repeat_interleave(partners)
+    target = atoms[row]
+    ends = partners.cumsum(0)
+    source = torch.arange(len(row), device=row.device) + (cells.first[crystal] - ends + partners)[row]
+    delta = cells.wrapped.index_select(0, source) - cells.wrapped.index_select(0, target)
+    nearest = delta.round() if centred else torch.zeros_like(delta)
+    frac = delta - nearest
+    # Å, one component after the other, as products of so small matrices take far longer.
+    offsets = images.to(frac.dtype) @ cells.lattice
+    owner = crystal[row]
+    squared: Tensor | None = None
+    for axis in range(3):
+        near = (frac * cells.lattice[:, :, axis].index_select(0, owner)).sum(1)
+        component = near[:, None] + offsets[:, :, axis].index_select(0, owner)
+        squared = component.square_() if squared is None else squared.addcmul_(component, component)
+    assert squared is not None
+    within = squared <= radius.square()[row, None]
+    itself = (source == target).nonzero().squeeze(1)
+    within[itself, len(images) // 2] = False
+
+    # What is left is laid out anew, a row for each atom: the fewer columns, the faster they are ranked.
+    flat = within.flatten().nonzero().squeeze(1)
+    pair = torch.div(flat, len(images), rounding_mode="floor")
+    place = row.index_select(0, pair)
+    held = torch.bincount(place, minlength=len(atoms))
+    width = max(int(held.max()), count) if len(atoms) else count
+    column = torch.arange(len(flat), device=flat.device) - (held.cumsum(0) - held).index_select(0, place)
+    slot = place * width + column
+    ranked = squared.new_full((len(atoms) * width,), torch.inf)
+    ranked[slot] = squared.flatten().index_select(0, flat)
+    which = flat.new_zeros(len(atoms) * width)
+    which[slot] = flat
+    values, chosen = ranked.view(-1, width).topk(count, largest=False, sorted=True)
+    flat = which.view(-1, width).gather(1, chosen)
+    pair = torch.div(flat, len(images), rounding_mode="floor")
+    image = images[flat - pair * len(images)] - nearest[pair].long()
+    return values.sqrt(), source[pair], image
 
 
 @full_precision

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.batch import CrystalBatch
-from dpcdvae.denoisers.gemnet_blocks import EdgeEmbedding, Interaction, VectorOutput
+from dpcdvae.denoisers.gemnet_blocks import EdgeEmbedding, Interaction, VectorOutput, angular_weights
 from dpcdvae.errors import InputError
 from dpcdvae.graph import radius_graph
 from dpcdvae.interfaces import NUM_ELEMENTS, Denoiser
@@ -93,18 +93,18 @@ class GemNetDenoiser(Denoiser):
             noisy.frac_coords, noisy.lattice, noisy.num_atoms, o.cutoff, o.max_neighbours, complete=o.complete_search
         )
         harmonics = legendre_harmonics(graph.cosines(), o.num_spherical)
-        harmonics = (harmonics * graph.triplet_mask()[:, :, None]).flatten(1, 2)
+        harmonics = harmonics * graph.triplet_mask()[:, :, None]
         radial = self.radial_basis(graph.distances) * graph.mask[..., None]
         triplet_basis = self.radial_triplet(radial)
         circular_basis = self.radial_circular(radial).unflatten(-1, (o.emb_cbf, o.num_spherical))
+        angular_basis = angular_weights(circular_basis, harmonics)
         atom_basis, out_basis = self.radial_atom(radial), self.radial_out(radial)
 
         h = self.atom_features(self._features(noisy, z, time))
         m = self.edge_embedding(h, radial, graph)
-        # Under autocast too the sum is made in the precision of the coordinates.
-        scalars = self.outputs[0](m, out_basis, graph).to(graph.vectors.dtype)
+        scalars = self.outputs[0](m, out_basis, graph)
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
-            h, m = interaction(h, m, graph, harmonics, triplet_basis, circular_basis, atom_basis)
+            h, m = interaction(h, m, graph, triplet_basis, angular_basis, atom_basis)
             scalars = scalars + output(m, out_basis, graph)
         return (scalars * graph.vectors).sum(1), self.type_head(h)
 

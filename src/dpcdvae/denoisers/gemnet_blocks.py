@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.graph import PeriodicGraph
+from dpcdvae.lattice import full_precision
 from dpcdvae.nn.layers import Dense, Residual, ScaleFactor, half_sum_, residual_mlp, scaled_silu_
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class EdgeEmbedding(nn.Module):
     def forward(self, h: Tensor, edges: Tensor, graph: PeriodicGraph) -> Tensor:
         source, target, edge = self.dense.linear.weight.split(self.split, 1)
         x = nn.functional.linear(edges, edge)
-        x.add_(nn.functional.linear(h, source)[graph.source]).add_(nn.functional.linear(h, target)[:, None])
+        x.add_(graph.of_source(nn.functional.linear(h, source))).add_(nn.functional.linear(h, target)[:, None])
         return scaled_silu_(x)
 
 
@@ -46,19 +47,27 @@ class TripletInteraction(nn.Module):
         self.up = Dense(o.bil_trip, o.hidden, activation=True)
         self.up_opposite = Dense(o.bil_trip, o.hidden, activation=True)
 
-    def forward(
-        self, m: Tensor, graph: PeriodicGraph, harmonics: Tensor, triplet_basis: Tensor, circular_basis: Tensor
-    ) -> Tensor:
-        """``harmonics`` (N, K * L, K) over (c, order), b; ``circular_basis`` (N, K, emb_cbf, L)."""
+    def forward(self, m: Tensor, graph: PeriodicGraph, triplet_basis: Tensor, angular_basis: Tensor) -> Tensor:
         incoming = self.incoming(m)
-        incoming = self.radial_scale(incoming * self.radial(triplet_basis), incoming, graph.mask)
-        incoming = self.down(incoming)
-        num_atoms, slots, width = incoming.shape
-        by_order = torch.bmm(harmonics, incoming).view(num_atoms * slots, -1, width)
-        mixed = torch.bmm(circular_basis.flatten(0, 1), by_order)
-        x = self.bilinear(mixed.view(num_atoms, slots, -1))
-        x = self.sum_scale(x, incoming, graph.mask)
+        if self.radial_scale.fitting:
+            self.radial_scale(incoming * self.radial(triplet_basis), incoming, graph.mask)
+        incoming = self.down(incoming * self.radial(triplet_basis, self.radial_scale.scale))
+        mixed = torch.bmm(angular_basis, incoming).view(*m.shape[:2], -1)
+        if self.sum_scale.fitting:
+            self.sum_scale(self.bilinear(mixed), incoming, graph.mask)
+        x = self.bilinear(mixed, self.sum_scale.scale)
         return half_sum_(self.up(x), graph.swap(self.up_opposite(x)))
+
+
+@full_precision
+def angular_weights(circular_basis: Tensor, harmonics: Tensor) -> Tensor:
+    """(N, K * emb_cbf, K) weight of each edge b of an atom in the sum for its edge c, the same in all blocks.
+
+    Args:
+        circular_basis: (N, K, emb_cbf, L) of the distances of c; harmonics: (N, K, L, K) of the angles between c and b.
+    """
+    weights = circular_basis.to(harmonics.dtype).flatten(0, 1) @ harmonics.flatten(0, 1)
+    return weights.to(circular_basis.dtype).view(len(harmonics), -1, harmonics.shape[-1])
 
 
 class AtomUpdate(nn.Module):
@@ -87,10 +96,10 @@ class Interaction(nn.Module):
         self.after_concat = nn.Sequential(*(Residual(o.hidden) for _ in range(o.layers_concat)))
 
     def forward(
-        self, h: Tensor, m: Tensor, graph: PeriodicGraph, harmonics: Tensor,
-        triplet_basis: Tensor, circular_basis: Tensor, atom_basis: Tensor,
+        self, h: Tensor, m: Tensor, graph: PeriodicGraph, triplet_basis: Tensor, angular_basis: Tensor,
+        atom_basis: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        x = half_sum_(self.skip(m), self.triplets(m, graph, harmonics, triplet_basis, circular_basis))
+        x = half_sum_(self.skip(m), self.triplets(m, graph, triplet_basis, angular_basis))
         m = self.after_skip(half_sum_(m, self.before_skip(x)))
         h = half_sum_(h, self.atom_update(m, atom_basis, graph))
         m = half_sum_(m, self.after_concat(self.concat(h, m, graph)))
@@ -109,4 +118,8 @@ class VectorOutput(nn.Module):
 
     def forward(self, m: Tensor, out_basis: Tensor, graph: PeriodicGraph) -> Tensor:
         x = self.layers(m)
-        return self.out(self.scale(x * self.radial(out_basis), m, graph.mask))
+        if self.scale.fitting:
+            self.scale(x * self.radial(out_basis), m, graph.mask)
+        # out(x * radial(basis)) with the sum over x made first, which leaves as few numbers as the basis has.
+        weight = self.radial.linear.weight * (self.out.linear.weight.mT * self.scale.scale)
+        return (nn.functional.linear(x, weight.mT) * out_basis).sum(-1, keepdim=True, dtype=graph.vectors.dtype)

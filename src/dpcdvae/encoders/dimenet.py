@@ -76,7 +76,7 @@ class DimeNetEncoder(Encoder):
         radial, spherical = self.radial_basis(bonds.distances), self.spherical_basis(bonds.distances)
 
         atoms = self.atom_embedding(batch.atomic_numbers)
-        ends = [atoms[bonds.source], atoms[bonds.target]]
+        ends = [atoms.index_select(0, bonds.source), atoms.index_select(0, bonds.target)]
         message = self.edge_embedding(torch.cat([*ends, self.radial_embedding(radial)], -1))
         out = self.outputs[0](message, radial, bonds)
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
@@ -135,7 +135,8 @@ class Interaction(nn.Module):
         weight = self.spherical.weight.unflatten(1, spherical.shape[1:])
         weight = torch.einsum("elr,plr->elp", spherical, weight)
         terms = self.spherical_up(weight) * incoming[:, None]
-        summed = torch.bmm(harmonics, bonds.in_slots(terms).flatten(1, 2)).flatten(0, 1)[bonds.opposite]
+        summed = torch.bmm(harmonics, bonds.in_slots(terms).flatten(1, 2)).flatten(0, 1)
+        summed = summed.index_select(0, bonds.opposite)
         summed = self.triplet_scale(summed, incoming)
         hidden = self.before_skip(self.own(message) + self.up(summed))
         return self.after_skip(self.final(hidden) + message)

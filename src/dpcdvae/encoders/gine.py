@@ -62,7 +62,7 @@ class GINEConvolution(nn.Module):
 
     def forward(self, atoms: Tensor, edges: Tensor, graph: PeriodicGraph) -> Tensor:
         """``atoms`` (N, F), ``edges`` (N, K, F) -> (N, F)."""
-        messages = (atoms[graph.source] + edges).relu() * graph.mask[..., None]
+        messages = (graph.of_source(atoms) + edges).relu() * graph.mask[..., None]
         return self.mlp(atoms + messages.sum(1))
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.lattice import full_precision
+from dpcdvae.nn.fused import SILU_SCALE, activated_linear, residual
 
 # Written over what only their caller holds, in-place arithmetic saves a fresh tensor and a way through memory each: a
 # tenth of a pass on a CPU. Autograd allows it here, as neither sums nor products with a constant need their result.
@@ -18,7 +19,7 @@ from dpcdvae.lattice import full_precision
 
 def scaled_silu_(x: Tensor) -> Tensor:
     """SiLU / 0.6, which keeps the variance of a standard normal input near one. May overwrite ``x``."""
-    return nn.functional.silu(x, inplace=not torch.is_grad_enabled()).mul_(1 / 0.6)
+    return nn.functional.silu(x, inplace=not torch.is_grad_enabled()).mul_(SILU_SCALE)
 
 
 def half_sum_(x: Tensor, y: Tensor) -> Tensor:
@@ -59,9 +60,10 @@ class Dense(nn.Module):
         self.activation = activation
         he_orthogonal_(self.linear.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.linear(x)
-        return scaled_silu_(x) if self.activation else x
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """``scale`` multiplies the output before the activation: by way of the weights, which are few."""
+        weight = self.linear.weight if scale is None else self.linear.weight * scale
+        return activated_linear(x, weight) if self.activation else nn.functional.linear(x, weight)
 
 
 class Residual(nn.Module):
@@ -72,7 +74,8 @@ class Residual(nn.Module):
         self.layers = nn.Sequential(Dense(width, width, activation=True), Dense(width, width, activation=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        return half_sum_(x, self.layers(x))
+        first, second = (layer.get_parameter("linear.weight") for layer in self.layers)
+        return residual(x, first, second)
 
 
 def residual_mlp(in_features: int, width: int, num_residual: int) -> nn.Sequential:
@@ -93,7 +96,8 @@ class ScaleFactor(nn.Module):
 
     The constants are fitted once, before training, by :func:`fit_scale_factors`; they travel with the
     weights. A sum over neighbours or a product with a basis changes the variance by factors that depend
-    on the data, which no initialisation rule knows.
+    on the data, which no initialisation rule knows. Where ``scale`` joins the weights of a layer instead,
+    the factor is called while fitting only.
     """
 
     scale: Tensor

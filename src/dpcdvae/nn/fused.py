@@ -1,0 +1,80 @@
+"""Activated layers with gradients written by hand: as autograd's, in fewer ways through memory.
+
+On a CPU the arithmetic between matrix products takes as long as these, in bfloat16 longer. Constants are multiplied
+into weights instead, which are few, forwards and backwards.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+SILU_SCALE = 1 / 0.6  # keeps the variance of a standard normal input near one (GemNet)
+
+_linear, _silu, _silu_backward = torch.nn.functional.linear, torch.nn.functional.silu, torch.ops.aten.silu_backward
+
+
+def activated_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """SiLU(x Wᵀ) / 0.6, x (..., F); under autocast in its type."""
+    return _ActivatedLinear.apply(*_cast(x, weight))
+
+
+def residual(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """(x + f(x)) / √2 with f two activated linear layers, x (..., F); under autocast in its type."""
+    return _Residual.apply(*_cast(x, first, second))
+
+
+def _cast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+class _ActivatedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        product = _linear(x, weight)
+        ctx.save_for_backward(x, weight, product)
+        return _silu(product).mul_(SILU_SCALE)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight, product = ctx.saved_tensors
+        gradient = _silu_backward(gradient, product)
+        return gradient @ (weight * SILU_SCALE), _of_weight(gradient, x).mul_(SILU_SCALE)
+
+
+class _Residual(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        product = _linear(x, first)
+        hidden = _silu(product)
+        second = second * SILU_SCALE
+        last = _linear(hidden, second)
+        ctx.save_for_backward(x, first, second, product, hidden, last)
+        out = _silu(last)
+        return torch.add(x, out, alpha=SILU_SCALE, out=out).mul_(1 / math.sqrt(2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, first, second, product, hidden, last = ctx.saved_tensors
+        gradient = gradient * (1 / math.sqrt(2))
+        inner = _silu_backward(gradient, last)
+        of_second = _of_weight(inner, hidden).mul_(SILU_SCALE**2)
+        inner = _silu_backward(inner @ (second * SILU_SCALE), product)
+        of_first = _of_weight(inner, x)
+        of_x = torch.addmm(gradient.flatten(0, -2), inner.flatten(0, -2), first)
+        return of_x.view_as(x), of_first, of_second
+
+
+def _of_weight(gradient: Tensor, x: Tensor) -> Tensor:
+    """Of W in x Wᵀ."""
+    return gradient.flatten(0, -2).mT @ x.flatten(0, -2)

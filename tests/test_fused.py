@@ -1,0 +1,76 @@
+"""Layers whose gradients are written by hand: their formulas, and gradients as autograd and differences have them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import silu
+
+from dpcdvae.graph import PeriodicGraph
+from dpcdvae.nn.fused import activated_linear, residual
+from tensors import awkward_crystals, batch_of
+from test_graph import graph_of
+
+
+def plain_linear(x: Tensor, weight: Tensor) -> Tensor:
+    return silu(x @ weight.mT) / 0.6
+
+
+def plain_residual(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    return (x + plain_linear(plain_linear(x, first), second)) / math.sqrt(2)
+
+
+LAYERS = [(activated_linear, plain_linear, [(3, 5)]), (residual, plain_residual, [(7, 5), (5, 7)])]
+
+
+def given(*weights: tuple[int, int], dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    torch.manual_seed(0)
+    shapes = [(4, 2, 5), *weights]
+    return [torch.randn(shape, dtype=torch.float64).to(dtype).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.parametrize(("layer", "plain", "weights"), LAYERS)
+class TestLayers:
+    def test_values_and_gradients(
+        self, layer: Callable[..., Tensor], plain: Callable[..., Tensor], weights: list[tuple[int, int]]
+    ) -> None:
+        tensors = given(*weights)
+        torch.testing.assert_close(layer(*tensors), plain(*tensors), rtol=1e-13, atol=1e-14)
+        assert torch.autograd.gradcheck(layer, tensors)
+
+    def test_autocast_computes_in_its_type_and_gives_gradients_in_that_of_the_weights(
+        self, layer: Callable[..., Tensor], plain: Callable[..., Tensor], weights: list[tuple[int, int]]
+    ) -> None:
+        tensors = given(*weights, dtype=torch.float32)
+        expected = torch.autograd.grad(plain(*tensors).square().sum(), tensors)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layer(*tensors)
+        assert out.dtype == torch.bfloat16
+        found = torch.autograd.grad(out.float().square().sum(), tensors)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.dtype == torch.float32
+            torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.03 * float(theirs.abs().max()))
+
+
+def test_opposite_edges_hand_their_gradients_over() -> None:
+    graph = graph_of(batch_of(awkward_crystals()[:2]), 4.1, 6)
+    assert not (graph.reverse[graph.mask] < graph.mask.numel()).all(), "all have one: nothing to tell apart"
+    features = torch.randn(*graph.mask.shape, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(graph.swap, features)
+    assert torch.equal(graph.swap(features), as_written(graph, features))
+
+
+def as_written(graph: PeriodicGraph, features: Tensor) -> Tensor:
+    flat = features.flatten(0, 1)
+    return torch.cat([flat, flat.new_zeros(1, flat.shape[1])])[graph.reverse]
+
+
+def test_features_of_the_source_and_their_gradients() -> None:
+    graph = graph_of(batch_of(awkward_crystals()[:2]), 4.1, 6)
+    atoms = torch.randn(len(graph.mask), 3, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(graph.of_source(atoms), atoms[graph.source])
+    assert torch.autograd.gradcheck(graph.of_source, atoms)
