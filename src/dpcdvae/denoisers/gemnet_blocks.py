@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dpcdvae.graph import PeriodicGraph
 from dpcdvae.lattice import full_precision
-from dpcdvae.nn.layers import Dense, Residual, ScaleFactor, half_sum_, residual_mlp, scaled_silu_
+from dpcdvae.nn.fused import activated_edges
+from dpcdvae.nn.layers import Dense, Residual, ScaleFactor, half_sum_, residual_mlp
 
 if TYPE_CHECKING:
     from dpcdvae.denoisers.gemnet import GemNetOptions
@@ -28,9 +29,8 @@ class EdgeEmbedding(nn.Module):
 
     def forward(self, h: Tensor, edges: Tensor, graph: PeriodicGraph) -> Tensor:
         source, target, edge = self.dense.linear.weight.split(self.split, 1)
-        x = nn.functional.linear(edges, edge)
-        x.add_(graph.of_source(nn.functional.linear(h, source))).add_(nn.functional.linear(h, target)[:, None])
-        return scaled_silu_(x)
+        linear = nn.functional.linear
+        return activated_edges(edges, edge, linear(h, source), linear(h, target), graph.source)
 
 
 class TripletInteraction(nn.Module):

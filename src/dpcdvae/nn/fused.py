@@ -23,6 +23,11 @@ def activated_linear(x: Tensor, weight: Tensor) -> Tensor:
     return _ActivatedLinear.apply(*_cast(x, weight))
 
 
+def activated_edges(x: Tensor, weight: Tensor, of_source: Tensor, of_target: Tensor, source: Tensor) -> Tensor:
+    """The same of x (N, K, F), with parts (N, G) of both atoms added before the activation; source (N, K)."""
+    return _ActivatedEdges.apply(*_cast(x, weight, of_source, of_target), source)
+
+
 def residual(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """(x + f(x)) / √2 with f two activated linear layers, x (..., F); under autocast in its type."""
     return _Residual.apply(*_cast(x, first, second))
@@ -51,6 +56,25 @@ class _ActivatedLinear(torch.autograd.Function):
         return gradient @ (weight * SILU_SCALE), _of_weight(gradient, x).mul_(SILU_SCALE)
 
 
+class _ActivatedEdges(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, of_source: Tensor, of_target: Tensor, source: Tensor) -> Tensor:
+        product = _linear(x, weight)
+        product.add_(of_source.index_select(0, source.flatten()).view_as(product)).add_(of_target[:, None])
+        ctx.save_for_backward(x, weight, product, source)
+        return _silu(product).mul_(SILU_SCALE)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+        x, weight, product, source = ctx.saved_tensors
+        gradient = _silu_backward(gradient, product)
+        of_target = gradient.sum(1).mul_(SILU_SCALE)
+        of_source = torch.zeros_like(of_target).index_add_(0, source.flatten(), gradient.flatten(0, 1))
+        of_weight = _of_weight(gradient, x).mul_(SILU_SCALE)
+        return gradient @ (weight * SILU_SCALE), of_weight, of_source.mul_(SILU_SCALE), of_target, None
+
+
 class _Residual(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -71,7 +95,7 @@ class _Residual(torch.autograd.Function):
         of_second = _of_weight(inner, hidden).mul_(SILU_SCALE**2)
         inner = _silu_backward(inner @ (second * SILU_SCALE), product)
         of_first = _of_weight(inner, x)
-        of_x = torch.addmm(gradient.flatten(0, -2), inner.flatten(0, -2), first)
+        of_x = gradient.flatten(0, -2).addmm_(inner.flatten(0, -2), first)
         return of_x.view_as(x), of_first, of_second
 
 

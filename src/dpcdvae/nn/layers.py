@@ -11,19 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.lattice import full_precision
-from dpcdvae.nn.fused import SILU_SCALE, activated_linear, residual
-
-# Written over what only their caller holds, in-place arithmetic saves a fresh tensor and a way through memory each: a
-# tenth of a pass on a CPU. Autograd allows it here, as neither sums nor products with a constant need their result.
-
-
-def scaled_silu_(x: Tensor) -> Tensor:
-    """SiLU / 0.6, which keeps the variance of a standard normal input near one. May overwrite ``x``."""
-    return nn.functional.silu(x, inplace=not torch.is_grad_enabled()).mul_(SILU_SCALE)
+from dpcdvae.nn.fused import activated_linear, residual
 
 
 def half_sum_(x: Tensor, y: Tensor) -> Tensor:
-    """(x + y) / √2, of the variance that both have. Overwrites ``y``, unless ``x`` is of a higher precision."""
+    """(x + y) / √2, of the variance that both have. Overwrites ``y``, unless ``x`` is of a higher precision.
+
+    Written over what only its caller holds, sums save a fresh tensor and a way through memory. Autograd allows it, as
+    the gradient of a sum does not need it; ``y`` must not be a view, whose gradient would be copied several times.
+    """
     total = y.add_(x) if torch.result_type(x, y) == y.dtype else x + y
     return total.mul_(1 / math.sqrt(2))
 
