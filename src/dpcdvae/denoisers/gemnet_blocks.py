@@ -5,6 +5,7 @@ The triplets b -> a <- c of GemNet-T share the atom a, so each block of triplets
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,7 +35,7 @@ class EdgeEmbedding(nn.Module):
 
 
 class TripletInteraction(nn.Module):
-    """m_ca receives from every other edge m_ba at a, weighted by distance and angle."""
+    """m_ca receives from every other edge m_ba at a, weighted by distance and angle; the result is divided by √2."""
 
     def __init__(self, o: GemNetOptions) -> None:
         super().__init__()
@@ -56,7 +57,8 @@ class TripletInteraction(nn.Module):
         if self.sum_scale.fitting:
             self.sum_scale(self.bilinear(mixed), incoming, graph.mask)
         x = self.bilinear(mixed, self.sum_scale.scale)
-        return half_sum_(self.up(x), graph.swap(self.up_opposite(x)))
+        # What half_sum_ makes of both, and of this with the skip, is in the gains.
+        return graph.swap(self.up_opposite(x, gain=1 / 2)).add_(self.up(x, gain=1 / 2))
 
 
 @full_precision
@@ -99,7 +101,7 @@ class Interaction(nn.Module):
         self, h: Tensor, m: Tensor, graph: PeriodicGraph, triplet_basis: Tensor, angular_basis: Tensor,
         atom_basis: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        x = half_sum_(self.skip(m), self.triplets(m, graph, triplet_basis, angular_basis))
+        x = self.triplets(m, graph, triplet_basis, angular_basis).add_(self.skip(m, gain=1 / math.sqrt(2)))
         m = self.after_skip(half_sum_(m, self.before_skip(x)))
         h = half_sum_(h, self.atom_update(m, atom_basis, graph))
         m = half_sum_(m, self.after_concat(self.concat(h, m, graph)))

@@ -18,9 +18,9 @@ SILU_SCALE = 1 / 0.6  # keeps the variance of a standard normal input near one (
 _linear, _silu, _silu_backward = torch.nn.functional.linear, torch.nn.functional.silu, torch.ops.aten.silu_backward
 
 
-def activated_linear(x: Tensor, weight: Tensor) -> Tensor:
-    """SiLU(x Wᵀ) / 0.6, x (..., F); under autocast in its type."""
-    return _ActivatedLinear.apply(*_cast(x, weight))
+def activated_linear(x: Tensor, weight: Tensor, gain: float = 1.0) -> Tensor:
+    """``gain`` SiLU(x Wᵀ) / 0.6, x (..., F); under autocast in its type."""
+    return _ActivatedLinear.apply(*_cast(x, weight), gain * SILU_SCALE)
 
 
 def activated_edges(x: Tensor, weight: Tensor, of_source: Tensor, of_target: Tensor, source: Tensor) -> Tensor:
@@ -43,17 +43,18 @@ def _cast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 class _ActivatedLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: float) -> Tensor:
         product = _linear(x, weight)
         ctx.save_for_backward(x, weight, product)
-        return _silu(product).mul_(SILU_SCALE)
+        ctx.scale = scale
+        return _silu(product).mul_(scale)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, product = ctx.saved_tensors
         gradient = _silu_backward(gradient, product)
-        return gradient @ (weight * SILU_SCALE), _of_weight(gradient, x).mul_(SILU_SCALE)
+        return gradient @ (weight * ctx.scale), _of_weight(gradient, x).mul_(ctx.scale), None
 
 
 class _ActivatedEdges(torch.autograd.Function):

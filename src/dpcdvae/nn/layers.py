@@ -56,10 +56,10 @@ class Dense(nn.Module):
         self.activation = activation
         he_orthogonal_(self.linear.weight)
 
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        """``scale`` multiplies the output before the activation: by way of the weights, which are few."""
+    def forward(self, x: Tensor, scale: Tensor | None = None, gain: float = 1.0) -> Tensor:
+        """``scale`` multiplies the product, by way of the weights, which are few; ``gain`` what an activation gives."""
         weight = self.linear.weight if scale is None else self.linear.weight * scale
-        return activated_linear(x, weight) if self.activation else nn.functional.linear(x, weight)
+        return activated_linear(x, weight, gain) if self.activation else nn.functional.linear(x, weight)
 
 
 class Residual(nn.Module):
