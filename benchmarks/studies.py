@@ -30,7 +30,7 @@ import argparse
 import csv
 import glob
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,9 +103,6 @@ def main() -> None:
     ):  # fmt: skip
         if odd := [name for name in given if name not in known]:
             raise unknown_name(option, odd[0], known)
-    PROTOCOLS.register("study")(
-        Protocol("of a study", {k: gate for k, gate in GENERATED.items() if k not in arguments.leave_out})
-    )
     for given, name in zip(arguments.runs, names, strict=True):
         Study(given, name, arguments).measure()
 
@@ -133,15 +130,19 @@ class Study:
         self.record["machine"] = here(arguments.device)
 
     def measure(self) -> None:
+        from quality.thresholds import find_threshold
+
         self.record["training"] = training(Path(self.given), self.description["facts"])
         self.save(f"{self.name}: {self.record['training']}")
         for candidates in self.a.candidates:
             if str(candidates) not in self.record["reconstruction"]:
                 if candidates > 1:
-                    self.find_threshold()
+                    self.record["threshold"] = find_threshold(
+                        self.model, self.name, self.a.data, self.a.calibration, self.work
+                    )
                 self.record["reconstruction"][str(candidates)] = found = self.reconstruct(candidates)
                 self.save(f"{self.name}: {candidates} candidates, match rate {cell(found['match_rate'])}")
-        done, wanted = self.record["generation"], set(PROTOCOLS["study"].gates or ())
+        done, wanted = self.record["generation"], {m for m in GENERATED if m not in self.a.leave_out}
         missing = [name for name in self.a.priors if not wanted <= done.get(name, {}).keys()]
         if missing:
             self.generate(missing)
@@ -151,24 +152,6 @@ class Study:
 
         write_json(self.out, self.record)
         print(line, flush=True)
-
-    def find_threshold(self) -> None:
-        """As a run finds it at its end, where this one has not."""
-        from dpcdvae.model.agreement import Agreement
-        from dpcdvae.training.finish import calibrate
-
-        if self.model.agreement is None:
-            file = self.work / f"agreement-{self.a.data}-{self.a.calibration}.json"
-            val = split_table(self.a.data, "val")
-            found = kept(file, lambda: calibrate(self.model, val, crystals=self.a.calibration).to_facts())
-            seconds = {name: found.pop(name) for name in ("cpu_seconds", "wall_seconds")}
-            self.model.agreement = Agreement(**found)
-            self.record["threshold"] = {"from": f"{self.a.data}:val, found here", **found, **seconds}
-            print(
-                f"{self.name}: no agreement threshold in it; on {found['crystals']} crystals: {found['threshold']:.3f}"
-            )
-        else:
-            self.record["threshold"] = {"from": "the checkpoint", **self.model.agreement.to_facts()}
 
     def reconstruct(self, candidates: int) -> dict[str, Any]:
         from dpcdvae.model.sampling import reconstruct
@@ -203,18 +186,18 @@ class Study:
             if name == POSTERIOR:
                 source, fitted = posterior_source(train), {"from": "crystals of the training split"}
             else:
-                prior, fitted = fitted_prior(self.model, name, train, val, self.work)
+                prior, fitted = fitted_prior(self.model, name, train, val, self.work / f"{self.a.data}-prior-{name}")
                 source = prior_source(prior, self.model)
             made = [
                 kept(
-                    self.work / f"{name}-{self.key(first, count)}",
+                    self.work / f"{self.a.data}-{name}-{self.key(first, count)}",
                     lambda f=first, c=count, s=source: self.decode(f, c, s),
                 )
                 for first, count in parts(self.a.n)
             ]
-            found = judge(crystals_of(made), failures_of(made), f"{self.a.data}:test", "study")
+            found = judge(crystals_of(made), failures_of(made), f"{self.a.data}:test", protocol(self.a.leave_out))
             self.record["generation"][name] = {
-                **found, "prior": fitted, "cpu_seconds": cpu_seconds(made),
+                **self.record["generation"].get(name, {}), **found, "prior": fitted, "cpu_seconds": cpu_seconds(made),
                 "median_distance_to_training": float(nearest(self.all_latents(source), train.mu).median()),
             }  # fmt: skip
             told = ", ".join(f"{metric} {cell(number)}" for metric, number in found.items())
@@ -241,6 +224,15 @@ class Study:
             yield Request(source(random), random, [f"{self.a.seed}-{k}" for k in numbers.tolist()])
 
         return stored(decode_all(self.model, requests, count, self.how, "generating"))
+
+
+def protocol(left_out: Sequence[str]) -> str:
+    """The name of a protocol of all metrics but these."""
+    gates = {metric: gate for metric, gate in GENERATED.items() if metric not in left_out}
+    name = f"study of {', '.join(gates)}"
+    if name not in PROTOCOLS:
+        PROTOCOLS.register(name)(Protocol("generation of a study", gates))
+    return name
 
 
 def training(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:

@@ -44,17 +44,17 @@ def posterior_source(encoded: LatentPosterior) -> Source:
 
 
 def fitted_prior(
-    model: CDVAE, name: str, train: LatentPosterior, val: LatentPosterior, work: Path
+    model: CDVAE, name: str, train: LatentPosterior, val: LatentPosterior, keep: Path
 ) -> tuple[LatentPrior, dict[str, Any]]:
     """A prior of a name, and where it comes from: the checkpoint's own, or fitted here with its default options.
 
-    One that was fitted is kept in ``work`` with the minutes that it took.
+    One that was fitted is kept in two files named ``keep`` with the minutes that it took.
     """
     if name == NORMAL:
         return model.latent_prior(NORMAL), {"from": "nothing to fit"}
     if name == model.config.prior.name and model.prior.fitted:
         return model.prior, {"from": "the checkpoint"}
-    file = work / f"prior-{name}.safetensors"
+    file = keep.with_suffix(".safetensors")
     with torch.random.fork_rng():
         torch.manual_seed(model.config.train.seed)
         prior = PRIORS[name](model.config.model.latent_dim, {}).to(model.device, model.dtype).requires_grad_(False)
@@ -65,11 +65,13 @@ def fitted_prior(
             safetensors.torch.save_file(prior.state_dict(), temporary)
         return {}
 
-    spent = kept(file.with_suffix(".json"), fit)
+    spent = kept(keep.with_suffix(".json"), fit)
     prior.load_state_dict(safetensors.torch.load_file(file))
     return prior, {"from": "fitted here, default options", "cpu_minutes": round(spent["cpu_seconds"] / 60, 2)}
 
 
 def nearest(z: Tensor, means: Tensor) -> Tensor:
     """(n,) Euclidean distance of each z (n, dim) to the nearest of the means (m, dim)."""
-    return torch.cat([torch.cdist(part, means).amin(1) for part in z.split(max(1, MOST // len(means)))])
+    mode = "donot_use_mm_for_euclid_dist"  # which loses small distances between long vectors
+    rows = max(1, MOST // len(means))
+    return torch.cat([torch.cdist(part, means, compute_mode=mode).amin(1) for part in z.split(rows)])
