@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,10 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol  # noqa: E402
-from speed.command import positive, real_data, run, usable_device  # noqa: E402
+from quality.batches import begun, cpu_seconds, crystals_of, failures_of, here, kept, parts, split_table, stored  # noqa: E402
+from quality.judging import cell, judge  # noqa: E402
+from speed.command import positive, run, usable_device  # noqa: E402
 
-BATCH = 100
 SOLVERS = ("eq7", "eq6", "ddim", "dpm++2m")
 STEPS = (100, 50, 20, 10)
 RECONSTRUCTED = {"match_rate": "none", "match_rms": "none"}
@@ -71,27 +70,18 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
     """Adds what is missing to the file of results."""
-    from dpcdvae.datasets import get_dataset, load_split, prepared_names
     from dpcdvae.files import write_json
     from dpcdvae.model.checkpoint import load_model
     from dpcdvae.model_store import read_description, resolve_model
-    from speed.record import machine
 
-    if arguments.data not in prepared_names():
-        folder = real_data()
-        get_dataset(arguments.data, folder=folder / arguments.data)
-    table = load_split(f"{arguments.data}:test")
-    if arguments.n > len(table):
-        raise InputError(f"-n {arguments.n}: {arguments.data}:test has {len(table)} crystals")
-    table = table.select(range(arguments.n))
+    table = split_table(arguments.data, "test", arguments.n)
     model = load_model(arguments.model, arguments.device)
     setting = {
         "model": Path(arguments.model).name, "model_sha256": read_description(resolve_model(arguments.model))["sha256"],
         "reference": f"{arguments.data}:test", "seed": arguments.seed,
     }  # fmt: skip
-    record = json.loads(out.read_text()) if out.exists() else {**setting, "results": []}
-    if {key: record[key] for key in setting} != setting:
-        raise InputError(f"{out} holds results of another model, reference or seed: give another --out")
+    record = begun(out, setting, {"results": []})
+    ids = [str(id) for id in table.ids]
     for steps in arguments.steps:
         for solver in arguments.solvers:
             key = {"solver": solver, "steps": steps, "n": arguments.n}
@@ -100,11 +90,16 @@ def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
             made = {
                 kind: crystals(kind, model, table, key, arguments.seed, work) for kind in ("reconstruct", "generate")
             }
-            cpu = sum(batch["cpu_seconds"] for batches in made.values() for batch in batches)
+            cpu = sum(cpu_seconds(batches) for batches in made.values())
             result = {
-                **key, **{kind: judge(kind, made[kind], record["reference"]) for kind in made},
-                "crystals_per_cpu_second": 2 * arguments.n / cpu,
-                "machine": machine(arguments.device, int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))),
+                **key, "crystals_per_cpu_second": 2 * arguments.n / cpu, "machine": here(arguments.device),
+                **{
+                    kind: judge(
+                        crystals_of(made[kind]), failures_of(made[kind]), record["reference"], f"steps-{kind}",
+                        ids if kind == "reconstruct" else (),
+                    )
+                    for kind in made
+                },
             }  # fmt: skip
             record["results"].append(result)
             write_json(out, record)
@@ -113,58 +108,19 @@ def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
 
 def crystals(kind: str, model: Any, table: Any, key: dict[str, Any], seed: int, work: Path) -> list[dict[str, Any]]:
     """The batches of one solver and number of passes: those that are there, and those that are missing."""
-    from dpcdvae.files import write_json
     from dpcdvae.model.sampling import generate, reconstruct
 
-    work.mkdir(parents=True, exist_ok=True)
     made = []
-    for first in range(0, key["n"], BATCH):
-        count = min(BATCH, key["n"] - first)
-        file = work / f"{kind}-{key['solver']}-{key['steps']}-{seed}-{first}-{count}.json"
-        if not file.exists():
+    for first, count in parts(key["n"]):
+
+        def make(first: int = first, count: int = count) -> dict[str, Any]:
             how: dict[str, Any] = {"seed": seed, "solver": key["solver"], "steps": key["steps"], "first": first}
-            cpu, wall = time.process_time(), time.perf_counter()
             if kind == "generate":
-                result = generate(model, count, **how)
-            else:
-                result = reconstruct(model, table.select(range(first, first + count)), **how)
-            batch = {
-                "cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall,
-                "failures": [(failure.id, failure.where, failure.reason) for failure in result.failures],
-                "crystals": [
-                    (c.atomic_numbers.tolist(), c.frac_coords.tolist(), c.lattice.tolist(), c.id)
-                    for c in result.crystals
-                ],
-            }  # fmt: skip
-            write_json(file, batch)
-        made.append(json.loads(file.read_text()))
+                return stored(generate(model, count, **how))
+            return stored(reconstruct(model, table.select(range(first, first + count)), **how))
+
+        made.append(kept(work / f"{kind}-{key['solver']}-{key['steps']}-{seed}-{first}-{count}.json", make))
     return made
-
-
-def judge(kind: str, batches: list[dict[str, Any]], reference: str) -> dict[str, Any]:
-    """Value, interval and n of every metric."""
-    import numpy as np
-
-    from dpcdvae.crystal import Crystal
-    from dpcdvae.datasets import load_split
-    from dpcdvae.evaluation import evaluate, resolve_reference
-    from dpcdvae.io import Failure
-
-    found = [
-        Crystal(np.array(numbers), np.array(coords), np.array(lattice), id)
-        for batch in batches
-        for numbers, coords, lattice, id in batch["crystals"]
-    ]
-    failures = [Failure(*failure) for batch in batches for failure in batch["failures"]]
-    against = resolve_reference(reference)
-    if kind == "reconstruct":
-        asked = load_split(reference).ids[: len(found) + len(failures)]
-        against = against.only({str(id) for id in asked})
-    report = evaluate(
-        found, against, paired=kind == "reconstruct", failures=failures, protocol=f"steps-{kind}", baselines=(),
-        workers=0,
-    )  # fmt: skip
-    return {name: {"value": n.value, "interval": n.interval, "n": n.n} for name, n in report.numbers}
 
 
 def numbers_of(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -175,13 +131,6 @@ def row(result: dict[str, Any]) -> str:
     cells = [cell(number) for number in numbers_of(result).values()]
     name = f"{result['solver']:8}{result['steps']:6}{result['crystals_per_cpu_second']:9.2f}"
     return name + "".join(f"{text:>22}" for text in cells)
-
-
-def cell(number: dict[str, Any]) -> str:
-    value, interval = number["value"], number["interval"]
-    if value is None:
-        return "-"
-    return f"{value:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
 
 
 def chosen(record: dict[str, Any], n: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from dpcdvae.batch import CrystalBatch
 from dpcdvae.bonds import crystal_nn_bonds
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
+from dpcdvae.interfaces import LatentPosterior
 from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.decoding import Decoding, Request, decode
@@ -97,7 +98,17 @@ def latent_distances(model: CDVAE, crystals: Sequence[Crystal | None], z: Tensor
         inf where there is no crystal, or one without bonds.
     """
     distances = [math.inf] * len(crystals)
-    usable: list[int] = []
+    places, (mu, log_var) = encode_crystals(model, crystals)
+    away = (mu - z[places]) * torch.exp(-0.5 * log_var)
+    for k, distance in zip(places, away.square().mean(-1).sqrt().tolist(), strict=True):
+        distances[k] = distance if math.isfinite(distance) else math.inf
+    return distances
+
+
+@torch.inference_mode()
+def encode_crystals(model: CDVAE, crystals: Sequence[Crystal | None]) -> tuple[list[int], LatentPosterior]:
+    """The places (n,) of the crystals that can be encoded (None and one without bonds cannot), and their posteriors."""
+    places: list[int] = []
     found = []
     for k, crystal in enumerate(crystals):
         if crystal is None:
@@ -106,16 +117,17 @@ def latent_distances(model: CDVAE, crystals: Sequence[Crystal | None], z: Tensor
             bonds = crystal_nn_bonds(crystal)
         except InputError:
             continue
-        usable.append(k)
+        places.append(k)
         found.append((crystal, bonds))
-    for first in range(0, len(usable), ENCODED_AT_ONCE):
-        part, chosen = found[first : first + ENCODED_AT_ONCE], usable[first : first + ENCODED_AT_ONCE]
+    empty = torch.zeros((0, model.config.model.latent_dim), dtype=model.dtype, device=model.device)
+    mu, log_var = [empty], [empty]
+    for first in range(0, len(found), ENCODED_AT_ONCE):
+        part = found[first : first + ENCODED_AT_ONCE]
         table = CrystalTable.from_crystals([crystal for crystal, _ in part], [bonds for _, bonds in part])
-        mu, log_var = model.encode(CrystalBatch.from_table(table, dtype=model.dtype).to(model.device))
-        away = (mu - z[chosen]) * torch.exp(-0.5 * log_var)
-        for k, distance in zip(chosen, away.square().mean(-1).sqrt().tolist(), strict=True):
-            distances[k] = distance if math.isfinite(distance) else math.inf
-    return distances
+        encoded = model.encode(CrystalBatch.from_table(table, dtype=model.dtype).to(model.device))
+        mu.append(encoded[0])
+        log_var.append(encoded[1])
+    return places, LatentPosterior(torch.cat(mu), torch.cat(log_var))
 
 
 def decode_by_agreement(
