@@ -99,12 +99,19 @@ class FlowPrior(LatentPrior):
         return self.whitening.colour(w).reshape(noise.shape)
 
     def fit(self, train: LatentPosterior, val: LatentPosterior, seed: int) -> None:
-        """Keeps the averaged weights of the lowest loss on ``val``: training latents are not to be learnt by heart."""
+        """Keeps the averaged weights of the lowest loss on ``val``: training latents are not to be learnt by heart.
+
+        Begins anew: what it was before does not matter, nor do numbers that were drawn elsewhere.
+        """
         o = self.options
         self.whitening.fit(*train)
         generator = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fresh = Velocity(self.whitening.mean.shape[0], o.width, o.layers)
         network = copy.deepcopy(self.velocity).requires_grad_(True)
-        averaged = copy.deepcopy(self.velocity)
+        network.load_state_dict(fresh.state_dict())
+        averaged = copy.deepcopy(network).requires_grad_(False)
         optimizer = torch.optim.Adam(network.parameters(), lr=o.lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 0.5 * (1 + math.cos(math.pi * s / o.steps)))
         best = math.inf
