@@ -76,7 +76,7 @@ def test_no_statement_is_idle() -> None:
 def test_a_variant_differs_from_dp_cdvae_in_its_encoder_alone() -> None:
     for size in names("sizes"):
         base = load_config(f"{size}/dp-cdvae").to_dict()
-        for system in (*SYSTEMS[1:4], "dp-cdvae-cell"):
+        for system in SYSTEMS[1:4]:
             variant = load_config(f"{size}/{system}").to_dict()
             assert {section for section in base if variant[section] != base[section]} == {"encoder"}
 
@@ -89,6 +89,14 @@ def test_the_choice_wrapped_changes_the_diffusion_alone() -> None:
         assert {"name"} <= changed <= {"name", "options"}
         assert wrapped["diffusion"]["name"] == "wrapped-normal"
         assert wrapped["diffusion"]["timesteps"] == 1000
+
+
+def test_the_compact_system_with_the_cell_lets_its_latent_say_more() -> None:
+    paper, cell = load_config("paper/dp-cdvae").to_dict(), load_config("paper/dp-cdvae-cell").to_dict()
+    assert {section for section in paper if paper[section] != cell[section]} == {"encoder"}
+    small, cell = flat(load_config("compact/dp-cdvae").to_dict()), flat(load_config("compact/dp-cdvae-cell").to_dict())
+    changed = {option for option in small if small[option] != cell[option]}
+    assert changed == {"encoder.names", "loss.kl", "prior.name", "diffusion.sampling_candidates"}
 
 
 def test_fourier_features_are_the_only_difference_of_cdvae_fourier() -> None:
