@@ -4,6 +4,7 @@
     python benchmarks/training.py batches                       # by crystals and by atoms: padding, time of an epoch
     python benchmarks/training.py loop --against REVISION       # the trainer around a tiny network, before and after
     python benchmarks/training.py processes --preset compact    # one process of two threads, two processes of one
+    python benchmarks/training.py precision --against REVISION  # steps in float32 and bfloat16, here and there
 
 CPU seconds, as others may use the machine; what is compared takes turns. One thread, except in ``processes``. Data sets
 are prepared ones (DPCDVAE_HOME).
@@ -41,6 +42,7 @@ from dpcdvae.training.sampler import EpochSampler
 from speed import record
 from speed.against import source_of
 from speed.command import positive, run
+from speed.timing import PRECISIONS, use_precision
 from speed.worker import SOURCE
 
 TINY = [
@@ -53,19 +55,24 @@ TINY = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("parts", "batches", "loop", "processes"))
+    parser.add_argument("what", choices=("parts", "batches", "loop", "processes", "precision", "answer"))
     parser.add_argument("--preset", default="compact")
     parser.add_argument("--dataset", default="perov_5")
     parser.add_argument("--batch", type=positive, default=64)
     parser.add_argument("--rounds", type=positive, default=5)
-    parser.add_argument("--against", help="with loop: a checkout or a revision")
+    parser.add_argument("--against", help="with loop and precision: a checkout or a revision")
+    parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="with answer")
     parser.add_argument("--out", type=Path, help="JSON here too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     facts = record.machine("cpu", 1)
-    print("  ".join(f"{name} {value}" for name, value in facts.items()))
     table = load_dataset(arguments.dataset).tables["train"]
-    found = {"parts": parts, "batches": batches, "loop": loop, "processes": processes}[arguments.what](table, arguments)
+    if arguments.what == "answer":
+        answer(table, arguments)
+        return
+    print("  ".join(f"{name} {value}" for name, value in facts.items()))
+    functions = {"parts": parts, "batches": batches, "loop": loop, "processes": processes, "precision": precision}
+    found = functions[arguments.what](table, arguments)
     if arguments.out:
         record.save(arguments.out, facts, training={**vars(arguments), "out": None, **found})
 
@@ -182,6 +189,60 @@ def processes(table: CrystalTable, arguments: argparse.Namespace) -> dict[str, A
     return {"epochs": found}
 
 
+def precision(table: CrystalTable, arguments: argparse.Namespace) -> dict[str, Any]:
+    """CPU seconds of the same steps in float32 and bfloat16, of this checkout and another, which take turns.
+
+    The base of the ratios is float32, of the other checkout where there is one.
+    """
+    with source_of(arguments.against or str(record.ROOT)) as other:
+        sources = {"here": SOURCE} | ({"other": other} if arguments.against else {})
+        asked = {f"{name}, {kind}": (source, kind) for name, source in sources.items() for kind in ("float32", "bf16")}
+        workers = {name: _start(arguments, *way) for name, way in asked.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in workers}
+        for number in range(arguments.rounds + 1):
+            for name in sorted(workers, reverse=bool(number % 2)):
+                taken = _ask(workers[name], number)
+                if number:
+                    seconds[name].append(taken)
+        for worker in workers.values():
+            worker.communicate()
+    base = seconds["other, float32" if arguments.against else "here, float32"]
+    for name, values in seconds.items():
+        ratios = sorted(a / b for a, b in zip(base, values, strict=True))
+        print(f"{name:16} {statistics.median(values):.3f} s a step, fastest {min(values):.3f}; base / this: "
+              f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]")  # fmt: skip
+    return {"seconds": seconds}
+
+
+def _start(arguments: argparse.Namespace, source: Path, kind: str) -> subprocess.Popen[str]:
+    options = ["--preset", arguments.preset, "--dataset", arguments.dataset, "--batch", str(arguments.batch)]
+    command = [sys.executable, __file__, "answer", *options, "--precision", kind]
+    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _ask(worker: subprocess.Popen[str], number: int) -> float:
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    try:
+        worker.stdin.write(f"{number}\n")
+        worker.stdin.flush()
+        return float(worker.stdout.readline())
+    except (BrokenPipeError, ValueError):
+        raise InputError("a process that measures steps has ended: its message stands above") from None
+
+
+def answer(table: CrystalTable, arguments: argparse.Namespace) -> None:
+    """What the processes of :func:`precision` do: for each number on stdin a step with that batch, its CPU seconds."""
+    trainee = Trainee(arguments.preset, table, arguments.batch)
+    loader = iter(make_loader(table, arguments.batch, target="", seed=0))
+    kept = [next(loader) for _ in range(8)]
+    for line in sys.stdin:
+        start = time.process_time()
+        trainee.step(kept[int(line) % len(kept)], arguments.precision)
+        print(time.process_time() - start, flush=True)
+
+
 def train(
     tables: dict[str, CrystalTable], preset: str, settings: list[str], threads: int, source: Path
 ) -> dict[str, str]:
@@ -212,9 +273,10 @@ class Trainee:
         self.encoder = next(part for part in self.model.modules() if hasattr(part, "spherical_basis"))
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-6, fused=True)
 
-    def step(self, batch: TrainingBatch) -> None:
+    def step(self, batch: TrainingBatch, precision: str = "float32") -> None:
         generator = torch.Generator().manual_seed(0)
-        total = self.model.total(self.model.step_losses(batch.crystals, None, generator, 0), 0)
+        with use_precision(precision, torch.device("cpu")):
+            total = self.model.total(self.model.step_losses(batch.crystals, None, generator, 0), 0)
         self.optimizer.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_value_(self.model.parameters(), 0.5)

@@ -17,7 +17,7 @@ from dpcdvae.config import Config, load_config
 from dpcdvae.errors import InputError
 from dpcdvae.graph import radius_graph
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.sampling import decode
+from dpcdvae.model.decoding import decode
 from dpcdvae.random import CrystalRandom
 from dpcdvae.table import CrystalTable
 from dpcdvae.training.run import prepare, train

@@ -23,7 +23,7 @@ from dpcdvae.diffusion.schedules import SCHEDULES
 from dpcdvae.errors import InputError
 from dpcdvae.lattice import frac_to_cart, lattice_from_parameters, wrap
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.sampling import decode
+from dpcdvae.model.decoding import decode
 from dpcdvae.random import CrystalRandom
 from tensors import KnownStatistics, batch_of, default_dtype, random_crystal, tiny_model
 

@@ -127,13 +127,14 @@ def test_choice_of_lattice_vectors(
         assert_close(encoder(rebased(crystal, basis)), encoder(crystal))
 
 
+@pytest.mark.parametrize("names", [names for names in ALL if "lattice" in names], ids=joined, indirect=True)
 @pytest.mark.parametrize("disguise", [name for name in DISGUISES if name != "doubled"])
-@pytest.mark.parametrize("seed", range(3))
 def test_every_description_of_a_crystal_that_standardises_to_one_cell(
-    encoder: Encoder, names: tuple[str, ...], dtype: torch.dtype, disguise: str, seed: int
+    encoder: Encoder, dtype: torch.dtype, disguise: str
 ) -> None:
-    crystal = standardise(random_crystal(11 + seed))
-    other = standardise(DISGUISES[disguise](crystal, np.random.default_rng(seed)))
+    """What the other encoders need not, as they are the same for every choice of the cell."""
+    crystal = standardise(random_crystal(11))
+    other = standardise(DISGUISES[disguise](crystal, np.random.default_rng(0)))
     np.testing.assert_allclose([*other.lengths, *other.angles], [*crystal.lengths, *crystal.angles], rtol=1e-8)
     assert_close(encoder(batch_of([other], dtype, bonded=True)), encoder(batch_of([crystal], dtype, bonded=True)))
 

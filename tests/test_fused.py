@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from dpcdvae.graph import PeriodicGraph
-from dpcdvae.nn.fused import activated_linear, residual
+from dpcdvae.nn.fused import activated_edges, activated_linear, residual
 from tensors import awkward_crystals, batch_of
 from test_graph import graph_of
 
@@ -24,7 +24,15 @@ def plain_residual(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return (x + plain_linear(plain_linear(x, first), second)) / math.sqrt(2)
 
 
-LAYERS = [(activated_linear, plain_linear, [(3, 5)]), (residual, plain_residual, [(7, 5), (5, 7)])]
+def half_activated(x: Tensor, weight: Tensor) -> Tensor:
+    return activated_linear(x, weight, gain=0.5)
+
+
+LAYERS = [
+    (half_activated, lambda x, weight: plain_linear(x, weight) / 2, [(3, 5)]),
+    (activated_linear, plain_linear, [(3, 5)]),
+    (residual, plain_residual, [(7, 5), (5, 7)]),
+]
 
 
 def given(*weights: tuple[int, int], dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -54,6 +62,17 @@ class TestLayers:
         for ours, theirs in zip(found, expected, strict=True):
             assert ours.dtype == torch.float32
             torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.03 * float(theirs.abs().max()))
+
+
+def test_edges_with_parts_of_both_atoms() -> None:
+    graph = graph_of(batch_of(awkward_crystals()[:2]), 4.1, 6)
+    torch.manual_seed(0)
+    shapes = [(*graph.mask.shape, 5), (7, 5), (len(graph.mask), 7), (len(graph.mask), 7)]
+    tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    x, weight, of_source, of_target = tensors
+    expected = silu(x @ weight.mT + of_source[graph.source] + of_target[:, None]) / 0.6
+    torch.testing.assert_close(activated_edges(*tensors, graph.source), expected, rtol=1e-13, atol=1e-14)
+    assert torch.autograd.gradcheck(lambda *given: activated_edges(*given, graph.source), tensors)
 
 
 def test_opposite_edges_hand_their_gradients_over() -> None:

@@ -19,7 +19,9 @@ from dpcdvae.errors import InputError
 from dpcdvae.lattice import wrap
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.conditions import Condition, parse_formula
-from dpcdvae.model.sampling import GenerationResult, decode, generate, reconstruct
+from dpcdvae.model.decoding import decode
+from dpcdvae.model.sampling import GenerationResult, generate, reconstruct
+from dpcdvae.priors.normal import NormalPrior
 from dpcdvae.random import CrystalRandom
 from tensors import KnownStatistics, batch_of, random_crystal, table_of, tiny_model
 
@@ -242,8 +244,8 @@ def test_latents_go_with_the_condition(model: CDVAE) -> None:
                 value = value + decoded.composition.log_softmax(-1)[:, condition.types - 1].sum(-1)
             return value
 
-        chosen = condition.latents(model.stats, random, 6)
-        plain = Condition.parse(None, None, 8).latents(model.stats, random, 6)
+        chosen = condition.latents(model.stats, random, NormalPrior(6, {}), 6)
+        plain = Condition.parse(None, None, 8).latents(model.stats, random, NormalPrior(6, {}), 6)
         assert chosen.shape == plain.shape == (200, 6)
         assert float(likelihood(chosen).mean()) > float(likelihood(plain).mean()) + 0.1
         assert chosen.abs().max() < 6
@@ -261,7 +263,7 @@ def test_latents_follow_bayes() -> None:
             return super().forward(z)._replace(num_atoms=logits)
 
     stats = Odds(model, batch_of([random_crystal(0)]))
-    z = Condition(1, None).latents(stats, CrystalRandom(0, torch.arange(3000)), 1)
+    z = Condition(1, None).latents(stats, CrystalRandom(0, torch.arange(3000)), NormalPrior(1, {}), 1)
     assert float((z > 0).double().mean()) == pytest.approx(0.9, abs=0.02)
     assert float(z[z > 0].square().mean()) == pytest.approx(1, abs=0.1)
 

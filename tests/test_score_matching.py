@@ -19,7 +19,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.interfaces import Pass
 from dpcdvae.lattice import cart_to_frac, frac_to_cart, wrap
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.sampling import decode
+from dpcdvae.model.decoding import decode
 from dpcdvae.random import CrystalRandom
 from tensors import (
     UNIMODULAR,

@@ -24,7 +24,7 @@ from dpcdvae.files import manifest_path
 from dpcdvae.io import Failure, read, write
 from dpcdvae.model.batchwise import Generate, ModelSource, engine_of, make_batches
 from dpcdvae.model.checkpoint import load_model, write_checkpoint
-from dpcdvae.model.parts import Parts, is_writing, work_folder
+from dpcdvae.model.parts import Part, Parts, is_writing, work_folder
 from dpcdvae.model.sampling import generate
 from dpcdvae.model.shards import Shard, batches_of
 from dpcdvae.parallel import HERE, LocalEngine, available_cores
@@ -258,12 +258,12 @@ def test_parts_come_back_bit_by_bit(tmp_path: Path) -> None:
     crystal = Crystal(np.array([6, 8]), np.array([[0.1, 1 / 3, 1e-17], [0.5, 0.7, 0.9]]), np.eye(3) * np.pi, 'a "b"')
     failures = [Failure("x", "sampling", "the decoded lattice is no cell")]
     with Parts(tmp_path / "out", {"seed": 1}) as parts:
-        parts.add(0, ([crystal], failures))
-        parts.add(256, ([], failures))
+        parts.add(0, Part([crystal], failures, 40))
+        parts.add(256, Part([], failures, 0))
         (parts.folder / "1 (copy).part").touch()  # somebody else's
         assert parts.done() == {0, 256}
-        ((back,), told), empty = parts.get(0), parts.get(256)
-        assert (told, empty) == (failures, ([], failures))
+        ((back,), *told), empty = parts.get(0), parts.get(256)
+        assert (told, empty) == ([failures, 40], Part([], failures, 0))
         assert back.id == crystal.id
         for name in ("atomic_numbers", "frac_coords", "lattice"):
             assert getattr(back, name).tobytes() == getattr(crystal, name).tobytes()
@@ -353,5 +353,6 @@ def test_here_needs_no_processes(tmp_path: Path) -> None:
     """An engine without any is the plain loop."""
     batches = batches_of(5, 2)
     with Parts(tmp_path / "out.json", {}) as parts:
-        make_batches(lambda batch: ([random_crystal(k) for k in batch], []), batches, batches, parts, HERE, "testing")
+        made = [Part([random_crystal(k) for k in batch], [], len(batch)) for batch in batches]
+        make_batches(lambda part: part, made, batches, parts, HERE, "testing")
         assert parts.done() == {0, 2, 4}

@@ -282,5 +282,6 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main([*line, "--steps", "2", "--solver", "dpm++2m"]) == 0
     arguments = json.loads((tmp_path / "x.extxyz.manifest.json").read_text())["arguments"]
     assert (arguments["steps"], arguments["solver"]) == (2, "dpm++2m")
-    assert sampling_settings(BUNDLED, 3, None) == {"steps": 3, "solver": "eq7"}
-    assert sampling_settings(BUNDLED, None, "ddim") == {"steps": 20, "solver": "ddim"}  # docs/sampling.md
+    assert sampling_settings(BUNDLED, 3, None) == {"steps": 3, "solver": "eq7", "candidates": 1}
+    as_documented = {"steps": 20, "solver": "ddim", "candidates": 1}  # docs/sampling.md
+    assert sampling_settings(BUNDLED, None, "ddim") == as_documented

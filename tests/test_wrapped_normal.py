@@ -19,7 +19,8 @@ from dpcdvae.errors import InputError
 from dpcdvae.interfaces import Pass
 from dpcdvae.lattice import frac_to_cart, wrap
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.sampling import decode, generate
+from dpcdvae.model.decoding import decode
+from dpcdvae.model.sampling import generate
 from dpcdvae.random import CrystalRandom
 from tensors import TINY, KnownStatistics, awkward_crystals, batch_of, default_dtype, random_crystal, tiny_model
 

@@ -59,10 +59,9 @@ class PeriodicGraph:
 
     def swap(self, edge_features: Tensor) -> Tensor:
         """Features (N, K, F) of the opposite edges; zeros where there is none."""
-        flat = edge_features.flatten(0, 1)
-        paired = self.reverse < len(flat)
+        paired = self.reverse < self.reverse.numel()
         opposite = self.reverse.masked_fill(~paired, 0).flatten()
-        return _Swap.apply(flat, opposite, paired.view(-1, 1).to(flat.dtype)).view_as(edge_features)
+        return _Swap.apply(edge_features, opposite, paired[..., None].to(edge_features.dtype))
 
     def of_source(self, atom_features: Tensor) -> Tensor:
         """(N, F) -> (N, K, F) those of each edge's atom j; of atom 0 in empty slots."""
@@ -80,16 +79,18 @@ class PeriodicGraph:
 
 
 class _Swap(torch.autograd.Function):
-    """Rows of (M, F) by the slot of their opposite, zeros where ``paired`` (M, 1) is 0.
+    """Edge features (N, K, F) by the slot (N * K,) of their opposite, zeros where ``paired`` (N, K, 1) is 0.
 
     Opposites come in pairs, so it is its own transpose: the gradient is gathered too, which is several times faster
     than adding up rows, as autograd would.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, opposite: Tensor, paired: Tensor) -> Tensor:
+    def forward(ctx: Any, features: Tensor, opposite: Tensor, paired: Tensor) -> Tensor:
         ctx.save_for_backward(opposite, paired)
-        return rows.index_select(0, opposite).mul_(paired)
+        swapped = torch.empty_like(features, memory_format=torch.contiguous_format)  # no view: it may be overwritten
+        torch.index_select(features.flatten(0, 1), 0, opposite, out=swapped.view(-1, features.shape[-1]))
+        return swapped.mul_(paired)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

@@ -107,11 +107,12 @@ def _sample(run: Run, plan: Plan, sample: str) -> dict[str, Any]:
     on_cpu = run.contender.config.train.accelerator == "cpu"
     model = load_model(run.folder / "training", "cpu" if on_cpu else "auto")
     start, cpu_start = time.monotonic(), time.process_time()
+    how: dict[str, Any] = {"seed": run.seed, "steps": settings.steps, "candidates": settings.candidates}
     result: GenerationResult
     if sample == "reconstructed":
-        result = reconstruct(model, plan.truths, seed=run.seed, steps=settings.steps)
+        result = reconstruct(model, plan.truths, **how)
     else:
-        result = generate(model, settings.generate, seed=run.seed, steps=settings.steps)
+        result = generate(model, settings.generate, **how)
     cpu, seconds = time.process_time() - cpu_start, time.monotonic() - start
     if result.crystals:
         write(result.crystals, _file(run, sample), overwrite=True)

@@ -98,7 +98,7 @@ def _caption(document: dict[str, Any]) -> list[str]:
     return [
         f"match rates and rms: {data['reconstructed']} crystals of the test split reconstructed ('valid': only matches "
         f"whose prediction is valid count); all else: {suite['sample']['generate']} generated; "
-        f"{suite['sample']['steps']} steps each",
+        f"{suite['sample']['steps']} steps and at most {counted(suite['sample']['candidates'], 'candidate')} each",
         intervals,
         *(f"{label}: {pending} of {len(suite['seeds'])} runs not done yet"
           for label, row in rows if (pending := row["seeds"]["pending"])),

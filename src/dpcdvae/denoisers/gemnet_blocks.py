@@ -5,6 +5,7 @@ The triplets b -> a <- c of GemNet-T share the atom a, so each block of triplets
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from dpcdvae.graph import PeriodicGraph
 from dpcdvae.lattice import full_precision
-from dpcdvae.nn.layers import Dense, Residual, ScaleFactor, half_sum_, residual_mlp, scaled_silu_
+from dpcdvae.nn.fused import activated_edges
+from dpcdvae.nn.layers import Dense, Residual, ScaleFactor, half_sum_, residual_mlp
 
 if TYPE_CHECKING:
     from dpcdvae.denoisers.gemnet import GemNetOptions
@@ -28,13 +30,12 @@ class EdgeEmbedding(nn.Module):
 
     def forward(self, h: Tensor, edges: Tensor, graph: PeriodicGraph) -> Tensor:
         source, target, edge = self.dense.linear.weight.split(self.split, 1)
-        x = nn.functional.linear(edges, edge)
-        x.add_(graph.of_source(nn.functional.linear(h, source))).add_(nn.functional.linear(h, target)[:, None])
-        return scaled_silu_(x)
+        linear = nn.functional.linear
+        return activated_edges(edges, edge, linear(h, source), linear(h, target), graph.source)
 
 
 class TripletInteraction(nn.Module):
-    """m_ca receives from every other edge m_ba at a, weighted by distance and angle."""
+    """m_ca receives from every other edge m_ba at a, weighted by distance and angle; the result is divided by √2."""
 
     def __init__(self, o: GemNetOptions) -> None:
         super().__init__()
@@ -56,7 +57,8 @@ class TripletInteraction(nn.Module):
         if self.sum_scale.fitting:
             self.sum_scale(self.bilinear(mixed), incoming, graph.mask)
         x = self.bilinear(mixed, self.sum_scale.scale)
-        return half_sum_(self.up(x), graph.swap(self.up_opposite(x)))
+        # What half_sum_ makes of both, and of this with the skip, is in the gains.
+        return graph.swap(self.up_opposite(x, gain=1 / 2)).add_(self.up(x, gain=1 / 2))
 
 
 @full_precision
@@ -99,7 +101,7 @@ class Interaction(nn.Module):
         self, h: Tensor, m: Tensor, graph: PeriodicGraph, triplet_basis: Tensor, angular_basis: Tensor,
         atom_basis: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        x = half_sum_(self.skip(m), self.triplets(m, graph, triplet_basis, angular_basis))
+        x = self.triplets(m, graph, triplet_basis, angular_basis).add_(self.skip(m, gain=1 / math.sqrt(2)))
         m = self.after_skip(half_sum_(m, self.before_skip(x)))
         h = half_sum_(h, self.atom_update(m, atom_basis, graph))
         m = half_sum_(m, self.after_concat(self.concat(h, m, graph)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -52,18 +52,20 @@ class Agreement:
         """What a checkpoint's facts say of it; None where it was not measured.
 
         Raises:
-            InputError: a threshold that is no number of 0 or more.
+            InputError: one of the numbers is missing, or no number of 0 or more.
         """
         stored = facts.get("agreement")
         if stored is None:
             return None
-        threshold = stored.get("threshold") if isinstance(stored, Mapping) else None
-        if not isinstance(threshold, int | float) or not 0 <= threshold < math.inf:
-            raise InputError(f"{where}: its agreement threshold is {threshold!r}, no number: copy the checkpoint again")
-        try:
-            return cls(**stored)
-        except TypeError as error:
-            raise InputError(f"{where}: its agreement is damaged ({error}): copy the checkpoint again") from None
+        found: dict[str, Any] = {
+            field.name: stored.get(field.name) if isinstance(stored, Mapping) else None for field in fields(cls)
+        }
+        for name, value in found.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise InputError(
+                    f"{where}: {name} of its agreement is {value!r}, no number of 0 or more: copy the checkpoint again"
+                )
+        return cls(**found)
 
     def to_facts(self) -> dict[str, Any]:
         return asdict(self)
@@ -76,6 +78,12 @@ class _Candidate:
     crystal: Crystal | None
     reason: str
     distance: float
+
+    def better_than(self, other: _Candidate) -> bool:
+        """Nearer; or a crystal at least, where the other is none."""
+        if (self.crystal is None) != (other.crystal is None):
+            return other.crystal is None
+        return self.distance < other.distance
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,7 @@ def decode_by_agreement(
         done = []
         for k, candidate, real_cell in zip(waiting, candidates, usable.tolist(), strict=True):
             tried[k] = number + 1
-            if k not in best or candidate.distance < best[k].distance:
+            if k not in best or candidate.better_than(best[k]):
                 best[k] = candidate
             if candidate.distance <= threshold or not real_cell:
                 done.append(k)

@@ -18,9 +18,14 @@ SILU_SCALE = 1 / 0.6  # keeps the variance of a standard normal input near one (
 _linear, _silu, _silu_backward = torch.nn.functional.linear, torch.nn.functional.silu, torch.ops.aten.silu_backward
 
 
-def activated_linear(x: Tensor, weight: Tensor) -> Tensor:
-    """SiLU(x Wᵀ) / 0.6, x (..., F); under autocast in its type."""
-    return _ActivatedLinear.apply(*_cast(x, weight))
+def activated_linear(x: Tensor, weight: Tensor, gain: float = 1.0) -> Tensor:
+    """``gain`` SiLU(x Wᵀ) / 0.6, x (..., F); under autocast in its type."""
+    return _ActivatedLinear.apply(*_cast(x, weight), gain * SILU_SCALE)
+
+
+def activated_edges(x: Tensor, weight: Tensor, of_source: Tensor, of_target: Tensor, source: Tensor) -> Tensor:
+    """The same of x (N, K, F), with parts (N, G) of both atoms added before the activation; source (N, K)."""
+    return _ActivatedEdges.apply(*_cast(x, weight, of_source, of_target), source)
 
 
 def residual(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -38,17 +43,37 @@ def _cast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 class _ActivatedLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: float) -> Tensor:
         product = _linear(x, weight)
         ctx.save_for_backward(x, weight, product)
+        ctx.scale = scale
+        return _silu(product).mul_(scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, product = ctx.saved_tensors
+        gradient = _silu_backward(gradient, product)
+        return gradient @ (weight * ctx.scale), _of_weight(gradient, x).mul_(ctx.scale), None
+
+
+class _ActivatedEdges(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, of_source: Tensor, of_target: Tensor, source: Tensor) -> Tensor:
+        product = _linear(x, weight)
+        product.add_(of_source.index_select(0, source.flatten()).view_as(product)).add_(of_target[:, None])
+        ctx.save_for_backward(x, weight, product, source)
         return _silu(product).mul_(SILU_SCALE)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight, product = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+        x, weight, product, source = ctx.saved_tensors
         gradient = _silu_backward(gradient, product)
-        return gradient @ (weight * SILU_SCALE), _of_weight(gradient, x).mul_(SILU_SCALE)
+        of_target = gradient.sum(1).mul_(SILU_SCALE)
+        of_source = torch.zeros_like(of_target).index_add_(0, source.flatten(), gradient.flatten(0, 1))
+        of_weight = _of_weight(gradient, x).mul_(SILU_SCALE)
+        return gradient @ (weight * SILU_SCALE), of_weight, of_source.mul_(SILU_SCALE), of_target, None
 
 
 class _Residual(torch.autograd.Function):
@@ -71,7 +96,7 @@ class _Residual(torch.autograd.Function):
         of_second = _of_weight(inner, hidden).mul_(SILU_SCALE**2)
         inner = _silu_backward(inner @ (second * SILU_SCALE), product)
         of_first = _of_weight(inner, x)
-        of_x = torch.addmm(gradient.flatten(0, -2), inner.flatten(0, -2), first)
+        of_x = gradient.flatten(0, -2).addmm_(inner.flatten(0, -2), first)
         return of_x.view_as(x), of_first, of_second
 
 

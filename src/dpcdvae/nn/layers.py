@@ -11,19 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.lattice import full_precision
-from dpcdvae.nn.fused import SILU_SCALE, activated_linear, residual
-
-# Written over what only their caller holds, in-place arithmetic saves a fresh tensor and a way through memory each: a
-# tenth of a pass on a CPU. Autograd allows it here, as neither sums nor products with a constant need their result.
-
-
-def scaled_silu_(x: Tensor) -> Tensor:
-    """SiLU / 0.6, which keeps the variance of a standard normal input near one. May overwrite ``x``."""
-    return nn.functional.silu(x, inplace=not torch.is_grad_enabled()).mul_(SILU_SCALE)
+from dpcdvae.nn.fused import activated_linear, residual
 
 
 def half_sum_(x: Tensor, y: Tensor) -> Tensor:
-    """(x + y) / √2, of the variance that both have. Overwrites ``y``, unless ``x`` is of a higher precision."""
+    """(x + y) / √2, of the variance that both have. Overwrites ``y``, unless ``x`` is of a higher precision.
+
+    Written over what only its caller holds, sums save a fresh tensor and a way through memory. Autograd allows it, as
+    the gradient of a sum does not need it; ``y`` must not be a view, whose gradient would be copied several times.
+    """
     total = y.add_(x) if torch.result_type(x, y) == y.dtype else x + y
     return total.mul_(1 / math.sqrt(2))
 
@@ -60,10 +56,10 @@ class Dense(nn.Module):
         self.activation = activation
         he_orthogonal_(self.linear.weight)
 
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        """``scale`` multiplies the output before the activation: by way of the weights, which are few."""
+    def forward(self, x: Tensor, scale: Tensor | None = None, gain: float = 1.0) -> Tensor:
+        """``scale`` multiplies the product, by way of the weights, which are few; ``gain`` what an activation gives."""
         weight = self.linear.weight if scale is None else self.linear.weight * scale
-        return activated_linear(x, weight) if self.activation else nn.functional.linear(x, weight)
+        return activated_linear(x, weight, gain) if self.activation else nn.functional.linear(x, weight)
 
 
 class Residual(nn.Module):

@@ -3,6 +3,9 @@
 Lipman et al., Flow Matching for Generative Modeling (2023): a network v(w, t) learns the velocity w_1 - w_0 of straight
 lines w_t = (1 - t) w_0 + t w_1 from noise w_0 to data w_1, here whitened latents z ~ N(μ, σ²) of training crystals. New
 latents are noise moved along v from t = 0 to 1. Each is a function of its own noise alone.
+
+Were the whitened latents normal, the velocity would be (2t - 1)/(t² + (1 - t)²) w. The network learns what is to be
+added to this, so an untrained flow is the Gaussian prior, and training can only add to it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from dpcdvae.registry import build_options
 
 TIME_FEATURES, TIME_SCALE = 64, 1000.0  # t in [0, 1] as a position of the sinusoidal embedding
 DECAY = 0.999  # of the averaged weights
+MAX_GRADIENT = 1.0  # norm: without it a wide network may leave the start for ever in its first steps
 CHECK_EVERY = 100  # steps between two looks at the validation latents
 VALIDATION_DRAWS = 4
 
@@ -33,16 +37,16 @@ class FlowOptions:
     """``width`` and residual ``layers`` of the network; ``steps`` of training, of ``batch`` latents each, at the
     learning rate ``lr``, which falls to 0 by a cosine; ``passes``: midpoint steps from noise to latent."""
 
-    width: int = 512
-    layers: int = 5
-    steps: int = 3000
+    width: int = 256
+    layers: int = 4
+    steps: int = 2000
     batch: int = 512
     lr: float = 1e-3
     passes: int = 32
 
 
 class Velocity(nn.Module):
-    """(n, dim) and times (n,) -> (n, dim)."""
+    """w (n, dim) at times t (n,) -> (n, dim): that of normal data, and what the network adds."""
 
     def __init__(self, dim: int, width: int, layers: int) -> None:
         super().__init__()
@@ -50,13 +54,15 @@ class Velocity(nn.Module):
         self.first, self.last = nn.Linear(dim, width), nn.Linear(width, dim)
         self.blocks = nn.ModuleList(Block(width) for _ in range(layers))
         nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
 
     def forward(self, w: Tensor, t: Tensor) -> Tensor:
         time = self.time(sinusoidal_embedding(TIME_SCALE * t, TIME_FEATURES))
         x = self.first(w)
         for block in self.blocks:
             x = block(x, time)
-        return self.last(nn.functional.silu(x))
+        normal = (2 * t - 1) / (t.square() + (1 - t).square())
+        return normal[:, None] * w + self.last(nn.functional.silu(x))
 
 
 class Block(nn.Module):
@@ -93,12 +99,19 @@ class FlowPrior(LatentPrior):
         return self.whitening.colour(w).reshape(noise.shape)
 
     def fit(self, train: LatentPosterior, val: LatentPosterior, seed: int) -> None:
-        """Keeps the averaged weights of the lowest loss on ``val``: training latents are not to be learnt by heart."""
+        """Keeps the averaged weights of the lowest loss on ``val``: training latents are not to be learnt by heart.
+
+        Begins anew: what it was before does not matter, nor do numbers that were drawn elsewhere.
+        """
         o = self.options
         self.whitening.fit(*train)
         generator = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fresh = Velocity(self.whitening.mean.shape[0], o.width, o.layers)
         network = copy.deepcopy(self.velocity).requires_grad_(True)
-        averaged = copy.deepcopy(self.velocity)
+        network.load_state_dict(fresh.state_dict())
+        averaged = copy.deepcopy(network).requires_grad_(False)
         optimizer = torch.optim.Adam(network.parameters(), lr=o.lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 0.5 * (1 + math.cos(math.pi * s / o.steps)))
         best = math.inf
@@ -108,6 +121,7 @@ class FlowPrior(LatentPrior):
                 loss = self._loss(network, LatentPosterior(train.mu[chosen], train.log_var[chosen]), generator)
                 optimizer.zero_grad()
                 loss.backward()
+                torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT)
                 optimizer.step()
                 schedule.step()
                 decay = min(DECAY, (1 + step) / (10 + step))

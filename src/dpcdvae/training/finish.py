@@ -32,7 +32,8 @@ SECONDS = 10.0  # for one comparison of two crystals
 def finish(run: str | Path, tables: Mapping[str, CrystalTable]) -> None:
     """Fits the prior of a run's best checkpoint on its training set and its threshold on its validation set.
 
-    The checkpoint is written again, as a whole. With fewer than ``FEWEST`` validation crystals there is no threshold.
+    The checkpoint is written again, all other weights as they were. With fewer than ``FEWEST`` validation crystals
+    there is no threshold.
     """
     folder = best_checkpoint(run)
     model, checkpoint = load_model(folder), read_checkpoint(folder)
@@ -41,7 +42,8 @@ def finish(run: str | Path, tables: Mapping[str, CrystalTable]) -> None:
     if len(tables["val"]) >= FEWEST:
         facts["agreement"] = calibrate(model, tables["val"]).to_facts()
     training = read_training(folder) if (folder / TRAINING).is_file() else None
-    write_checkpoint(folder, model.state_dict(), checkpoint.config, facts, training)
+    fitted = {f"prior.{name}": value for name, value in model.prior.state_dict().items()}
+    write_checkpoint(folder, {**checkpoint.weights, **fitted}, checkpoint.config, facts, training)
 
 
 @torch.no_grad()
@@ -85,9 +87,11 @@ def calibrate(model: CDVAE, table: CrystalTable, *, crystals: int = CRYSTALS) ->
 def threshold_of(distances: npt.NDArray[np.float64], matched: npt.NDArray[np.bool_]) -> float:
     """The largest of ``distances`` (n,) up to which ``WANTED`` of the decodes are matches (n,); 0 where none is."""
     order = np.argsort(distances, kind="stable")
+    ordered = distances[order]
     share = np.cumsum(matched[order]) / np.arange(1, len(order) + 1)
-    good = np.flatnonzero(share >= WANTED)
-    return float(distances[order][good[-1]]) if len(good) else 0.0
+    last = np.append(ordered[1:] > ordered[:-1], True)[: len(order)]  # of those that lie equally far
+    good = np.flatnonzero(last & (share >= WANTED))
+    return float(ordered[good[-1]]) if len(good) else 0.0
 
 
 def same_structure(pair: Sequence[Crystal]) -> bool:

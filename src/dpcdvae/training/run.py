@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
 
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import AnyConfig, config_from_dict, override_config
@@ -35,6 +37,7 @@ from dpcdvae.training.precision import resolve_precision
 from dpcdvae.training.processes import is_first_process
 
 RUN_FILE = "run.json"
+PRIOR = "prior."  # names of its weights begin so
 
 
 def train(
@@ -73,7 +76,7 @@ def train(
         if learnt != model.target:
             names = " and ".join(f"'{name}'" if name else "no property" for name in (learnt, model.target))
             raise InputError(f"--init {init}: the models learn {names}: start from one that learns the same")
-        load_weights(model, start)
+        load_weights(model, replace(start, weights=_without_prior(start.weights, model)))
         model.remember(CrystalBatch.from_table(tables["train"]), targets_of(tables["train"], model.target))
         facts["init"] = start.facts
     elif resume:
@@ -91,6 +94,13 @@ def train(
             finish(folder, tables)
         write_card(folder, tables)
     return folder
+
+
+def _without_prior(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The weights with the prior of ``model``: theirs may be another kind, and belongs to latents of other crystals."""
+    own = model.state_dict()
+    prior = {name: value for name, value in own.items() if name.startswith(PRIOR)}
+    return {name: value for name, value in weights.items() if not name.startswith(PRIOR)} | prior
 
 
 def resumed_config(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[AnyConfig, str, dict[str, Any]]:
