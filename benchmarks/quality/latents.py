@@ -54,7 +54,7 @@ def fitted_prior(
         return model.latent_prior(NORMAL), {"from": "nothing to fit"}
     if name == model.config.prior.name and model.prior.fitted:
         return model.prior, {"from": "the checkpoint"}
-    file = keep.with_suffix(".safetensors")
+    file = keep.with_name(f"{keep.name}.safetensors")
     with torch.random.fork_rng():
         torch.manual_seed(model.config.train.seed)
         prior = PRIORS[name](model.config.model.latent_dim, {}).to(model.device, model.dtype).requires_grad_(False)
@@ -65,7 +65,7 @@ def fitted_prior(
             safetensors.torch.save_file(prior.state_dict(), temporary)
         return {}
 
-    spent = kept(keep.with_suffix(".json"), fit)
+    spent = kept(keep.with_name(f"{keep.name}.json"), fit)
     prior.load_state_dict(safetensors.torch.load_file(file))
     return prior, {"from": "fitted here, default options", "cpu_minutes": round(spent["cpu_seconds"] / 60, 2)}
 
