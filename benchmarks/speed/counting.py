@@ -11,6 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+# In place it is the same product; the registry of torch has only the other.
+flop_registry[torch.ops.aten.addmm_] = flop_registry[torch.ops.aten.addmm]
+
 
 @dataclass
 class Counts:
