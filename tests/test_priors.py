@@ -79,6 +79,18 @@ def test_gaussian_has_the_mean_and_covariance_of_the_latents() -> None:
     torch.testing.assert_close(torch.cov(z.T), covariance, rtol=0.03, atol=0.03)
 
 
+def test_the_signal_of_a_direction_is_the_share_of_its_spread_that_tells_crystals_apart() -> None:
+    """One direction without noise, one of as much noise as signal, one of noise alone."""
+    generator = torch.Generator().manual_seed(0)
+    mu = torch.randn(4000, 3, generator=generator, dtype=torch.float64) * torch.tensor([2.0, 0.5, 0.0])
+    log_var = torch.tensor([1e-12, 0.25, 1.0], dtype=torch.float64).log().expand(4000, 3)
+    with default_dtype(torch.float64):
+        whitening = Whitening(3)
+    whitening.fit(mu, log_var)
+    signal = whitening.signal[whitening.basis.abs().argmax(1)]  # in the order of the axes
+    torch.testing.assert_close(signal, torch.tensor([1.0, 0.5**0.5, 0.0]).double(), rtol=0.02, atol=1e-3)
+
+
 @pytest.mark.parametrize(("n", "dim"), [(300, 3), (300, 1), (2, 3), (1, 3)])
 def test_whitening_goes_there_and_back(n: int, dim: int) -> None:
     """Also with fewer crystals than dimensions."""

@@ -10,16 +10,20 @@ class Whitening(nn.Module):
     """Mean and covariance of z ~ N(μ_k, σ_k²), k over many crystals, as a change of basis.
 
     The covariance of the mixture is that of the means, plus the mean of the variances (so it is never singular).
+    ``signal`` (dim,) tells of each whitened direction which part of its spread comes from the means: √ of the share of
+    its variance, 1 where the crystals differ and 0 where there is only the noise of their posteriors.
     """
 
     mean: Tensor
     basis: Tensor
+    signal: Tensor
     is_fitted: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("basis", torch.eye(dim))
+        self.register_buffer("signal", torch.ones(dim))
         self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
 
     @property
@@ -32,8 +36,11 @@ class Whitening(nn.Module):
         mu, variance = mu.double(), log_var.double().exp()
         covariance = torch.cov(mu.T, correction=0).reshape(mu.shape[1], -1) + variance.mean(0).diag()
         values, vectors = torch.linalg.eigh(covariance)
+        values = values.clamp(min=1e-12)
+        noise = vectors.square().T @ variance.mean(0)
         self.mean.copy_(mu.mean(0))
-        self.basis.copy_(vectors * values.clamp(min=1e-12).sqrt())  # columns: directions times their spread
+        self.basis.copy_(vectors * values.sqrt())  # columns: directions times their spread
+        self.signal.copy_((1 - noise / values).clamp(min=0).sqrt())
         self.is_fitted.fill_(True)
 
     def colour(self, white: Tensor) -> Tensor:

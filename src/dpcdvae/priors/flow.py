@@ -5,7 +5,9 @@ lines w_t = (1 - t) w_0 + t w_1 from noise w_0 to data w_1, here whitened latent
 latents are noise moved along v from t = 0 to 1. Each is a function of its own noise alone.
 
 Were the whitened latents normal, the velocity would be (2t - 1)/(t² + (1 - t)²) w. The network learns what is to be
-added to this, so an untrained flow is the Gaussian prior, and training can only add to it.
+added to this, so an untrained flow is the Gaussian prior, and training can only add to it. Most directions of a latent
+hold nothing but the noise of the posteriors (on Carbon-24 all but ten of 128): the network sees and moves each one in
+proportion to what it tells of the crystals.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class FlowOptions:
 
 
 class Velocity(nn.Module):
-    """w (n, dim) at times t (n,) -> (n, dim): that of normal data, and what the network adds."""
+    """w (n, dim) at times t (n,) -> (n, dim): that of normal data, and what the network adds in the directions that
+    ``signal`` (dim,) weighs."""
 
     def __init__(self, dim: int, width: int, layers: int) -> None:
         super().__init__()
@@ -56,13 +59,13 @@ class Velocity(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, w: Tensor, t: Tensor) -> Tensor:
+    def forward(self, w: Tensor, t: Tensor, signal: Tensor) -> Tensor:
         time = self.time(sinusoidal_embedding(TIME_SCALE * t, TIME_FEATURES))
-        x = self.first(w)
+        x = self.first(signal * w)
         for block in self.blocks:
             x = block(x, time)
         normal = (2 * t - 1) / (t.square() + (1 - t).square())
-        return normal[:, None] * w + self.last(nn.functional.silu(x))
+        return normal[:, None] * w + signal * self.last(nn.functional.silu(x))
 
 
 class Block(nn.Module):
@@ -94,8 +97,8 @@ class FlowPrior(LatentPrior):
         h = 1 / self.options.passes
         for k in range(self.options.passes):
             start = w.new_full((len(w),), k * h)
-            middle = w + 0.5 * h * self.velocity(w, start)
-            w = w + h * self.velocity(middle, start + 0.5 * h)
+            middle = w + 0.5 * h * self.velocity(w, start, self.whitening.signal)
+            w = w + h * self.velocity(middle, start + 0.5 * h, self.whitening.signal)
         return self.whitening.colour(w).reshape(noise.shape)
 
     def fit(self, train: LatentPosterior, val: LatentPosterior, seed: int) -> None:
@@ -145,7 +148,7 @@ class FlowPrior(LatentPrior):
         z = latents.mu + torch.exp(0.5 * latents.log_var) * draw(torch.randn, n, dim)
         data, noise, t = self.whitening.whiten(z), draw(torch.randn, n, dim), draw(torch.rand, n)
         between = torch.lerp(noise, data, t[:, None])
-        return (network(between, t) - (data - noise)).square().mean()
+        return (network(between, t, self.whitening.signal) - (data - noise)).square().mean()
 
     @torch.no_grad()
     def _validation_loss(self, network: Velocity, val: LatentPosterior, seed: int) -> float:
