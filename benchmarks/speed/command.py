@@ -16,7 +16,12 @@ from speed.record import ROOT
 def run(main: Callable[[], int | None]) -> NoReturn:
     """``main`` as a whole program."""
     try:
-        sys.exit(main())
+        code = main()
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:  # whoever read it, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
