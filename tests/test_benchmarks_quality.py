@@ -16,10 +16,14 @@ sys.path.append(str(BENCHMARKS))
 
 import candidates as candidates_script  # noqa: E402
 import studies  # noqa: E402
-from dpcdvae.crystal import Crystal  # noqa: E402
+from dpcdvae.crystal import (  # noqa: E402
+    CANDIDATES,
+    LATENT_DISTANCE,
+    Crystal,
+)
 from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.interfaces import LatentPosterior  # noqa: E402
-from dpcdvae.model.agreement import CANDIDATES, DISTANCE, Agreement, decode_by_agreement, latent_distances  # noqa: E402
+from dpcdvae.model.agreement import Agreement, decode_by_agreement, latent_distances  # noqa: E402
 from dpcdvae.model.cdvae import CDVAE  # noqa: E402
 from dpcdvae.model.checkpoint import write_checkpoint  # noqa: E402
 from dpcdvae.model.decoding import Decoding, Request, evaluating  # noqa: E402
@@ -109,7 +113,7 @@ def test_adaptive_choice_is_that_of_decode_by_agreement(
     for k, result in enumerate(there.results):
         if isinstance(result, Crystal):
             assert result.properties[CANDIDATES] == tried[k]
-            assert result.properties.get(DISTANCE, np.inf) == pytest.approx(
+            assert result.properties.get(LATENT_DISTANCE, np.inf) == pytest.approx(
                 known.criteria["latent"][k, kept[k]], rel=1e-3
             )
 

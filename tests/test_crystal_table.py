@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,15 @@ def test_a_registered_column_is_in_the_table(sample: Sample) -> None:
     column("short")(lambda sample: [1])
     with pytest.raises(ValueError, match="'short' has 1 values for 8 crystals"):
         crystal_table(sample)
+
+
+def test_what_a_model_said_of_its_crystals_is_in_the_table(sample: Sample, odd: list[Crystal]) -> None:
+    """The latent distance and the decodes that were made; no column of values where no crystal carries them."""
+    known = [replace(odd[0], properties={"latent_distance": 0.25, "candidates": 3.0}), odd[1]]
+    decoded = Sample(known, [], as_reference(odd[:1]), False, HERE, 0, 60.0)
+    for name, value in (("latent_distance", 0.25), ("candidates", 3)):
+        assert COLUMNS[name].measure(decoded) == [value, None]
+        assert set(crystal_table(sample)[name]) == {None}
 
 
 def test_other_formats_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

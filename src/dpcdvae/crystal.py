@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
+LATENT_DISTANCE, CANDIDATES = "latent_distance", "candidates"
+"""Properties of a crystal that was decoded from a latent (``dpcdvae.model.agreement``)."""
+
 AMU_PER_CUBIC_ANGSTROM_IN_G_PER_CM3 = 1.66053906892
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dpcdvae.batch import CrystalBatch
 from dpcdvae.bonds import crystal_nn_bonds
-from dpcdvae.crystal import Crystal
+from dpcdvae.crystal import CANDIDATES, LATENT_DISTANCE, Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import LatentPosterior
 from dpcdvae.io import Failure
@@ -25,7 +25,6 @@ from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.decoding import Decoding, Request, decode
 from dpcdvae.table import CrystalTable
 
-DISTANCE, CANDIDATES = "latent_distance", "candidates"  # properties that every decoded crystal carries
 ENCODED_AT_ONCE = 256
 
 
@@ -192,5 +191,5 @@ def _result(candidate: _Candidate, tried: int, id: str) -> Crystal | Failure:
         return Failure(id, "sampling", candidate.reason)
     known = {CANDIDATES: float(tried)}
     if math.isfinite(candidate.distance):
-        known[DISTANCE] = candidate.distance
+        known[LATENT_DISTANCE] = candidate.distance
     return replace(candidate.crystal, properties=known)

@@ -14,7 +14,7 @@ from dpcdvae.interfaces import NUM_ELEMENTS, LatentPrior
 from dpcdvae.model.stats import StatisticsDecoder
 from dpcdvae.random import CrystalRandom
 
-CANDIDATES = 128  # latents drawn for one that fits the condition
+DRAWS = 128  # latents drawn for one that fits the condition
 MAX_FORMULA_ATOMS = 10_000  # more than any model holds, few enough to write out
 
 
@@ -49,23 +49,23 @@ class Condition:
     def latents(self, stats: StatisticsDecoder, random: CrystalRandom, prior: LatentPrior, latent_dim: int) -> Tensor:
         """(C, latent_dim) from the prior, given the condition.
 
-        Importance resampling: of ``CANDIDATES`` draws per crystal, one is taken with probability in
+        Importance resampling: of ``DRAWS`` draws per crystal, one is taken with probability in
         proportion to what the decoder gives the wanted number of atoms and composition.
         """
         weight = stats.scaler.shift
         if self.num_atoms is None:
             return prior(random.normal("latent", latent_dim).to(weight))
         with torch.no_grad():
-            noise = random.normal("latent", latent_dim * CANDIDATES).to(weight)
-            candidates = prior(noise.unflatten(1, (CANDIDATES, -1)))
-            decoded = stats(candidates)
+            noise = random.normal("latent", latent_dim * DRAWS).to(weight)
+            draws = prior(noise.unflatten(1, (DRAWS, -1)))
+            decoded = stats(draws)
             log_weight = decoded.num_atoms.log_softmax(-1)[..., self.num_atoms]
             if self.types is not None:
                 counts = torch.bincount(self.types.to(weight.device) - 1, minlength=NUM_ELEMENTS).to(weight)
                 log_weight = log_weight + decoded.composition.log_softmax(-1) @ counts
-            gumbel = -torch.log(-torch.log(random.uniform("choice", CANDIDATES))).to(weight)
+            gumbel = -torch.log(-torch.log(random.uniform("choice", DRAWS))).to(weight)
             chosen = (log_weight + gumbel).argmax(-1)
-            return candidates[torch.arange(len(chosen), device=chosen.device), chosen]
+            return draws[torch.arange(len(chosen), device=chosen.device), chosen]
 
 
 def parse_formula(formula: str) -> list[int]:

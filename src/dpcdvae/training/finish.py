@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 
 from dpcdvae.batch import CrystalBatch
-from dpcdvae.crystal import Crystal
+from dpcdvae.crystal import LATENT_DISTANCE, Crystal
 from dpcdvae.interfaces import LatentPosterior
-from dpcdvae.model.agreement import DISTANCE, Agreement
+from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.checkpoint import load_model, read_checkpoint, read_training, write_checkpoint
 from dpcdvae.model.decoding import evaluating
@@ -67,7 +67,7 @@ def calibrate(model: CDVAE, table: CrystalTable, *, crystals: int = CRYSTALS) ->
     steps = min(model.config.diffusion.sampling_steps or MOST_PASSES, model.diffusion.max_steps, MOST_PASSES)
     result = reconstruct(model, truths, steps=steps, candidates=1)
     by_id = {str(truth.id): truth for truth in truths}
-    made = [crystal for crystal in result.crystals if DISTANCE in crystal.properties]
+    made = [crystal for crystal in result.crystals if LATENT_DISTANCE in crystal.properties]
     with LocalEngine(1) as engine:
         found = engine.map(
             same_structure,
@@ -76,7 +76,7 @@ def calibrate(model: CDVAE, table: CrystalTable, *, crystals: int = CRYSTALS) ->
             description="comparing decoded crystals",
         )
     matched = np.array([answer is True for answer in found], dtype=np.bool_)
-    distances = np.array([crystal.properties[DISTANCE] for crystal in made])
+    distances = np.array([crystal.properties[LATENT_DISTANCE] for crystal in made])
     threshold = threshold_of(distances, matched)
     accepted = distances <= threshold
     return Agreement(

@@ -15,11 +15,13 @@ from dpcdvae.evaluation.metrics import diversity
 from dpcdvae.evaluation.metrics import uniqueness
 from dpcdvae.evaluation.metrics import novelty
 from dpcdvae.evaluation.metrics import stability
+from dpcdvae.evaluation.metrics import decoding
 
 __all__ = [
     "METRICS",
     "Metric",
     "coverage",
+    "decoding",
     "distributions",
     "diversity",
     "geometry",
