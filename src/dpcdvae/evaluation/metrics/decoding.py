@@ -1,4 +1,4 @@
-"""What a generative model says of its own crystals, for the table of crystals. No metric: only its own files hold it."""
+"""What a generative model says of its own crystals, for the table of crystals. No metric: only its files hold it."""
 
 from __future__ import annotations
 
