@@ -64,7 +64,7 @@ class DiffusionConfig(Section):
     name: str = "ddpm"
     timesteps: PositiveInt = Field(1000, description="noise levels, of coordinates and of types")
     sampling_steps: NonNegativeInt = Field(0, description="passes of the network where none are asked; 0: all")
-    sampling_candidates: PositiveInt = Field(1, description="most decodes of a latent, of which the best is kept")
+    sampling_candidates: int = Field(1, ge=1, le=1000, description="most decodes of a latent; the best is kept")
     options: dict[str, Any] = Field({}, description="checked by the diffusion itself")
     type_noise: Literal["sum", "softmax"] = Field("sum", description="Eq. 9 as in the public code, or as printed")
     type_sigma_min: PositiveFloat = 0.01
@@ -115,6 +115,7 @@ class TrainConfig(Section):
     save_top_k: PositiveInt = 1
     max_minutes: NonNegativeFloat = Field(0.0, description="stop after the last epoch that fits; 0: off")
     early_stopping_patience: NonNegativeInt = Field(0, description="validations without progress; 0: off")
+    finish: bool = Field(True, description="fit prior and threshold and write the card when training stops")
     tensorboard: bool = False
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
 

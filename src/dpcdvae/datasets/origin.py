@@ -52,7 +52,7 @@ def _may_be_a_part(spec: DatasetSpec, split: str, ids: Mapping[str, Sequence[str
     once = count == len(own) and own.isdisjoint(id.rpartition("-")[0] for id in own)
     # All rows in other bytes would be recognised by their ids, where these are known.
     most = spec.rows.get(split, 0) - (split in spec.ids)
-    return once and count <= most and all(own.isdisjoint(ids[other]) for other in ids if other != split)
+    return once and 0 < count <= most and all(own.isdisjoint(ids[other]) for other in ids if other != split)
 
 
 def words(facts: Mapping[str, Any]) -> str:
@@ -60,7 +60,7 @@ def words(facts: Mapping[str, Any]) -> str:
     if facts.get("match") == PART:
         # Rounded down: 100 % is for all of them.
         share = 1000 * facts["rows"] // facts["published_rows"] / 10
-        return f"{facts['rows']} of {facts['published_rows']} published crystals, {share} %"
+        return f"{facts['rows']} rows, {share} % of the published {facts['published_rows']}"
     return {
         BYTES: "as published",
         IDS: "the published crystals in other bytes (ids and order agree)",

@@ -170,7 +170,7 @@ def decode_by_agreement(
             if candidate.distance <= threshold or not real_cell:
                 done.append(k)
         on_pass(len(done) * how.steps * (how.candidates - number - 1))
-        waiting = [k for k in waiting if k not in set(done)]
+        waiting = sorted(set(waiting).difference(done))
         if not waiting:
             break
     return Decoded([_result(best[k], tried[k], request.ids[k]) for k in range(len(request.ids))], passes)

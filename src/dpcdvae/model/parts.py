@@ -105,7 +105,9 @@ class Parts:
             facts = json.loads(head)
             failures = [Failure(*entry) for entry in facts["failures"]]
             parse_json(body, str(path), "", collector)
-            return Part(collector.crystals, failures, int(facts["passes"]))
+            if not isinstance(passes := facts["passes"], int) or passes < 0:
+                raise ValueError(f"{passes} passes")
+            return Part(collector.crystals, failures, passes)
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path} is damaged: remove it, and give the command again ({error})") from None
 

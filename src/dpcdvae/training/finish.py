@@ -29,14 +29,14 @@ WANTED = 0.98  # share of decodes below the threshold that are the crystal that 
 SECONDS = 10.0  # for one comparison of two crystals
 
 
-def finish(run: str | Path, tables: Mapping[str, CrystalTable]) -> None:
+def finish(run: str | Path, tables: Mapping[str, CrystalTable], device: torch.device | str = "auto") -> None:
     """Fits the prior of a run's best checkpoint on its training set and its threshold on its validation set.
 
     The checkpoint is written again, all other weights as they were. With fewer than ``FEWEST`` validation crystals
     there is no threshold.
     """
     folder = best_checkpoint(run)
-    model, checkpoint = load_model(folder), read_checkpoint(folder)
+    model, checkpoint = load_model(folder, device), read_checkpoint(folder)
     model.prior.fit(encoded(model, tables["train"]), encoded(model, tables["val"]), model.config.train.seed)
     facts = {name: value for name, value in checkpoint.facts.items() if name != "agreement"}
     if len(tables["val"]) >= FEWEST:

@@ -89,9 +89,9 @@ def train(
         write_json(folder / RUN_FILE, {"preset": preset, "dataset": dataset, "config": config.to_dict()})
     module = TrainingModule(model, tables["train"], tables["val"], facts)
     _run(trainer, module, str(last_checkpoint(folder)) if resume else None)
-    if trainer.is_global_zero:
+    if trainer.is_global_zero and config.train.finish:
         if isinstance(model, CDVAE):
-            finish(folder, tables)
+            finish(folder, tables, trainer.strategy.root_device)
         write_card(folder, tables)
     return folder
 
