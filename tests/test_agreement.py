@@ -425,7 +425,7 @@ def test_facts_that_are_damaged_are_refused(name: str, value: object) -> None:
 
 @pytest.mark.parametrize("stored", [{}, [], "0.5", 0.5, *({k: FACTS[k] for k in FACTS if k != one} for one in FACTS)])
 def test_facts_that_are_missing_are_refused(stored: object) -> None:
-    with pytest.raises(InputError, match="of its agreement is None, no number"):
+    with pytest.raises(InputError, match=r"agreement is .*copy the checkpoint again"):
         Agreement.of_checkpoint({"agreement": stored}, "here")
 
 
@@ -457,7 +457,13 @@ def test_a_damaged_threshold_is_told_where_it_is_used(folder: Path, tmp_path: Pa
     ],
 )
 def test_the_threshold_of_known_decodes(distances: list[float], matched: list[bool], expected: float) -> None:
-    assert threshold_of(np.array(distances), np.array(matched, bool)) == expected
+    assert threshold_of(np.array(distances), np.array(matched, bool), least=1) == expected
+
+
+def test_a_threshold_rests_on_twenty_decodes_or_more() -> None:
+    """One match that happens to be the nearest says nothing of the next."""
+    assert threshold_of(np.arange(1.0, 20.0), np.ones(19, bool)) == 0
+    assert threshold_of(np.arange(1.0, 21.0), np.ones(20, bool)) == 20
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -465,7 +471,7 @@ def test_the_threshold_keeps_its_word_and_could_not_be_larger(seed: int) -> None
     rng = np.random.default_rng(seed)
     distances = rng.gamma(2.0, 1.0, 150).round(1 + seed % 2)  # some lie equally far
     matched = rng.random(150) > 0.02 * distances**3
-    threshold = threshold_of(distances, matched)
+    threshold = threshold_of(distances, matched, least=1)
 
     def share(limit: float) -> float:
         return float(matched[distances <= limit].mean())

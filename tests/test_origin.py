@@ -94,7 +94,7 @@ def test_a_row_missing_is_a_part_and_says_so_wherever_the_split_is_shown(
 ) -> None:
     part = {**rows, "train": rows["train"][:3] + rows["train"][4:], "val": in_other_bytes(rows["val"])}
     dataset = get_dataset("perov_5", folder=save(part))
-    note = "7 of 8 published crystals, 87.5 %"
+    note = "7 rows, 87.5 % of the published 8"
     assert said(dataset)["train"] == note
     assert dataset.metadata["notes"] == {"train": note}
     assert f"perov_5 train: {note} (told by number" in capsys.readouterr().err
@@ -207,10 +207,10 @@ def test_the_real_copies(data_dir: Path, name: str) -> None:
     found = compare(DATASETS[name], blobs, ids)
     assert {split: facts["match"] for split, facts in found.items()} == REAL[name]
     if name == "mp_20":
-        assert words(found["train"]) == "26061 of 27136 published crystals, 96.0 %"
+        assert words(found["train"]) == "26061 rows, 96.0 % of the published 27136"
         # All 27 136 ids are not known, so as many rows as there should be are still told by number only.
         ids["train"] += [f"more-{k}" for k in range(1075)]
-        assert words(compare(DATASETS[name], blobs, ids)["train"]) == "27136 of 27136 published crystals, 100.0 %"
+        assert words(compare(DATASETS[name], blobs, ids)["train"]) == "27136 rows, 100.0 % of the published 27136"
     else:
         for val, match in ((list(np.roll(ids["val"], 1)), "other"), (ids["val"][1:], "part")):
             found = compare(DATASETS[name], dict.fromkeys(SPLITS, ""), {**ids, "val": val})

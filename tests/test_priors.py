@@ -252,7 +252,7 @@ def test_generation_draws_from_the_models_prior_unless_asked(name: str) -> None:
 def test_a_prior_that_is_not_fitted_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = model_with(name, fit=False)
     for call in (model.latent_prior, lambda: generate(model, 1), lambda: random_start(model, 1)):
-        with pytest.raises(InputError, match=f"the prior '{name}' of this model is fitted when its training ends"):
+        with pytest.raises(InputError, match=f"the prior '{name}' of this checkpoint is not fitted"):
             call()
     write_checkpoint(tmp_path / "m", model.state_dict(), model.config.to_dict(), {})
     command = [

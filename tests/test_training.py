@@ -190,7 +190,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_batch(tables: dict[str, Cry
 
 
 def test_a_run_is_a_model_with_a_card_and_can_be_exported(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
-    few, note = tmp_path / "few.npz", "64 of 80 published crystals, 80.0 %"
+    few, note = tmp_path / "few.npz", "64 rows, 80.0 % of the published 80"
     save_tables(few, tables, {"name": "few", "notes": {"train": note}})
     folder = tmp_path / "run"
     assert main(command(few, folder, "train.max_epochs=2")) == 0

@@ -91,11 +91,11 @@ def generate(
     target = Target(out, overwrite, batch_size, shard, device, workers, scheduler)
     target.check()
     from dpcdvae.model.batchwise import Generate
-    from dpcdvae.model.sampling import sampling_settings
+    from dpcdvae.model.sampling import prior_name, sampling_settings
 
     options = {
-        "seed": seed, **sampling_settings(model, steps, solver, candidates), "prior": prior, "num_atoms": num_atoms,
-        "formula": formula,
+        "seed": seed, **sampling_settings(model, steps, solver, candidates), "prior": prior_name(model, prior),
+        "num_atoms": num_atoms, "formula": formula,
     }  # fmt: skip
     run_batches(
         "generate", "generating", model, n, target, lambda source: Generate(source, first, options),

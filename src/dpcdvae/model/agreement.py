@@ -56,9 +56,9 @@ class Agreement:
         stored = facts.get("agreement")
         if stored is None:
             return None
-        found: dict[str, Any] = {
-            field.name: stored.get(field.name) if isinstance(stored, Mapping) else None for field in fields(cls)
-        }
+        if not isinstance(stored, Mapping):
+            raise InputError(f"{where}: its agreement is {stored!r}, no table: copy the checkpoint again")
+        found: dict[str, Any] = {field.name: stored.get(field.name, "missing") for field in fields(cls)}
         for name, value in found.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise InputError(

@@ -109,8 +109,8 @@ class CDVAE(Trainable):
             raise unknown_name("--prior of this model", name, dict.fromkeys([own, NORMAL]))
         if not self.prior.fitted:
             raise InputError(
-                f"the prior '{own}' of this model is fitted when its training ends, and it has not: resume it, or give "
-                "--prior normal"
+                f"the prior '{own}' of this checkpoint is not fitted: it is when a run ends, in its best checkpoint; "
+                "resume the run, give its folder, or give --prior normal"
             )
         return self.prior
 

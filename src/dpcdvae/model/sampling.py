@@ -15,13 +15,14 @@ from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import Config, config_from_dict
 from dpcdvae.crystal import Crystal
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.io import Failure
 from dpcdvae.model.agreement import Agreement, decode_by_agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.conditions import Condition
 from dpcdvae.model.decoding import Decoding, Request, evaluating
 from dpcdvae.model_store import CONFIG, read_description, resolve_model
+from dpcdvae.priors import NORMAL
 from dpcdvae.progress import Progress
 from dpcdvae.random import CrystalRandom
 from dpcdvae.table import CrystalTable
@@ -189,6 +190,20 @@ def decode_all(
     return GenerationResult(crystals, failures, passes)
 
 
+def prior_name(model: str | Path, prior: str | None) -> str:
+    """What the model of a name or folder draws z from: ``prior``, or its own where that is None.
+
+    Raises:
+        InputError: a prior that the model does not have.
+    """
+    folder = resolve_model(model)
+    config = config_from_dict(read_description(folder)["config"], where=str(folder))
+    own = config.prior.name if isinstance(config, Config) else NORMAL
+    if prior not in (None, NORMAL, own):
+        raise unknown_name("--prior of this model", prior, dict.fromkeys([own, NORMAL]))
+    return prior or own
+
+
 def sampling_settings(
     model: str | Path, steps: int | None = None, solver: str | None = None, candidates: int | None = None
 ) -> dict[str, Any]:
@@ -204,10 +219,9 @@ def sampling_settings(
     build = COORDINATE_DIFFUSIONS[config.diffusion.name]
     diffusion = build(config.diffusion.timesteps, config.diffusion.options)
     how = Decoding.of(config, diffusion, steps, solver, candidates)
-    if how.candidates > 1 and Agreement.of_checkpoint(description["facts"], str(folder / CONFIG)) is None:
+    agreement = Agreement.of_checkpoint(description["facts"], str(folder / CONFIG))
+    if how.candidates > 1 and (agreement is None or agreement.threshold == 0):
         print(
-            f"{model} has no agreement threshold (its run was not ended by this version): every crystal takes all "
-            f"{how.candidates} candidates",
-            file=sys.stderr,
+            f"{model} has no agreement threshold: every crystal takes all {how.candidates} candidates", file=sys.stderr
         )
     return asdict(how)

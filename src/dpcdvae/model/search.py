@@ -126,7 +126,8 @@ def descend(
     """Adam on z (n, latent_dim), minimising the mean of what the head predicts; no weight is touched.
 
     Args:
-        lr: of Adam; z, standard normal under the prior, moves by about this much in a step.
+        lr: of Adam; every component of z moves by about this much in a step. N(0, I), which z is drawn from where the
+            model has no prior of its own, has a standard deviation of 1.
         maximize: uphill instead.
 
     Raises:

@@ -28,7 +28,9 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
     checkpoint = read_checkpoint(folder)
     facts, train = checkpoint.facts, checkpoint.config["train"]
     dataset = facts["dataset"]
-    parameters = sum(tensor.numel() for tensor in checkpoint.weights.values())
+    # Of the networks; a prior that was fitted afterwards is told apart.
+    of_prior = {name for name in checkpoint.weights if name.startswith("prior.")}
+    parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in of_prior)
     sizes = {split: len(table) for split, table in tables.items()}
     size = f"{parameters / 1e6:.2f} M parameters"
     target = checkpoint.config["model"]["property"]
@@ -44,6 +46,7 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
         "precision": facts.get("precision", train["precision"]),
         "losses": facts["metrics"],
         "parameters": parameters,
+        "prior_parameters": sum(checkpoint.weights[name].numel() for name in of_prior),
         "torch": torch.__version__,
         "training_statistics": ReferenceStatistics.from_crystals(
             tables["train"],

@@ -25,6 +25,7 @@ from dpcdvae.tolerances import PUBLISHED
 BATCH_SIZE = 256
 CRYSTALS, FEWEST = 200, 50  # of the validation set, decoded to find the threshold
 MOST_PASSES = 50  # of each decode: the distances hardly depend on it, the time does
+FEWEST_ACCEPTED = 20
 WANTED = 0.98  # share of decodes below the threshold that are the crystal that was meant
 SECONDS = 10.0  # for one comparison of two crystals
 
@@ -84,13 +85,19 @@ def calibrate(model: CDVAE, table: CrystalTable, *, crystals: int = CRYSTALS) ->
     )
 
 
-def threshold_of(distances: npt.NDArray[np.float64], matched: npt.NDArray[np.bool_]) -> float:
-    """The largest of ``distances`` (n,) up to which ``WANTED`` of the decodes are matches (n,); 0 where none is."""
+def threshold_of(
+    distances: npt.NDArray[np.float64], matched: npt.NDArray[np.bool_], least: int = FEWEST_ACCEPTED
+) -> float:
+    """The largest of ``distances`` (n,) up to which ``WANTED`` of the decodes are matches (n,).
+
+    0 where there is none, or where fewer than ``least`` decodes lie below it: a share of so few says little.
+    """
     order = np.argsort(distances, kind="stable")
     ordered = distances[order]
     share = np.cumsum(matched[order]) / np.arange(1, len(order) + 1)
     last = np.append(ordered[1:] > ordered[:-1], True)[: len(order)]  # of those that lie equally far
     good = np.flatnonzero(last & (share >= WANTED))
+    good = good[good >= least - 1]
     return float(ordered[good[-1]]) if len(good) else 0.0
 
 
