@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from dpcdvae.errors import InputError  # noqa: E402
 from quality.batches import begun, here, kept, parts, split_table  # noqa: E402
 from quality.choosing import Candidates, markdown, summary  # noqa: E402
-from speed.command import positive, run, usable_device  # noqa: E402
+from speed.command import Parser, positive, run, usable_device  # noqa: E402
 
 if TYPE_CHECKING:
     from dpcdvae.model.cdvae import CDVAE
@@ -43,7 +43,7 @@ CALIBRATION = 200
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", required=True, help="a run folder, a checkpoint folder or a bundled name")
     parser.add_argument("--data", default="carbon_24")
     parser.add_argument("--split", default="test")

@@ -31,7 +31,7 @@ from dpcdvae.table import CrystalTable, load_tables
 from dpcdvae.training.run import train
 from speed import record
 from speed.cases import of_size
-from speed.command import positive, run, usable_device
+from speed.command import Parser, positive, run, usable_device
 from speed.measure import measure
 from speed.timing import PRECISIONS, now, use_precision
 from speed.workload import passes as passes_of
@@ -81,7 +81,7 @@ class Calls:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("passes", "epoch", "generate"))
     parser.add_argument("--data", type=Path, help="folder of prepared data sets (.npz)")
     parser.add_argument("--device", type=usable_device, default="cuda")

@@ -9,7 +9,6 @@ second a Perov-5 crystal, so 7 minutes for 500 against 3785. ``--json FILE`` kee
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -21,14 +20,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import published_protocol as published  # noqa: E402
-from speed.command import real_data  # noqa: E402
+from speed.command import Parser, real_data  # noqa: E402
 
 WHOLE = ", whole file"
 CUTOFFS = {"perov_5": (0.2, 4.0), "carbon_24": (0.2, 4.0), "mp_20": (0.4, 10.0)}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--generated", default="cdvae_replica_perov_gen")
     parser.add_argument("--reference", default="perov_5", choices=CUTOFFS)
     parser.add_argument("--count", type=int, default=500)

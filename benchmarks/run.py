@@ -21,13 +21,13 @@ from dpcdvae.errors import InputError
 from dpcdvae.table import save_tables
 from speed import against, record
 from speed.cases import CASES, QUICK, Case, crystals
-from speed.command import positive, real_data, run, usable_device
+from speed.command import Parser, positive, real_data, run, usable_device
 from speed.timing import PRECISIONS
 from speed.worker import SOURCE, WorkerError, in_new_process
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", default="", help="only presets or data sets with this in their name")
     parser.add_argument("--batch", type=positive, nargs="+", help="crystals in a batch, instead of the cases' own")
     parser.add_argument("--quick", action="store_true", help="one small case, few rounds")

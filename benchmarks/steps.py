@@ -26,7 +26,7 @@ from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol  # noqa: E402
 from quality.batches import begun, cpu_seconds, crystals_of, failures_of, here, kept, parts, split_table, stored  # noqa: E402
 from quality.judging import cell, judge  # noqa: E402
-from speed.command import positive, run, usable_device  # noqa: E402
+from speed.command import Parser, positive, run, usable_device  # noqa: E402
 
 SOLVERS = ("eq7", "eq6", "ddim", "dpm++2m")
 STEPS = (100, 50, 20, 10)
@@ -46,7 +46,7 @@ PROTOCOLS.register("steps-generate")(Protocol("generation against passes", GENER
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="perov-5-compact", help="a bundled name or a folder")
     parser.add_argument("--data", default="perov_5", help="data set; its test split is the reference")
     parser.add_argument("-n", type=positive, default=200, help="crystals to reconstruct, and to generate")

@@ -52,7 +52,7 @@ from quality.batches import (  # noqa: E402
 )
 from quality.judging import cell, judge, judge_reconstruction  # noqa: E402
 from quality.study_table import LOSSES, tables  # noqa: E402
-from speed.command import positive, run, usable_device  # noqa: E402
+from speed.command import Parser, positive, run, usable_device  # noqa: E402
 
 if TYPE_CHECKING:
     from dpcdvae.model.cdvae import CDVAE
@@ -69,7 +69,7 @@ CALIBRATION = 200
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     actions = parser.add_subparsers(dest="action", required=True)
     one = actions.add_parser("evaluate", help="measure runs, one JSON file each")
     one.add_argument("runs", nargs="+", metavar="RUN")

@@ -9,7 +9,6 @@ what is done, so a killed run goes on. ``--json FILE`` keeps the figures.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from pathlib import Path
@@ -19,13 +18,13 @@ import numpy as np
 from dpcdvae import Crystal, read
 from dpcdvae.parallel import engine_for
 from dpcdvae.relaxation import ground_state, relax_in_stages, stages_of
-from speed.command import positive, real_data, run
+from speed.command import Parser, positive, real_data, run
 
 RATTLE = 0.05  # Å
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kind", choices=("rattled", "crysbfn"))
     parser.add_argument("--count", type=positive, default=100)
     parser.add_argument("--max-atoms", type=positive, default=24)

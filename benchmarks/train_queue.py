@@ -22,6 +22,7 @@ from queueing.plan import chosen, read_queue
 from queueing.state import Run
 from queueing.table import table
 from queueing.work import Queue
+from speed.command import Parser
 from speed.command import run as run_command
 from speed.record import ROOT
 
@@ -29,8 +30,8 @@ STOPPED = 130
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--state", type=Path, required=True, metavar="FOLDER", help="outside the checkout")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--state", type=_folder, required=True, metavar="FOLDER", help="outside the checkout")
     parser.add_argument("--queue", type=Path, default=ROOT / "benchmarks" / "queue.toml", metavar="FILE")
     parser.add_argument("--commit", default="HEAD", metavar="REF", help="of runs that have not begun (default HEAD)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these runs alone")
@@ -40,6 +41,8 @@ def main() -> int:
     what.add_argument("--collect", action="store_true", help="copy models and weights into the checkout")
     arguments = parser.parse_args()
     state = arguments.state.resolve()
+    if not (above := next(path for path in (state, *state.parents) if path.exists())).is_dir():
+        raise InputError(f"--state {state}: {above} is not a folder: choose another")
     if state.is_relative_to(ROOT):
         raise InputError(f"--state {state} lies in the checkout {ROOT}: choose a folder outside it")
     runs = [Run(state, entry) for entry in chosen(read_queue(arguments.queue), arguments.only)]
@@ -61,21 +64,29 @@ def work(state: Path, runs: list[Run], ref: str, *, join: bool) -> int:
     commit = resolve(ref)
     if commit is None:
         raise InputError(f"--commit {ref}: {ROOT} has no such commit")
-    for run in runs:
+    sound = [run for run in runs if not run.damage()]
+    for run in sound:
         run.check()
-    check_commits(runs)
+    check_commits(sound)
     try:
         for name in ("runs", "models", "log", "clones"):
             (state / name).mkdir(parents=True, exist_ok=True)
         held = None if join else lock(state, "wait for it, stop it, or help it with --join")
     except OSError as error:
         raise InputError(f"--state {state} cannot be written: {error.strerror}") from None
-    if new := [run.entry for run in runs if not run.finished and not run.begun]:
-        check_entries(clone(state, commit), new)
-    code = Queue(state, runs, commit).work()
+    known: list[str] = []
+    if new := [run.entry for run in sound if not (run.finished or run.begun or run.skipped)]:
+        known = check_entries(clone(state, commit), new)
+    code = Queue(state, runs, commit, known).work()
     if held:
         held.close()
     return code
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: name a folder outside the checkout")
+    return Path(text)
 
 
 if __name__ == "__main__":

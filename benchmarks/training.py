@@ -41,7 +41,7 @@ from dpcdvae.training.run import prepare
 from dpcdvae.training.sampler import EpochSampler
 from speed import record
 from speed.against import source_of
-from speed.command import positive, run
+from speed.command import Parser, positive, run
 from speed.timing import PRECISIONS, use_precision
 from speed.worker import SOURCE
 
@@ -54,7 +54,7 @@ TINY = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("parts", "batches", "loop", "processes", "precision", "answer"))
     parser.add_argument("--preset", default="compact")
     parser.add_argument("--dataset", default="perov_5")

@@ -27,7 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from run import folders_of_data
 from speed.cases import crystals
-from speed.command import positive, run, usable_device
+from speed.command import Parser, positive, run, usable_device
 from speed.timing import PRECISIONS, now
 from speed.workload import Workload
 
@@ -35,7 +35,7 @@ ROUNDS = 3  # profiled, after one that is not
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset", nargs="?", default="compact")
     parser.add_argument("--dataset", default="perov_5")
     parser.add_argument("--data", type=Path, help="a folder of NAME/val.csv.gz or prepared NAME.npz")

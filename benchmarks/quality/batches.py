@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.files import write_json
 from dpcdvae.io import Failure
-from speed.command import real_data
+from speed.command import json_object, real_data
 from speed.record import machine
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def kept(file: Path, make: Callable[[], Kept]) -> Kept:
         made = make()
         spent = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
         write_json(file, {**spent, **made})
-    return json.loads(file.read_text())
+    return json_object(file, "remove it, and the same command makes it again")
 
 
 def stored(result: GenerationResult) -> Kept:
@@ -97,7 +96,7 @@ def begun(file: Path, setting: dict[str, Any], empty: dict[str, Any]) -> dict[st
     Raises:
         InputError: it holds those of another setting.
     """
-    record = json.loads(file.read_text()) if file.exists() else {**setting, **empty}
+    record = json_object(file, "remove it, or give another --out") if file.exists() else {**setting, **empty}
     other = [key for key, value in setting.items() if record.get(key) != value]
     if other:
         raise InputError(f"{file} holds results of another {other[0]}: give another --out, or move it away")

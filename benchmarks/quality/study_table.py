@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from dpcdvae.errors import InputError
 from quality.judging import cell, markdown_table
 from quality.misses import CAUSES
+from speed.command import json_object
 
+INSTEAD = "measure that run again, or leave the file out of the pattern"
 LOSSES = ("num_atoms", "lattice", "composition", "coords", "types", "kl")
 TITLES = {
     "coverage_recall": "COV-R", "coverage_precision": "COV-P", "density_wasserstein": "W density",
@@ -22,9 +23,16 @@ def tables(files: list[Path], pattern: str) -> str:
     """Markdown: training and reconstruction, a row for each run; generation, a row for each run and prior."""
     if not files:
         raise InputError(f"{pattern}: no such files")
-    records = [json.loads(file.read_text()) for file in files]
-    if odd := [file for file, record in zip(files, records, strict=True) if "reconstruction" not in record]:
-        raise InputError(f"{odd[0]} is not a file of this script")
+    records = [json_object(file, INSTEAD) for file in files]
+    for file, record in zip(files, records, strict=True):
+        try:
+            _tables([record])
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            raise InputError(f"{file} is damaged or no file of this script: {INSTEAD}") from None
+    return _tables(records)
+
+
+def _tables(records: list[dict[str, Any]]) -> str:
     ks = sorted({int(k) for record in records for k in record["reconstruction"]})
     first = []
     for r in records:

@@ -1,20 +1,61 @@
-"""Runs with the package of a clone: are the presets, options and data sets of these entries known there?
+"""Runs with the package of a clone: can these entries be trained there, with the data sets of this machine?
 
-Standard input: a JSON list of {name, dataset, preset, set}. Exit code 2 with one line for the first that is not.
+Standard input: a JSON list of {name, dataset, preset, set}. Exit code 2 with one line for the first that cannot;
+else the names of the options of training, as a JSON list. A data set is read once, a model built once.
 """
 
+import contextlib
+import functools
+import io
 import json
 import sys
+import tempfile
+from pathlib import Path
 
-from dpcdvae.config import load_config
-from dpcdvae.datasets import DATASETS, prepared_names
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.cli.train import with_property
+from dpcdvae.config import AnyConfig, load_config
+from dpcdvae.datasets import Dataset, load_dataset
+from dpcdvae.errors import InputError, one_line
+
+
+@functools.cache
+def data_set(name: str) -> Dataset:
+    return load_dataset(name)
+
+
+@functools.cache
+def build(components: str, kind: type[AnyConfig]) -> None:
+    from dpcdvae.model.checkpoint import build_model
+
+    build_model(kind.from_dict(json.loads(components)))
+
+
+@functools.cache
+def make(train: str, kind: type[AnyConfig]) -> None:
+    from dpcdvae.training.run import make_trainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        make_trainer(kind.from_dict({"train": json.loads(train), "kind": kind().kind}), Path(folder))
+
+
+def check(entry: dict) -> None:
+    from dpcdvae.training.run import check_data
+
+    config = load_config(entry["preset"], entry["set"])
+    data = data_set(entry["dataset"])
+    config = with_property(config, data)
+    check_data(data.tables, config)
+    values = config.to_dict()
+    train = {**values.pop("train"), "seed": 0}
+    build(json.dumps(values, sort_keys=True), type(config))
+    make(json.dumps(train, sort_keys=True), type(config))
+
 
 for entry in json.load(sys.stdin):
     try:
-        load_config(entry["preset"], entry["set"])
-        if entry["dataset"] not in {*DATASETS, *prepared_names()}:
-            raise unknown_name("data set", entry["dataset"], {*DATASETS, *prepared_names()})
+        with contextlib.redirect_stderr(io.StringIO()):  # remarks, which training makes again
+            check(entry)
     except InputError as error:
-        print(f"run '{entry['name']}': {error}", file=sys.stderr)
+        print(f"run '{entry['name']}': {one_line(error)}", file=sys.stderr)
         sys.exit(2)
+print(json.dumps([name for name in AnyConfig.option_names() if name.startswith("train.")]))

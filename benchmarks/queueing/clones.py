@@ -72,8 +72,12 @@ def clone(state: Path, commit: str) -> Path:
     return folder
 
 
-def check_entries(source: Path, entries: Sequence[Entry]) -> None:
-    """Raises InputError for the first preset, option or data set that the package in ``source`` does not know."""
+def check_entries(source: Path, entries: Sequence[Entry]) -> list[str]:
+    """The names of the training options that the package in ``source`` knows.
+
+    Raises:
+        InputError: for the first of the entries that it cannot train.
+    """
     values = [{"name": entry.name, "dataset": entry.dataset, "preset": entry.preset, "set": settings(entry)}
               for entry in entries]  # fmt: skip
     done = subprocess.run(
@@ -81,9 +85,14 @@ def check_entries(source: Path, entries: Sequence[Entry]) -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode == 2:
-        raise InputError(done.stderr.strip())
+        raise InputError(last_line(done.stderr))
     if done.returncode:
-        raise InputError(f"the package in {source} cannot check the queue: {done.stderr.strip().splitlines()[-1]}")
+        raise InputError(f"the package in {source} cannot check the queue: {last_line(done.stderr)}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it said nothing"])[-1]
 
 
 def settings(entry: Entry) -> list[str]:
@@ -93,8 +102,10 @@ def settings(entry: Entry) -> list[str]:
 
 
 def environment(source: Path) -> dict[str, str]:
-    """Of a process that uses the package in ``source``, with one thread."""
-    return {**os.environ, "PYTHONPATH": str(source / "src"), "OMP_NUM_THREADS": "1"}
+    """Of a process that works in ``source``, uses the package there, and has one thread."""
+    home = os.environ.get("DPCDVAE_HOME")
+    absolute = {"DPCDVAE_HOME": str(Path(home).expanduser().absolute())} if home else {}
+    return {**os.environ, **absolute, "PYTHONPATH": str(source / "src"), "OMP_NUM_THREADS": "1"}
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -11,8 +11,8 @@ from typing import Any
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import read_toml
 
-# What the queue sets itself: the budget, and what has a key of its own.
-OWN_OPTIONS = ("train.max_epochs", "train.max_minutes", "train.seed", "model.property")
+# What the queue sets itself: the budget, what is left for the end, and what has a key of its own.
+OWN_OPTIONS = ("train.max_epochs", "train.max_minutes", "train.finish", "train.seed", "model.property")
 KINDS = {"seed": int, "minutes": (int, float), "set": list}  # the others are texts
 REQUIRED = ("name", "dataset", "preset", "seed", "minutes")
 
@@ -96,6 +96,11 @@ def _entry(table: dict[str, Any], where: str) -> Entry:
         raise InputError(f"{where}: name is empty")
     if not 0 < table["minutes"] < float("inf"):
         raise InputError(f"{where}: minutes must be above 0, not {table['minutes']}")
+    if table["preset"].endswith(".toml"):
+        raise InputError(
+            f"{where}: preset {table['preset']} is a file, which a commit does not keep: name a preset of the package, "
+            "and put what differs into set"
+        )
     if table["seed"] < 0:
         raise InputError(f"{where}: seed must be 0 or more, not {table['seed']}")
     for option in table.get("set", []):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import time
 from collections.abc import Mapping
@@ -11,8 +10,9 @@ from typing import IO, Any
 
 from dpcdvae.errors import InputError
 from dpcdvae.files import lock, write_json
-from dpcdvae.model_store import last_checkpoint, read_json
+from dpcdvae.model_store import last_checkpoint
 from queueing.plan import Entry
+from queueing.records import DamagedError, read_record, read_rows
 from speed.record import ROOT
 
 WEIGHTS = ROOT / "benchmarks" / "weights"
@@ -34,8 +34,14 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """commit, entry, minutes (the budget), minutes_spent, planned_epochs, state; init or error if any."""
-        return read_json(self.record_file) if self.record_file.is_file() else {}
+        """commit, entry, minutes (the budget), minutes_spent, planned_epochs, state; init or error if any.
+
+        ``finish_at_end``: the first epoch was trained with ``train.finish=false``. Its clone knows the option.
+        """
+        return read_record(self.record_file, self._instead(self.record_file))
+
+    def _instead(self, file: Path) -> str:
+        return f"put back a copy of {file.name}, or remove {self.folder}, {self.record_file} and {self.model}"
 
     def write(self, **changes: Any) -> None:
         """Changes the record; None takes a key out."""
@@ -66,19 +72,16 @@ class Run:
         try:
             with (self.locks / "lock").open(encoding="utf-8") as stream:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
         except BlockingIOError:
             return True
+        except OSError:
+            return False
         return False
 
     def rows(self) -> list[dict[str, str]]:
         """Those of ``metrics.csv``, one an epoch."""
-        try:
-            with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as stream:
-                return list(csv.DictReader(stream))
-        except FileNotFoundError:
-            return []
+        file = self.folder / "metrics.csv"
+        return read_rows(file, self._instead(file))
 
     def changed(self) -> int:
         """When the last epoch was noted, 0 before any."""
@@ -98,7 +101,7 @@ class Run:
     def carried(self) -> float:
         """CPU minutes behind the weights that it starts or started from."""
         record = self.record
-        facts = record.get("init", {}) if record and self.folder.is_dir() else self.weights() or {}
+        facts = record.get("init", {}) if record and (self.finished or self.folder.is_dir()) else self.weights() or {}
         return float(facts.get("minutes_spent", 0.0))
 
     def left(self) -> float:
@@ -113,7 +116,25 @@ class Run:
     def weights(self) -> dict[str, Any] | None:
         """What is known of weights in the checkout from which it can start; None where there are none."""
         file = WEIGHTS / self.name / WEIGHTS_FILE
-        return read_json(file) if file.is_file() else None
+        return read_record(file, f"put back a copy of it, or remove {file.parent}") or None
+
+    def damage(self) -> DamagedError | None:
+        """What is wrong with the files of the run that decide what is to be done; None where nothing is."""
+        try:
+            record = self.record
+            if self.finished or self.begun:
+                for key in ("commit", "entry", "minutes") if record else ():
+                    if key not in record:
+                        file = self.record_file
+                        raise DamagedError(f"{file} is damaged, it has no {key}: {self._instead(file)}")
+            elif (weights := self.weights()) is not None and not {"entry", "minutes_spent"} <= weights.keys():
+                folder = WEIGHTS / self.name
+                raise DamagedError(f"{folder / WEIGHTS_FILE} is damaged, it lacks entry or minutes_spent: put back a "
+                                   f"copy of it, or remove {folder}")  # fmt: skip
+            self.rows()
+        except DamagedError as error:
+            return error
+        return None
 
     def check(self) -> None:
         """Raises InputError where what is there was trained by another recipe than the queue's file has now."""

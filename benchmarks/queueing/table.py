@@ -12,10 +12,13 @@ HEADER = ("run", "state", "epochs", "CPU minutes", "best criterion")
 def table(runs: Sequence[Run]) -> str:
     rows = [HEADER, *(_row(run) for run in runs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, *(f"{run.name}: {damage}" for run in runs if (damage := run.damage()))])
 
 
 def _row(run: Run) -> tuple[str, ...]:
+    if run.damage():
+        return (run.name, "damaged", "-", "-", "-")
     rows, planned = run.rows(), run.record.get("planned_epochs", "?")
     return (
         run.name, _state(run), f"{len(rows)}/{planned}" if rows else "-", f"{run.spent():.1f}/{run.minutes():g}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,22 +18,30 @@ from queueing.state import WEIGHTS, Run
 # One epoch at nearly the full rate: the cosine of so many hardly falls in the first. The budget's own cosine follows.
 FIRST_EPOCHS = 1000
 FIRST_MINUTES = 1e-9  # a second epoch never fits, however short the first one was
+FINISH = "train.finish"  # what is fitted after the last epoch takes minutes, and is of no use after the first
 LEAST_EPOCHS = 2
 LEAST_SECONDS = 0.05  # metrics.csv has one decimal
 LINE_SECONDS = 60.0
 
 
 class Queue:
-    """``runs`` in their order; those that have not begun take ``commit``."""
+    """``runs`` in their order; those that have not begun take ``commit``.
 
-    def __init__(self, state: Path, runs: Sequence[Run], commit: str) -> None:
-        self.state, self.runs, self.commit = state, runs, commit
+    ``known``: options of the package at ``commit``, as far as they are known.
+    """
+
+    def __init__(self, state: Path, runs: Sequence[Run], commit: str, known: Collection[str] = ()) -> None:
+        self.state, self.runs, self.commit, self.known = state, runs, commit, known
         self._line = -LINE_SECONDS  # when the last one was printed
 
     def work(self) -> int:
         """Each run that nobody is at; returns 1 where one failed, else 0."""
         failed = 0
         for number, run in enumerate(self.runs):
+            if damage := run.damage():
+                failed = 1
+                print(f"{run.name}: failed: {damage}", flush=True)
+                continue
             if run.finished:
                 continue
             if run.skipped:
@@ -76,6 +84,8 @@ class Queue:
         planned = run.record.get("planned_epochs") or self._plan(run)
         run.write(state="training", error=None)
         going_on = ["--set", f"train.max_epochs={planned}", "--set", "train.max_minutes=0"]
+        if run.record.get("finish_at_end"):
+            going_on += ["--set", f"{FINISH}=true"]
         call(["train", "--resume", "--out", str(run.folder), *going_on],
              source=source, log=run.log, held=held, tick=tick)  # fmt: skip
         _remove_leftovers(run.model)
@@ -94,7 +104,7 @@ class Queue:
         spent = float(weights["minutes_spent"]) if weights else 0.0
         record = {
             "name": run.name, "commit": self.commit, "entry": run.entry.recipe(), "minutes": run.entry.minutes,
-            "minutes_spent": spent, "state": "training",
+            "minutes_spent": spent, "state": "training", "finish_at_end": FINISH in self.known,
         }  # fmt: skip
         write_json(run.record_file, record | ({"init": weights} if weights else {}))
         start = f", from weights that took {spent:.0f} min" if weights else ""
@@ -104,6 +114,8 @@ class Queue:
     def _first(self, run: Run) -> list[str]:
         """Arguments of dpcdvae for the first epoch alone."""
         length = [f"train.max_epochs={FIRST_EPOCHS}", f"train.max_minutes={FIRST_MINUTES}"]
+        if run.record["finish_at_end"]:
+            length.append(f"{FINISH}=false")
         start = ["--init", str(WEIGHTS / run.name)] if run.record.get("init") else []
         return [
             "train", run.entry.dataset, "--preset", run.entry.preset, "--out", str(run.folder), *start,
@@ -125,7 +137,7 @@ class Queue:
             return
         self._line = time.monotonic()
         left = run.left()
-        queue = left + sum(other.left() for other in later if not other.taken and not other.skipped)
+        queue = left + sum(other.left() for other in later if not (other.taken or other.skipped or other.damage()))
         print(
             f"{run.name}: epoch {len(run.rows())} of {run.record.get('planned_epochs', '?')}, {run.spent():.1f} of "
             f"{run.minutes():g} min, {left:.0f} min left, {queue:.0f} in the queue",
