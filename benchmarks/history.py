@@ -10,10 +10,11 @@ from collections import defaultdict
 from typing import Any
 
 from speed import record
+from speed.command import Parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", default="", help="only presets or data sets with this in their name")
     parser.add_argument("--device", default="", help="only devices with this in their name")
     arguments = parser.parse_args()

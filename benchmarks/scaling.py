@@ -24,6 +24,7 @@ import numpy as np
 
 from dpcdvae.crystal import Crystal
 from dpcdvae.io import Failure, read, write
+from speed.command import Parser
 
 CASES = [  # what, crystals, atoms of each
     ("extxyz", 100_000, 5),
@@ -42,7 +43,7 @@ PER_MILLION = 1_000_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a hundredth of the crystals")
     parser.add_argument("--only", default="", help="cases with this in their name")
     parser.add_argument("--out", type=Path, help="write the figures as JSON here too")

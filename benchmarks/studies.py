@@ -244,9 +244,13 @@ def training(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
         return {**told, "epochs": None, "cpu_minutes": None}
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    if any(not row.get("cpu_seconds") for row in rows):
-        raise InputError(f"{file}: a row has no cpu_seconds: the run was trained by another version")
-    return {**told, "epochs": len(rows), "cpu_minutes": sum(float(row["cpu_seconds"]) for row in rows) / 60}
+    try:
+        minutes = sum(float(row["cpu_seconds"]) for row in rows) / 60
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{file}: a row has no number for cpu_seconds: it is damaged, or the run was trained by another version"
+        ) from None
+    return {**told, "epochs": len(rows), "cpu_minutes": minutes}
 
 
 if __name__ == "__main__":

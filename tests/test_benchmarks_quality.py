@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -218,6 +219,24 @@ def test_studies_measures_a_run_goes_on_and_makes_a_table(
         call(monkeypatch, studies.main, "table", workplace / "nothing*")
     with pytest.raises(InputError, match="--priors"):
         call(monkeypatch, studies.main, "evaluate", workplace / "a-run", "--priors", "flaw")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"name": "a", "n": 4, "training": {}, "reconstruction": {"x": 1}}'])
+def test_a_damaged_file_of_a_study_is_named(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=r"a\.json is damaged") as info:
+        call(monkeypatch, studies.main, "table", tmp_path / "*.json")
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("script", [studies, candidates_script])
+def test_a_wrong_command_line_gets_one_line(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as info:
+        call(monkeypatch, script.main, "--nothing")
+    said = capsys.readouterr().err
+    assert (info.value.code, said.count("\n"), said[:7]) == (2, 1, "error: ")
 
 
 def test_candidates_takes_up_what_is_there(

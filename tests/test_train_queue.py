@@ -27,7 +27,10 @@ from dpcdvae.files import lock  # noqa: E402
 from dpcdvae.model.checkpoint import read_checkpoint  # noqa: E402
 from dpcdvae.model_store import last_checkpoint, read_card  # noqa: E402
 from dpcdvae.table import save_tables  # noqa: E402
+from queueing.clones import environment  # noqa: E402
 from queueing.plan import chosen, read_queue  # noqa: E402
+from queueing.state import Run  # noqa: E402
+from queueing.work import Queue  # noqa: E402
 
 pytestmark = [
     pytest.mark.xdist_group("queue"),
@@ -281,13 +284,13 @@ def test_another_machine_goes_on_from_the_weights_in_the_checkout(worked: Place,
 
 
 def test_a_failed_run_is_told_and_the_next_one_has_its_turn(place: Place, queue: Path, tmp_path: Path) -> None:
-    queue.write_text(entry("bad", property="mass") + entry("skipped", requires="no_such_flag"))
+    queue.write_text(entry("bad", set=[*TINY, "train.lr=1e30"]) + entry("skipped", requires="no_such_flag"))
     code, out, err = place.call(state=tmp_path)
     assert (code, err) == (1, "")
     begun, failed, skipped = out.splitlines()
     assert begun.startswith("bad: begun with commit")
-    told = "bad: failed: dpcdvae train ended with exit code 2: dpcdvae: error: unknown property of the data set 'mass'"
-    assert failed.startswith(told)
+    assert failed.startswith("bad: failed: dpcdvae train ended with exit code 2: ")
+    assert "not finite" in failed
     assert skipped == "skipped: skipped, this processor has no no_such_flag"
     table = place.call("--show", state=tmp_path)[1].splitlines()
     assert [" ".join(line.split()[:2]) for line in table[1:]] == ["bad failed", "skipped skipped,"]
@@ -313,17 +316,97 @@ def test_what_the_clone_does_not_know_is_refused_before_anything_begins(
     place: Place, queue: Path, tmp_path: Path
 ) -> None:
     messages = []
-    for changes in ({"preset": "compcat"}, {"dataset": "fwe"}, {"set": ["train.lrr=1"]}):
+    wrong: list[dict[str, Any]] = [
+        {"preset": "compcat"}, {"dataset": "fwe"}, {"set": ["train.lrr=1"]}, {"dataset": "perov_5"},
+        {"property": "mass"}, {"set": ["denoiser.options={hiden=16}"]}, {"set": ["train.precision=8-true"]},
+    ]  # fmt: skip
+    for changes in wrong:
         queue.write_text(entry("good") + entry("wrong", **changes))
         messages.append(place.refused(state=tmp_path / "state"))
     assert "run 'wrong': unknown preset 'compcat': did you mean 'compact'?" in messages[0]
     assert "run 'wrong': unknown data set 'fwe': did you mean 'few'?" in messages[1]
     assert "unknown option 'train.lrr'" in messages[2]
+    assert "run 'wrong': data set 'perov_5' is not here yet: run 'dpcdvae data get perov_5'" in messages[3]
+    assert "run 'wrong': unknown property of the data set 'mass'" in messages[4]
+    assert "hiden" in messages[5]
+    assert "precision" in messages[6]
     assert not list((tmp_path / "state" / "runs").iterdir())
 
 
-def test_a_state_folder_in_the_checkout_is_refused(place: Place) -> None:
-    assert "lies in the checkout" in place.refused("--show", state=place.checkout / "runs")
+def test_a_state_folder_that_cannot_be_one_is_refused(worked: Place) -> None:
+    assert "lies in the checkout" in worked.refused("--show", state=worked.checkout / "runs")
+    assert f"{worked.queue} is not a folder" in worked.refused("--show", state=worked.queue / "x")
+    assert worked.refused("--show", "--state", "").startswith("error: argument --state: is empty")
+    assert worked.refused("--shwo").startswith("error: unrecognized arguments")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("one.json", '{"entry": 3}', "entry is not a JSON object but 3"),
+        ("one.json", '{"minutes": "x"}', "minutes is not a number of 0 or more but 'x'"),
+        ("one.json", '{"min', "is not JSON or cut off"),
+        ("one.json", '{"state": "failed"}', "it has no commit"),
+        ("one/metrics.csv", "epoch,val/criterion\n1,2\n", "row 1 has None for cpu_seconds"),
+        ("one/metrics.csv", "cpu_seconds,val/criterion\n1,2\nx,2\n", "row 2 has 'x' for cpu_seconds"),
+    ],
+)
+def test_a_damaged_file_fails_its_run_alone(
+    worked: Place, queue: Path, tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    """The next in the queue, which this machine has to skip, has its turn; what is damaged is left as it is."""
+    queue.write_text(entry("one") + entry("next", requires="no_such_flag"))
+    state = copied(worked, tmp_path)
+    file = state / "runs" / name
+    file.write_text(text)
+    code, out, err = worked.call(state=state)
+    assert (code, err) == (1, "")
+    failed, following = out.splitlines()
+    assert failed.startswith("one: failed: ")
+    assert message in failed
+    assert f"put back a copy of {file.name}, or remove" in failed
+    assert "checkpoint" not in failed
+    assert following.startswith("next: skipped")
+    code, out, err = worked.call("--show", state=state)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1].split()[:2] == ["one", "damaged"]
+    assert message in out
+    assert worked.call("--collect", "--only", "one", state=state)[0] == 1
+    assert file.read_text() == text
+
+
+def test_damaged_weights_of_the_checkout_fail_their_run_alone(worked: Place, queue: Path, tmp_path: Path) -> None:
+    queue.write_text(entry("late"))
+    weights = worked.checkout / "benchmarks" / "weights" / "late"
+    weights.mkdir(parents=True)
+    (weights / "queue.json").write_text('{"entry": {}, "minutes_spent": "long"}')
+    shown, (code, out, err) = worked.call("--show", state=tmp_path), worked.call(state=tmp_path)
+    shutil.rmtree(weights.parent)
+    assert "minutes_spent is not a number" in shown[1]
+    assert (code, err) == (1, "")
+    assert out.startswith("late: failed: ")
+
+
+def test_what_follows_the_training_waits_for_its_end(worked: Place, tmp_path: Path) -> None:
+    """The first epoch leaves it out where the package of the run's commit has the option, and only there."""
+    read = read_queue(worked.queue)[0]
+    for known, words in ((["train.finish"], ["train.finish=false"]), ([], [])):
+        run = Run(tmp_path / str(len(known)), read)
+        (tmp_path / str(len(known)) / "clones" / worked.commit).mkdir(parents=True)
+        queue = Queue(tmp_path / str(len(known)), [run], worked.commit, known)
+        queue._begin(run)
+        assert [word for word in queue._first(run) if "finish" in word] == words
+    assert worked.record("one")["finish_at_end"] is True
+    assert (worked.state / "runs" / "one" / "checkpoints").is_dir()
+
+
+def test_a_relative_home_is_that_of_the_queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its processes work in a clone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DPCDVAE_HOME", "home")
+    assert environment(tmp_path / "clone")["DPCDVAE_HOME"] == str(tmp_path / "home")
+    monkeypatch.delenv("DPCDVAE_HOME")
+    assert "DPCDVAE_HOME" not in environment(tmp_path / "clone")
 
 
 @pytest.mark.parametrize(
@@ -343,6 +426,8 @@ def test_a_state_folder_in_the_checkout_is_refused(place: Place) -> None:
         (entry("a", set="x=1"), "set must be a list of texts"),
         (entry("a", set=[1]), "set must be a list of texts"),
         (entry("a", set=["train.max_epochs = 3"]), "train.max_epochs follows from minutes"),
+        (entry("a", set=["train.finish=true"]), "train.finish follows from"),
+        (entry("a", preset="mine.toml"), "preset mine.toml is a file"),
         (entry("../a"), "name must be made of letters"),
         (entry("a.b"), "name must be made of letters"),
         (entry(""), "name is empty"),

@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from dpcdvae.cli.train import with_property
 from dpcdvae.config import AnyConfig, load_config
@@ -38,12 +39,17 @@ def make(train: str, kind: type[AnyConfig]) -> None:
         make_trainer(kind.from_dict({"train": json.loads(train), "kind": kind().kind}), Path(folder))
 
 
-def check(entry: dict) -> None:
+def names(entry: dict[str, Any]) -> None:
+    """What is quickly looked up."""
+    with_property(load_config(entry["preset"], entry["set"]), data_set(entry["dataset"]))
+
+
+def parts(entry: dict[str, Any]) -> None:
+    """What torch and Lightning have to be imported for."""
     from dpcdvae.training.run import check_data
 
-    config = load_config(entry["preset"], entry["set"])
     data = data_set(entry["dataset"])
-    config = with_property(config, data)
+    config = with_property(load_config(entry["preset"], entry["set"]), data)
     check_data(data.tables, config)
     values = config.to_dict()
     train = {**values.pop("train"), "seed": 0}
@@ -51,11 +57,13 @@ def check(entry: dict) -> None:
     make(json.dumps(train, sort_keys=True), type(config))
 
 
-for entry in json.load(sys.stdin):
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # remarks, which training makes again
-            check(entry)
-    except InputError as error:
-        print(f"run '{entry['name']}': {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+entries = json.load(sys.stdin)
+for check in (names, parts):
+    for entry in entries:
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # remarks, which training makes again
+                check(entry)
+        except InputError as error:
+            print(f"run '{entry['name']}': {one_line(error)}", file=sys.stderr)
+            sys.exit(2)
 print(json.dumps([name for name in AnyConfig.option_names() if name.startswith("train.")]))
