@@ -22,6 +22,8 @@ def collect(runs: Sequence[Run]) -> int:
     failed = 0
     for run in runs:
         try:
+            if damage := run.damage():
+                raise damage
             if run.finished:
                 _finished(run)
             elif run.begun and run.spent() > LEAST_MINUTES:
