@@ -89,7 +89,8 @@ def train(
     folder = run(data.tables, facts, config, out, preset=preset, init=init, resume=resume)
     if is_first_process():
         print(folder)
-        _print_errors(folder)
+        if config.train.finish:
+            _print_errors(folder)
 
 
 def with_property(config: AnyConfig, data: Dataset) -> AnyConfig:
