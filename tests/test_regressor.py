@@ -180,6 +180,22 @@ def test_the_command_learns_the_energy_of_a_file(
     assert test.endswith("(density: g/cm^3; 24 crystals)")
 
 
+def test_a_run_that_leaves_its_end_out_is_ended_by_going_on(
+    tables: dict[str, CrystalTable], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dpcdvae.cli import main
+
+    data, out = tmp_path / "some.npz", tmp_path / "run"
+    save_tables(data, tables, {"name": "some", "energy": "density", "columns": {"density": "g/cm^3"}})
+    small = ["--set", "train.max_epochs=1", "--set", "encoder.options.gine={hidden=8}", "--set", "train.finish=false"]
+    assert main(["train", str(data), "--preset", "energy-gine", *small, "--out", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(out)]
+    assert not [*out.rglob("card.json")]
+    assert main(["train", str(data), "--resume", "--set", "train.finish=true", "--out", str(out)]) == 0
+    assert "val: mean absolute error" in capsys.readouterr().out
+    assert [*out.rglob("card.json")]
+
+
 def test_a_start_must_have_learnt_the_same(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
     first = run(tables, tmp_path / "first", "train.max_epochs=1")
     learnt = {
