@@ -123,8 +123,8 @@ def encoded_part(model: CDVAE, table: CrystalTable, first: int, count: int, seed
     import torch
 
     from dpcdvae.model.decoding import Request
+    from dpcdvae.model.encoding import encoded
     from dpcdvae.random import CrystalRandom
-    from dpcdvae.training.finish import encoded
     from quality.criteria import Task
 
     part = table.select(range(first, first + count))

@@ -177,7 +177,7 @@ class Study:
         return f"{self.how.solver}-{self.how.steps}-{self.a.seed}-{first}-{count}.json"
 
     def generate(self, names: list[str]) -> None:
-        from dpcdvae.training.finish import encoded
+        from dpcdvae.model.encoding import encoded
         from quality.latents import POSTERIOR, fitted_prior, nearest, posterior_source, prior_source
 
         train, val = (encoded(self.model, split_table(self.a.data, split)) for split in ("train", "val"))

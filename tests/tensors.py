@@ -215,3 +215,17 @@ class KnownStatistics(StatisticsDecoder):
         counts.index_put_((batch.crystal_index, batch.atomic_numbers - 1), torch.ones(1).to(like), accumulate=True)
         sizes = torch.nn.functional.one_hot(batch.num_atoms, self.num_atoms[-1].out_features)
         return Statistics(50 * sizes.to(like), self.scaler(batch.lattice, batch.num_atoms), (counts + 1e-12).log())
+
+
+# What an oracle knows, and a reverse process has to find.
+TRUTH = [
+    Crystal.from_parameters(np.array(numbers), np.random.default_rng(k).random((len(numbers), 3)), lengths, angles)
+    for k, (numbers, lengths, angles) in enumerate(
+        [
+            ([38, 22, 8, 8, 8], [3.9, 3.9, 3.9], [90, 90, 90]),
+            ([6], [2.5, 2.6, 2.7], [60, 61, 62]),
+            ([11, 17], [4.0, 5.0, 6.0], [80, 100, 110]),
+            ([22, 8, 8], [4.0, 7.0, 9.0], [50, 35, 30]),  # skewed: the nearest image is some cells away
+        ]
+    )
+]  # fmt: skip

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dpcdvae.model.agreement import Agreement, Decoded, decode_by_agreement, lat
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.checkpoint import load_model, write_checkpoint
 from dpcdvae.model.decoding import Decoding, Request, decode
+from dpcdvae.model.encoding import encoded
 from dpcdvae.model.interpolation import interpolate
 from dpcdvae.model.parts import Parts, work_folder
 from dpcdvae.model.sampling import generate, reconstruct, sampling_settings
@@ -260,7 +262,7 @@ def test_many_crystals_are_encoded_in_parts(model: CDVAE, monkeypatch: pytest.Mo
     z = request_of(model).z + 0.5
     mixed = [CRYSTALS[0], None, *CRYSTALS[2:]]
     expected = latent_distances(model, mixed, z)
-    monkeypatch.setattr(agreement, "ENCODED_AT_ONCE", 2)
+    monkeypatch.setattr(agreement, "encoded", partial(encoded, batch_size=2))
     np.testing.assert_allclose(latent_distances(model, mixed, z), expected, rtol=1e-9)
 
 

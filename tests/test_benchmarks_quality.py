@@ -28,10 +28,10 @@ from dpcdvae.model.agreement import Agreement, decode_by_agreement, latent_dista
 from dpcdvae.model.cdvae import CDVAE  # noqa: E402
 from dpcdvae.model.checkpoint import write_checkpoint  # noqa: E402
 from dpcdvae.model.decoding import Decoding, Request, evaluating  # noqa: E402
+from dpcdvae.model.encoding import encoded  # noqa: E402
 from dpcdvae.parallel import LocalEngine  # noqa: E402
 from dpcdvae.random import CrystalRandom  # noqa: E402
 from dpcdvae.table import save_tables  # noqa: E402
-from dpcdvae.training.finish import encoded  # noqa: E402
 from quality.batches import from_json  # noqa: E402
 from quality.choosing import AGREEING, Candidates, adaptive, chosen, summary  # noqa: E402
 from quality.criteria import CRITERIA, Task, decode_once  # noqa: E402

@@ -22,6 +22,7 @@ from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.checkpoint import build_model, load_model, read_checkpoint, write_checkpoint
 from dpcdvae.model.conditions import Condition
+from dpcdvae.model.encoding import encoded
 from dpcdvae.model.sampling import generate
 from dpcdvae.model.search import random_start
 from dpcdvae.model_store import best_checkpoint, read_card
@@ -374,7 +375,7 @@ def test_a_run_ends_with_a_fitted_prior_and_a_threshold(whole: Path, tables: dic
     assert found.threshold == 0 or found.accepted_matched >= finishing.WANTED * found.accepted > 0
     assert read_card(whole)["epochs"] == facts["epoch"]
     # fitted to what the encoder makes of the training set
-    mu = finishing.encoded(model, tables["train"]).mu
+    mu = encoded(model, tables["train"]).mu
     torch.testing.assert_close(model.prior.whitening.mean, mu.mean(0))  # type: ignore[union-attr]
     assert len(generate(model, 3, steps=2).crystals) > 0
 

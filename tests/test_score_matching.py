@@ -22,6 +22,7 @@ from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.decoding import decode
 from dpcdvae.random import CrystalRandom
 from tensors import (
+    TRUTH,
     UNIMODULAR,
     KnownStatistics,
     awkward_crystals,
@@ -279,19 +280,6 @@ def test_walk_at_one_level_ends_in_the_distribution_of_its_score(step_size: floa
 
 
 # the oracle: with the exact score, the walk finds the crystal
-
-
-TRUTH = [
-    Crystal.from_parameters(np.array(numbers), np.random.default_rng(k).random((len(numbers), 3)), lengths, angles)
-    for k, (numbers, lengths, angles) in enumerate(
-        [
-            ([38, 22, 8, 8, 8], [3.9, 3.9, 3.9], [90, 90, 90]),
-            ([6], [2.5, 2.6, 2.7], [60, 61, 62]),
-            ([11, 17], [4.0, 5.0, 6.0], [80, 100, 110]),
-            ([22, 8, 8], [4.0, 7.0, 9.0], [50, 35, 30]),  # skewed: the nearest image is some cells away
-        ]
-    )
-]  # fmt: skip
 
 
 class Oracle(nn.Module):

@@ -22,7 +22,7 @@ from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.decoding import decode
 from dpcdvae.model.sampling import generate
 from dpcdvae.random import CrystalRandom
-from tensors import TINY, KnownStatistics, awkward_crystals, batch_of, default_dtype, random_crystal, tiny_model
+from tensors import TINY, TRUTH, KnownStatistics, awkward_crystals, batch_of, default_dtype, random_crystal, tiny_model
 
 CELLS = torch.arange(-10, 11).double()
 GRID = (torch.arange(1024).double() + 0.5) / 1024
@@ -286,17 +286,6 @@ def test_jumps_end_between_the_data_and_their_mean() -> None:
     assert 0.5 < math.sqrt(variance) / SPREAD < 0.8
 
 
-TRUTH = [
-    Crystal.from_parameters(np.array(numbers), np.random.default_rng(k).random((len(numbers), 3)), lengths, angles)
-    for k, (numbers, lengths, angles) in enumerate(
-        [
-            ([38, 22, 8, 8, 8], [3.9, 3.9, 3.9], [90, 90, 90]),
-            ([6], [2.5, 2.6, 2.7], [60, 61, 62]),
-            ([11, 17], [4.0, 5.0, 6.0], [80, 100, 110]),
-            ([22, 8, 8], [4.0, 7.0, 9.0], [50, 35, 30]),
-        ]
-    )
-]  # fmt: skip
 FIRST = torch.tensor([0, 5, 6, 8])  # the first atom of each
 
 

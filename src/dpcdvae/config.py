@@ -26,6 +26,8 @@ from pydantic import (
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.presets import load_preset, merge
 
+MOST_CANDIDATES = 1000  # a slip of the keyboard, not a wish, beyond
+
 
 class Section(BaseModel):
     """Immutable; refuses options it does not know, and values of another type ("10" is no integer)."""
@@ -64,7 +66,9 @@ class DiffusionConfig(Section):
     name: str = "ddpm"
     timesteps: PositiveInt = Field(1000, description="noise levels, of coordinates and of types")
     sampling_steps: NonNegativeInt = Field(0, description="passes of the network where none are asked; 0: all")
-    sampling_candidates: int = Field(1, ge=1, le=1000, description="most decodes of a latent; the best is kept")
+    sampling_candidates: int = Field(
+        1, ge=1, le=MOST_CANDIDATES, description="decodes of a latent at most, the best is kept"
+    )
     options: dict[str, Any] = Field({}, description="checked by the diffusion itself")
     type_noise: Literal["sum", "softmax"] = Field("sum", description="Eq. 9 as in the public code, or as printed")
     type_sigma_min: PositiveFloat = 0.01

@@ -50,6 +50,11 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._entries)
 
 
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """Of a component that has none."""
+
+
 def build_options(cls: type[T], values: Mapping[str, Any], component: str, may_be_zero: Collection[str] = ()) -> T:
     """The options dataclass of a component from plain values (a preset's ``options`` table).
 

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.bonds import crystal_nn_bonds
 from dpcdvae.crystal import CANDIDATES, LATENT_DISTANCE, Crystal
 from dpcdvae.errors import InputError
@@ -23,9 +22,8 @@ from dpcdvae.interfaces import LatentPosterior
 from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.decoding import Decoding, Request, decode
+from dpcdvae.model.encoding import encoded
 from dpcdvae.table import CrystalTable
-
-ENCODED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -126,15 +124,8 @@ def encode_crystals(model: CDVAE, crystals: Sequence[Crystal | None]) -> tuple[l
             continue
         places.append(k)
         found.append((crystal, bonds))
-    empty = torch.zeros((0, model.config.model.latent_dim), dtype=model.dtype, device=model.device)
-    mu, log_var = [empty], [empty]
-    for first in range(0, len(found), ENCODED_AT_ONCE):
-        part = found[first : first + ENCODED_AT_ONCE]
-        table = CrystalTable.from_crystals([crystal for crystal, _ in part], [bonds for _, bonds in part])
-        encoded = model.encode(CrystalBatch.from_table(table, dtype=model.dtype).to(model.device))
-        mu.append(encoded[0])
-        log_var.append(encoded[1])
-    return places, LatentPosterior(torch.cat(mu), torch.cat(log_var))
+    table = CrystalTable.from_crystals([crystal for crystal, _ in found], [bonds for _, bonds in found])
+    return places, encoded(model, table)
 
 
 def decode_by_agreement(

@@ -14,13 +14,13 @@ from dpcdvae.denoisers import DENOISERS
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
 from dpcdvae.diffusion.atom_types import draw_types, noisy_type_probabilities, one_hot, type_sigmas
 from dpcdvae.encoders import build_encoder
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError
 from dpcdvae.interfaces import LatentPrior
 from dpcdvae.lattice import cart_to_frac, full_precision, heights, volume
 from dpcdvae.model.stats import StatisticsDecoder
 from dpcdvae.model.trainable import TargetScaler, Trainable
 from dpcdvae.nn.layers import ExactLinear, mlp
-from dpcdvae.priors import NORMAL, PRIORS
+from dpcdvae.priors import NORMAL, PRIORS, chosen_prior
 
 if TYPE_CHECKING:
     from dpcdvae.model.agreement import Agreement
@@ -103,10 +103,8 @@ class CDVAE(Trainable):
             InputError: a prior that the model does not have, or that is not fitted yet.
         """
         own = self.config.prior.name
-        if name == NORMAL:
+        if chosen_prior(own, name) == NORMAL:
             return PRIORS[NORMAL](self.config.model.latent_dim, {})
-        if name not in (None, own):
-            raise unknown_name("--prior of this model", name, dict.fromkeys([own, NORMAL]))
         if not self.prior.fitted:
             raise InputError(
                 f"the prior '{own}' of this checkpoint is not fitted: it is when a run ends, in its best checkpoint; "

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from dpcdvae.model.regressor import PropertyRegressor
 
 
+PRIOR = "prior."  # names of the weights of a model's prior begin so
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """weights: by the bare model's parameter and buffer names, on the CPU; config: as ``Config.to_dict`` gives it."""

@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from dpcdvae.batch import CrystalBatch
-from dpcdvae.config import Config
+from dpcdvae.config import MOST_CANDIDATES, Config
 from dpcdvae.diffusion.atom_types import types_of_composition
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.interfaces import CoordinateDiffusion, Pass
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.random import CrystalRandom
-
-MOST_CANDIDATES = 1000  # a slip of the keyboard, not a wish, beyond
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import Config, config_from_dict
 from dpcdvae.crystal import Crystal
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError
 from dpcdvae.io import Failure
 from dpcdvae.model.agreement import Agreement, decode_by_agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.conditions import Condition
 from dpcdvae.model.decoding import Decoding, Request, evaluating
 from dpcdvae.model_store import CONFIG, read_description, resolve_model
-from dpcdvae.priors import NORMAL
+from dpcdvae.priors import chosen_prior
 from dpcdvae.progress import Progress
 from dpcdvae.random import CrystalRandom
 from dpcdvae.table import CrystalTable
@@ -194,14 +194,9 @@ def prior_name(model: str | Path, prior: str | None) -> str:
     """What the model of a name or folder draws z from: ``prior``, or its own where that is None.
 
     Raises:
-        InputError: a prior that the model does not have.
+        InputError: a prior that the model does not have, or a model that makes no crystals.
     """
-    folder = resolve_model(model)
-    config = config_from_dict(read_description(folder)["config"], where=str(folder))
-    own = config.prior.name if isinstance(config, Config) else NORMAL
-    if prior not in (None, NORMAL, own):
-        raise unknown_name("--prior of this model", prior, dict.fromkeys([own, NORMAL]))
-    return prior or own
+    return chosen_prior(_described(model)[0].prior.name, prior)
 
 
 def sampling_settings(
@@ -211,17 +206,22 @@ def sampling_settings(
 
     Says on standard error where candidates are asked of a model that cannot tell when one is good enough.
     """
-    folder = resolve_model(model)
-    description = read_description(folder)
-    config = config_from_dict(description["config"], where=str(folder))
-    if not isinstance(config, Config):
-        raise InputError(f"{model} predicts a property and makes no crystals: give a generative model")
+    config, agreement = _described(model)
     build = COORDINATE_DIFFUSIONS[config.diffusion.name]
     diffusion = build(config.diffusion.timesteps, config.diffusion.options)
     how = Decoding.of(config, diffusion, steps, solver, candidates)
-    agreement = Agreement.of_checkpoint(description["facts"], str(folder / CONFIG))
     if how.candidates > 1 and (agreement is None or agreement.threshold == 0):
         print(
             f"{model} has no agreement threshold: every crystal takes all {how.candidates} candidates", file=sys.stderr
         )
     return asdict(how)
+
+
+def _described(model: str | Path) -> tuple[Config, Agreement | None]:
+    """What the description of a generative model says; raises InputError for one of another kind."""
+    folder = resolve_model(model)
+    description = read_description(folder)
+    config = config_from_dict(description["config"], where=str(folder))
+    if not isinstance(config, Config):
+        raise InputError(f"{model} predicts a property and makes no crystals: give a generative model")
+    return config, Agreement.of_checkpoint(description["facts"], str(folder / CONFIG))

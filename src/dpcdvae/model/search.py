@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE, PropertyHead
 from dpcdvae.model.decoding import Decoding, Request, evaluating
+from dpcdvae.model.encoding import encoded
 from dpcdvae.model.sampling import BATCH_SIZE, decode_all
 from dpcdvae.progress import Progress
 from dpcdvae.random import CrystalRandom
@@ -91,20 +91,13 @@ def random_start(model: CDVAE, n: int, *, seed: int = 0) -> Start:
     return Start(model.latent_prior()(noise.to(model.dtype)), [f"{seed}-{k}" for k in range(n)])
 
 
-@torch.no_grad()
 def encoded_start(model: CDVAE, table: CrystalTable, *, batch_size: int = BATCH_SIZE) -> Start:
     """The encoded means of the crystals of ``table``, which must have bonds."""
     if not len(table):
         raise InputError("nothing to start from: there are no crystals")
     if (table.num_bonds == 0).any():
         raise InputError("the crystals to start from carry no bonds: give a prepared data set (dpcdvae data add)")
-    parts = []
-    with evaluating(model):
-        for start in range(0, len(table), batch_size):
-            indices = np.arange(start, min(start + batch_size, len(table)))
-            batch = CrystalBatch.from_table(table, indices, model.dtype).to(model.device)
-            parts.append(model.encode(batch)[0])
-    return Start(torch.cat(parts), [str(name) for name in table.ids])
+    return Start(encoded(model, table, batch_size=batch_size).mu, [str(name) for name in table.ids])
 
 
 def saved_steps(gradient_steps: int, saved: int) -> tuple[int, ...]:

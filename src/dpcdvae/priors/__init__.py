@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dpcdvae.errors import unknown_name
 from dpcdvae.interfaces import LatentPrior
 from dpcdvae.priors.flow import FlowPrior
 from dpcdvae.priors.gaussian import GaussianPrior
@@ -22,3 +23,10 @@ PRIORS: Registry[Callable[[int, Mapping[str, Any]], LatentPrior]] = Registry(
         "flow": FlowPrior,
     },
 )
+
+
+def chosen_prior(own: str, asked: str | None) -> str:
+    """What a model with the prior ``own`` draws from: as asked, or that one; raises InputError for any other."""
+    if asked not in (None, NORMAL, own):
+        raise unknown_name("--prior of this model", asked, dict.fromkeys([own, NORMAL]))
+    return asked or own

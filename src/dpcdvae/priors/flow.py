@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.interfaces import LatentPosterior, LatentPrior
+from dpcdvae.nn.averaging import update_average
 from dpcdvae.nn.basis import sinusoidal_embedding
 from dpcdvae.nn.whitening import Whitening
 from dpcdvae.progress import Progress
@@ -127,10 +128,7 @@ class FlowPrior(LatentPrior):
                 torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT)
                 optimizer.step()
                 schedule.step()
-                decay = min(DECAY, (1 + step) / (10 + step))
-                with torch.no_grad():
-                    for old, new in zip(averaged.parameters(), network.parameters(), strict=True):
-                        old.lerp_(new, 1 - decay)
+                update_average([*averaged.parameters()], [*network.parameters()], DECAY, step)
                 if step % CHECK_EVERY == 0 or step == o.steps:
                     found = self._validation_loss(averaged, val, seed)
                     if found < best:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from dpcdvae.interfaces import LatentPosterior, LatentPrior
 from dpcdvae.nn.whitening import Whitening
-from dpcdvae.registry import build_options
-
-
-@dataclass(frozen=True)
-class GaussianOptions:
-    """None."""
+from dpcdvae.registry import NoOptions, build_options
 
 
 class GaussianPrior(LatentPrior):
     def __init__(self, latent_dim: int, options: Mapping[str, Any]) -> None:
         super().__init__()
-        build_options(GaussianOptions, options, "gaussian")
+        build_options(NoOptions, options, "gaussian")
         self.whitening = Whitening(latent_dim)
 
     @property

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from dpcdvae.interfaces import LatentPrior
-from dpcdvae.registry import build_options
-
-
-@dataclass(frozen=True)
-class NormalOptions:
-    """None."""
+from dpcdvae.registry import NoOptions, build_options
 
 
 class NormalPrior(LatentPrior):
     def __init__(self, latent_dim: int, options: Mapping[str, Any]) -> None:
         super().__init__()
-        build_options(NormalOptions, options, "normal")
+        build_options(NoOptions, options, "normal")
 
     def forward(self, noise: Tensor) -> Tensor:
         return noise

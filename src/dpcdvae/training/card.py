@@ -13,7 +13,7 @@ from dpcdvae.config import config_from_dict
 from dpcdvae.datasets.origin import noted
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output, check_output, write_json
-from dpcdvae.model.checkpoint import Checkpoint, build_model, load_regressor, read_checkpoint, write_checkpoint
+from dpcdvae.model.checkpoint import PRIOR, Checkpoint, build_model, load_regressor, read_checkpoint, write_checkpoint
 from dpcdvae.model.regressor import mean_absolute_error
 from dpcdvae.model_store import CARD, best_checkpoint, read_card, resolve_model
 from dpcdvae.statistics import ReferenceStatistics
@@ -29,7 +29,7 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
     facts, train = checkpoint.facts, checkpoint.config["train"]
     dataset = facts["dataset"]
     # Of the networks; a prior that was fitted afterwards is told apart.
-    of_prior = {name for name in checkpoint.weights if name.startswith("prior.")}
+    of_prior = {name for name in checkpoint.weights if name.startswith(PRIOR)}
     parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in of_prior)
     sizes = {split: len(table) for split, table in tables.items()}
     size = f"{parameters / 1e6:.2f} M parameters"

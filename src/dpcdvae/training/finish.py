@@ -9,20 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.crystal import LATENT_DISTANCE, Crystal
-from dpcdvae.interfaces import LatentPosterior
 from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.checkpoint import load_model, read_checkpoint, read_training, write_checkpoint
-from dpcdvae.model.decoding import evaluating
+from dpcdvae.model.checkpoint import PRIOR, load_model, read_checkpoint, read_training, write_checkpoint
+from dpcdvae.model.encoding import encoded
 from dpcdvae.model.sampling import reconstruct
 from dpcdvae.model_store import TRAINING, best_checkpoint
 from dpcdvae.parallel import LocalEngine
+from dpcdvae.priors import NORMAL
 from dpcdvae.table import CrystalTable
 from dpcdvae.tolerances import PUBLISHED
 
-BATCH_SIZE = 256
 CRYSTALS, FEWEST = 200, 50  # of the validation set, decoded to find the threshold
 MOST_PASSES = 50  # of each decode: the distances hardly depend on it, the time does
 FEWEST_ACCEPTED = 20
@@ -38,24 +36,14 @@ def finish(run: str | Path, tables: Mapping[str, CrystalTable], device: torch.de
     """
     folder = best_checkpoint(run)
     model, checkpoint = load_model(folder, device), read_checkpoint(folder)
-    model.prior.fit(encoded(model, tables["train"]), encoded(model, tables["val"]), model.config.train.seed)
+    if model.config.prior.name != NORMAL:  # which has nothing to learn from the latents
+        model.prior.fit(encoded(model, tables["train"]), encoded(model, tables["val"]), model.config.train.seed)
     facts = {name: value for name, value in checkpoint.facts.items() if name != "agreement"}
     if len(tables["val"]) >= FEWEST:
         facts["agreement"] = calibrate(model, tables["val"]).to_facts()
     training = read_training(folder) if (folder / TRAINING).is_file() else None
-    fitted = {f"prior.{name}": value for name, value in model.prior.state_dict().items()}
+    fitted = {f"{PRIOR}{name}": value for name, value in model.prior.state_dict().items()}
     write_checkpoint(folder, {**checkpoint.weights, **fitted}, checkpoint.config, facts, training)
-
-
-@torch.no_grad()
-def encoded(model: CDVAE, table: CrystalTable) -> LatentPosterior:
-    """The posterior of every crystal of a table with bonds, on the model's device."""
-    parts = []
-    with evaluating(model):
-        for start in range(0, len(table), BATCH_SIZE):
-            indices = np.arange(start, min(start + BATCH_SIZE, len(table)))
-            parts.append(model.encode(CrystalBatch.from_table(table, indices, model.dtype).to(model.device)))
-    return LatentPosterior(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def calibrate(model: CDVAE, table: CrystalTable, *, crystals: int = CRYSTALS) -> Agreement:

@@ -10,10 +10,10 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dpcdvae.errors import InputError
 from dpcdvae.model.trainable import Trainable
+from dpcdvae.nn.averaging import update_average
 from dpcdvae.table import CrystalTable
 from dpcdvae.training.loader import Loader, TrainingBatch, make_loader
 from dpcdvae.training.meter import LossMeter
@@ -116,10 +116,7 @@ class TrainingModule(pl.LightningModule):
             self._update_average()
 
     def _update_average(self) -> None:
-        """Exponential moving average, faster in the first steps, when there is little to average."""
-        step = self.global_step
-        decay = min(self.config.train.weight_ema, (1 + step) / (10 + step))
-        get_ema_multi_avg_fn(decay)(*self._averaged, step)
+        update_average(*self._averaged, self.config.train.weight_ema, self.global_step)
 
     def on_fit_start(self) -> None:
         if self.average is not None:

@@ -22,7 +22,7 @@ from dpcdvae.config import AnyConfig, config_from_dict, override_config
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import check_output, write_json
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.checkpoint import build_model, load_weights, read_checkpoint
+from dpcdvae.model.checkpoint import PRIOR, build_model, load_weights, read_checkpoint
 from dpcdvae.model.lightning_io import SafetensorsIO, checkpoint_callbacks
 from dpcdvae.model.trainable import Trainable
 from dpcdvae.model_store import CHECKPOINTS, last_checkpoint, read_description, read_json, resolve_model
@@ -37,7 +37,6 @@ from dpcdvae.training.precision import resolve_precision
 from dpcdvae.training.processes import is_first_process
 
 RUN_FILE = "run.json"
-PRIOR = "prior."  # names of its weights begin so
 
 
 def train(
