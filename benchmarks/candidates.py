@@ -36,7 +36,7 @@ from speed.command import Parser, positive, run, usable_device  # noqa: E402
 
 if TYPE_CHECKING:
     from dpcdvae.model.cdvae import CDVAE
-    from dpcdvae.table import CrystalTable
+    from dpcdvae.structures.table import CrystalTable
     from quality.criteria import Task
 
 CALIBRATION = 200
@@ -73,12 +73,12 @@ def main() -> None:
 
 def measure(a: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     """The result of this command, also in the file; what is missing of it is made."""
+    from dpcdvae.checkpoints.checkpoint import load_model
     from dpcdvae.files import write_json
     from dpcdvae.model.agreement import Agreement
-    from dpcdvae.model.checkpoint import load_model
-    from dpcdvae.model.decoding import Decoding, evaluating
     from dpcdvae.model_store import read_description, resolve_model
     from dpcdvae.parallel import LocalEngine
+    from dpcdvae.sampling.decoding import Decoding, evaluating
     from quality.criteria import decode_once
     from quality.thresholds import find_threshold
 
@@ -119,12 +119,12 @@ def measure(a: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
 
 
 def encoded_part(model: CDVAE, table: CrystalTable, first: int, count: int, seed: int) -> Task:
-    """The latents of some crystals with the noise that ``dpcdvae.model.sampling.reconstruct`` gives them."""
+    """The latents of some crystals with the noise that ``dpcdvae.sampling.generation.reconstruct`` gives them."""
     import torch
 
-    from dpcdvae.model.decoding import Request
-    from dpcdvae.model.encoding import encoded
-    from dpcdvae.random import CrystalRandom
+    from dpcdvae.sampling.decoding import Request
+    from dpcdvae.sampling.encoding import encoded
+    from dpcdvae.tensors.noise import CrystalRandom
     from quality.criteria import Task
 
     part = table.select(range(first, first + count))

@@ -22,12 +22,12 @@ from typing import Any
 
 import torch
 
+from dpcdvae.checkpoints.checkpoint import load_model
 from dpcdvae.config import load_config
-from dpcdvae.datasets.store import load_dataset
+from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
-from dpcdvae.model.checkpoint import load_model
-from dpcdvae.model.sampling import generate
-from dpcdvae.table import CrystalTable, load_tables
+from dpcdvae.sampling.generation import generate
+from dpcdvae.structures.table import CrystalTable, load_tables
 from dpcdvae.training.run import train
 from speed import record
 from speed.cases import of_size

@@ -79,7 +79,7 @@ def ours(generated: Path, reference: Path, count: int, cutoffs: tuple[float, flo
     from dpcdvae.evaluation import evaluate
     from dpcdvae.evaluation.distributions import wasserstein
     from dpcdvae.io import read
-    from dpcdvae.statistics import element_counts
+    from dpcdvae.structures.summary import element_counts
 
     crystals, real = read(generated, []), read(reference, [])
     with tempfile.TemporaryDirectory() as home:

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from dpcdvae.errors import InputError
-from dpcdvae.table import save_tables
+from dpcdvae.structures.table import save_tables
 from speed import against, record
 from speed.cases import CASES, QUICK, Case, crystals
 from speed.command import Parser, positive, real_data, run, usable_device
@@ -119,7 +119,7 @@ def written(case: Case, arguments: argparse.Namespace, folder: Path) -> tuple[Pa
 
 
 def folders_of_data(given: Path | None) -> list[Path]:
-    from dpcdvae.datasets.store import home
+    from dpcdvae.files import home
 
     if given and not given.is_dir():
         raise InputError(f"--data {given} is no folder")

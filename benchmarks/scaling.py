@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.io import Failure, read, write
+from dpcdvae.structures.crystal import Crystal
 from speed.command import Parser
 
 CASES = [  # what, crystals, atoms of each
@@ -109,7 +109,7 @@ def files(crystals: Sequence[Crystal], path: Path) -> dict[str, float]:
 
 def parts(crystals: list[Crystal], folder: Path) -> dict[str, float]:
     """Batches of 256, as a run keeps them, and their way into the output."""
-    from dpcdvae.model.parts import Parts
+    from dpcdvae.sampling.finished_batches import Parts
 
     failures = [Failure("0-0", "sampling", "the decoded lattice is no cell")]
     starts = range(0, len(crystals), 256)
@@ -140,8 +140,8 @@ def relaxed(crystals: Sequence[Crystal], folder: Path) -> dict[str, float]:
 
 
 def duplicates(crystals: Sequence[Crystal]) -> dict[str, float]:
-    from dpcdvae.evaluation.uniqueness import find_duplicates
     from dpcdvae.parallel import HERE
+    from dpcdvae.structures.duplicates import find_duplicates
 
     found, seconds = timed(lambda: find_duplicates(crystals, engine=HERE, time_limit=60.0))
     return {"compare_seconds": seconds, "duplicates": int(found.duplicate.sum())}

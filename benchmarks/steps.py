@@ -70,8 +70,8 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
     """Adds what is missing to the file of results."""
+    from dpcdvae.checkpoints.checkpoint import load_model
     from dpcdvae.files import write_json
-    from dpcdvae.model.checkpoint import load_model
     from dpcdvae.model_store import read_description, resolve_model
 
     table = split_table(arguments.data, "test", arguments.n)
@@ -108,7 +108,7 @@ def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
 
 def crystals(kind: str, model: Any, table: Any, key: dict[str, Any], seed: int, work: Path) -> list[dict[str, Any]]:
     """The batches of one solver and number of passes: those that are there, and those that are missing."""
-    from dpcdvae.model.sampling import generate, reconstruct
+    from dpcdvae.sampling.generation import generate, reconstruct
 
     made = []
     for first, count in parts(key["n"]):

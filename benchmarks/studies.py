@@ -56,7 +56,7 @@ from speed.command import Parser, positive, run, usable_device  # noqa: E402
 
 if TYPE_CHECKING:
     from dpcdvae.model.cdvae import CDVAE
-    from dpcdvae.model.decoding import Request
+    from dpcdvae.sampling.decoding import Request
     from quality.latents import Source
 
 GENERATED = {
@@ -111,9 +111,9 @@ class Study:
     """One run: what is measured goes into its file at once."""
 
     def __init__(self, given: str, name: str, arguments: argparse.Namespace) -> None:
-        from dpcdvae.model.checkpoint import load_model
-        from dpcdvae.model.decoding import Decoding
+        from dpcdvae.checkpoints.checkpoint import load_model
         from dpcdvae.model_store import read_description, resolve_model
+        from dpcdvae.sampling.decoding import Decoding
 
         self.given, self.name, self.a = given, name, arguments
         self.table = split_table(arguments.data, arguments.split, arguments.n)
@@ -154,7 +154,7 @@ class Study:
         print(line, flush=True)
 
     def reconstruct(self, candidates: int) -> dict[str, Any]:
-        from dpcdvae.model.sampling import reconstruct
+        from dpcdvae.sampling.generation import reconstruct
 
         threshold = None if self.model.agreement is None else self.model.agreement.threshold
         chosen = "1" if candidates == 1 else f"{candidates}-{threshold:.5g}"  # what the kept crystals depend on
@@ -177,7 +177,7 @@ class Study:
         return f"{self.how.solver}-{self.how.steps}-{self.a.seed}-{first}-{count}.json"
 
     def generate(self, names: list[str]) -> None:
-        from dpcdvae.model.encoding import encoded
+        from dpcdvae.sampling.encoding import encoded
         from quality.latents import POSTERIOR, fitted_prior, nearest, posterior_source, prior_source
 
         train, val = (encoded(self.model, split_table(self.a.data, split)) for split in ("train", "val"))
@@ -206,7 +206,7 @@ class Study:
     def all_latents(self, source: Source) -> Any:
         import torch
 
-        from dpcdvae.random import CrystalRandom
+        from dpcdvae.tensors.noise import CrystalRandom
 
         return source(CrystalRandom(self.a.seed, torch.arange(self.a.n, device=self.model.device)))
 
@@ -214,9 +214,9 @@ class Study:
         """Crystals number ``first`` .. of the seed, as ``dpcdvae generate`` would make them from such a prior."""
         import torch
 
-        from dpcdvae.model.decoding import Request
-        from dpcdvae.model.sampling import decode_all
-        from dpcdvae.random import CrystalRandom
+        from dpcdvae.sampling.decoding import Request
+        from dpcdvae.sampling.generation import decode_all
+        from dpcdvae.tensors.noise import CrystalRandom
 
         def requests() -> Iterator[Request]:
             numbers = torch.arange(first, first + count, device=self.model.device)

@@ -29,13 +29,13 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from dpcdvae.checkpoints.checkpoint import build_model
 from dpcdvae.config import load_config
-from dpcdvae.datasets.store import load_dataset
+from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
-from dpcdvae.graph import bond_graph, radius_graph
-from dpcdvae.model.checkpoint import build_model
 from dpcdvae.nn.basis import legendre_harmonics
-from dpcdvae.table import CrystalTable, save_tables
+from dpcdvae.structures.table import CrystalTable, save_tables
+from dpcdvae.tensors.graph import bond_graph, radius_graph
 from dpcdvae.training.loader import TrainingBatch, make_loader
 from dpcdvae.training.run import prepare
 from dpcdvae.training.sampler import EpochSampler

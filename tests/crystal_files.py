@@ -12,9 +12,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.io.cif import crystal_from_cif
+from dpcdvae.structures.crystal import Crystal
 
 
 def real_crystals(file: Path, count: int, *, spread: bool = False) -> list[Crystal]:

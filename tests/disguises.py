@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy.spatial.transform import Rotation
 
-from dpcdvae.crystal import Crystal
+from dpcdvae.structures.crystal import Crystal
 
 
 def rotated(crystal: Crystal, rng: Generator) -> Crystal:

@@ -6,7 +6,7 @@ import os
 import signal
 
 from dpcdvae.io import Failure
-from dpcdvae.model.parts import Part
+from dpcdvae.sampling.finished_batches import Part
 
 
 def die_at_8(crystals: range) -> Part:

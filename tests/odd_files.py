@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dpcdvae.crystal import lattice_from_parameters
-from dpcdvae.elements import ATOMIC_NUMBERS, SYMBOLS
+from dpcdvae.structures.crystal import lattice_from_parameters
+from dpcdvae.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 
 CUBE = np.eye(3) * 4.0
 BODY = np.array([[0, 0, 0], [0.5, 0.5, 0.5]])

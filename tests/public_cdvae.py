@@ -18,9 +18,9 @@ import torch
 from scipy.special import spherical_jn
 from torch import Tensor
 
-from dpcdvae.bonds import crystal_nn_bonds
-from dpcdvae.crystal import Crystal
 from dpcdvae.nn.basis import spherical_bessel_zeros
+from dpcdvae.structures.bonds import crystal_nn_bonds
+from dpcdvae.structures.crystal import Crystal
 
 PUBLISHED = {"hidden": 128, "int_emb": 64, "basis_emb": 8, "out_emb": 256, "blocks": 4}
 SMALL = {"hidden": 12, "int_emb": 8, "basis_emb": 4, "out_emb": 10, "blocks": 2}

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import Config
-from dpcdvae.crystal import Crystal
-from dpcdvae.graph import PeriodicGraph
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.stats import Statistics, StatisticsDecoder
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.table import CrystalTable
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.graph import PeriodicGraph
 
 # Changes of basis: integer matrices of determinant ±1 turn lattice vectors into others of the same lattice.
 UNIMODULAR = [
@@ -89,7 +89,7 @@ def batch_of(crystals: Sequence[Crystal], dtype: torch.dtype = torch.float64, *,
 def table_of(crystals: Sequence[Crystal], *, bonded: bool = False) -> CrystalTable:
     if not bonded:
         return CrystalTable.from_crystals(crystals)
-    from dpcdvae.bonds import crystal_nn_bonds
+    from dpcdvae.structures.bonds import crystal_nn_bonds
 
     return CrystalTable.from_crystals(crystals, [crystal_nn_bonds(crystal) for crystal in crystals])
 

@@ -16,21 +16,22 @@ import torch
 from torch import Tensor
 
 from disguises import DISGUISES
-from dpcdvae.batch import CrystalBatch
+from dpcdvae.checkpoints.checkpoint import load_model, write_checkpoint
 from dpcdvae.cli import main
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure, read
-from dpcdvae.model import agreement
-from dpcdvae.model.agreement import Agreement, Decoded, decode_by_agreement, latent_distances
+from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.checkpoint import load_model, write_checkpoint
-from dpcdvae.model.decoding import Decoding, Request, decode
-from dpcdvae.model.encoding import encoded
-from dpcdvae.model.interpolation import interpolate
-from dpcdvae.model.parts import Parts, work_folder
-from dpcdvae.model.sampling import generate, reconstruct, sampling_settings
-from dpcdvae.random import CrystalRandom
+from dpcdvae.sampling import agreement
+from dpcdvae.sampling.agreement import Decoded, decode_by_agreement, latent_distances
+from dpcdvae.sampling.decoding import Decoding, Request, decode
+from dpcdvae.sampling.encoding import encoded
+from dpcdvae.sampling.finished_batches import Parts, work_folder
+from dpcdvae.sampling.generation import generate, reconstruct, sampling_settings
+from dpcdvae.sampling.interpolation import interpolate
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.noise import CrystalRandom
 from dpcdvae.training.finish import WANTED, calibrate, threshold_of
 from tensors import KnownStatistics, batch_of, random_crystal, table_of, tiny_model
 

@@ -13,7 +13,7 @@ from dpcdvae.diffusion.atom_types import (
     type_sigmas,
     types_of_composition,
 )
-from dpcdvae.random import CrystalRandom
+from dpcdvae.tensors.noise import CrystalRandom
 from test_diffusion import SEED, normal, uniform
 
 

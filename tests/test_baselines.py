@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import Report, evaluate
 from dpcdvae.evaluation.baselines import substitute
+from dpcdvae.structures.crystal import Crystal
 
 Numbers = dict[tuple[str, str], float | None]
 

@@ -17,21 +17,22 @@ sys.path.append(str(BENCHMARKS))
 
 import candidates as candidates_script  # noqa: E402
 import studies  # noqa: E402
-from dpcdvae.crystal import (  # noqa: E402
+from dpcdvae.checkpoints.checkpoint import write_checkpoint  # noqa: E402
+from dpcdvae.errors import InputError  # noqa: E402
+from dpcdvae.interfaces import LatentPosterior  # noqa: E402
+from dpcdvae.model.agreement import Agreement  # noqa: E402
+from dpcdvae.model.cdvae import CDVAE  # noqa: E402
+from dpcdvae.parallel import LocalEngine  # noqa: E402
+from dpcdvae.sampling.agreement import decode_by_agreement, latent_distances  # noqa: E402
+from dpcdvae.sampling.decoding import Decoding, Request, evaluating  # noqa: E402
+from dpcdvae.sampling.encoding import encoded  # noqa: E402
+from dpcdvae.structures.crystal import (  # noqa: E402
     CANDIDATES,
     LATENT_DISTANCE,
     Crystal,
 )
-from dpcdvae.errors import InputError  # noqa: E402
-from dpcdvae.interfaces import LatentPosterior  # noqa: E402
-from dpcdvae.model.agreement import Agreement, decode_by_agreement, latent_distances  # noqa: E402
-from dpcdvae.model.cdvae import CDVAE  # noqa: E402
-from dpcdvae.model.checkpoint import write_checkpoint  # noqa: E402
-from dpcdvae.model.decoding import Decoding, Request, evaluating  # noqa: E402
-from dpcdvae.model.encoding import encoded  # noqa: E402
-from dpcdvae.parallel import LocalEngine  # noqa: E402
-from dpcdvae.random import CrystalRandom  # noqa: E402
-from dpcdvae.table import save_tables  # noqa: E402
+from dpcdvae.structures.table import save_tables  # noqa: E402
+from dpcdvae.tensors.noise import CrystalRandom  # noqa: E402
 from quality.batches import from_json  # noqa: E402
 from quality.choosing import AGREEING, Candidates, adaptive, chosen, summary  # noqa: E402
 from quality.criteria import CRITERIA, Task, decode_once  # noqa: E402
@@ -203,8 +204,8 @@ def test_studies_measures_a_run_goes_on_and_makes_a_table(
     # Killed in the middle: what is lost is made again, from the crystals that were kept, to the same numbers.
     cut = {**first, "reconstruction": {"1": first["reconstruction"]["1"]}, "generation": {}}
     file.write_text(json.dumps(cut))
-    monkeypatch.setattr("dpcdvae.model.sampling.reconstruct", None)
-    monkeypatch.setattr("dpcdvae.model.sampling.decode_all", None)
+    monkeypatch.setattr("dpcdvae.sampling.generation.reconstruct", None)
+    monkeypatch.setattr("dpcdvae.sampling.generation.decode_all", None)
     call(monkeypatch, studies.main, *words)
     assert json.loads(file.read_text()) == first
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpcdvae.bonds import crystal_nn_bonds
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.io import read_csv
 from dpcdvae.prototypes import build_prototypes
-from dpcdvae.standardise import standardise
+from dpcdvae.structures.bonds import crystal_nn_bonds
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.standardise import standardise
 
 
 def bond_set(crystal: Crystal) -> set[tuple[int, ...]]:

@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dpcdvae import model_store
+from dpcdvae.checkpoints import checkpoint as checkpoint_module
+from dpcdvae.checkpoints.checkpoint import load_weights, read_checkpoint, read_training, write_checkpoint
+from dpcdvae.checkpoints.nested import join, split
 from dpcdvae.errors import InputError
-from dpcdvae.model import checkpoint as checkpoint_module
-from dpcdvae.model.checkpoint import load_weights, read_checkpoint, read_training, write_checkpoint
-from dpcdvae.model.nested import join, split
 
 CONFIG = {"model": {"latent_dim": 4}, "encoder": {"name": "dimenet++", "options": {"cutoff": 7.0}}}
 FACTS = {"dataset": "perov_5", "epoch": 3, "global_step": 40, "val_loss": 0.25, "losses": {"kl": math.inf}}
@@ -243,7 +243,7 @@ def test_kill_9_while_writing_again_and_again(tmp_path: Path) -> None:
     """Whenever the process dies, the run has a whole checkpoint to go on from, of the last step or the one before."""
     program = (
         "import sys, torch\n"
-        "from dpcdvae.model.checkpoint import write_checkpoint\n"
+        "from dpcdvae.checkpoints.checkpoint import write_checkpoint\n"
         "for step in range(10**6):\n"
         "    state = torch.full((200_000,), float(step))\n"
         "    write_checkpoint(sys.argv[1], {'w': state}, {}, {'global_step': step}, {'step': step, 'moment': state})\n"
@@ -414,7 +414,7 @@ def test_weights_load_into_double_precision(folder: Path) -> None:
 
 def test_loading_brings_no_lightning(folder: Path) -> None:
     program = (
-        "import sys; from dpcdvae.model.checkpoint import read_checkpoint; read_checkpoint(sys.argv[1])\n"
+        "import sys; from dpcdvae.checkpoints.checkpoint import read_checkpoint; read_checkpoint(sys.argv[1])\n"
         "assert not {'lightning', 'pymatgen', 'ase'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, str(folder)], check=True)

@@ -17,9 +17,9 @@ import pytest
 
 from dpcdvae import __version__
 from dpcdvae.cli import main
-from dpcdvae.crystal import Crystal
 from dpcdvae.io import cif_text
 from dpcdvae.prototypes import build_prototypes
+from dpcdvae.structures.crystal import Crystal
 
 Called = Callable[..., tuple[int, str, str]]
 

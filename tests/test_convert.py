@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from dpcdvae.checkpoints.checkpoint import load_model, load_regressor, load_weights, read_checkpoint
+from dpcdvae.checkpoints.convert import convert_property_model, read_property_model
+from dpcdvae.checkpoints.foreign import Inert, read_pickle
 from dpcdvae.cli import main
 from dpcdvae.config import RegressorConfig
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
-from dpcdvae.model.checkpoint import load_model, load_regressor, load_weights, read_checkpoint
-from dpcdvae.model.convert import convert_property_model, read_property_model
-from dpcdvae.model.foreign import Inert, read_pickle
 from dpcdvae.model.regressor import PropertyRegressor, predict
+from dpcdvae.structures.crystal import Crystal
 from public_cdvae import HPARAMS, MEAN, PUBLISHED, SMALL, STD, public_prediction, public_state, publish
 from tensors import batch_of, cubic, default_dtype, random_crystal, table_of
 

@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import Reference, coverage, evaluate
 from dpcdvae.evaluation.coverage import nearest
-from dpcdvae.evaluation.fingerprints import Fingerprints, fingerprint_crystals
-from dpcdvae.evaluation.magpie import composition_fingerprints, standardise_compositions
 from dpcdvae.io import Failure, read
 from dpcdvae.parallel import LocalEngine
-from dpcdvae.statistics import ReferenceStatistics
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.fingerprints import Fingerprints, fingerprint_crystals
+from dpcdvae.structures.fingerprints.magpie import composition_fingerprints, standardise_compositions
+from dpcdvae.structures.summary import ReferenceStatistics
 
 Floats = npt.NDArray[np.float64]
 

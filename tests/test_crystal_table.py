@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from crystal_files import message
-from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation import crystal_table as module
 from dpcdvae.evaluation.columns import COLUMNS, column
 from dpcdvae.evaluation.crystal_table import check_table, crystal_table, write_table
@@ -22,6 +21,7 @@ from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.validity import OXIDATION_TABLES, compositional_problem, compositionally_valid
 from dpcdvae.io import Failure
 from dpcdvae.parallel import HERE
+from dpcdvae.structures.crystal import Crystal
 
 CUBE = np.eye(3) * 4.0
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import Config, load_config
 from dpcdvae.errors import InputError
-from dpcdvae.graph import radius_graph
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.decoding import decode
-from dpcdvae.random import CrystalRandom
-from dpcdvae.table import CrystalTable
+from dpcdvae.sampling.decoding import decode
+from dpcdvae.structures.table import CrystalTable
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.graph import radius_graph
+from dpcdvae.tensors.noise import CrystalRandom
 from dpcdvae.training.run import prepare, train
 from dpcdvae.training.sampler import EpochSampler
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.datasets import (
     SPLITS,
     add_dataset,
@@ -29,6 +28,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.io import Failure, cif_text
 from dpcdvae.parallel import HERE, LocalEngine
 from dpcdvae.prototypes import build_prototypes
+from dpcdvae.structures.crystal import Crystal
 
 
 @pytest.fixture(autouse=True)

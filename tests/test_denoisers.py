@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import load_config
-from dpcdvae.crystal import Crystal
 from dpcdvae.denoisers import DENOISERS
 from dpcdvae.denoisers.gemnet import GemNetDenoiser
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import NUM_ELEMENTS, Denoiser
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.nn.layers import ScaleFactor, half_sum_
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.tensors.batch import CrystalBatch
 from tensors import (
     UNIMODULAR,
     batch_of,

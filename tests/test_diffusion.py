@@ -11,8 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
-from dpcdvae.crystal import Crystal
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
 from dpcdvae.diffusion.atom_types import (
     one_hot,
@@ -21,10 +19,12 @@ from dpcdvae.diffusion.ddpm import DDPM, recentre
 from dpcdvae.diffusion.reverse_rules import REVERSE_RULES, eq6, eq7, nearest_image, posterior_sigma
 from dpcdvae.diffusion.schedules import SCHEDULES
 from dpcdvae.errors import InputError
-from dpcdvae.lattice import frac_to_cart, lattice_from_parameters, wrap
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.decoding import decode
-from dpcdvae.random import CrystalRandom
+from dpcdvae.sampling.decoding import decode
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import frac_to_cart, lattice_from_parameters, wrap
+from dpcdvae.tensors.noise import CrystalRandom
 from tensors import KnownStatistics, batch_of, default_dtype, random_crystal, tiny_model
 
 ENDS = 1e-10, 0.01  # the paper's

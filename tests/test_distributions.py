@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import evaluate
 from dpcdvae.evaluation.distributions import wasserstein
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.intervals import bootstrap_mean, bootstrap_wasserstein, wilson
 from dpcdvae.io import read
-from dpcdvae.statistics import ReferenceStatistics, element_counts
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.summary import ReferenceStatistics, element_counts
 
 
 def densities(crystals: list[Crystal]) -> np.ndarray:

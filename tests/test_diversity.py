@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation import diversity, evaluate
 from dpcdvae.evaluation.diversity import mean_distances
-from dpcdvae.evaluation.fingerprints import fingerprint_crystals
-from dpcdvae.evaluation.magpie import standardise_compositions
 from dpcdvae.evaluation.report import Report
 from dpcdvae.evaluation.sample import Number
 from dpcdvae.intervals import bootstrap_mean
 from dpcdvae.parallel import HERE
 from dpcdvae.prototypes import build_prototypes
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.fingerprints import fingerprint_crystals
+from dpcdvae.structures.fingerprints.magpie import standardise_compositions
 
 
 @pytest.mark.parametrize("block", [1, 50, 10**6])

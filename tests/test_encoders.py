@@ -14,10 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from disguises import DISGUISES
-from dpcdvae.batch import CrystalBatch
-from dpcdvae.bonds import crystal_nn_bonds
 from dpcdvae.config import Config, EncoderConfig
-from dpcdvae.crystal import Crystal
 from dpcdvae.encoders import ENCODERS, build_encoder
 from dpcdvae.encoders.composed import Concatenation
 from dpcdvae.encoders.dimenet import DimeNetEncoder
@@ -27,7 +24,10 @@ from dpcdvae.errors import InputError
 from dpcdvae.interfaces import Encoder
 from dpcdvae.nn.basis import spherical_bessel_zeros
 from dpcdvae.nn.layers import ScaleFactor, fit_scale_factors
-from dpcdvae.standardise import standardise
+from dpcdvae.structures.bonds import crystal_nn_bonds
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.standardise import standardise
+from dpcdvae.tensors.batch import CrystalBatch
 from tensors import (
     UNIMODULAR,
     batch_of,

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import METRICS, EnergyModel, Report, evaluate, resolve_reference
 from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.evaluation.sample import DRAWN_GATE
 from dpcdvae.evaluation.stability import EnergySource, Stability
 from dpcdvae.io import Failure, read, write
-from dpcdvae.statistics import ReferenceStatistics
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.summary import ReferenceStatistics
 
 
 @pytest.fixture(scope="module")

@@ -11,22 +11,23 @@ import numpy.typing as npt
 import pytest
 
 from crystal_files import real_crystals
-from dpcdvae.crystal import Crystal
-from dpcdvae.elements import SYMBOLS
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation import fingerprints, result_cache
-from dpcdvae.evaluation.element_data import by_atomic_number, table
-from dpcdvae.evaluation.fingerprints import (
+from dpcdvae.io import read
+from dpcdvae.parallel import HERE, LocalEngine, Lost
+from dpcdvae.parallel import results as result_cache
+from dpcdvae.prototypes import build_prototypes
+from dpcdvae.structures import fingerprints
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.element_data import by_atomic_number, table
+from dpcdvae.structures.elements import SYMBOLS
+from dpcdvae.structures.fingerprints import (
     LABELS,
     fingerprint_crystals,
     site_fingerprints,
     structure_fingerprint,
 )
-from dpcdvae.evaluation.magpie import STATISTICS, composition_fingerprints, standardise_compositions
-from dpcdvae.evaluation.order_parameters import MOTIFS, motif_scores
-from dpcdvae.io import read
-from dpcdvae.parallel import HERE, LocalEngine, Lost
-from dpcdvae.prototypes import build_prototypes
+from dpcdvae.structures.fingerprints.magpie import STATISTICS, composition_fingerprints, standardise_compositions
+from dpcdvae.structures.fingerprints.order_parameters import MOTIFS, motif_scores
 
 Floats = npt.NDArray[np.float64]
 

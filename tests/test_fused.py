@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from dpcdvae.graph import PeriodicGraph
 from dpcdvae.nn.fused import activated_edges, activated_linear, residual
+from dpcdvae.tensors.graph import PeriodicGraph
 from tensors import awkward_crystals, batch_of
 from test_graph import graph_of
 

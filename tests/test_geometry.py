@@ -9,16 +9,16 @@ import pytest
 from scipy.stats import binom
 
 from disguises import DISGUISES
-from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation import geometry as g
-from dpcdvae.evaluation.geometry import closest_contacts, covalent_radii, minkowski_reduced
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.metrics.geometry import CLOSE, WINDOW
 from dpcdvae.evaluation.reference import as_reference
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.intervals import median_interval
 from dpcdvae.parallel import HERE
-from dpcdvae.statistics import ReferenceStatistics
+from dpcdvae.structures import contacts as g
+from dpcdvae.structures.contacts import closest_contacts, covalent_radii, minkowski_reduced
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.summary import ReferenceStatistics
 from test_validity import skewed
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from dpcdvae.batch import CrystalBatch
-from dpcdvae.bonds import crystal_nn_bonds
-from dpcdvae.crystal import Crystal
-from dpcdvae.graph import SHELL_TOLERANCE, PeriodicGraph, bond_graph, radius_graph
+from dpcdvae.structures.bonds import crystal_nn_bonds
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.graph import SHELL_TOLERANCE, PeriodicGraph, bond_graph, radius_graph
 from tensors import (
     UNIMODULAR,
     awkward_crystals,
@@ -158,7 +158,7 @@ def test_nobody_within_the_cutoff() -> None:
 def test_search_in_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = batch_of(CRYSTALS)
     whole = graph_of(batch)
-    monkeypatch.setattr("dpcdvae.graph.MAX_DISTANCES", 1000)
+    monkeypatch.setattr("dpcdvae.tensors.graph.MAX_DISTANCES", 1000)
     assert_same_neighbours(graph_of(batch), whole, 1e-12)
 
 

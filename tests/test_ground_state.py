@@ -15,7 +15,6 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from crystal_files import message
 from dpcdvae.cli import main
-from dpcdvae.crystal import Crystal
 from dpcdvae.io import Failure, write
 from dpcdvae.parallel import LocalEngine
 from dpcdvae.relaxation import ranking
@@ -24,6 +23,7 @@ from dpcdvae.relaxation.from_files import pair_relaxed
 from dpcdvae.relaxation.ground_state import Figure, ground_state, reason_lines
 from dpcdvae.relaxation.ranking import rank
 from dpcdvae.relaxation.relaxed import Relaxed, count_reasons, lost
+from dpcdvae.structures.crystal import Crystal
 
 PRESSURE = 10.0
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crystal_files import assert_same_crystal, crystals, message
-from dpcdvae.crystal import Crystal
 from dpcdvae.io import FORMATS, check_destination, read, write
 from dpcdvae.prototypes import build_prototypes
+from dpcdvae.structures.crystal import Crystal
 
 MANY = ["many.cif", "x.extxyz", "x.xyz", "x.zip", "x.csv", "x.csv.gz", "x.json", "x.npz", "folder", "x.cif.gz"]
 KEEPS_ORIENTATION = {".extxyz", ".xyz", ".json"}

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from crystal_files import message, peer_file
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure, cif_text, crystal_from_cif, read, write
 from dpcdvae.io.sources import MAX_BYTES
 from dpcdvae.prototypes import build_prototypes
+from dpcdvae.structures.crystal import Crystal
 
 
 @pytest.fixture

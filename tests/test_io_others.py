@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 
 from crystal_files import assert_same_crystal, crystals, peer_file
-from dpcdvae.crystal import Crystal
 from dpcdvae.io import Failure, cif_text, crystal_from_cif, read, read_csv, write
 from dpcdvae.prototypes import build_prototypes
+from dpcdvae.structures.crystal import Crystal
 
 
 @settings(max_examples=40, deadline=None)

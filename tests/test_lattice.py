@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dpcdvae.lattice import (
+from dpcdvae.tensors.lattice import (
     cart_to_frac,
     frac_to_cart,
     heights,

@@ -18,9 +18,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "dpcdvae"
-COMPONENTS, COMPARISON, BRANCH, TOP = 3, 6, "branch", "top"
+TORCH_FREE, COMPARISON, BRANCH, TOP = 5, 13, "branch", "top"
 
-# The one torch below floor 1: peers' eval_*.pt are torch files. It is imported when such a file is read.
+# The one torch among the torch-free floors: peers' eval_*.pt are torch files. It is imported when such a file is read.
 LAZY_TORCH = {"io/peers.py"}
 
 # What a machine that only trains may lack.
@@ -35,7 +35,7 @@ def floors() -> dict[str, int | str]:
     table: dict[str, int | str] = {}
     for line in (ROOT / "docs" / "architecture.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 4 and re.fullmatch(r"\d|branch|top", cells[0]):
+        if len(cells) == 4 and re.fullmatch(r"\d+|branch|top", cells[0]):
             floor = int(cells[0]) if cells[0].isdigit() else cells[0]
             table |= dict.fromkeys(re.findall(r"`(\w+)`", cells[2]), floor)
     return table
@@ -69,13 +69,15 @@ def unit_imports(path: Path) -> set[str]:
 def allowed(floor: int | str, target: int | str) -> bool:
     if floor == TOP:
         return True
-    if floor == BRANCH:
-        return target == 0
     if floor == COMPARISON and target == BRANCH:
         return True
-    if not isinstance(target, int) or not isinstance(floor, int):
+    if not isinstance(target, int):
         return False
-    return target < floor if floor == COMPONENTS else target <= floor
+    return target <= TORCH_FREE if floor == BRANCH else isinstance(floor, int) and target < floor
+
+
+def torch_free(floor: int | str | None) -> bool:
+    return floor == BRANCH or (isinstance(floor, int) and floor <= TORCH_FREE)
 
 
 def test_table_names_every_module_and_no_other() -> None:
@@ -93,42 +95,50 @@ def test_imports_point_down(path: Path) -> None:
     assert not wrong, f"floor {floor} may not import {wrong}"
 
 
-def test_no_unit_imports_itself_through_others() -> None:
+def test_no_module_imports_itself_through_others() -> None:
+    """Modules of one folder too; what is imported lazily or for type checking counts."""
+    names = {name_of(path): path for path in modules() if path != PACKAGE / "__init__.py"}
     graph: dict[str, set[str]] = {}
-    for path in modules():
-        if unit_of(path) != "__init__":
-            graph.setdefault(unit_of(path), set()).update(unit_imports(path))
+    for name, path in names.items():
+        found = (full if full in names else full.rpartition(".")[0] for full in imported(path))
+        graph[name] = {module for module in found if module in names}
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
+def name_of(path: Path) -> str:
+    parts = ["dpcdvae", *path.relative_to(PACKAGE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_floor_0_and_branches_do_not_mention_torch(path: Path) -> None:
-    if floors().get(unit_of(path)) in (0, BRANCH) and str(path.relative_to(PACKAGE)) not in LAZY_TORCH:
+def test_torch_free_floors_and_branches_do_not_mention_torch(path: Path) -> None:
+    if torch_free(floors().get(unit_of(path))) and str(path.relative_to(PACKAGE)) not in LAZY_TORCH:
         assert not {name.split(".")[0] for name in imported(path)} & TORCH
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
-    """At the top of a module only torch may stand, and that from floor 1 on."""
+    """At the top of a module only torch may stand, and that above the torch-free floors."""
     top = ast.parse(path.read_text())
     for node in ast.walk(top):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = []
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             node.body = []
-    allowed_here = TORCH if isinstance(floors().get(unit_of(path)), int) else set()
+    floor = floors().get(unit_of(path))
+    allowed_here = TORCH if isinstance(floor, int) and not torch_free(floor) else set()
     assert not {name.split(".")[0] for name in imported(path, top)} & (HEAVY - allowed_here)
 
 
 def test_the_test_itself_sees_imports(tmp_path: Path) -> None:
     """A checker that finds nothing would pass everything."""
-    found = unit_imports(PACKAGE / "batch.py")
-    assert {"crystal", "lattice"} <= found
+    assert {"diffusion", "tensors", "structures"} <= unit_imports(PACKAGE / "sampling" / "generation.py")
     assert allowed(1, 0)
     assert not allowed(0, 1)
-    assert not allowed(BRANCH, 1)
+    assert not allowed(1, 1)
+    assert allowed(BRANCH, TORCH_FREE)
+    assert not allowed(BRANCH, TORCH_FREE + 1)
     assert not allowed(BRANCH, BRANCH)
-    assert not allowed(COMPONENTS, COMPONENTS)
     assert not allowed(4, TOP)
     assert allowed(COMPARISON, BRANCH)
     assert not allowed(COMPARISON, TOP)
@@ -154,8 +164,8 @@ print(json.dumps(sorted({{name.split(".")[0] for name, module in sys.modules.ite
 """
 
 
-def test_floor_0_and_branches_load_without_torch() -> None:
-    units = [unit for unit, floor in floors().items() if floor in (0, BRANCH)]
+def test_torch_free_floors_and_branches_load_without_torch() -> None:
+    units = [unit for unit, floor in floors().items() if torch_free(floor)]
     assert {"io", "evaluation", "datasets", "report"} <= set(units)
     loaded = json.loads(run_python(without(sorted(TORCH), units)))
     assert "numpy" in loaded

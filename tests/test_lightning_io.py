@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dpcdvae import model_store
+from dpcdvae.checkpoints.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from dpcdvae.checkpoints.lightning_io import SafetensorsIO, checkpoint_callbacks
 from dpcdvae.errors import InputError
-from dpcdvae.model.checkpoint import load_weights, read_checkpoint, write_checkpoint
-from dpcdvae.model.lightning_io import SafetensorsIO, checkpoint_callbacks
 
 EPOCHS = 6
 

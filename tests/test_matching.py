@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation import matching, result_cache
-from dpcdvae.evaluation.matching import SITE_TOLERANCES, TOLERANCES, match_pairs, pair
 from dpcdvae.io import read
 from dpcdvae.parallel import HERE, LocalEngine
+from dpcdvae.parallel import results as result_cache
+from dpcdvae.structures import matching
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.matching import SITE_TOLERANCES, TOLERANCES, match_pairs, pair
 
 
 def rattled(crystal: Crystal, rng: Generator, scale: float = 0.1) -> Crystal:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from disguises import DISGUISES
-from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation import Report, evaluate
 from dpcdvae.io import Failure
 from dpcdvae.prototypes import build_prototypes
+from dpcdvae.structures.crystal import Crystal
 
 Values = dict[tuple[str, str], float | None]
 

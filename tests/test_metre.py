@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation import candidates as lookup
-from dpcdvae.evaluation.candidates import candidates
 from dpcdvae.evaluation.columns import COLUMNS
 from dpcdvae.evaluation.crystal_table import crystal_table
 from dpcdvae.evaluation.metre import corrected_rms, match_reference, match_training
@@ -22,6 +19,9 @@ from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.io import read
 from dpcdvae.parallel import HERE, LocalEngine, Lost
+from dpcdvae.structures import candidates as lookup
+from dpcdvae.structures.candidates import candidates
+from dpcdvae.structures.crystal import Crystal
 
 
 def not_asked(chosen: Sequence[int]) -> np.ndarray:

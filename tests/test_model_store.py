@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dpcdvae import model_store
-from dpcdvae.model.checkpoint import write_checkpoint
+from dpcdvae.checkpoints.checkpoint import write_checkpoint
 from test_checkpoint import refusal
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from dpcdvae.cli import main
-from dpcdvae.crystal import Crystal
 from dpcdvae.datasets import DATASETS, SPLITS, Dataset, DatasetSpec, dataset_file, get_dataset, load_dataset
 from dpcdvae.datasets.fetch import git_blob
 from dpcdvae.datasets.origin import compare, ids_hash, noted, with_origin, words
@@ -23,7 +22,8 @@ from dpcdvae.evaluation import evaluate
 from dpcdvae.evaluation.reference import resolve_reference
 from dpcdvae.io import cif_text
 from dpcdvae.prototypes import build_prototypes
-from dpcdvae.table import load_tables, save_tables
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.table import load_tables, save_tables
 
 Rows = dict[str, list[tuple[str, str]]]
 Saved = Callable[[Rows], Path]

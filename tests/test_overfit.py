@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from dpcdvae.batch import CrystalBatch
-from dpcdvae.bonds import crystal_nn_bonds
 from dpcdvae.config import load_config
 from dpcdvae.io import read_csv
 from dpcdvae.model.cdvae import CDVAE, weighted_sum
-from dpcdvae.model.sampling import reconstruct
-from dpcdvae.standardise import standardise
-from dpcdvae.table import CrystalTable
+from dpcdvae.sampling.generation import reconstruct
+from dpcdvae.structures.bonds import crystal_nn_bonds
+from dpcdvae.structures.standardise import standardise
+from dpcdvae.structures.table import CrystalTable
+from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.run import prepare
 
 SMALL = [

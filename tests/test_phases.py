@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.phase_files import calculator_of, read_phases
 from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.files import write_manifest
 from dpcdvae.io import write
+from dpcdvae.structures.crystal import Crystal
 
 ENERGIES = {"Sr": -1.5, "Ti": -7.75, "O2": -4.9, "SrO": -5.9, "TiO2": -8.8, "SrTiO3": -7.9}  # eV/atom
 ATOMS = {"Sr": 1, "Ti": 1, "O2": 2, "SrO": 2, "TiO2": 3, "SrTiO3": 5}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.report.picture import atoms_of_cell, bonds_of, draw, title_of
+from dpcdvae.structures.crystal import Crystal
 
 PEROVSKITE = Crystal(
     [38, 22, 8, 8, 8],

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dpcdvae.checkpoints.checkpoint import build_model, load_model, read_checkpoint, write_checkpoint
 from dpcdvae.cli import main
 from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset
@@ -20,16 +21,15 @@ from dpcdvae.interfaces import LatentPosterior, LatentPrior
 from dpcdvae.io import read
 from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.checkpoint import build_model, load_model, read_checkpoint, write_checkpoint
-from dpcdvae.model.conditions import Condition
-from dpcdvae.model.encoding import encoded
-from dpcdvae.model.sampling import generate
-from dpcdvae.model.search import random_start
 from dpcdvae.model_store import best_checkpoint, read_card
 from dpcdvae.nn.whitening import Whitening
 from dpcdvae.priors import PRIORS
-from dpcdvae.random import CrystalRandom
-from dpcdvae.table import CrystalTable
+from dpcdvae.sampling.conditions import Condition
+from dpcdvae.sampling.encoding import encoded
+from dpcdvae.sampling.generation import generate
+from dpcdvae.sampling.search import random_start
+from dpcdvae.structures.table import CrystalTable
+from dpcdvae.tensors.noise import CrystalRandom
 from dpcdvae.training import finish as finishing
 from dpcdvae.training.run import train
 from tensors import TINY, batch_of, default_dtype, random_crystal, shake

@@ -9,9 +9,9 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 import published_protocol as published
-from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation import Reference, Report, evaluate
 from dpcdvae.evaluation.sample import DRAWN_GATE
+from dpcdvae.structures.crystal import Crystal
 from published_protocol import Judged
 
 CUTOFFS = (0.2, 4.0)  # of Perov-5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpcdvae.random import CrystalRandom
+from dpcdvae.tensors.noise import CrystalRandom
 
 CRYSTALS = torch.arange(2000)
 
@@ -74,7 +74,7 @@ def _reference(seed: int, crystal: int, stream: str, position: int, step: int) -
 
 def test_hash_is_splitmix64() -> None:
     """The published test vector: seed 1234567, first outputs (Vigna's splitmix64.c)."""
-    from dpcdvae.random import _GOLDEN, _mix
+    from dpcdvae.tensors.noise import _GOLDEN, _mix
 
     states = torch.tensor(1234567) + torch.arange(1, 6) * _GOLDEN
     outputs = [value % (1 << 64) for value in _mix(states).tolist()]

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from dpcdvae.batch import CrystalBatch
+from dpcdvae.checkpoints.checkpoint import load_model, load_regressor
 from dpcdvae.config import RegressorConfig, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.io import write
-from dpcdvae.model.checkpoint import load_model, load_regressor
 from dpcdvae.model.regressor import PropertyRegressor, mean_absolute_error, predict
 from dpcdvae.model.trainable import TargetScaler
 from dpcdvae.model_store import read_card
-from dpcdvae.table import CrystalTable, save_tables
+from dpcdvae.structures.table import CrystalTable, save_tables
+from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.run import check_data, train
 from tensors import default_dtype, random_crystal, shake, table_of
 

@@ -10,10 +10,10 @@ from ase.build import bulk
 from ase.calculators.emt import EMT as EMTCalculator
 
 from crystal_files import message
-from dpcdvae.crystal import Crystal
 from dpcdvae.relaxation.contacts import APART, TOO_CLOSE, closest_contact, push_apart
 from dpcdvae.relaxation.minimise import OPTIMIZERS, Settings, relax
 from dpcdvae.relaxation.relaxed import GPA_A3_PER_EV, Relaxed
+from dpcdvae.structures.crystal import Crystal
 from toy_calculators import STIFFNESS, VOLUME, Odd, Spring
 
 EMT = "ase.calculators.emt:EMT"

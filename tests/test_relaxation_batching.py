@@ -21,7 +21,6 @@ from ase.build import bulk
 
 from crystal_files import message
 from dpcdvae.cli import main
-from dpcdvae.crystal import Crystal
 from dpcdvae.io import read, write
 from dpcdvae.parallel import Lost
 from dpcdvae.relaxation import relax as relax_crystals
@@ -32,6 +31,7 @@ from dpcdvae.relaxation.contacts import closest_contact
 from dpcdvae.relaxation.minimise import Settings, relax
 from dpcdvae.relaxation.relaxed import Relaxed
 from dpcdvae.relaxation.store import DATABASE
+from dpcdvae.structures.crystal import Crystal
 from toy_calculators import Together
 
 TOGETHER = "toy_calculators:Together"

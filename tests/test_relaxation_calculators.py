@@ -14,7 +14,6 @@ import pytest
 from ase.build import bulk
 
 from crystal_files import message
-from dpcdvae.crystal import Crystal
 from dpcdvae.relaxation import chgnet
 from dpcdvae.relaxation.calculators import (
     CALCULATORS,
@@ -25,6 +24,7 @@ from dpcdvae.relaxation.calculators import (
 )
 from dpcdvae.relaxation.dft import SETTINGS, pseudopotentials
 from dpcdvae.relaxation.minimise import Relaxed, Settings, relax
+from dpcdvae.structures.crystal import Crystal
 
 EMT = "ase.calculators.emt:EMT"
 

@@ -18,7 +18,6 @@ import pytest
 
 from crystal_files import message
 from dpcdvae.cli import main
-from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation import read_generated
 from dpcdvae.files import write_manifest
 from dpcdvae.io import Failure, read, write
@@ -27,6 +26,7 @@ from dpcdvae.relaxation import relax
 from dpcdvae.relaxation.campaign import relax_all
 from dpcdvae.relaxation.minimise import Settings
 from dpcdvae.relaxation.store import DATABASE, Store, crystal_key
+from dpcdvae.structures.crystal import Crystal
 
 SPRING = "toy_calculators:Spring"
 SETTINGS = Settings(SPRING, pressure=2.0, optimizer="lbfgs")

@@ -15,13 +15,13 @@ from ase.build import bulk
 
 from crystal_files import message
 from dpcdvae.cli import main
-from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation import read_generated
 from dpcdvae.files import write_manifest
 from dpcdvae.io import Failure, read, write
 from dpcdvae.relaxation.calculators import build_calculator
 from dpcdvae.relaxation.jobs import read_jobs, write_jobs
 from dpcdvae.relaxation.minimise import Settings, relax
+from dpcdvae.structures.crystal import Crystal
 
 SETTINGS = Settings("vasp", {"settings": "paper-carbon"}, pressure=10.0, max_force=0.01, max_stress=0.05, max_steps=99)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.datasets import load_dataset
 from dpcdvae.evaluation import METRICS, PROTOCOLS, Report, evaluate
 from dpcdvae.io import Failure
+from dpcdvae.structures.crystal import Crystal
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "evaluation.schema.json"
 

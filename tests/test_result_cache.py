@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpcdvae.evaluation import result_cache
-from dpcdvae.evaluation.result_cache import Kind, Result, ResultCache, joint_hash
 from dpcdvae.parallel import HERE, LocalEngine, Lost
+from dpcdvae.parallel import results as result_cache
+from dpcdvae.parallel.results import Kind, Result, ResultCache, joint_hash
 
 KIND = Kind("square", "1", {"tolerance": 0.1})
 

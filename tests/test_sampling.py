@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
-from dpcdvae.crystal import Crystal
 from dpcdvae.diffusion.reverse_rules import posterior_sigma
-from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.errors import InputError
-from dpcdvae.lattice import wrap
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.conditions import Condition, parse_formula
-from dpcdvae.model.decoding import decode
-from dpcdvae.model.sampling import GenerationResult, generate, reconstruct
 from dpcdvae.priors.normal import NormalPrior
-from dpcdvae.random import CrystalRandom
+from dpcdvae.sampling.conditions import Condition, parse_formula
+from dpcdvae.sampling.decoding import decode
+from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import ATOMIC_NUMBERS
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import wrap
+from dpcdvae.tensors.noise import CrystalRandom
 from tensors import KnownStatistics, batch_of, random_crystal, table_of, tiny_model
 
 

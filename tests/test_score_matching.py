@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
-from dpcdvae.crystal import Crystal
 from dpcdvae.diffusion.atom_types import one_hot
 from dpcdvae.diffusion.score_matching import ScoreMatching
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import Pass
-from dpcdvae.lattice import cart_to_frac, frac_to_cart, wrap
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.decoding import decode
-from dpcdvae.random import CrystalRandom
+from dpcdvae.sampling.decoding import decode
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import cart_to_frac, frac_to_cart, wrap
+from dpcdvae.tensors.noise import CrystalRandom
 from tensors import (
     TRUTH,
     UNIMODULAR,

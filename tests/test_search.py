@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.config import Config
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.interpolation import interpolate, latents_between
-from dpcdvae.model.sampling import generate, reconstruct
-from dpcdvae.model.search import (
+from dpcdvae.sampling.generation import generate, reconstruct
+from dpcdvae.sampling.interpolation import interpolate, latents_between
+from dpcdvae.sampling.search import (
     descend,
     encoded_start,
     optimize,
@@ -23,6 +22,7 @@ from dpcdvae.model.search import (
     random_start,
     saved_steps,
 )
+from dpcdvae.structures.crystal import Crystal
 from tensors import TINY, default_dtype, random_crystal, shake, table_of
 
 DIFFUSIONS: dict[str, dict[str, Any]] = {

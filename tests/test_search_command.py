@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dpcdvae.checkpoints.checkpoint import load_model, load_regressor
 from dpcdvae.cli import main
-from dpcdvae.crystal import Crystal
 from dpcdvae.datasets import load_dataset
-from dpcdvae.elements import SYMBOLS
 from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
 from dpcdvae.io import cif_text, read, write
-from dpcdvae.model.checkpoint import load_model, load_regressor
 from dpcdvae.model.regressor import predict
 from dpcdvae.model_store import best_checkpoint, read_card
 from dpcdvae.prototypes import build_prototypes
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import SYMBOLS
 from tensors import random_crystal, table_of
 from test_search import CRYSTALS
 

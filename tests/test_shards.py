@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 import torch
 
+from dpcdvae.checkpoints.checkpoint import load_model, write_checkpoint
 from dpcdvae.cli import main
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import read_generated
 from dpcdvae.files import manifest_path
 from dpcdvae.io import Failure, read, write
-from dpcdvae.model.batchwise import Generate, ModelSource, engine_of, make_batches
-from dpcdvae.model.checkpoint import load_model, write_checkpoint
-from dpcdvae.model.parts import Part, Parts, is_writing, work_folder
-from dpcdvae.model.sampling import generate
-from dpcdvae.model.shards import Shard, batches_of
 from dpcdvae.parallel import HERE, LocalEngine, available_cores
-from dpcdvae.table import save_tables
+from dpcdvae.sampling.batchwise import Generate, ModelSource, engine_of, make_batches
+from dpcdvae.sampling.finished_batches import Part, Parts, is_writing, work_folder
+from dpcdvae.sampling.generation import generate
+from dpcdvae.sampling.shards import Shard, batches_of
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.table import save_tables
 from lost_batches import die_at_8
 from tensors import random_crystal, table_of, tiny_model
 

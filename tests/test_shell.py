@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from dpcdvae.cli import main
-from dpcdvae.crystal import Crystal
 from dpcdvae.io import cif_text, read, write
+from dpcdvae.structures.crystal import Crystal
 
 # One worker trains the model that the others would train again.
 pytestmark = pytest.mark.xdist_group("shell")

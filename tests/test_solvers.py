@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.cli import main
 from dpcdvae.cli.sample import SolverOption
 from dpcdvae.config import Config, config_from_dict
@@ -35,10 +34,11 @@ from dpcdvae.diffusion.score_matching import ScoreMatching
 from dpcdvae.diffusion.wrapped_normal import WRAPPED_RULES
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import NUM_ELEMENTS, Pass
-from dpcdvae.lattice import wrap
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.interpolation import interpolate
-from dpcdvae.model.sampling import GenerationResult, generate, reconstruct, sampling_settings
+from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct, sampling_settings
+from dpcdvae.sampling.interpolation import interpolate
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import wrap
 from tensors import default_dtype, random_crystal, table_of, tiny_model
 
 BUNDLED = "perov-5-compact"

@@ -19,7 +19,7 @@ import gpu  # noqa: E402
 from dpcdvae.config import Config, load_config  # noqa: E402
 from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.model.cdvae import CDVAE  # noqa: E402
-from dpcdvae.table import CrystalTable, save_tables  # noqa: E402
+from dpcdvae.structures.table import CrystalTable, save_tables  # noqa: E402
 from speed import record  # noqa: E402
 from speed.command import run, usable_device  # noqa: E402
 from speed.counting import count  # noqa: E402

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import stability as module
 from dpcdvae.evaluation.phases import Phase, Phases
@@ -21,6 +19,8 @@ from dpcdvae.evaluation.stability import (
     property_energies,
 )
 from dpcdvae.parallel import HERE, Lost
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import ATOMIC_NUMBERS
 
 ELEMENTS = ("Sr", "Ti", "O")
 

@@ -15,9 +15,8 @@ import pytest
 
 from dpcdvae.cli import main
 from dpcdvae.cli.stability import energies_by, load_stability, parse_options
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation import evaluate, result_cache
+from dpcdvae.evaluation import evaluate
 from dpcdvae.evaluation.columns import COLUMNS
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.metrics import stability as metrics
@@ -27,8 +26,10 @@ from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.evaluation.stability import EnergySource, Stability, energies_above_hull, property_energies
 from dpcdvae.io import Failure, write
 from dpcdvae.parallel import HERE, LocalEngine, Lost
+from dpcdvae.parallel import results as result_cache
 from dpcdvae.relaxation import single_point
 from dpcdvae.relaxation.single_point import SinglePoint, single_points
+from dpcdvae.structures.crystal import Crystal
 
 EMT = "ase.calculators.emt:EMT"
 

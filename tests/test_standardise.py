@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpcdvae.crystal import Crystal, lattice_from_parameters
 from dpcdvae.errors import InputError
 from dpcdvae.io import read_csv
-from dpcdvae.standardise import standardise, wrap
+from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
+from dpcdvae.structures.standardise import standardise, wrap
 
 
 @pytest.fixture

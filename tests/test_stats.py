@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import LossConfig, ModelConfig
-from dpcdvae.crystal import Crystal
-from dpcdvae.lattice import lattice_from_parameters, parameters_from_lattice
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.stats import LatticeScaler, Statistics, StatisticsDecoder
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import lattice_from_parameters, parameters_from_lattice
 from tensors import batch_of, default_dtype, random_crystal, table_of, tiny_model
 
 KINDS = pytest.mark.parametrize("kind", ["standard", "minmax"])

@@ -12,12 +12,12 @@ import pytest
 import safetensors.torch
 import torch
 
+from dpcdvae.checkpoints.checkpoint import load_model
 from dpcdvae.cli import main
-from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.io import read
-from dpcdvae.model.checkpoint import load_model
-from dpcdvae.model.sampling import generate
 from dpcdvae.model_store import FORMAT, read_card, read_description
+from dpcdvae.sampling.generation import generate
+from dpcdvae.structures.elements import ATOMIC_NUMBERS
 
 FOLDER = Path(__file__).parent / "data"
 OURS = FOLDER / "checkpoint-1"

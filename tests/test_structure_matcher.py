@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation import lattice_mapping
-from dpcdvae.evaluation.lattice_mapping import lattice_mappings, reduced_bases
-from dpcdvae.evaluation.primitive_cells import primitive_cells
-from dpcdvae.evaluation.result_cache import ResultCache
-from dpcdvae.evaluation.structure_matcher import compare
 from dpcdvae.io import read
 from dpcdvae.parallel import HERE
-from dpcdvae.tolerances import Tolerances
+from dpcdvae.parallel.results import ResultCache
+from dpcdvae.structures import lattice_mapping
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.lattice_mapping import lattice_mappings, reduced_bases
+from dpcdvae.structures.primitive_cells import primitive_cells
+from dpcdvae.structures.structure_matcher import compare
+from dpcdvae.structures.tolerances import Tolerances
 
 TOLERANCES = [Tolerances(), Tolerances(ltol=0.2, stol=0.3, angle_tol=5.0)]
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from disguises import DISGUISES
-from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.reference import as_reference
 from dpcdvae.evaluation.sample import Number, Sample
-from dpcdvae.evaluation.symmetry import CRYSTAL_SYSTEMS, SpaceGroups, by_crystal_system, find_space_groups, symbols
 from dpcdvae.intervals import bootstrap_total_variation
 from dpcdvae.parallel import HERE
 from dpcdvae.prototypes import STRUCTURE_TYPES, build_prototypes
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.space_groups import CRYSTAL_SYSTEMS, SpaceGroups, by_crystal_system, find_space_groups, symbols
 
 
 @pytest.fixture(scope="module")

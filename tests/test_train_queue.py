@@ -20,13 +20,13 @@ import torch
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
+from dpcdvae.checkpoints.checkpoint import read_checkpoint  # noqa: E402
 from dpcdvae.cli import main  # noqa: E402
 from dpcdvae.datasets import load_dataset  # noqa: E402
 from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.files import lock  # noqa: E402
-from dpcdvae.model.checkpoint import read_checkpoint  # noqa: E402
 from dpcdvae.model_store import last_checkpoint, read_card  # noqa: E402
-from dpcdvae.table import save_tables  # noqa: E402
+from dpcdvae.structures.table import save_tables  # noqa: E402
 from queueing.clones import environment  # noqa: E402
 from queueing.plan import chosen, read_queue  # noqa: E402
 from queueing.state import Run  # noqa: E402

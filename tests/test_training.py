@@ -18,17 +18,17 @@ import numpy as np
 import pytest
 import torch
 
-from dpcdvae.batch import CrystalBatch
-from dpcdvae.bonds import crystal_nn_bonds
+from dpcdvae.checkpoints.checkpoint import build_model, load_model, read_checkpoint
 from dpcdvae.cli import main
 from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.reference import resolve_reference
 from dpcdvae.model.cdvae import weighted_sum
-from dpcdvae.model.checkpoint import build_model, load_model, read_checkpoint
 from dpcdvae.model_store import last_checkpoint, read_card
-from dpcdvae.table import CrystalTable, save_tables
+from dpcdvae.structures.bonds import crystal_nn_bonds
+from dpcdvae.structures.table import CrystalTable, save_tables
+from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.card import export, half_weights
 from dpcdvae.training.loader import make_loader
 from dpcdvae.training.meter import LossMeter

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation.uniqueness import find_duplicates
 from dpcdvae.io import read
 from dpcdvae.parallel import HERE, LocalEngine, Lost
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.duplicates import find_duplicates
 
 
 def test_duplicates_are_those_of_a_plain_loop(data_dir: Path) -> None:

@@ -7,13 +7,13 @@ import pytest
 from numpy.random import Generator
 
 from crystal_files import real_crystals
-from dpcdvae.crystal import Crystal
-from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.evaluation.validity import (
     OXIDATION_TABLES,
     compositionally_valid,
     structurally_valid,
 )
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import ATOMIC_NUMBERS
 
 
 def skewed(rng: Generator, scale: float) -> Crystal:

@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import Config
-from dpcdvae.crystal import Crystal
 from dpcdvae.diffusion.atom_types import one_hot
 from dpcdvae.diffusion.wrapped_normal import WRAPPED_RULES, WrappedNormal, scaled_score, score_size
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import Pass
-from dpcdvae.lattice import frac_to_cart, wrap
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.decoding import decode
-from dpcdvae.model.sampling import generate
-from dpcdvae.random import CrystalRandom
+from dpcdvae.sampling.decoding import decode
+from dpcdvae.sampling.generation import generate
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import frac_to_cart, wrap
+from dpcdvae.tensors.noise import CrystalRandom
 from tensors import TINY, TRUTH, KnownStatistics, awkward_crystals, batch_of, default_dtype, random_crystal, tiny_model
 
 CELLS = torch.arange(-10, 11).double()

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.files import write_json
 from dpcdvae.io import Failure
+from dpcdvae.structures.crystal import Crystal
 from speed.command import json_object, real_data
 from speed.record import machine
 
 if TYPE_CHECKING:
-    from dpcdvae.model.sampling import GenerationResult
-    from dpcdvae.table import CrystalTable
+    from dpcdvae.sampling.generation import GenerationResult
+    from dpcdvae.structures.table import CrystalTable
 
 BATCH = 100
 Kept = dict[str, Any]

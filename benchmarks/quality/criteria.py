@@ -2,7 +2,7 @@
 
 Of every criterion less is better; None where a crystal has none (it is none, or has no bonds).
 
-latent: the distance that ``dpcdvae.model.agreement`` keeps the nearest by. true sigma: the same in units of the
+latent: the distance that ``dpcdvae.sampling.agreement`` keeps the nearest by. true sigma: the same in units of the
 posterior of the true crystal, which generation does not know. euclidean: |mu' - z|. posterior: -log q(z | crystal) but
 for a constant. standardised: as latent, with the crystal in its Niggli cell. denoising: the coordinate loss of the
 decoded crystal given z, at four noise levels, with the same noise for all decodes of a latent.
@@ -19,16 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError, reason_of
-from dpcdvae.model.agreement import encode_crystals
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.decoding import Decoding, Request, decode
 from dpcdvae.parallel import Engine, Lost
-from dpcdvae.random import CrystalRandom
-from dpcdvae.standardise import standardise
-from dpcdvae.tolerances import PUBLISHED
+from dpcdvae.sampling.agreement import encode_crystals
+from dpcdvae.sampling.decoding import Decoding, Request, decode
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.standardise import standardise
+from dpcdvae.structures.tolerances import PUBLISHED
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.noise import CrystalRandom
 from quality.batches import to_json
 
 CRITERIA = ("latent", "true sigma", "euclidean", "posterior", "standardised", "denoising")

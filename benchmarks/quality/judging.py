@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation import evaluate, resolve_reference
 from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.evaluation.scoring import TIME_LIMIT
 from dpcdvae.intervals import bootstrap_mean
 from dpcdvae.io import Failure
 from dpcdvae.parallel import engine_for
+from dpcdvae.structures.crystal import Crystal
 from quality.misses import CAUSES, cause
 
 

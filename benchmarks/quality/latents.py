@@ -14,7 +14,7 @@ from dpcdvae.files import atomic_output
 from dpcdvae.interfaces import LatentPosterior, LatentPrior
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.priors import NORMAL, PRIORS
-from dpcdvae.random import CrystalRandom
+from dpcdvae.tensors.noise import CrystalRandom
 from quality.batches import kept
 
 POSTERIOR = "posterior"

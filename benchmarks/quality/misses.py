@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation.lattice_mapping import lattice_mappings
-from dpcdvae.tolerances import PUBLISHED
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.lattice_mapping import lattice_mappings
+from dpcdvae.structures.tolerances import PUBLISHED
 
 CAUSES = ("not built", "number of atoms", "composition", "cell", "arrangement")
 """Each miss has one, the first that holds. "not built": the decoded lattice is no cell, or the coordinates ran away."""

@@ -47,7 +47,7 @@ def _finished(run: Run) -> None:
 
 
 def _unfinished(run: Run) -> None:
-    from dpcdvae.model.checkpoint import read_checkpoint, write_checkpoint
+    from dpcdvae.checkpoints.checkpoint import read_checkpoint, write_checkpoint
     from dpcdvae.training.card import half_weights
 
     for attempt in range(TRIES):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dpcdvae.table import CrystalTable, load_tables
+from dpcdvae.structures.table import CrystalTable, load_tables
 
 
 class Case(NamedTuple):
@@ -71,10 +71,10 @@ def of_size(table: CrystalTable, size: int) -> CrystalTable:
 
 
 def _prepare(file: Path | None, name: str, size: int) -> Source:
-    from dpcdvae.bonds import crystal_nn_bonds
     from dpcdvae.io import read_csv
     from dpcdvae.prototypes import build_prototypes
-    from dpcdvae.standardise import standardise
+    from dpcdvae.structures.bonds import crystal_nn_bonds
+    from dpcdvae.structures.standardise import standardise
 
     found = read_csv(file) if file else build_prototypes()
     found = found[:size]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.table import CrystalTable
 from speed.cases import PUBLISHED_PASS, PUBLISHED_STEP, is_published
 from speed.counting import Counts
 from speed.timing import Product, default_size, median, peak_mib, products, take_turns

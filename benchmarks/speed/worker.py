@@ -49,7 +49,7 @@ def main() -> None:
     table, source = Path(order.pop("table")), Path(order.pop("source"))
 
     import dpcdvae
-    from dpcdvae.table import load_tables
+    from dpcdvae.structures.table import load_tables
     from speed.measure import measure
 
     used = Path(dpcdvae.__file__).resolve().parents[1]

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import Config, load_config
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.sampling import generate, reconstruct
-from dpcdvae.table import CrystalTable
+from dpcdvae.sampling.generation import generate, reconstruct
+from dpcdvae.structures.table import CrystalTable
+from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.module import TrainingModule
 from dpcdvae.training.run import prepare
 from speed.counting import Counts, count

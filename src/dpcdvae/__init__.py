@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Crystal": "dpcdvae.crystal",
+    "Crystal": "dpcdvae.structures.crystal",
     "InputError": "dpcdvae.errors",
     "read": "dpcdvae.io",
     "write": "dpcdvae.io",
     "load_dataset": "dpcdvae.datasets",
-    "load_model": "dpcdvae.model.checkpoint",
-    "generate": "dpcdvae.model.sampling",
-    "reconstruct": "dpcdvae.model.sampling",
+    "load_model": "dpcdvae.checkpoints.checkpoint",
+    "generate": "dpcdvae.sampling.generation",
+    "reconstruct": "dpcdvae.sampling.generation",
     "evaluate": "dpcdvae.evaluation",
     "relax": "dpcdvae.relaxation",
 }
@@ -50,11 +50,11 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from dpcdvae.crystal import Crystal
+    from dpcdvae.checkpoints.checkpoint import load_model
     from dpcdvae.datasets import load_dataset
     from dpcdvae.errors import InputError
     from dpcdvae.evaluation import evaluate
     from dpcdvae.io import read, write
-    from dpcdvae.model.checkpoint import load_model
-    from dpcdvae.model.sampling import generate, reconstruct
     from dpcdvae.relaxation import relax
+    from dpcdvae.sampling.generation import generate, reconstruct
+    from dpcdvae.structures.crystal import Crystal

@@ -19,6 +19,14 @@ from typing import IO, Any
 from dpcdvae.errors import InputError
 
 
+def home() -> Path:
+    """Folder of everything cached: ``$DPCDVAE_HOME``, else ``dpcdvae`` in the user's cache folder."""
+    if named := os.environ.get("DPCDVAE_HOME"):
+        return Path(named).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "dpcdvae"
+
+
 def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
     """The output path, after making sure *before any work* that it can be written.
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
+from dpcdvae.tensors.batch import CrystalBatch
 
 NUM_ELEMENTS = 100  # types are one-hot over atomic numbers 1..100
 
@@ -24,7 +24,7 @@ class Encoder(nn.Module, ABC):
     """A crystal with its bonds -> features (C, out_features), the same for every description of the crystal.
 
     Those of "num_atoms" and "lattice" depend on the choice of the cell as well: they are the same for every
-    description that standardises (:func:`dpcdvae.standardise.standardise`) to the same cell.
+    description that standardises (:func:`dpcdvae.structures.standardise.standardise`) to the same cell.
     """
 
     out_features: int

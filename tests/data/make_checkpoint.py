@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dpcdvae.bonds import crystal_nn_bonds
 from dpcdvae.config import load_config
-from dpcdvae.crystal import Crystal
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.bonds import crystal_nn_bonds
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.card import export
 from dpcdvae.training.run import train
 

@@ -16,7 +16,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.files import sha256
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.presets import merge
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.run import check_data, make_trainer
 
 

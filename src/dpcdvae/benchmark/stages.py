@@ -16,12 +16,12 @@ from typing import Any
 
 from dpcdvae.benchmark.plan import Contender, Plan
 from dpcdvae.benchmark.timing import machine
+from dpcdvae.checkpoints.checkpoint import load_model
 from dpcdvae.evaluation import evaluate, resolve_reference
 from dpcdvae.files import write_json
 from dpcdvae.io import Failure, read, write
-from dpcdvae.model.checkpoint import load_model
-from dpcdvae.model.sampling import GenerationResult, generate, reconstruct
 from dpcdvae.model_store import CHECKPOINTS, best_checkpoint, read_description, read_json
+from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct
 from dpcdvae.training.module import TrainingDivergedError
 from dpcdvae.training.run import train
 

@@ -12,7 +12,7 @@ import torch
 
 from dpcdvae.config import Config
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.loader import make_loader
 from dpcdvae.training.run import prepare
 

@@ -13,11 +13,11 @@ from dpcdvae.cli.common import tell_failures
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
-    from dpcdvae.crystal import Crystal
     from dpcdvae.io import Failure
-    from dpcdvae.model.batchwise import ModelSource
-    from dpcdvae.model.parts import Part, Parts
-    from dpcdvae.model.shards import Shard
+    from dpcdvae.sampling.batchwise import ModelSource
+    from dpcdvae.sampling.finished_batches import Part, Parts
+    from dpcdvae.sampling.shards import Shard
+    from dpcdvae.structures.crystal import Crystal
 
 ShardOption = Annotated[
     str | None,
@@ -50,14 +50,14 @@ class Target:
     @property
     def share(self) -> Shard:
         """What ``shard`` says; raises InputError for one that is none."""
-        from dpcdvae.model.shards import WHOLE, Shard
+        from dpcdvae.sampling.shards import WHOLE, Shard
 
         return WHOLE if self.shard is None else Shard.parse(self.shard)
 
     def check(self) -> None:
         """Raises InputError, before any work, where ``out`` cannot be written, or for a shard that is none."""
         from dpcdvae.io import check_destination
-        from dpcdvae.model.parts import is_writing
+        from dpcdvae.sampling.finished_batches import is_writing
 
         _ = self.share
         check_destination(self.out, overwrite=self.overwrite or is_writing(self.out))
@@ -82,9 +82,9 @@ def run_batches(
         arguments: of the command, and ``facts`` that shape the crystals with them.
     """
     from dpcdvae import __version__
-    from dpcdvae.model.batchwise import ModelSource, device_here, engine_of, make_batches
-    from dpcdvae.model.parts import Parts
-    from dpcdvae.model.shards import batches_of
+    from dpcdvae.sampling.batchwise import ModelSource, device_here, engine_of, make_batches
+    from dpcdvae.sampling.finished_batches import Parts
+    from dpcdvae.sampling.shards import batches_of
 
     batches = batches_of(total, target.batch_size, target.share)
     device = target.device if target.scheduler else device_here(target.device)

@@ -33,6 +33,6 @@ def convert(
     from dpcdvae.files import check_output
 
     check_output(out, overwrite=None)
-    from dpcdvae.model.convert import convert_property_model
+    from dpcdvae.checkpoints.convert import convert_property_model
 
     print(convert_property_model(source, out, property))

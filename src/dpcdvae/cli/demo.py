@@ -35,12 +35,12 @@ def demo(
     check_output(out, overwrite=True)
     from rich.console import Console
 
+    from dpcdvae.checkpoints.checkpoint import load_model
     from dpcdvae.evaluation import evaluate, resolve_reference
     from dpcdvae.io import write
-    from dpcdvae.model.checkpoint import load_model
-    from dpcdvae.model.sampling import generate, sampling_settings
     from dpcdvae.model_store import read_description, resolve_model
     from dpcdvae.report.picture import draw
+    from dpcdvae.sampling.generation import generate, sampling_settings
 
     reference = resolve_reference(model)
     loaded = load_model(model)

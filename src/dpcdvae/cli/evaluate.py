@@ -161,8 +161,8 @@ def _names(baselines: str | None) -> list[str] | None:
 
 def _load_energy_model(name: str, reference: Reference, engine: Engine, time_limit: float) -> EnergyModel:
     """Raises InputError where it was trained for other crystals or another property than the reference's."""
+    from dpcdvae.checkpoints.checkpoint import load_regressor
     from dpcdvae.evaluation import EnergyModel
-    from dpcdvae.model.checkpoint import load_regressor
     from dpcdvae.model.regressor import predict_crystals
 
     model = load_regressor(name, "cpu")

@@ -11,7 +11,7 @@ from dpcdvae.cli.batchwise import ShardOption, Target, WorkersOption, run_batche
 from dpcdvae.cli.common import OutOption, OverwriteOption, SchedulerOption, SeedOption, tell_failures
 
 if TYPE_CHECKING:
-    from dpcdvae.model.sampling import GenerationResult
+    from dpcdvae.sampling.generation import GenerationResult
 
 ModelArgument = Annotated[
     str, typer.Argument(help="A bundled model, a run folder or a checkpoint folder.", show_default=False)
@@ -90,8 +90,8 @@ def generate(
     """
     target = Target(out, overwrite, batch_size, shard, device, workers, scheduler)
     target.check()
-    from dpcdvae.model.batchwise import Generate
-    from dpcdvae.model.sampling import prior_name, sampling_settings
+    from dpcdvae.sampling.batchwise import Generate
+    from dpcdvae.sampling.generation import prior_name, sampling_settings
 
     options = {
         "seed": seed, **sampling_settings(model, steps, solver, candidates), "prior": prior_name(model, prior),
@@ -140,8 +140,8 @@ def reconstruct(
     table = load_split(crystals)
     if limit:
         table = table.select(range(min(limit, len(table))))
-    from dpcdvae.model.batchwise import Reconstruct, check_table, table_hash
-    from dpcdvae.model.sampling import sampling_settings
+    from dpcdvae.sampling.batchwise import Reconstruct, check_table, table_hash
+    from dpcdvae.sampling.generation import sampling_settings
 
     check_table(table, model, whole=force_num_atoms or force_types)
     options = {

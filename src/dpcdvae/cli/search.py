@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from dpcdvae.crystal import Crystal
     from dpcdvae.datasets.preparation import Prepared
     from dpcdvae.model.regressor import PropertyRegressor
     from dpcdvae.parallel import Engine
-    from dpcdvae.table import CrystalTable
+    from dpcdvae.structures.crystal import Crystal
+    from dpcdvae.structures.table import CrystalTable
 
 RANDOM = "random"
 
@@ -90,9 +90,9 @@ def optimize(
     table = None if start == RANDOM else _first_crystals(start, n)
     import numpy as np
 
-    from dpcdvae.model import search
-    from dpcdvae.model.checkpoint import load_model
-    from dpcdvae.model.sampling import GenerationResult, sampling_settings
+    from dpcdvae.checkpoints.checkpoint import load_model
+    from dpcdvae.sampling import search
+    from dpcdvae.sampling.generation import GenerationResult, sampling_settings
 
     loaded = load_model(model, device)
     decoding = sampling_settings(model, steps, solver, candidates)
@@ -158,14 +158,14 @@ def interpolate(
       dpcdvae interpolate runs/perov start.cif perov_5:test/8355 -n 8 --out line.extxyz
     """
     from dpcdvae.io import check_destination
-    from dpcdvae.table import CrystalTable
+    from dpcdvae.structures.table import CrystalTable
 
     check_destination(out, overwrite=overwrite)
     ends = [bonded_crystal(text) for text in (first, last)]
     table = CrystalTable.from_crystals([crystal for crystal, _ in ends], [bonds for _, bonds in ends])
-    from dpcdvae.model import interpolation
-    from dpcdvae.model.checkpoint import load_model
-    from dpcdvae.model.sampling import sampling_settings
+    from dpcdvae.checkpoints.checkpoint import load_model
+    from dpcdvae.sampling import interpolation
+    from dpcdvae.sampling.generation import sampling_settings
 
     loaded = load_model(model, device)
     decoding = sampling_settings(model, steps, solver, candidates)
@@ -232,7 +232,7 @@ def _load_judge(
     energy_model: str, device: str, target: str, start: str, table: CrystalTable | None
 ) -> PropertyRegressor:
     """Raises InputError unless it predicts ``target`` and knows the elements of the starting points."""
-    from dpcdvae.model.checkpoint import load_regressor
+    from dpcdvae.checkpoints.checkpoint import load_regressor
 
     judge = load_regressor(energy_model, device)
     if judge.target != target:

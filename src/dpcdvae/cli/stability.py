@@ -12,8 +12,8 @@ import typer
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
-    from dpcdvae.crystal import Crystal
     from dpcdvae.evaluation.stability import EnergySource, Stability
+    from dpcdvae.structures.crystal import Crystal
 
 PhasesOption = Annotated[
     Path | None,

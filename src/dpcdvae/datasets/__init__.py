@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dpcdvae.datasets.building import add_dataset, get_dataset
 from dpcdvae.datasets.catalogue import DATASETS, SPLITS, DatasetSpec
-from dpcdvae.datasets.store import Dataset, dataset_file, dataset_path, home, load_dataset, load_split, prepared_names
+from dpcdvae.datasets.loading import load_dataset, load_split
+from dpcdvae.datasets.store import Dataset, dataset_file, dataset_path, prepared_names
 
 __all__ = [
     "DATASETS",
@@ -18,7 +19,6 @@ __all__ = [
     "dataset_file",
     "dataset_path",
     "get_dataset",
-    "home",
     "load_dataset",
     "load_split",
     "prepared_names",

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 
 from dpcdvae import files
-from dpcdvae.crystal import Crystal
 from dpcdvae.datasets.catalogue import DATASETS, SPLITS, DatasetSpec
 from dpcdvae.datasets.fetch import fetch, git_blob
 from dpcdvae.datasets.origin import long_words, with_origin
 from dpcdvae.datasets.preparation import Settings, prepare, summary
-from dpcdvae.datasets.store import Dataset, dataset_file, home
+from dpcdvae.datasets.store import Dataset, dataset_file
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure, read, read_csv
 from dpcdvae.parallel import HERE, Engine
-from dpcdvae.table import CrystalTable, load_tables, save_tables
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.table import CrystalTable, load_tables, save_tables
 
 MAX_ATOMS = 100
 """Largest cell of own data unless said otherwise: memory of the networks grows with it."""
@@ -242,7 +242,7 @@ def _fetch_splits(name: str, spec: DatasetSpec, url: str | None) -> dict[str, Pa
         known = False
     if not known:
         raise InputError(f"'{base}' is no address to fetch from: it must start with https:// or http://")
-    found = {split: home() / "downloads" / name / f"{split}.csv" for split in SPLITS}
+    found = {split: files.home() / "downloads" / name / f"{split}.csv" for split in SPLITS}
     for split, path in found.items():
         fetch(f"{base}/{split}.csv", path, spec.blobs[split])
     return found

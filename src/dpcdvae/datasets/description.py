@@ -11,10 +11,10 @@ import numpy as np
 from dpcdvae.datasets.origin import long_words
 from dpcdvae.datasets.preparation import by_reason
 from dpcdvae.datasets.store import Dataset, dataset_file
-from dpcdvae.elements import SYMBOLS
 from dpcdvae.files import sha256
 from dpcdvae.io.failures import Failure
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.elements import SYMBOLS
+from dpcdvae.structures.table import CrystalTable
 
 
 def describe(dataset: Dataset, path: Path | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dpcdvae.datasets.catalogue import DATASETS, DatasetSpec
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.table import CrystalTable
 
 BYTES, IDS, PART, OTHER = "bytes", "ids", "part", "other"
 

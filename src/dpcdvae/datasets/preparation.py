@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy.typing as npt
 
-from dpcdvae.bonds import crystal_nn_bonds
-from dpcdvae.crystal import Crystal
-from dpcdvae.elements import SYMBOLS
 from dpcdvae.errors import InputError
 from dpcdvae.io.failures import Failure
 from dpcdvae.parallel import HERE, Engine, Lost
-from dpcdvae.standardise import standardise
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.bonds import crystal_nn_bonds
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import SYMBOLS
+from dpcdvae.structures.standardise import standardise
+from dpcdvae.structures.table import CrystalTable
 
 PREPARATION = 1
 """Raised whenever the same crystal is prepared differently, so that older caches are built again."""

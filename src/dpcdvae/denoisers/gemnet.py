@@ -8,47 +8,19 @@ block and throws its result away; there is none here, which changes no output.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
-from dpcdvae.denoisers.gemnet_blocks import EdgeEmbedding, Interaction, VectorOutput, angular_weights
+from dpcdvae.denoisers.gemnet_blocks import EdgeEmbedding, GemNetOptions, Interaction, VectorOutput, angular_weights
 from dpcdvae.errors import InputError
-from dpcdvae.graph import radius_graph
 from dpcdvae.interfaces import NUM_ELEMENTS, Denoiser
 from dpcdvae.nn.basis import GaussianRadialBasis, fourier_features, legendre_harmonics, sinusoidal_embedding
 from dpcdvae.nn.layers import Dense, ExactLinear, mlp
 from dpcdvae.registry import build_options
-
-
-@dataclass(frozen=True)
-class GemNetOptions:
-    """Defaults: the published denoiser. ``atom_width`` 0 carries all concatenated features through the network."""
-
-    hidden: int = 128
-    atom_width: int = 0
-    blocks: int = 3
-    num_radial: int = 128
-    num_spherical: int = 7
-    emb_trip: int = 64
-    emb_rbf: int = 16
-    emb_cbf: int = 16
-    bil_trip: int = 64
-    layers_before_skip: int = 1
-    layers_after_skip: int = 2
-    layers_concat: int = 1
-    layers_atom: int = 3
-    cutoff: float = 7.0
-    max_neighbours: int = 20
-    complete_search: bool = True  # False: the public code's neighbours, among 27 cells and cut in the order found
-    envelope_exponent: int = 5
-    feature_layers: int = 1  # hidden layers between the concatenated features and the network; CDVAE has none
-    time_embedding: int = 128
-    fourier: tuple[int, ...] = (3, 8)
-
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.graph import radius_graph
 
 MAY_BE_ZERO = (
     "atom_width", "blocks", "layers_before_skip", "layers_after_skip", "layers_concat", "layers_atom",

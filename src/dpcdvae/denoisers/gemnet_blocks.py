@@ -6,18 +6,41 @@ The triplets b -> a <- c of GemNet-T share the atom a, so each block of triplets
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.graph import PeriodicGraph
-from dpcdvae.lattice import full_precision
 from dpcdvae.nn.fused import activated_edges
 from dpcdvae.nn.layers import Dense, Residual, ScaleFactor, half_sum_, residual_mlp
+from dpcdvae.tensors.graph import PeriodicGraph
+from dpcdvae.tensors.lattice import full_precision
 
-if TYPE_CHECKING:
-    from dpcdvae.denoisers.gemnet import GemNetOptions
+
+@dataclass(frozen=True)
+class GemNetOptions:
+    """Defaults: the published denoiser. ``atom_width`` 0 carries all concatenated features through the network."""
+
+    hidden: int = 128
+    atom_width: int = 0
+    blocks: int = 3
+    num_radial: int = 128
+    num_spherical: int = 7
+    emb_trip: int = 64
+    emb_rbf: int = 16
+    emb_cbf: int = 16
+    bil_trip: int = 64
+    layers_before_skip: int = 1
+    layers_after_skip: int = 2
+    layers_concat: int = 1
+    layers_atom: int = 3
+    cutoff: float = 7.0
+    max_neighbours: int = 20
+    complete_search: bool = True  # False: the public code's neighbours, among 27 cells and cut in the order found
+    envelope_exponent: int = 5
+    feature_layers: int = 1  # hidden layers between the concatenated features and the network; CDVAE has none
+    time_embedding: int = 128
+    fourier: tuple[int, ...] = (3, 8)
 
 
 class EdgeEmbedding(nn.Module):

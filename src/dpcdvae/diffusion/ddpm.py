@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.diffusion.reverse_rules import REVERSE_RULES, Previous
 from dpcdvae.diffusion.schedules import SCHEDULES
 from dpcdvae.diffusion.shared import even_strides, without_mean
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.interfaces import CoordinateDiffusion, Corrupted, Pass
-from dpcdvae.lattice import wrap
 from dpcdvae.registry import build_options
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import wrap
 
 TIME_INPUTS = ("step", "fraction")
 

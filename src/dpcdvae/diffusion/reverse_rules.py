@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from dpcdvae.lattice import wrap
 from dpcdvae.registry import Registry
+from dpcdvae.tensors.lattice import wrap
 
 
 class Previous(NamedTuple):

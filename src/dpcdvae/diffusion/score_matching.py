@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import CoordinateDiffusion, Corrupted, Pass
-from dpcdvae.lattice import cart_to_frac, minimum_image, wrap
 from dpcdvae.registry import build_options
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import cart_to_frac, minimum_image, wrap
 
 
 @dataclass(frozen=True)

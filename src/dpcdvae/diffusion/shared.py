@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
+from dpcdvae.tensors.batch import CrystalBatch
 
 
 def even_strides(timesteps: int, steps: int) -> list[tuple[int, int]]:

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.diffusion.shared import even_strides, without_mean
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import CoordinateDiffusion, Corrupted, Pass
-from dpcdvae.lattice import wrap
 from dpcdvae.registry import Registry, build_options
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import wrap
 
 # Images to either side that the sums run over, exact to rounding up to MAX_SIGMA. There the density is uniform to 1e-8.
 IMAGES = 8

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.interfaces import Encoder
-from dpcdvae.lattice import full_precision
 from dpcdvae.nn.layers import mlp
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import full_precision
 
 
 class Concatenation(Encoder):

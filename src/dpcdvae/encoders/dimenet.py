@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
-from dpcdvae.graph import PeriodicGraph, bond_graph
 from dpcdvae.interfaces import NUM_ELEMENTS, Encoder
 from dpcdvae.nn.basis import BesselRadialBasis, SphericalBesselBasis, legendre_harmonics
 from dpcdvae.nn.layers import ExactLinear, ScaleFactor
 from dpcdvae.registry import build_options
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.graph import PeriodicGraph, bond_graph
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.interfaces import Encoder
-from dpcdvae.lattice import full_precision, parameters_from_lattice
 from dpcdvae.nn.layers import mlp
 from dpcdvae.registry import build_options
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import full_precision, parameters_from_lattice
 
 # Shift and scale to numbers of order one: Å for a length over N_a^(1/3), degrees for an angle.
 TYPICAL_LENGTH, LENGTH_SPREAD = 2.5, 0.5

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.interfaces import Encoder
 from dpcdvae.registry import build_options
+from dpcdvae.tensors.batch import CrystalBatch
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dpcdvae.evaluation.report import Report
 from dpcdvae.evaluation.sample import Number
 from dpcdvae.evaluation.scoring import evaluate
 from dpcdvae.evaluation.stability import EnergySource, Stability, property_energies
-from dpcdvae.statistics import ReferenceStatistics
+from dpcdvae.structures.summary import ReferenceStatistics
 
 __all__ = [
     "BASELINES",

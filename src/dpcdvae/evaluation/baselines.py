@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation.element_data import by_atomic_number
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.registry import Registry
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.element_data import by_atomic_number
 
 TRAINING = "the crystals of a training set"
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.fingerprints import Fingerprints
-from dpcdvae.evaluation.magpie import standardise_compositions
+from dpcdvae.structures.fingerprints import Fingerprints
+from dpcdvae.structures.fingerprints.magpie import standardise_compositions
 
 Floats = npt.NDArray[np.float64]
 Cutoffs = tuple[float, float]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
+from dpcdvae.structures.crystal import Crystal
 
 
 @dataclass(frozen=True)

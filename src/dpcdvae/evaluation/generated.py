@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.files import manifest_path
 from dpcdvae.io import Failure, read
+from dpcdvae.structures.crystal import Crystal
 
 MANIFEST = ".manifest.json"
 SHAPELESS = ("model", "shard", "workers", "scheduler")

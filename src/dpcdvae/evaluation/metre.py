@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation.candidates import NEAREST, Describe, Found, candidates, first_matches, nearest_matches
-from dpcdvae.evaluation.matching import MATCHER
-from dpcdvae.evaluation.primitive_cells import primitive_cells
-from dpcdvae.evaluation.result_cache import ResultCache
 from dpcdvae.parallel import Engine
+from dpcdvae.parallel.results import ResultCache
+from dpcdvae.structures.candidates import NEAREST, Describe, Found, candidates, first_matches, nearest_matches
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.matching import MATCHER
+from dpcdvae.structures.primitive_cells import primitive_cells
 
 
 def match_reference(
@@ -38,7 +38,7 @@ def match_reference(
     Args:
         describe: gives the structure fingerprints of the generated crystals and of the reference, by indices.
         cache: folder in which results are kept between runs.
-        most: generated crystals that one of the reference is compared with, see :mod:`dpcdvae.evaluation.candidates`.
+        most: generated crystals that one of the reference is compared with, see :mod:`dpcdvae.structures.candidates`.
     """
     return _match(generated, reference, describe, ResultCache(engine, time_limit, cache), most, nearest=True)
 

@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.files import manifest_path, sha256
 from dpcdvae.io import read
 from dpcdvae.io.sources import Source, decode, files_at
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import ATOMIC_NUMBERS
 
 TOTAL, PER_ATOM = "energy", "energy_per_atom"
 """Names of energies: eV for all atoms of the composition as written (or of the cell), and eV/atom."""

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.datasets import DATASETS, dataset_file, load_dataset, prepared_names
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import sha256
 from dpcdvae.io import Failure, read
 from dpcdvae.model_store import CARD, CHECKPOINTS, CONFIG, bundled_models, read_card, read_json
-from dpcdvae.statistics import ReferenceStatistics, element_counts
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.summary import ReferenceStatistics, element_counts
 
 STATISTICS_KEY = "training_statistics"
 DEFAULT_SPLIT = "test"

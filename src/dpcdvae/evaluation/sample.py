@@ -11,20 +11,21 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.datasets import DATASETS
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.coverage import DEFAULT_CUTOFFS, Coverage, Cutoffs, coverage
 from dpcdvae.evaluation.energy import EnergyModel
-from dpcdvae.evaluation.fingerprints import Fingerprints, fingerprint_crystals
-from dpcdvae.evaluation.matching import Matches, Pairs, match_pairs, pair
+from dpcdvae.evaluation.pairing import Pairs, pair
 from dpcdvae.evaluation.reference import Reference
-from dpcdvae.evaluation.result_cache import default_cache
 from dpcdvae.evaluation.stability import Stability
 from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
 from dpcdvae.intervals import Interval, wilson
 from dpcdvae.io import Failure
 from dpcdvae.parallel import Engine
+from dpcdvae.parallel.results import default_cache
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.fingerprints import Fingerprints, fingerprint_crystals
+from dpcdvae.structures.matching import Matches, match_pairs
 
 Derived = TypeVar("Derived")
 Value = TypeVar("Value")

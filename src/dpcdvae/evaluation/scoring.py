@@ -7,13 +7,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.baselines import BASELINES
-from dpcdvae.evaluation.candidates import NEAREST
 from dpcdvae.evaluation.energy import EnergyModel
-from dpcdvae.evaluation.fingerprints import ALGORITHM
-from dpcdvae.evaluation.matching import TOLERANCES
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.metrics.geometry import CLOSE, WINDOW
 from dpcdvae.evaluation.metrics.uniqueness import UNIQUENESS_SAMPLE
@@ -22,12 +18,16 @@ from dpcdvae.evaluation.reference import Reference, as_reference, training_of
 from dpcdvae.evaluation.report import Key, Report, tool_versions
 from dpcdvae.evaluation.sample import DRAWN, Number, Sample
 from dpcdvae.evaluation.stability import Stability
-from dpcdvae.evaluation.symmetry import SYMPREC
 from dpcdvae.evaluation.validity import MIN_DISTANCE, MIN_VOLUME
 from dpcdvae.intervals import LEVEL, REPLICATES
 from dpcdvae.io import Failure
 from dpcdvae.parallel import Engine, engine_for
-from dpcdvae.statistics import ReferenceStatistics
+from dpcdvae.structures.candidates import NEAREST
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.fingerprints import ALGORITHM
+from dpcdvae.structures.matching import TOLERANCES
+from dpcdvae.structures.space_groups import SYMPREC
+from dpcdvae.structures.summary import ReferenceStatistics
 
 TIME_LIMIT = 60.0
 DEFAULT_BASELINES = ("reference", "training")

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError, reason_of, unknown_name
 from dpcdvae.evaluation.phase_files import TOTAL
 from dpcdvae.evaluation.phases import Phase, Phases
-from dpcdvae.evaluation.primitive_cells import quiet
-from dpcdvae.evaluation.result_cache import Kind, ResultCache, content_hash
 from dpcdvae.parallel import Engine, Lost
+from dpcdvae.parallel.results import Kind, ResultCache
+from dpcdvae.structures.content import content_hash
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.primitive_cells import quiet
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PDEntry

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.validity import compositionally_valid
 from dpcdvae.intervals import LEVEL, Interval, wilson
+from dpcdvae.structures.crystal import Crystal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

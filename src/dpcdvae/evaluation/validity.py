@@ -12,10 +12,10 @@ from math import gcd
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.elements import SYMBOLS
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.geometry import closest_contacts
+from dpcdvae.structures.contacts import closest_contacts
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import SYMBOLS
 
 MIN_DISTANCE = 0.5  # Å
 MIN_VOLUME = 0.1  # Å^3

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError, one_line, unknown_name
 from dpcdvae.files import atomic_output, check_output
 from dpcdvae.io.atoms import RESERVED, parse_extxyz, parse_poscar, render_extxyz, render_poscar
@@ -22,6 +21,7 @@ from dpcdvae.io.sources import Source, files_at
 from dpcdvae.io.tabular import parse_csv, render_csv
 from dpcdvae.progress import Progress
 from dpcdvae.registry import Registry
+from dpcdvae.structures.crystal import Crystal
 
 __all__ = [
     "FORMATS",

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.io.cif import right_handed
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode
 from dpcdvae.io.species import atomic_number_of
+from dpcdvae.structures.crystal import Crystal
 
 _QUOTED = r'"(?:\\.|[^"\\])*"'
 _PAIR = re.compile(rf"({_QUOTED}|[^\s=]+)\s*=\s*({_QUOTED}|\{{[^}}]*\}}|\[[^\]]*\]|\S+)")

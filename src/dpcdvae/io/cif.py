@@ -14,11 +14,11 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from dpcdvae.crystal import Crystal, lattice_from_parameters
 from dpcdvae.errors import InputError
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode
 from dpcdvae.io.species import atomic_number_of
+from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
 
 MAX_CIF_BYTES = 10_000_000  # of one data block; a crystal of 100 000 atoms has about 5 MB
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode
+from dpcdvae.structures.crystal import Crystal
 
 FORMAT, VERSION = "dpcdvae-crystals", 1
 

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.progress import Progress
+from dpcdvae.structures.crystal import Crystal
 
 
 @dataclass(frozen=True)

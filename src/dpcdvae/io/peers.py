@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal, lattice_from_parameters
 from dpcdvae.errors import InputError
 from dpcdvae.io.cif import right_handed
 from dpcdvae.io.failures import Collector
+from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
 
 Array = npt.NDArray[Any]
 KEYS = ("frac_coords", "num_atoms", "atom_types", "lengths", "angles")

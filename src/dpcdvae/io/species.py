@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.errors import InputError
+from dpcdvae.structures.elements import ATOMIC_NUMBERS
 
 _SPECIES = re.compile(r"([A-Za-z]{1,3})(?:\d*(?:\.\d+)?[+-]?|[+-]\d+(?:\.\d+)?)$")  # Fe, Fe3+, Fe+3, O2-, Na1
 

@@ -8,11 +8,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.io.cif import MAX_CIF_BYTES, cif_text, crystal_from_cif
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode
+from dpcdvae.structures.crystal import Crystal
 
 ID_COLUMNS = ("material_id", "id")
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import Config, LossConfig
 from dpcdvae.denoisers import DENOISERS
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
@@ -16,11 +15,12 @@ from dpcdvae.diffusion.atom_types import draw_types, noisy_type_probabilities, o
 from dpcdvae.encoders import build_encoder
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import LatentPrior
-from dpcdvae.lattice import cart_to_frac, full_precision, heights, volume
 from dpcdvae.model.stats import StatisticsDecoder
 from dpcdvae.model.trainable import TargetScaler, Trainable
 from dpcdvae.nn.layers import ExactLinear, mlp
 from dpcdvae.priors import NORMAL, PRIORS, chosen_prior
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import cart_to_frac, full_precision, heights, volume
 
 if TYPE_CHECKING:
     from dpcdvae.model.agreement import Agreement

@@ -9,17 +9,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import RegressorConfig
-from dpcdvae.crystal import Crystal
 from dpcdvae.datasets.preparation import Settings, prepare_one
-from dpcdvae.elements import SYMBOLS
 from dpcdvae.encoders import build_encoder
 from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.model.trainable import TargetScaler, Trainable
 from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.progress import Progress
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import SYMBOLS
+from dpcdvae.structures.table import CrystalTable
+from dpcdvae.tensors.batch import CrystalBatch
 
 BATCH_SIZE = 256
 

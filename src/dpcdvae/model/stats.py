@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import ModelConfig
 from dpcdvae.interfaces import NUM_ELEMENTS
-from dpcdvae.lattice import full_precision, lattice_from_parameters, parameters_from_lattice
 from dpcdvae.nn.layers import mlp
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import full_precision, lattice_from_parameters, parameters_from_lattice
 
 
 class Statistics(NamedTuple):

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
 from dpcdvae.config import AnyConfig
 from dpcdvae.errors import InputError
+from dpcdvae.tensors.batch import CrystalBatch
 
 
 class Trainable(nn.Module, ABC):

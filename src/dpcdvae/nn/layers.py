@@ -10,8 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.lattice import full_precision
 from dpcdvae.nn.fused import activated_linear, residual
+from dpcdvae.tensors.lattice import full_precision
 
 
 def half_sum_(x: Tensor, y: Tensor) -> Tensor:

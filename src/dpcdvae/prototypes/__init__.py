@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.prototypes import geometries as g
 from dpcdvae.prototypes.radii import COVALENT, IONIC, METALLIC
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import ATOMIC_NUMBERS
 
 Radii = Mapping[str, float]
 Members = tuple[tuple[str, ...], ...]

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.parallel import Engine, engine_for
 from dpcdvae.relaxation.batching import check_one_process
@@ -19,6 +18,7 @@ from dpcdvae.relaxation.ranking import Ranked, rank
 from dpcdvae.relaxation.relaxed import Relaxed
 from dpcdvae.relaxation.single_point import SinglePoint, single_points
 from dpcdvae.relaxation.stages import relax_in_stages, stages_of
+from dpcdvae.structures.crystal import Crystal
 
 __all__ = [
     "CALCULATORS",

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.parallel import Lost
 from dpcdvae.relaxation.calculators import NEEDED
 from dpcdvae.relaxation.minimise import Settings, relax
 from dpcdvae.relaxation.relaxed import Relaxed
+from dpcdvae.structures.crystal import Crystal
 
 if TYPE_CHECKING:
     from ase import Atoms

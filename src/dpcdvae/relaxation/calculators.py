@@ -17,12 +17,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.elements import SYMBOLS
 from dpcdvae.errors import InputError, one_line, unknown_name
 from dpcdvae.files import sha256
 from dpcdvae.registry import Registry
 from dpcdvae.relaxation import chgnet, dft
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import SYMBOLS
 
 if TYPE_CHECKING:
     from ase import Atoms

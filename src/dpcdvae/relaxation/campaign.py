@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.progress import Progress
@@ -31,6 +30,7 @@ from dpcdvae.relaxation.calculators import (
 from dpcdvae.relaxation.minimise import Settings, relax
 from dpcdvae.relaxation.relaxed import Relaxed, lost
 from dpcdvae.relaxation.store import Store, crystal_key
+from dpcdvae.structures.crystal import Crystal
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator

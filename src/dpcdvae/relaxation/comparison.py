@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import reason_of
 from dpcdvae.parallel import Engine, Lost
-from dpcdvae.tolerances import PUBLISHED, Tolerances
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.tolerances import PUBLISHED, Tolerances
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher

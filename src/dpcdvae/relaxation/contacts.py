@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.elements import SYMBOLS
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import SYMBOLS
 
 # Distances over the sum of the covalent radii (Cordero et al. 2008). Bonds lie near 1, the shortest (in H2,
 # triple ones) at 0.8 and above.

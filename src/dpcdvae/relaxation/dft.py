@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpcdvae.elements import ATOMIC_NUMBERS
 from dpcdvae.errors import InputError, one_line
 from dpcdvae.files import sha256
 from dpcdvae.registry import Registry
+from dpcdvae.structures.elements import ATOMIC_NUMBERS
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator

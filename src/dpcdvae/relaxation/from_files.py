@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.relaxation.relaxed import Relaxed, lost
+from dpcdvae.structures.crystal import Crystal
 
 
 def pair_relaxed(initial: Sequence[Crystal], relaxed: Sequence[Crystal], pressure: float) -> list[Relaxed]:

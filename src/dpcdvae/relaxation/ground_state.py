@@ -15,7 +15,7 @@ from dpcdvae.io import Failure
 from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.relaxation.comparison import match_distances
 from dpcdvae.relaxation.relaxed import Relaxed, count_reasons
-from dpcdvae.tolerances import PUBLISHED
+from dpcdvae.structures.tolerances import PUBLISHED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

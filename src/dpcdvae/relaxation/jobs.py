@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError, reason_of
 from dpcdvae.files import atomic_output, check_output, write_json
 from dpcdvae.io import Failure, read, write
@@ -34,6 +33,7 @@ from dpcdvae.relaxation.dft import (
 )
 from dpcdvae.relaxation.minimise import Settings
 from dpcdvae.relaxation.relaxed import CALCULATOR_FAILED, GPA_A3_PER_EV, Relaxed, lost
+from dpcdvae.structures.crystal import Crystal
 
 if TYPE_CHECKING:
     from ase import Atoms

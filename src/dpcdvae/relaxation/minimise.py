@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError, reason_of, unknown_name
 from dpcdvae.registry import Registry
 from dpcdvae.relaxation.calculators import DEFAULT
 from dpcdvae.relaxation.contacts import LONELY, MERGED, TOO_CLOSE, closest_contact, lonely_atom, push_apart
 from dpcdvae.relaxation.relaxed import CALCULATOR_FAILED, GPA_A3_PER_EV, Relaxed, enthalpy, lost
+from dpcdvae.structures.crystal import Crystal
 
 if TYPE_CHECKING:
     from ase import Atoms

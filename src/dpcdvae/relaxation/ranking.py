@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.progress import Progress
 from dpcdvae.relaxation.comparison import NEIGHBOURS, mean_neighbour_distances, same_minimum
 from dpcdvae.relaxation.relaxed import Relaxed
+from dpcdvae.structures.crystal import Crystal
 
 # Only crystals as alike as this are compared: the same minimum, found twice, is within the thresholds of a relaxation.
 ENTHALPY_WINDOW = 0.01  # eV/atom

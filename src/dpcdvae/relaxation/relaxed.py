@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
+from dpcdvae.structures.crystal import Crystal
 
 
 @dataclass(frozen=True, eq=False)

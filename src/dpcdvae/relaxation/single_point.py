@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.elements import SYMBOLS
 from dpcdvae.errors import reason_of
 from dpcdvae.parallel import Lost
 from dpcdvae.relaxation.calculators import (
@@ -23,6 +21,8 @@ from dpcdvae.relaxation.calculators import (
     known_elements,
     option_files,
 )
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import SYMBOLS
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.parallel import HERE, Engine
 from dpcdvae.relaxation.calculators import CALCULATORS, batch_evaluator, build_calculator, check_elements
@@ -14,6 +13,7 @@ from dpcdvae.relaxation.campaign import TIME_LIMIT, relax_all
 from dpcdvae.relaxation.dft import SETTINGS
 from dpcdvae.relaxation.minimise import Settings
 from dpcdvae.relaxation.relaxed import Relaxed
+from dpcdvae.structures.crystal import Crystal
 
 
 def stages_of(

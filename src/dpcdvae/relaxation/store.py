@@ -18,9 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.errors import InputError
 from dpcdvae.files import lock
+from dpcdvae.structures.crystal import Crystal
 
 FORMAT = 1
 DATABASE = "results.sqlite"

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.elements import SYMBOLS
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import SYMBOLS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,15 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from dpcdvae.checkpoints.checkpoint import (
+    PRIOR,
+    Checkpoint,
+    build_model,
+    load_regressor,
+    read_checkpoint,
+    write_checkpoint,
+)
 from dpcdvae.config import config_from_dict
 from dpcdvae.datasets.origin import noted
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output, check_output, write_json
-from dpcdvae.model.checkpoint import PRIOR, Checkpoint, build_model, load_regressor, read_checkpoint, write_checkpoint
 from dpcdvae.model.regressor import mean_absolute_error
 from dpcdvae.model_store import CARD, best_checkpoint, read_card, resolve_model
-from dpcdvae.statistics import ReferenceStatistics
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.summary import ReferenceStatistics
+from dpcdvae.structures.table import CrystalTable
 
 QUANTILES = (5, 10, 15, 50, 85, 90, 95)
 
@@ -113,7 +120,7 @@ def export(model: str | Path, out: str | Path, *, half: bool = False) -> Path:
 def half_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     """The weights with every parameter as float16; buffers (scalers, scale factors) stay as they are.
 
-    Loading them gives a model in its own precision again (:func:`dpcdvae.model.checkpoint.load_weights` copies).
+    Loading them gives a model in its own precision again (:func:`dpcdvae.checkpoints.checkpoint.load_weights` copies).
 
     Raises:
         InputError: a value is beyond the range of float16, 65504.

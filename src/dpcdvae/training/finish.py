@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dpcdvae.crystal import LATENT_DISTANCE, Crystal
+from dpcdvae.checkpoints.checkpoint import PRIOR, load_model, read_checkpoint, read_training, write_checkpoint
 from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.checkpoint import PRIOR, load_model, read_checkpoint, read_training, write_checkpoint
-from dpcdvae.model.encoding import encoded
-from dpcdvae.model.sampling import reconstruct
 from dpcdvae.model_store import TRAINING, best_checkpoint
 from dpcdvae.parallel import LocalEngine
 from dpcdvae.priors import NORMAL
-from dpcdvae.table import CrystalTable
-from dpcdvae.tolerances import PUBLISHED
+from dpcdvae.sampling.encoding import encoded
+from dpcdvae.sampling.generation import reconstruct
+from dpcdvae.structures.crystal import LATENT_DISTANCE, Crystal
+from dpcdvae.structures.table import CrystalTable
+from dpcdvae.structures.tolerances import PUBLISHED
 
 CRYSTALS, FEWEST = 200, 50  # of the validation set, decoded to find the threshold
 MOST_PASSES = 50  # of each decode: the distances hardly depend on it, the time does

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch.utils.data import DataLoader
 
-from dpcdvae.batch import CrystalBatch
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.table import CrystalTable
+from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.sampler import EpochSampler, Share
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from dpcdvae.errors import InputError
 from dpcdvae.model.trainable import Trainable
 from dpcdvae.nn.averaging import update_average
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.loader import Loader, TrainingBatch, make_loader
 from dpcdvae.training.meter import LossMeter
 from dpcdvae.training.sampler import Indices

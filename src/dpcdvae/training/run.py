@@ -17,17 +17,17 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from dpcdvae.batch import CrystalBatch
+from dpcdvae.checkpoints.checkpoint import PRIOR, build_model, load_weights, read_checkpoint
+from dpcdvae.checkpoints.lightning_io import SafetensorsIO, checkpoint_callbacks
 from dpcdvae.config import AnyConfig, config_from_dict, override_config
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import check_output, write_json
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.checkpoint import PRIOR, build_model, load_weights, read_checkpoint
-from dpcdvae.model.lightning_io import SafetensorsIO, checkpoint_callbacks
 from dpcdvae.model.trainable import Trainable
 from dpcdvae.model_store import CHECKPOINTS, last_checkpoint, read_description, read_json, resolve_model
 from dpcdvae.nn.layers import fit_scale_factors
-from dpcdvae.table import CrystalTable
+from dpcdvae.structures.table import CrystalTable
+from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.card import write_card
 from dpcdvae.training.finish import finish
 from dpcdvae.training.loader import targets_of

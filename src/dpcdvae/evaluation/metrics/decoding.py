@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dpcdvae.crystal import CANDIDATES, LATENT_DISTANCE
 from dpcdvae.evaluation.columns import column
 from dpcdvae.evaluation.sample import Sample
+from dpcdvae.structures.crystal import CANDIDATES, LATENT_DISTANCE
 
 
 @column("latent_distance")

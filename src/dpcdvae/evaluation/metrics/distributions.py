@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation.distributions import wasserstein
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import DRAWN_GATE, Number, Sample
 from dpcdvae.intervals import bootstrap_wasserstein
-from dpcdvae.statistics import element_counts
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.summary import element_counts
 
 
 @metric("density_wasserstein", "Wasserstein, density", "g/cm^3")

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.evaluation.diversity import compared, mean_distances
-from dpcdvae.evaluation.magpie import standardise_compositions
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import DRAWN_GATE, Number, Sample
 from dpcdvae.intervals import bootstrap_mean
+from dpcdvae.structures.fingerprints.magpie import standardise_compositions
 
 
 @metric("composition_diversity", "diversity, comp.", "fingerprint")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation.columns import column
-from dpcdvae.evaluation.geometry import contacts
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.intervals import median_interval
+from dpcdvae.structures.contacts import Contacts, closest_contacts
+from dpcdvae.structures.crystal import Crystal
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,6 +21,11 @@ CLOSE = 0.7
 
 WINDOW = (0.005, 0.995)
 """Quantiles of the reference between which a density or volume is ordinary: 99 % of the reference is."""
+
+
+def contacts(sample: Sample) -> Contacts:
+    """Of all its crystals: for ``sample.once``."""
+    return closest_contacts(sample.crystals)
 
 
 @metric("shortest_distance_ratio", "shortest distance", "radii")

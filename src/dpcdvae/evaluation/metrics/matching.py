@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.candidates import Found
 from dpcdvae.evaluation.columns import column
-from dpcdvae.evaluation.matching import MATCHER, SITE_TOLERANCES
 from dpcdvae.evaluation.metre import corrected_rms, match_reference
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.metrics.notes import bounded, joined, undecided
 from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.intervals import bootstrap_mean, median_interval
+from dpcdvae.structures.candidates import Found
+from dpcdvae.structures.matching import MATCHER, SITE_TOLERANCES
 
 
 @metric("match_rate", "match rate")

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.candidates import Found
 from dpcdvae.evaluation.columns import column
-from dpcdvae.evaluation.fingerprints import fingerprint_crystals
 from dpcdvae.evaluation.metre import match_training
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.metrics.notes import bounded, joined, undecided
 from dpcdvae.evaluation.metrics.uniqueness import first_of, judged, unique
 from dpcdvae.evaluation.sample import Number, Sample
+from dpcdvae.structures.candidates import Found
+from dpcdvae.structures.fingerprints import fingerprint_crystals
 
 
 def training_matches(sample: Sample) -> Found | None:

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.crystal import Crystal
-from dpcdvae.evaluation.candidates import NEAREST
 from dpcdvae.evaluation.columns import column
-from dpcdvae.evaluation.fingerprints import fingerprint_crystals
 from dpcdvae.evaluation.metre import match_training
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.evaluation.stability import METASTABLE, STABLE, SUSPECT, HullEnergies, energies_above_hull
-from dpcdvae.evaluation.uniqueness import find_duplicates
 from dpcdvae.intervals import Interval, bootstrap_mean, median_interval
+from dpcdvae.structures.candidates import NEAREST
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.duplicates import find_duplicates
+from dpcdvae.structures.fingerprints import fingerprint_crystals
 
 
 def hull(sample: Sample) -> HullEnergies | None:

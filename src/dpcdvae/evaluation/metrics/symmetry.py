@@ -8,8 +8,8 @@ import numpy.typing as npt
 from dpcdvae.evaluation.columns import column
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Number, Sample
-from dpcdvae.evaluation.symmetry import SYMPREC, SpaceGroups, by_crystal_system, find_space_groups, symbols
 from dpcdvae.intervals import bootstrap_total_variation
+from dpcdvae.structures.space_groups import SYMPREC, SpaceGroups, by_crystal_system, find_space_groups, symbols
 
 
 def space_groups(sample: Sample) -> SpaceGroups:

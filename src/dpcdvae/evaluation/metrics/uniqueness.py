@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dpcdvae.crystal import Crystal
 from dpcdvae.evaluation.columns import column
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.metrics.notes import bounded, joined, undecided
 from dpcdvae.evaluation.sample import Number, Sample
-from dpcdvae.evaluation.uniqueness import Duplicates, find_duplicates
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.duplicates import Duplicates, find_duplicates
 
 UNIQUENESS_SAMPLE = 1000
 """Uniqueness falls with the number of crystals and costs its square: a fixed number keeps reports comparable."""

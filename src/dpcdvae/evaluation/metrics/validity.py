@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.evaluation.columns import column
-from dpcdvae.evaluation.geometry import contacts
 from dpcdvae.evaluation.metric import metric
+from dpcdvae.evaluation.metrics.geometry import contacts
 from dpcdvae.evaluation.sample import FINGERPRINT_GATE, Number, Sample
 from dpcdvae.evaluation.validity import MIN_VOLUME, compositional_problem, compositionally_valid
 

@@ -1,0 +1,44 @@
+"""Data sets and their splits by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dpcdvae.datasets.building import get_prototypes
+from dpcdvae.datasets.catalogue import DATASETS
+from dpcdvae.datasets.origin import with_origin
+from dpcdvae.datasets.store import Dataset, dataset_file, prepared_names
+from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.structures.table import CrystalTable, load_tables
+
+
+def load_dataset(name: str) -> Dataset:
+    """A prepared data set by name, or from the path of its ``.npz`` file.
+
+    ``prototypes`` is built on first use, without a download.
+
+    Raises:
+        InputError: an unknown name (the nearest is offered), one not prepared yet, a broken file.
+    """
+    if name.endswith(".npz"):
+        tables, metadata = load_tables(name)
+        return Dataset(str(metadata.get("name", Path(name).stem)), tables, with_origin(metadata, tables))
+    path = dataset_file(name)
+    if name == "prototypes":
+        return get_prototypes()
+    if not path.is_file():
+        if name not in DATASETS:
+            raise unknown_name("data set", name, {*DATASETS, *prepared_names()})
+        raise InputError(f"data set '{name}' is not here yet: run 'dpcdvae data get {name}'")
+    tables, metadata = load_tables(path)
+    return Dataset(name, tables, with_origin(metadata, tables))
+
+
+def load_split(text: str, default: str = "test") -> CrystalTable:
+    """One split from ``NAME``, ``NAME:split``, ``FILE.npz`` or ``FILE.npz:split``.
+
+    Raises:
+        InputError: as :func:`load_dataset`, or no such split.
+    """
+    name, _, split = text.partition(":")
+    return load_dataset(name)[split or default]

@@ -1,0 +1,205 @@
+"""Results kept between runs, so that an interrupted evaluation goes on and the next one starts where it can.
+
+A result belongs to the content of what it was computed from, not to its name, its place or what else was computed
+with it. Each is one line of text with its checksum, appended to one of 16 files of its kind and settings by the first
+digit of its key. No database, though it would find single keys faster: its locks hang or lie on network
+file systems, where homes are on clusters. Here nothing is locked. Several processes may append to a file, one may be
+killed within a line, two machines may write over each other: a line whose checksum is wrong counts as absent,
+the next one begins with a line break of its own, and what was lost is computed again. A file that has
+outgrown :data:`LARGEST` is replaced by its newer half, so that a kind stays below 16 times that; results of older
+versions and other settings stay until the folder is removed, which may be done at any time.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import json
+import time
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.errors import InputError
+from dpcdvae.files import atomic_output, home
+from dpcdvae.parallel.engine import Engine, Lost
+from dpcdvae.progress import Progress
+
+Result = npt.NDArray[np.float64] | str
+"""A vector of numbers, or why there is none."""
+
+Item = TypeVar("Item")
+
+WORTH_KEEPING = 2.0
+"""Seconds of work that are saved at a time, which is what a kill loses; shorter work is not saved."""
+
+LARGEST = 16 * 2**20
+"""Bytes of a file: 16 of them hold half a million fingerprints."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is computed, with all that the numbers depend on beside the content.
+
+    Attributes:
+        name: of the folder, together with the version.
+        version: of the algorithm (a module's ``ALGORITHM``): to be raised with every change of the numbers.
+        settings: tolerances, versions of the tools: results of other settings are not looked at.
+    """
+
+    name: str
+    version: str
+    settings: Mapping[str, str | float] = field(default_factory=dict)
+
+
+class Chosen(Sequence[Item]):
+    """Some items of a sequence, looked up when they are asked for: a sequence may make them then."""
+
+    def __init__(self, items: Sequence[Item], places: Sequence[int]) -> None:
+        self._items, self._places = items, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._items[self._places[index]]
+
+
+@dataclass(frozen=True)
+class ResultCache:
+    """How results are computed and where they are kept.
+
+    Attributes:
+        time_limit: seconds for one result.
+        folder: None to keep nothing.
+    """
+
+    engine: Engine
+    time_limit: float
+    folder: Path | None = None
+
+    def results(
+        self,
+        function: Callable[[Item], Result | Lost],
+        items: Sequence[Item],
+        keys: Sequence[str],
+        kind: Kind,
+        what: str,
+    ) -> list[Result | Lost]:
+        """``[function(item) for item in items]``, equal items computed once and known ones not at all.
+
+        What was lost, in time or with its worker, is not kept: the next call tries it again.
+
+        Args:
+            keys: one for each item: hex digest of all of its content that the result depends on.
+            what: for the progress bar.
+        """
+        first = {key: k for k, key in reversed(list(enumerate(keys)))}
+        known: dict[str, Result | Lost] = {}
+        if self.folder is not None:
+            known.update(load(self.folder, kind, first))
+        missing = [key for key in dict.fromkeys(keys) if key not in known]
+        unsaved: dict[str, Result] = {}
+        began = saved = time.monotonic()
+        stream = self.engine.stream(
+            function, Chosen(items, [first[key] for key in missing]), time_limit=self.time_limit
+        )
+        with closing(stream), Progress(what, len(missing)) as bar:
+            try:
+                for index, result in stream:
+                    bar.advance()
+                    known[missing[index]] = result
+                    if not isinstance(result, Lost):
+                        unsaved[missing[index]] = result
+                    if self.folder is not None and time.monotonic() - saved >= WORTH_KEEPING:
+                        store(self.folder, kind, unsaved)
+                        unsaved, saved = {}, time.monotonic()
+            finally:
+                if self.folder is not None and time.monotonic() - began >= WORTH_KEEPING:
+                    store(self.folder, kind, unsaved)
+        return [known[key] for key in keys]
+
+
+def load(folder: Path, kind: Kind, keys: Collection[str]) -> dict[str, Result]:
+    """What is known of these keys."""
+    wanted: dict[str, set[bytes]] = {}
+    for key in keys:
+        wanted.setdefault(key[0], set()).add(key.encode())
+    found: dict[str, Result] = {}
+    for digit, some in wanted.items():
+        for line in _lines(_file(folder, kind, digit)):
+            name, _, rest = line.partition(b" ")
+            if name in some and (result := _decoded(name, rest)) is not None:
+                found[name.decode()] = result
+    return found
+
+
+def store(folder: Path, kind: Kind, results: Mapping[str, Result]) -> None:
+    """Adds results. A folder that cannot be written is none of the user's concern here."""
+    lines: dict[str, list[bytes]] = {}
+    for key, result in results.items():
+        lines.setdefault(key[0], []).append(_encoded(key.encode(), result))
+    for digit, some in lines.items():
+        file = _file(folder, kind, digit)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("ab", buffering=0) as stream:  # one write, which a local file system does as a whole
+                stream.write(b"\n" + b"\n".join(some) + b"\n")
+                size = stream.tell()
+            if size > LARGEST:
+                _halve(file)
+        except (InputError, OSError):
+            return
+
+
+def _halve(file: Path) -> None:
+    """Keeps the newer half; what another process appends meanwhile is lost, and computed again."""
+    newer = file.read_bytes()[-(LARGEST // 2) :]
+    with atomic_output(file) as temporary:
+        temporary.write_bytes(newer)
+
+
+def _lines(file: Path) -> list[bytes]:
+    try:
+        return file.read_bytes().split(b"\n")
+    except OSError:
+        return []
+
+
+def _encoded(key: bytes, result: Result) -> bytes:
+    """Key, letter and content, checksum."""
+    if isinstance(result, str):
+        content = b"t" + binascii.b2a_base64(result.encode(), newline=False)
+    else:
+        content = b"v" + binascii.b2a_base64(np.ascontiguousarray(result, "<f8").tobytes(), newline=False)
+    return b"%b %b %08x" % (key, content, zlib.crc32(key + content))
+
+
+def _decoded(key: bytes, rest: bytes) -> Result | None:
+    """None for a line that is damaged."""
+    content, _, checksum = rest.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(key + content):
+        return None
+    plain = binascii.a2b_base64(content[1:])
+    return plain.decode() if content[:1] == b"t" else np.frombuffer(plain, "<f8").astype(np.float64)
+
+
+def default_cache() -> Path:
+    """Where results are kept between runs; may be removed at any time."""
+    return home() / "evaluation"
+
+
+def joint_hash(hashes: Sequence[str]) -> str:
+    """Hex digest of several contents, in their order."""
+    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
+def _file(folder: Path, kind: Kind, digit: str) -> Path:
+    settings = json.dumps(dict(kind.settings), sort_keys=True)
+    return folder / f"{kind.name}-{kind.version}" / joint_hash([settings])[:16] / f"{digit}.txt"

@@ -1,0 +1,1 @@
+"""Crystals from a trained model: generation, reconstruction, interpolation, property search."""

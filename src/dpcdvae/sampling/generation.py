@@ -1,0 +1,228 @@
+"""Generation and reconstruction: latents from a prior or from crystals, decoded batch by batch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpcdvae.config import Config, config_from_dict
+from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
+from dpcdvae.errors import InputError
+from dpcdvae.io import Failure
+from dpcdvae.model.agreement import Agreement
+from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.model_store import CONFIG, read_description, resolve_model
+from dpcdvae.priors import chosen_prior
+from dpcdvae.progress import Progress
+from dpcdvae.sampling.agreement import decode_by_agreement
+from dpcdvae.sampling.conditions import Condition
+from dpcdvae.sampling.decoding import Decoding, Request, evaluating
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.table import CrystalTable
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.noise import CrystalRandom
+
+BATCH_SIZE = 256
+Tell = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """What came out: crystals, and those that could not be built, with the reason.
+
+    ``passes`` counts those of the denoiser, each for one crystal.
+    """
+
+    crystals: list[Crystal]
+    failures: list[Failure]
+    passes: int = 0
+
+
+def generate(
+    model: CDVAE,
+    n: int,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    solver: str | None = None,
+    candidates: int | None = None,
+    prior: str | None = None,
+    num_atoms: int | None = None,
+    formula: str | None = None,
+    first: int = 0,
+    batch_size: int = BATCH_SIZE,
+    tell: Tell | None = None,
+) -> GenerationResult:
+    """New crystals number ``first`` .. ``first + n - 1`` of this seed, from z of the model's prior.
+
+    Args:
+        steps: passes of the denoiser, by default the model's own number (``diffusion.sampling_steps``).
+        solver: one of ``model.diffusion.solvers``, by default the model's own (``docs/sampling.md``).
+        candidates: most decodes of each z, of which the one that agrees best with it is kept
+            (:mod:`dpcdvae.sampling.agreement`); by default the model's own number (``diffusion.sampling_candidates``).
+        prior: "normal" for z ~ N(0, I), the paper's; by default the model's own.
+        num_atoms: every crystal gets this many atoms; z is chosen to go with it.
+        formula: every crystal gets these atoms, e.g. ``SrTiO3`` (or ``num_atoms`` / 5 times as many).
+        batch_size: crystals decoded at a time. Crystal k gets the same noise whatever it is; but the early
+            steps amplify rounding, so only batches of the same crystals give the same digits.
+        tell: instead of a progress bar, told after each pass how many crystals' worth of the work is done.
+
+    Raises:
+        InputError: more steps than the schedule has, a solver it does not have, no candidate, a prior that it does not
+            have, a formula or a number of atoms the model cannot hold, less than 1 in a batch.
+    """
+    check_batch_size(batch_size)
+    condition = Condition.parse(num_atoms, formula, model.config.model.max_atoms)
+    how = Decoding.of(model.config, model.diffusion, steps, solver, candidates)
+    latents = model.latent_prior(prior)
+
+    def batches() -> Iterator[Request]:
+        for start in range(first, first + n, batch_size):
+            numbers = torch.arange(start, min(start + batch_size, first + n), device=model.device)
+            random = CrystalRandom(seed, numbers)
+            z = condition.latents(model.stats, random, latents, model.config.model.latent_dim)
+            ids = [f"{seed}-{k}" for k in numbers.tolist()]
+            yield Request(z, random, ids, *condition.of_batch(len(ids), model.device))
+
+    return decode_all(model, batches, n, how, "generating", tell)
+
+
+def reconstruct(
+    model: CDVAE,
+    table: CrystalTable,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    solver: str | None = None,
+    candidates: int | None = None,
+    force_num_atoms: bool = False,
+    force_types: bool = False,
+    sample_latent: bool = False,
+    first: int = 0,
+    batch_size: int = BATCH_SIZE,
+    tell: Tell | None = None,
+) -> GenerationResult:
+    """The crystals of ``table`` encoded and decoded again, under their own ids.
+
+    Args:
+        force_num_atoms: the true number of atoms instead of the decoded one.
+        force_types: the true types, never changed (implies the true number of atoms).
+        sample_latent: z drawn from the encoder's distribution (Eq. 8) instead of its mean.
+        first: number of the first crystal, by which it gets its noise, where ``table`` is a part of another.
+        steps, solver, candidates, batch_size, tell: see :func:`generate`.
+    """
+    check_batch_size(batch_size)
+    how = Decoding.of(model.config, model.diffusion, steps, solver, candidates)
+    check_reconstructible(table, model.config.model.max_atoms if force_types or force_num_atoms else None)
+
+    def batches() -> Iterator[Request]:
+        for start in range(0, len(table), batch_size):
+            indices = np.arange(start, min(start + batch_size, len(table)))
+            batch = CrystalBatch.from_table(table, indices, model.dtype).to(model.device)
+            random = CrystalRandom(seed, torch.from_numpy(indices + first).to(model.device))
+            mu, log_var = model.encode(batch)
+            if sample_latent:
+                mu = mu + torch.exp(0.5 * log_var) * random.normal("latent", mu.shape[1]).to(mu)
+            ids = [str(name) for name in table.ids[indices]]
+            fixed = batch.num_atoms if force_types or force_num_atoms else None
+            yield Request(mu, random, ids, fixed, batch.atomic_numbers if force_types else None)
+
+    return decode_all(model, batches, len(table), how, "reconstructing", tell)
+
+
+def check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise InputError(f"batch_size must be 1 or more, not {batch_size}")
+
+
+def check_reconstructible(table: CrystalTable, max_atoms: int | None) -> None:
+    """Raises InputError for no crystals, one without bonds, or one of more than ``max_atoms``, if that is given."""
+    if not len(table):
+        raise InputError("nothing to reconstruct: the data set is empty")
+    if (table.num_bonds == 0).any():
+        raise InputError("the crystals carry no bonds: reconstruct a prepared data set (dpcdvae data add)")
+    if max_atoms is not None and (most := int(table.num_atoms.max())) > max_atoms:
+        raise InputError(f"a crystal has {most} atoms; this model holds at most {max_atoms}")
+
+
+@torch.inference_mode()
+def decode_all(
+    model: CDVAE,
+    batches: Callable[[], Iterator[Request]],
+    total: int,
+    how: Decoding,
+    description: str,
+    tell: Tell | None = None,
+) -> GenerationResult:
+    """Crystals of every request, in order; ``batches`` is called with the model in evaluation mode.
+
+    Args:
+        total: crystals in all the requests, for the progress bar.
+        tell: instead of that bar, told after each pass how many crystals' worth of the work is done.
+    """
+    crystals: list[Crystal] = []
+    failures: list[Failure] = []
+    each = how.steps * how.candidates  # passes that a crystal takes at most
+    passes, told = 0, 0.0
+
+    def after_pass(done: float) -> None:
+        nonlocal told
+        told += done / each
+        if tell is None:
+            bar.advance(done / each)
+        else:
+            tell(told)
+
+    with evaluating(model), Progress(description, total=total) as bar:
+        for request in batches():
+            decoded = decode_by_agreement(model, request, how, after_pass)
+            passes += decoded.passes
+            for result in decoded.results:
+                if isinstance(result, Failure):
+                    failures.append(result)
+                else:
+                    crystals.append(result)
+    return GenerationResult(crystals, failures, passes)
+
+
+def prior_name(model: str | Path, prior: str | None) -> str:
+    """What the model of a name or folder draws z from: ``prior``, or its own where that is None.
+
+    Raises:
+        InputError: a prior that the model does not have, or a model that makes no crystals.
+    """
+    return chosen_prior(_described(model)[0].prior.name, prior)
+
+
+def sampling_settings(
+    model: str | Path, steps: int | None = None, solver: str | None = None, candidates: int | None = None
+) -> dict[str, Any]:
+    """``steps``, ``solver``, ``candidates`` that the model of a name or folder samples with (:meth:`Decoding.of`).
+
+    Says on standard error where candidates are asked of a model that cannot tell when one is good enough.
+    """
+    config, agreement = _described(model)
+    build = COORDINATE_DIFFUSIONS[config.diffusion.name]
+    diffusion = build(config.diffusion.timesteps, config.diffusion.options)
+    how = Decoding.of(config, diffusion, steps, solver, candidates)
+    if how.candidates > 1 and (agreement is None or agreement.threshold == 0):
+        print(
+            f"{model} has no agreement threshold: every crystal takes all {how.candidates} candidates", file=sys.stderr
+        )
+    return asdict(how)
+
+
+def _described(model: str | Path) -> tuple[Config, Agreement | None]:
+    """What the description of a generative model says; raises InputError for one of another kind."""
+    folder = resolve_model(model)
+    description = read_description(folder)
+    config = config_from_dict(description["config"], where=str(folder))
+    if not isinstance(config, Config):
+        raise InputError(f"{model} predicts a property and makes no crystals: give a generative model")
+    return config, Agreement.of_checkpoint(description["facts"], str(folder / CONFIG))

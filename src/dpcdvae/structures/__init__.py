@@ -1,0 +1,1 @@
+"""Crystals in numpy: cells, bonds, contacts, comparison of structures, space groups. No torch, no files."""

@@ -1,0 +1,218 @@
+"""One crystal: atomic numbers, fractional coordinates, lattice. The currency of every floor."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.errors import InputError
+from dpcdvae.structures.elements import ATOMIC_MASSES, MAX_ATOMIC_NUMBER, SYMBOLS
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+LATENT_DISTANCE, CANDIDATES = "latent_distance", "candidates"
+"""Properties of a crystal that was decoded from a latent (``dpcdvae.sampling.agreement``)."""
+
+AMU_PER_CUBIC_ANGSTROM_IN_G_PER_CM3 = 1.66053906892
+
+
+@dataclass(frozen=True, eq=False)
+class Crystal:
+    """An ordered crystal structure.
+
+    Attributes:
+        atomic_numbers: (n,) int64, 1..118.
+        frac_coords: (n, 3) float64, not necessarily wrapped into [0, 1).
+        lattice: (3, 3) float64, Å; the rows are the lattice vectors.
+        id: a name, unique within its file.
+        properties: scalar quantities by name, units as the data set defines them.
+
+    Raises:
+        InputError: shapes that do not fit, an empty crystal, or an atomic number outside 1..118.
+            Coordinates and lattice may be NaN or degenerate: ask :meth:`problem`.
+    """
+
+    atomic_numbers: npt.NDArray[np.int64]
+    frac_coords: npt.NDArray[np.float64]
+    lattice: npt.NDArray[np.float64]
+    id: str = ""
+    properties: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        numbers = np.asarray(self.atomic_numbers, dtype=np.int64)
+        coords = np.asarray(self.frac_coords, dtype=np.float64)
+        lattice = np.asarray(self.lattice, dtype=np.float64)
+        if numbers.ndim != 1 or coords.shape != (len(numbers), 3) or lattice.shape != (3, 3):
+            raise InputError(
+                f"crystal '{self.id}': shapes {numbers.shape}, {coords.shape}, {lattice.shape} "
+                "where (n,), (n, 3), (3, 3) are needed"
+            )
+        if len(numbers) == 0:
+            raise InputError(f"crystal '{self.id}' has no atoms")
+        if numbers.min() < 1 or numbers.max() > MAX_ATOMIC_NUMBER:
+            raise InputError(f"crystal '{self.id}': atomic numbers must lie in 1..{MAX_ATOMIC_NUMBER}")
+        object.__setattr__(self, "atomic_numbers", numbers)
+        object.__setattr__(self, "frac_coords", coords)
+        object.__setattr__(self, "lattice", lattice)
+
+    @property
+    def num_atoms(self) -> int:
+        return len(self.atomic_numbers)
+
+    @property
+    def symbols(self) -> list[str]:
+        return [SYMBOLS[z] for z in self.atomic_numbers]
+
+    @cached_property
+    def volume(self) -> float:
+        """Å^3, never negative."""
+        with np.errstate(invalid="ignore"):
+            return float(abs(np.linalg.det(self.lattice)))
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.float64]:
+        """(3,) Å."""
+        return np.linalg.norm(self.lattice, axis=1)
+
+    @cached_property
+    def angles(self) -> npt.NDArray[np.float64]:
+        """(3,) degrees: alpha between b and c, beta between a and c, gamma between a and b."""
+        unit = self.lattice / self.lengths[:, None]
+        cosines = np.array([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]])
+        return np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
+
+    @property
+    def cart_coords(self) -> npt.NDArray[np.float64]:
+        """(n, 3) Å."""
+        return self.frac_coords @ self.lattice
+
+    @cached_property
+    def density(self) -> float:
+        """g/cm^3."""
+        mass = float(ATOMIC_MASSES[self.atomic_numbers].sum())
+        return mass / self.volume * AMU_PER_CUBIC_ANGSTROM_IN_G_PER_CM3
+
+    @property
+    def composition(self) -> dict[str, int]:
+        """Atoms of each element in the cell, in the order of atomic number."""
+        return {SYMBOLS[z]: n for z, n in sorted(Counter(self.atomic_numbers.tolist()).items())}
+
+    @cached_property
+    def formula(self) -> str:
+        """Reduced formula, alphabetical, e.g. ``O3SrTi``: the same for every cell of a crystal."""
+        counts = self.composition
+        divisor = int(np.gcd.reduce(list(counts.values())))
+        return "".join(f"{s}{n // divisor if n > divisor else ''}" for s, n in sorted(counts.items()))
+
+    def problem(self) -> str | None:
+        """Why this cannot be a crystal at all (NaN, no volume), or None."""
+        return self._problem
+
+    @cached_property
+    def _problem(self) -> str | None:
+        if not np.isfinite(self.lattice).all():
+            return "the lattice is not finite"
+        if not np.isfinite(self.frac_coords).all():
+            return "coordinates are not finite"
+        if np.abs(self.frac_coords).max() > 1e6:
+            return "a fractional coordinate lies more than a million cells away"
+        if self.volume < 1e-3 * float(self.lengths.max()) or self.lengths.min() < 1e-3:
+            return "the cell is degenerate"
+        return None
+
+    def with_id(self, id: str) -> Crystal:
+        return replace(self, id=id)
+
+    @classmethod
+    def from_parameters(
+        cls,
+        atomic_numbers: npt.ArrayLike,
+        frac_coords: npt.ArrayLike,
+        lengths: npt.ArrayLike,
+        angles: npt.ArrayLike,
+        id: str = "",
+        properties: Mapping[str, float] | None = None,
+    ) -> Crystal:
+        """From lengths (Å) and angles (degrees); see :func:`lattice_from_parameters` for the orientation."""
+        lattice = lattice_from_parameters(np.asarray(lengths, float), np.asarray(angles, float))
+        return cls(np.asarray(atomic_numbers), np.asarray(frac_coords), lattice, id, properties or {})
+
+    def to_pymatgen(self) -> Structure:
+        from pymatgen.core import Structure
+
+        return Structure(self.lattice, self.atomic_numbers.tolist(), self.frac_coords)
+
+    @classmethod
+    def from_pymatgen(
+        cls, structure: Structure, id: str = "", properties: Mapping[str, float] | None = None
+    ) -> Crystal:
+        """Raises InputError on partial occupancy, isotopes' and dummy species, and an empty structure."""
+        if not structure.is_ordered:
+            raise InputError(f"crystal '{id}' has partial occupancies: give an ordered structure")
+        numbers = []
+        for site in structure:
+            element = getattr(site.specie, "element", site.specie)  # Species -> Element
+            number = getattr(element, "Z", 0)
+            if type(site.specie).__name__ == "DummySpecies" or not 1 <= number <= MAX_ATOMIC_NUMBER:
+                raise InputError(f"crystal '{id}': '{site.specie}' is not an element")
+            if getattr(element, "symbol", "") != SYMBOLS[number]:
+                raise InputError(f"crystal '{id}': isotope '{site.specie}': write it as {SYMBOLS[number]}")
+            numbers.append(number)
+        return cls(np.array(numbers, np.int64), structure.frac_coords, structure.lattice.matrix, id, properties or {})
+
+    def to_ase(self) -> Atoms:
+        from ase import Atoms
+
+        info: dict[str, Any] = {**self.properties, **({"id": self.id} if self.id else {})}
+        return Atoms(
+            numbers=self.atomic_numbers, scaled_positions=self.frac_coords, cell=self.lattice, pbc=True, info=info
+        )
+
+    @classmethod
+    def from_ase(cls, atoms: Atoms, id: str = "") -> Crystal:
+        """Raises InputError without a three-dimensional cell. Scalar ``info`` entries become properties."""
+        if atoms.cell.rank < 3:
+            raise InputError(f"crystal '{id}' has no three-dimensional cell")
+        properties = {
+            k: float(v) for k, v in atoms.info.items() if isinstance(v, (int, float)) and not isinstance(v, bool)
+        }
+        return cls(
+            atoms.numbers.copy(), atoms.get_scaled_positions(wrap=False), atoms.cell.array.copy(),  # atoms may change
+            id or str(atoms.info.get("id", "")), properties,
+        )  # fmt: skip
+
+
+def lattice_from_parameters(
+    lengths: npt.NDArray[np.float64], angles: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Lattice in the standard orientation of pymatgen: c along z, a in the xz plane.
+
+    Args:
+        lengths: (..., 3) Å. angles: (..., 3) degrees.
+
+    Returns:
+        (..., 3, 3), rows are the vectors. Angles that close no cell give NaN.
+    """
+    cos_alpha, cos_beta, cos_gamma = np.moveaxis(np.cos(np.radians(angles)), -1, 0)
+    sin_alpha, sin_beta = (np.sin(np.radians(angles[..., i])) for i in (0, 1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cos_gamma_star = (cos_alpha * cos_beta - cos_gamma) / (sin_alpha * sin_beta)
+        sin_gamma_star = np.sqrt(1.0 - cos_gamma_star**2)
+    a, b, c = np.moveaxis(lengths, -1, 0)
+    zero = np.zeros_like(a)
+    return np.stack(
+        [
+            np.stack([a * sin_beta, zero, a * cos_beta], -1),
+            np.stack([-b * sin_alpha * cos_gamma_star, b * sin_alpha * sin_gamma_star, b * cos_alpha], -1),
+            np.stack([zero, zero, c], -1),
+        ],
+        -2,
+    )

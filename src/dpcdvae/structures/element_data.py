@@ -1,0 +1,22 @@
+"""Tables of element properties that the published protocol uses, frozen in files that name their source."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import numpy.typing as npt
+
+
+@cache
+def table(name: str) -> dict[str, npt.NDArray[np.float64]]:
+    """The rows of ``data/NAME.json`` by name; NaN where the file has null. Not to be written to."""
+    content = json.loads(files("dpcdvae.structures").joinpath("data", f"{name}.json").read_text(encoding="utf-8"))
+    return {key: np.array(row, np.float64) for key, row in content["values"].items()}
+
+
+def by_atomic_number(name: str, row: str) -> npt.NDArray[np.float64]:
+    """(119,) a row of 118 elements, indexed by atomic number; NaN for number 0."""
+    return np.concatenate([[np.nan], table(name)[row]])

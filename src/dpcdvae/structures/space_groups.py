@@ -1,0 +1,169 @@
+"""Space groups, by spglib."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dpcdvae.errors import one_line
+from dpcdvae.parallel import Engine, Lost
+from dpcdvae.parallel.results import Kind, Result, ResultCache
+from dpcdvae.structures.contacts import closest_contacts, minkowski_reduced
+from dpcdvae.structures.content import content_hash
+from dpcdvae.structures.crystal import Crystal
+
+ALGORITHM = "2"
+"""To be raised with every change of the numbers."""
+
+SYMPREC = 0.1
+"""Å by which atoms may miss their symmetric places. Generated crystals never hit them exactly."""
+
+CROWD_RADIUS = 5.0
+"""Å around an atom within which its neighbours tell it from others of its element."""
+
+_PAIRS = 100_000  # of an atom and an image, looked at together
+
+NUM_SPACE_GROUPS = 230
+
+CRYSTAL_SYSTEMS = {
+    "triclinic": 2, "monoclinic": 15, "orthorhombic": 74, "tetragonal": 142, "trigonal": 167, "hexagonal": 194,
+    "cubic": 230,
+}  # fmt: skip
+"""The number of the last space group of each."""
+
+Cell = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class SpaceGroups:
+    """Result of :func:`find_space_groups`.
+
+    Attributes:
+        numbers: (n,) 1 to 230, 0 where none was found.
+        reasons: crystal -> why none was found; what is no crystal at all is left out.
+    """
+
+    numbers: npt.NDArray[np.int64]
+    reasons: dict[int, str]
+
+    def histogram(self) -> npt.NDArray[np.int64]:
+        """(230,) crystals in each space group."""
+        return np.bincount(self.numbers, minlength=NUM_SPACE_GROUPS + 1)[1:]
+
+
+def find_space_groups(
+    crystals: Sequence[Crystal], *, engine: Engine, time_limit: float, cache: Path | None = None
+) -> SpaceGroups:
+    """The space group of each crystal at :data:`SYMPREC`, each within ``time_limit`` seconds.
+
+    Atoms within :data:`SYMPREC` of each other cannot be told apart, and spglib may search for long: such a
+    crystal has no space group.
+
+    Args:
+        cache: folder in which results are kept between runs.
+    """
+    numbers = np.zeros(len(crystals), np.int64)
+    reasons: dict[int, str] = {}
+    sound = []
+    for k, distance in enumerate(closest_contacts(crystals).distance.tolist()):
+        if distance > SYMPREC:
+            sound.append(k)
+        elif distance <= SYMPREC:  # neither is true of what is no crystal
+            reasons[k] = f"atoms are {distance:.3f} Å apart, which is within the tolerance of {SYMPREC:g} Å"
+    results = ResultCache(engine, time_limit, cache).results(
+        space_group,
+        _cells([crystals[k] for k in sound]),
+        [content_hash(crystals[k]) for k in sound],
+        Kind("space-groups", ALGORITHM, {"symprec": SYMPREC, "spglib": version("spglib")}),
+        "space groups",
+    )
+    for k, result in zip(sound, results, strict=True):
+        if isinstance(result, Lost):
+            reasons[k] = result.reason
+        elif isinstance(result, str):
+            reasons[k] = result
+        else:
+            numbers[k] = int(result[0])
+    return SpaceGroups(numbers, dict(sorted(reasons.items())))
+
+
+def _cells(crystals: Sequence[Crystal]) -> list[Cell]:
+    """In reduced, right-handed bases: spglib gives up on skewed cells, and its tolerance acts on the basis it gets."""
+    if not crystals:
+        return []
+    lattices, transforms = minkowski_reduced(np.array([crystal.lattice for crystal in crystals]))
+    signs = np.sign(np.linalg.det(lattices))[:, None, None]
+    return [
+        (lattice, (c.frac_coords - np.floor(c.frac_coords)) @ transform, c.atomic_numbers)
+        for c, lattice, transform in zip(crystals, signs * lattices, signs * transforms, strict=True)
+    ]
+
+
+def space_group(cell: Cell) -> Result:
+    """(1,) the number of the space group, or why there is none."""
+    import spglib
+
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # or it writes to standard error where it is at a loss
+    lattice, frac, numbers = cell
+    order = canonical_order(lattice, frac, numbers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about its two ways to tell errors, once for every crystal
+        try:
+            found = spglib.get_symmetry_dataset(
+                (lattice, frac[order], numbers[order]),  # type: ignore[arg-type]  # arrays are as good
+                symprec=SYMPREC,
+            )
+        except spglib.SpglibError as error:  # newer versions raise, older ones give None
+            return f"spglib: {one_line(error)}"
+        return "spglib found no symmetry" if found is None else np.array([found.number], np.float64)
+
+
+def canonical_order(
+    lattice: npt.NDArray[np.float64], frac: npt.NDArray[np.float64], numbers: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """(n,) the rarest element first, and of each element the most crowded atom: the same in every description.
+
+    spglib measures displacements from the first atom of the rarest element. Of crystals that miss their symmetry
+    by about the tolerance, as generated ones do, it finds another group with another atom in that place.
+    """
+    _, which, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
+    reach = [np.arange(-n, n + 1) for n in np.ceil(CROWD_RADIUS / heights).astype(int)]
+    images = np.stack(np.meshgrid(*reach, indexing="ij"), -1).reshape(-1, 3) @ lattice
+    cart = (frac - np.floor(frac)) @ lattice
+    differences = cart - cart[:, None]
+    crowding = np.zeros(len(frac))
+    size = max(1, _PAIRS // len(frac) ** 2)
+    for some in (images[start : start + size] for start in range(0, len(images), size)):
+        squares = ((differences + some[:, None, None]) ** 2).sum(-1)
+        crowding += numbers @ (np.maximum(0.0, 1.0 - squares / CROWD_RADIUS**2) ** 2).sum(axis=0)
+    return np.lexsort((-crowding, numbers, counts[which.ravel()]))
+
+
+@cache
+def symbols() -> tuple[str, ...]:
+    """(231,) international short symbols by number, "" for 0."""
+    import spglib
+
+    found = [""] * (NUM_SPACE_GROUPS + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for hall_number in range(1, 531):
+            kind = spglib.get_spacegroup_type(hall_number)
+            if kind is not None and not found[kind.number]:
+                found[kind.number] = kind.international_short
+    return tuple(found)
+
+
+def by_crystal_system(histogram: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(7,) crystals in each of :data:`CRYSTAL_SYSTEMS`, of the (230,) in each space group."""
+    starts = [0, *list(CRYSTAL_SYSTEMS.values())[:-1]]
+    return np.add.reduceat(histogram, starts)

@@ -1,0 +1,1 @@
+"""Crystals as tensors: lattices, batches, neighbour graphs, counted noise."""
