@@ -16,7 +16,7 @@ from queueing.plan import Entry
 from queueing.state import Run, patient_lock
 from speed.record import ROOT
 
-CHECK = Path(__file__).with_name("check.py")
+CHECK = Path("benchmarks", "queueing", "check.py")  # of the clone: it knows the package there
 
 
 def resolve(ref: str) -> str | None:
@@ -81,7 +81,7 @@ def check_entries(source: Path, entries: Sequence[Entry]) -> list[str]:
     values = [{"name": entry.name, "dataset": entry.dataset, "preset": entry.preset, "set": settings(entry)}
               for entry in entries]  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-P", str(CHECK)], input=json.dumps(values), env=environment(source), cwd=source,
+        [sys.executable, "-P", str(source / CHECK)], input=json.dumps(values), env=environment(source), cwd=source,
         capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode == 2:
