@@ -189,7 +189,7 @@ def test_the_epochs_fill_the_budget(worked: Place) -> None:
     for name in ("one", "two"):
         record, all_rows = worked.record(name), rows(worked.state / "runs" / name)
         first = max(float(all_rows[0]["cpu_seconds"]), 0.05)
-        assert record["planned_epochs"] == max(2, int(record["minutes"] * 60 // first))
+        assert record["planned_epochs"] == max(2, round(record["minutes"] * 60 / first))
         spent = sum(float(row["cpu_seconds"]) for row in all_rows) / 60
         assert record["minutes_spent"] == pytest.approx(spent, abs=1e-3)
 
@@ -277,7 +277,7 @@ def test_another_machine_goes_on_from_the_weights_in_the_checkout(worked: Place,
     record = json.loads((other / "runs" / "one.json").read_text())
     assert record["init"]["minutes_spent"] == 120
     seconds = max(float(rows(other / "runs" / "one")[0]["cpu_seconds"]), 0.05)
-    assert record["planned_epochs"] == max(2, int((record["minutes"] - 120) * 60 // seconds))
+    assert record["planned_epochs"] == max(2, round((record["minutes"] - 120) * 60 / seconds))
     assert record["minutes_spent"] > 120
     assert read_card(other / "models" / "one")["init"]["dataset"]["name"] == "few"
     assert not (other / "models" / "two").exists()

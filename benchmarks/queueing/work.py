@@ -123,9 +123,9 @@ class Queue:
         ]  # fmt: skip
 
     def _plan(self, run: Run) -> int:
-        """How many epochs of the length of the first one fill the budget; noted once, so that the schedule stays."""
+        """How many epochs of the length of the first one come nearest to the budget; noted once: the schedule stays."""
         seconds = max(float(run.rows()[0]["cpu_seconds"]), LEAST_SECONDS)
-        planned = max(LEAST_EPOCHS, int((run.minutes() - run.carried()) * 60 // seconds))
+        planned = max(LEAST_EPOCHS, round((run.minutes() - run.carried()) * 60 / seconds))
         run.write(planned_epochs=planned)
         print(f"{run.name}: {planned} epochs of {seconds:.1f} CPU seconds planned", flush=True)
         return planned
