@@ -26,6 +26,9 @@ from pydantic import (
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.presets import load_preset, merge
 
+NORMAL = "normal"  # the prior z ~ N(0, I), which every model can draw from
+MOST_LEVELS = 10_000  # of noise: published models have 1000 or fewer
+MOST_PASSES = 1_000_000  # of the network for one crystal
 MOST_CANDIDATES = 1000  # a slip of the keyboard, not a wish, beyond
 
 
@@ -64,8 +67,10 @@ class DenoiserConfig(Section):
 
 class DiffusionConfig(Section):
     name: str = "ddpm"
-    timesteps: PositiveInt = Field(1000, description="noise levels, of coordinates and of types")
-    sampling_steps: NonNegativeInt = Field(0, description="passes of the network where none are asked; 0: all")
+    timesteps: int = Field(1000, ge=1, le=MOST_LEVELS, description="noise levels, of coordinates and of types")
+    sampling_steps: int = Field(
+        0, ge=0, le=MOST_PASSES, description="passes of the network where none are asked; 0: all"
+    )
     sampling_candidates: int = Field(
         1, ge=1, le=MOST_CANDIDATES, description="decodes of a latent at most, the best is kept"
     )
@@ -76,8 +81,14 @@ class DiffusionConfig(Section):
 
 
 class PriorConfig(Section):
-    name: str = Field("normal", description="what z is drawn from in generation")
+    name: str = Field(NORMAL, description="what z is drawn from in generation")
     options: dict[str, Any] = Field({}, description="checked by the prior itself")
+
+    def chosen(self, asked: str | None) -> str:
+        """The prior to draw from: as asked, or the model's own; raises InputError for any other."""
+        if asked not in (None, NORMAL, self.name):
+            raise unknown_name("--prior of this model", asked, dict.fromkeys([self.name, NORMAL]))
+        return asked or self.name
 
 
 class LossConfig(Section):

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import json
 import math
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError, one_line, unknown_name
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -24,6 +27,7 @@ TRAINING = "training.json"
 CARD = "card.json"
 CHECKPOINTS = "checkpoints"
 LAST = "last"
+MOST_NESTED = 100  # a checkpoint's own files are nested about ten deep
 PICKLE_SUFFIXES = {".ckpt", ".pt", ".pth", ".pkl", ".bin"}
 
 BUNDLED = Path(__file__).parent / "models"
@@ -34,22 +38,65 @@ def bundled_models() -> list[str]:
     return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
 
 
-def resolve_model(model: str | Path) -> Path:
-    """The checkpoint folder that a bundled name, a run folder (its best) or a checkpoint folder stands for.
+@dataclass(frozen=True)
+class StoredModel:
+    """A trained model in its folder, as it was when it was looked up.
+
+    Whatever is done with a model takes this and not its name: a run that goes on may have another best checkpoint a
+    moment later. It can be handed to processes elsewhere, which refuse other weights than those of ``sha256``.
+
+    Attributes:
+        name: as the user gave it, for messages and manifests.
+        place: name of a bundled model, or the absolute path of a checkpoint folder.
+        sha256: hash of the weights.
+        description: ``config.json``, as :func:`read_description` gives it.
+    """
+
+    name: str
+    place: str
+    sha256: str
+    description: Mapping[str, Any] = field(compare=False, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        return BUNDLED / self.place  # an absolute path replaces what stands before it
+
+    @property
+    def where(self) -> str:
+        """The file that describes it, for messages."""
+        return str(self.folder / CONFIG)
+
+    @property
+    def predicts(self) -> str | None:
+        """The property that it predicts, None for a generative model."""
+        config = self.description["config"]
+        model = config.get("model")
+        return str(model.get("property")) if config.get("kind") == "regressor" and isinstance(model, dict) else None
+
+    def card(self) -> dict[str, Any]:
+        """Its model card; raises InputError where it has none."""
+        if not (self.folder / CARD).is_file():
+            raise InputError(f"{self.folder} has no {CARD}: its training-set statistics are unknown")
+        return read_json(self.folder / CARD)
+
+
+def find_model(model: str | Path) -> StoredModel:
+    """The model that a bundled name, a run folder (its best checkpoint) or a checkpoint folder stands for.
 
     A bundled name wins over a folder of the same name: write ``./name`` for the folder.
 
     Raises:
         InputError: no such name or folder, a folder without a checkpoint, or a file (a pickle is refused).
     """
+    path, name = Path(model), str(model)
     if isinstance(model, str) and model in bundled_models():
-        return BUNDLED / model
-    path = Path(model)
+        return _stored(name, model, read_description(BUNDLED / model))
     if path.is_dir():
         if (path / CONFIG).is_file():
-            return path
+            return _stored(name, str(path.absolute()), read_description(path))
         if (path / CHECKPOINTS).is_dir():
-            return best_checkpoint(path)
+            folder, description = _best(path)
+            return _stored(name, str(folder.absolute()), description)
         for file in sorted(path.iterdir()):
             if file.suffix in PICKLE_SUFFIXES:
                 raise pickle_refused(file)
@@ -58,11 +105,29 @@ def resolve_model(model: str | Path) -> Path:
         if path.suffix in PICKLE_SUFFIXES or is_pickle(path):
             raise pickle_refused(path)
         raise InputError(f"{path} is a file: give the checkpoint folder, the one that holds {WEIGHTS} and {CONFIG}")
-    if path.name != str(model):
+    if path.name != name:
         raise InputError(f"no such folder: {path}; give a bundled model, a run folder or a checkpoint folder")
     if not bundled_models():
         raise InputError(f"no model '{model}': give a run folder or a checkpoint folder")
-    raise InputError(f"{unknown_name('model', str(model), bundled_models())}, or give a run or checkpoint folder")
+    raise InputError(f"{unknown_name('model', name, bundled_models())}, or give a run or checkpoint folder")
+
+
+def find_generative_model(model: str | Path) -> StoredModel:
+    """:func:`find_model`; raises InputError also for a model that predicts a property."""
+    found = find_model(model)
+    if found.predicts is not None:
+        raise InputError(
+            f"{model} predicts a property ({found.predicts}) and makes no crystals: give a generative model"
+        )
+    return found
+
+
+def find_property_model(model: str | Path) -> StoredModel:
+    """:func:`find_model`; raises InputError also for a model that makes crystals."""
+    found = find_model(model)
+    if found.predicts is None:
+        raise InputError(f"{model} makes crystals and predicts no property: give one trained with --preset energy")
+    return found
 
 
 def best_checkpoint(run: str | Path) -> Path:
@@ -71,9 +136,7 @@ def best_checkpoint(run: str | Path) -> Path:
     Raises:
         InputError: the run holds no checkpoint, or a ``config.json`` that cannot be read.
     """
-    folders = _checkpoints(Path(run))
-    best = min(folders, key=lambda folder: (_val_loss(folder), -_step(folder), folder.name))
-    return best if math.isfinite(_val_loss(best)) else max(folders, key=_step)
+    return _best(Path(run))[0]
 
 
 def last_checkpoint(run: str | Path) -> Path:
@@ -83,13 +146,13 @@ def last_checkpoint(run: str | Path) -> Path:
         InputError: no checkpoint of the run has training state, or a ``config.json`` cannot be read.
     """
     run = Path(run)
-    folders = [folder for folder in _checkpoints(run) if (folder / TRAINING).is_file()]
+    found = [entry for entry in _checkpoints(run) if (entry[0] / TRAINING).is_file()]
     if not (run / CHECKPOINTS / LAST).is_dir():
         # A kill between the two renames that replace `last` leaves it only under its temporary names.
-        folders += _interrupted_swap(run / CHECKPOINTS)
-    if not folders:
+        found += _interrupted_swap(run / CHECKPOINTS)
+    if not found:
         raise InputError(f"{run} cannot be resumed: its checkpoints hold no training state; start a new run")
-    return max(folders, key=lambda folder: (_step(folder), folder.name == LAST))
+    return max(found, key=lambda entry: (_step(entry), entry[0].name == LAST))[0]
 
 
 def read_description(folder: str | Path) -> dict[str, Any]:
@@ -115,20 +178,14 @@ def read_description(folder: str | Path) -> dict[str, Any]:
 
 
 def read_card(model: str | Path) -> dict[str, Any]:
-    """The model card of a bundled name, run folder or checkpoint folder.
-
-    Raises:
-        InputError: no such model, or it has no card.
-    """
-    folder = resolve_model(model)
-    if not (folder / CARD).is_file():
-        raise InputError(f"{folder} has no {CARD}: its training-set statistics are unknown")
-    return read_json(folder / CARD)
+    """The model card of a bundled name, run folder or checkpoint folder; raises InputError where there is none."""
+    return find_model(model).card()
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; InputError where there is none."""
+    """A JSON object from a file, at most ``MOST_NESTED`` deep; InputError where there is none."""
     try:
+        check_regular(path)
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"no checkpoint in {path.parent}: {path.name} is missing") from None
@@ -137,17 +194,34 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON or cut off ({error}): copy the checkpoint again") from None
+        value = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON or cut off ({one_line(error)}): copy the checkpoint again") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} is not that of a checkpoint: it holds no JSON object")
+    level: list[Any] = [value]
+    for _ in range(MOST_NESTED):
+        level = [inner for item in level if isinstance(item, dict | list)
+                 for inner in (item.values() if isinstance(item, dict) else item)]  # fmt: skip
+    if level:
+        raise InputError(f"{path} is not that of a checkpoint: it is nested more than {MOST_NESTED} deep")
     return value
+
+
+def check_regular(path: Path) -> None:
+    """Raises InputError for a device, a pipe or a folder; FileNotFoundError where there is nothing."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path} is no regular file: refused")
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def is_pickle(path: Path) -> bool:
     """True for a file that begins like a pickle (protocol 2 or later) or like torch.save's zip."""
     try:
+        check_regular(path)
         with path.open("rb") as stream:
             head = stream.read(9)
     except OSError as error:
@@ -160,29 +234,45 @@ def pickle_refused(path: Path) -> InputError:
     return InputError(f"{path} is a pickle: refused, dpcdvae loads only safetensors, as a pickle can run any code")
 
 
-def _checkpoints(run: Path) -> list[Path]:
+# A checkpoint folder with its description.
+_Entry = tuple[Path, dict[str, Any]]
+
+
+def _stored(name: str, place: str, description: dict[str, Any]) -> StoredModel:
+    return StoredModel(name, place, description["sha256"], description)
+
+
+def _best(run: Path) -> _Entry:
+    found = _checkpoints(run)
+    best = min(found, key=lambda entry: (_val_loss(entry), -_step(entry), entry[0].name))
+    return best if math.isfinite(_val_loss(best)) else max(found, key=_step)
+
+
+def _checkpoints(run: Path) -> list[_Entry]:
     folders = sorted(path.parent for path in (run / CHECKPOINTS).glob(f"*/{CONFIG}") if path.parent.name[0] != ".")
     if not folders:
         raise InputError(f"no checkpoint in {run / CHECKPOINTS}: the run has not finished an epoch")
-    return folders
+    return [(folder, read_description(folder)) for folder in folders]
 
 
-def _interrupted_swap(folder: Path) -> list[Path]:
+def _interrupted_swap(folder: Path) -> list[_Entry]:
     found = []
     for path in sorted(folder.glob(f".{LAST}.*")):
         try:
-            read_description(path)
+            entry = path, read_description(path)
         except InputError:
             continue  # config.json is written last: this one was never complete
         if (path / TRAINING).is_file():
-            found.append(path)
+            found.append(entry)
     return found
 
 
-def _val_loss(folder: Path) -> float:
-    value = read_description(folder)["facts"].get("val_loss")
-    return float(value) if isinstance(value, int | float) else math.inf
+def _val_loss(entry: _Entry) -> float:
+    """inf where it is not known or not finite."""
+    value = entry[1]["facts"].get("val_loss")
+    return float(value) if isinstance(value, float | int) and -1e300 < value < 1e300 else math.inf
 
 
-def _step(folder: Path) -> int:
-    return int(read_description(folder)["facts"].get("global_step", 0))
+def _step(entry: _Entry) -> int:
+    value = entry[1]["facts"].get("global_step")
+    return value if isinstance(value, int) else 0

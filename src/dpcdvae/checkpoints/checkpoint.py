@@ -5,9 +5,10 @@ The layout is described in :mod:`dpcdvae.model_store`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +17,21 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from dpcdvae import __version__, model_store
 from dpcdvae.checkpoints.nested import compact, join, split
-from dpcdvae.errors import InputError
+from dpcdvae.config import AnyConfig, config_from_dict
+from dpcdvae.errors import InputError, one_line, reason_of
 from dpcdvae.files import atomic_output
-from dpcdvae.model_store import CONFIG, FORMAT, TRAINING, TRAINING_TENSORS, WEIGHTS
+from dpcdvae.model.agreement import Agreement
+from dpcdvae.model_store import CONFIG, FORMAT, TRAINING, TRAINING_TENSORS, WEIGHTS, StoredModel
 
 if TYPE_CHECKING:
-    from dpcdvae.config import AnyConfig
     from dpcdvae.model.cdvae import CDVAE
     from dpcdvae.model.regressor import PropertyRegressor
 
+Shapes = Mapping[str, tuple[int, ...]]
 
 PRIOR = "prior."  # names of the weights of a model's prior begin so
 
@@ -39,7 +43,11 @@ class Checkpoint:
     weights: dict[str, Tensor]
     config: dict[str, Any]
     facts: dict[str, Any]
-    folder: Path
+    source: StoredModel
+
+    @property
+    def shapes(self) -> Shapes:
+        return {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
 
 
 def write_checkpoint(
@@ -78,19 +86,18 @@ def write_checkpoint(
         _write_json(temporary / CONFIG, description)  # the last: a folder that has it is complete
 
 
-def read_checkpoint(folder: str | Path) -> Checkpoint:
-    """The weights, configuration and facts of a checkpoint folder.
+def read_checkpoint(model: str | Path | StoredModel) -> Checkpoint:
+    """The weights, configuration and facts of a checkpoint folder, or of a model that was looked up before.
 
     Raises:
         InputError: missing, damaged or mixed-up files, a newer format, a pickle in the place of the weights.
     """
-    folder = _existing(folder)
-    description = model_store.read_description(folder)
+    source = model if isinstance(model, StoredModel) else model_store.find_model(_existing(model))
     return Checkpoint(
-        weights=_read_tensors(folder / WEIGHTS, description["sha256"], CONFIG),
-        config=_join(description["config"], {}, folder / CONFIG),
-        facts=_join(description["facts"], {}, folder / CONFIG),
-        folder=folder,
+        weights=_read_tensors(source.folder / WEIGHTS, source.sha256, CONFIG),
+        config=_join(source.description["config"], {}, source.where),
+        facts=_join(source.description["facts"], {}, source.where),
+        source=source,
     )
 
 
@@ -101,12 +108,12 @@ def read_training(folder: str | Path) -> dict[str, Any]:
         InputError: as for :func:`read_checkpoint`, or the checkpoint holds weights only.
     """
     folder = _existing(folder)
-    model_store.read_description(folder)  # refuses a newer format
+    model_store.find_model(folder)  # refuses a newer format, and what is no folder
     if not (folder / TRAINING).exists():
         raise InputError(f"{folder} holds weights only, no training state: training cannot go on from it")
     document = model_store.read_json(folder / TRAINING)
     tensors = _read_tensors(folder / TRAINING_TENSORS, document.get("sha256", ""), TRAINING)
-    return _join(document.get("state"), tensors, folder / TRAINING)
+    return _join(document.get("state"), tensors, str(folder / TRAINING))
 
 
 def load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
@@ -115,29 +122,11 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
     Raises:
         InputError: missing, unexpected or misshapen tensors, with the first of their names.
     """
-    own = module.state_dict()
-    problems = [
-        ("missing", sorted(own.keys() - checkpoint.weights.keys())),
-        ("unexpected", sorted(checkpoint.weights.keys() - own.keys())),
-        (
-            "misshapen",
-            [
-                f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
-                for name, tensor in checkpoint.weights.items()
-                if name in own and own[name].shape != tensor.shape
-            ],
-        ),
-    ]
-    found = [f"{len(names)} {kind} ({_first(names)})" for kind, names in problems if names]
-    if found:
-        raise InputError(
-            f"{checkpoint.folder / WEIGHTS} does not fit the model that its {CONFIG} describes: "
-            f"{'; '.join(found)} tensors; use the dpcdvae that wrote it or train again"
-        )
+    _check_shapes(module, checkpoint.shapes, checkpoint.source)
     module.load_state_dict(checkpoint.weights)
 
 
-def load_model(model: str | Path, device: str | torch.device = "auto") -> CDVAE:
+def load_model(model: str | Path | StoredModel, device: str | torch.device = "auto") -> CDVAE:
     """A trained generative model, ready for sampling: a bundled name, a run folder (its best) or a checkpoint folder.
 
     Args:
@@ -148,21 +137,19 @@ def load_model(model: str | Path, device: str | torch.device = "auto") -> CDVAE:
     """
     from dpcdvae.model.cdvae import CDVAE
 
-    loaded = _load(model, device)
-    if not isinstance(loaded, CDVAE):
-        raise InputError(
-            f"{model} predicts a property ({loaded.target}) and makes no crystals: give a generative model"
-        )
+    source = model if isinstance(model, StoredModel) else model_store.find_generative_model(model)
+    loaded = _load(source, device)
+    assert isinstance(loaded, CDVAE)
     return loaded
 
 
-def load_regressor(model: str | Path, device: str | torch.device = "auto") -> PropertyRegressor:
+def load_regressor(model: str | Path | StoredModel, device: str | torch.device = "auto") -> PropertyRegressor:
     """A model that predicts a property of crystals; arguments and errors as :func:`load_model`."""
     from dpcdvae.model.regressor import PropertyRegressor
 
-    loaded = _load(model, device)
-    if not isinstance(loaded, PropertyRegressor):
-        raise InputError(f"{model} makes crystals and predicts no property: give one trained with --preset energy")
+    source = model if isinstance(model, StoredModel) else model_store.find_property_model(model)
+    loaded = _load(source, device)
+    assert isinstance(loaded, PropertyRegressor)
     return loaded
 
 
@@ -178,16 +165,62 @@ def build_model(config: AnyConfig) -> CDVAE | PropertyRegressor:
     return CDVAE(config)
 
 
-def _load(model: str | Path, device: str | torch.device) -> CDVAE | PropertyRegressor:
-    from dpcdvae.config import config_from_dict
-    from dpcdvae.model.agreement import Agreement
+def build_stored(source: StoredModel, shapes: Shapes) -> CDVAE | PropertyRegressor:
+    """The network that a checkpoint's configuration describes, without its weights.
+
+    The configuration is anybody's, so it is believed only as far as the weights bear it out: building stops at the
+    first parameter of a shape that no tensor has, or when there are more of them than tensors.
+
+    Args:
+        shapes: of the tensors in the checkpoint.
+
+    Raises:
+        InputError: it describes another network, or none that can be built.
+    """
+    known, count = set(shapes.values()), 0
+
+    def check(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal count
+        count += 1
+        shape = tuple(parameter.shape)
+        if shape not in known:
+            raise _does_not_fit(source, f"no tensor has the shape {shape} of its {type(module).__name__}'s {name}")
+        if count > len(shapes):
+            raise _does_not_fit(source, f"it has more than the {len(shapes)} tensors there are")
+
+    config = config_from_dict(source.description["config"], where=source.where)
+    hook = register_module_parameter_registration_hook(check)
+    try:
+        network = build_model(config)
+    except InputError:
+        raise
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{source.where} describes no model that can be built: {reason_of(error)}") from None
+    finally:
+        hook.remove()
+    _check_shapes(network, shapes, source)
+    network.source = source
+    return network
+
+
+def _load(source: StoredModel, device: str | torch.device) -> CDVAE | PropertyRegressor:
+    network = build_stored(source, _read_shapes(source.folder / WEIGHTS))  # before the weights are read
+    return _ready(network, read_checkpoint(source), device)
+
+
+def loaded_model(checkpoint: Checkpoint, device: str | torch.device = "auto") -> CDVAE | PropertyRegressor:
+    """The model of a checkpoint that has been read; raises InputError as :func:`load_model`."""
+    return _ready(build_stored(checkpoint.source, checkpoint.shapes), checkpoint, device)
+
+
+def _ready(
+    module: CDVAE | PropertyRegressor, checkpoint: Checkpoint, device: str | torch.device
+) -> CDVAE | PropertyRegressor:
     from dpcdvae.model.cdvae import CDVAE
 
-    checkpoint = read_checkpoint(model_store.resolve_model(model))
-    module = build_model(config_from_dict(checkpoint.config, where=str(checkpoint.folder / CONFIG)))
     load_weights(module, checkpoint)
     if isinstance(module, CDVAE):
-        module.agreement = Agreement.of_checkpoint(checkpoint.facts, str(checkpoint.folder / CONFIG))
+        module.agreement = Agreement.of_checkpoint(checkpoint.facts, checkpoint.source.where)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -195,6 +228,25 @@ def _load(model: str | Path, device: str | torch.device) -> CDVAE | PropertyRegr
         return module.to(device).eval()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from None
+
+
+def _check_shapes(module: nn.Module, shapes: Shapes, source: StoredModel) -> None:
+    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    different = [(name, shape) for name, shape in shapes.items() if own.get(name, shape) != shape]
+    problems = [
+        ("missing", sorted(own.keys() - shapes.keys())),
+        ("unexpected", sorted(shapes.keys() - own.keys())),
+        ("misshapen", [f"{name} {shape} instead of {own[name]}" for name, shape in different]),
+    ]
+    if found := [f"{len(names)} {kind} ({_first(names)})" for kind, names in problems if names]:
+        raise _does_not_fit(source, f"{'; '.join(found)} tensors")
+
+
+def _does_not_fit(source: StoredModel, why: str) -> InputError:
+    return InputError(
+        f"{source.folder / WEIGHTS} does not fit the model that its {CONFIG} describes: {why}; use the dpcdvae that "
+        "wrote it or train again"
+    )
 
 
 def _without_tensors(value: Mapping[str, Any], name: str) -> Any:
@@ -215,29 +267,44 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def _read_shapes(path: Path) -> Shapes:
+    """Of all tensors of a safetensors file, from its header, which is held against the size of the file."""
+    with _readable(path), safetensors.safe_open(path, framework="pt") as stored:
+        return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118 -- no mapping
+
+
 def _read_tensors(path: Path, digest: str, stated_in: str) -> dict[str, Tensor]:
-    try:
+    with _readable(path):
         content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path.parent} is not a whole checkpoint: {path.name} is missing; copy it again") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    if model_store.is_pickle(path):
-        raise model_store.pickle_refused(path)
-    try:
         tensors = safetensors.torch.load(content)
-    except (SafetensorError, KeyError) as error:  # KeyError: a dtype that this safetensors does not know
-        raise InputError(f"{path} is cut off or no safetensors file ({error}): copy the checkpoint again") from None
     if hashlib.sha256(content).hexdigest() != digest:
         raise InputError(f"{path} is damaged or of another checkpoint: its hash is not the one in {stated_in}")
     return tensors
 
 
-def _join(value: Any, tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Around reading a safetensors file: whatever is wrong with it becomes an InputError."""
+    try:
+        model_store.check_regular(path)
+        if model_store.is_pickle(path):
+            raise model_store.pickle_refused(path)
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path.parent} is not a whole checkpoint: {path.name} is missing; copy it again") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except (SafetensorError, KeyError) as error:  # KeyError: a dtype that this safetensors does not know
+        raise InputError(f"{path} is cut off or no safetensors file ({error}): copy the checkpoint again") from None
+
+
+def _join(value: Any, tensors: Mapping[str, Tensor], path: str) -> dict[str, Any]:
     try:
         joined = join(value, tensors)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged or of another checkpoint ({error}): copy the checkpoint again") from None
+    except (AttributeError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{path} is damaged or of another checkpoint ({one_line(error)}): copy the checkpoint again"
+        ) from None
     if not isinstance(joined, dict):
         raise InputError(f"{path} is damaged: it holds no state; copy the checkpoint again")
     return joined
@@ -247,8 +314,6 @@ def _existing(folder: str | Path) -> Path:
     folder = Path(folder)
     if not folder.exists():
         raise InputError(f"no such checkpoint folder: {folder}")
-    if not folder.is_dir():
-        model_store.resolve_model(folder)  # says why a file is none
     return folder
 
 

@@ -15,7 +15,7 @@ from dpcdvae.datasets import DATASETS, dataset_file, load_dataset, prepared_name
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import sha256
 from dpcdvae.io import Failure, read
-from dpcdvae.model_store import CARD, CHECKPOINTS, CONFIG, bundled_models, read_card, read_json
+from dpcdvae.model_store import CARD, CHECKPOINTS, CONFIG, StoredModel, bundled_models, find_model, read_json
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.summary import ReferenceStatistics, element_counts
 
@@ -69,13 +69,13 @@ class Reference:
         return self.statistics.element_counts if self.statistics is not None else element_counts(self.crystals or ())
 
 
-def as_reference(value: Reference | ReferenceStatistics | Sequence[Crystal] | str | Path) -> Reference:
+def as_reference(value: Reference | ReferenceStatistics | StoredModel | Sequence[Crystal] | str | Path) -> Reference:
     """Raises InputError as :func:`resolve_reference`."""
     if isinstance(value, Reference):
         return value
     if isinstance(value, ReferenceStatistics):
         return Reference(f"statistics of {value.source}", value.sha256, statistics=value)
-    if isinstance(value, (str, Path)):
+    if isinstance(value, (StoredModel, str, Path)):
         return resolve_reference(value)
     return _of_crystals(value, "crystals", "")
 
@@ -85,7 +85,7 @@ def training_of(reference: Reference) -> Reference | None:
     return resolve_reference(reference.training) if reference.training else None
 
 
-def resolve_reference(text: str | Path) -> Reference:
+def resolve_reference(text: str | Path | StoredModel) -> Reference:
     """Finds what a user means by ``--reference``.
 
     A bundled model, the folder of a run or of a model (the training statistics in its card), a file or
@@ -94,14 +94,16 @@ def resolve_reference(text: str | Path) -> Reference:
     Raises:
         InputError: nothing of that name, or what is there cannot serve as a reference.
     """
+    if isinstance(text, StoredModel):
+        return _from_card(text.card(), text.name)
     text = str(text)
     path = Path(text)
     if text in bundled_models():
-        return _from_card(read_card(text), text)
+        return _from_card(find_model(text).card(), text)
     if (path / CARD).is_file():
         return _from_card(read_json(path / CARD), text)
     if (path / CONFIG).is_file() or (path / CHECKPOINTS).is_dir():
-        return _from_card(read_card(path), text)
+        return _from_card(find_model(path).card(), text)
     name, _, split = text.partition(":")
     if path.is_file() and path.suffix == ".npz" and _is_dataset(path):
         return _from_dataset(text, path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.config import Config, LossConfig
+from dpcdvae.config import NORMAL, Config, LossConfig
 from dpcdvae.denoisers import DENOISERS
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
 from dpcdvae.diffusion.atom_types import draw_types, noisy_type_probabilities, one_hot, type_sigmas
@@ -18,7 +18,7 @@ from dpcdvae.interfaces import LatentPrior
 from dpcdvae.model.stats import StatisticsDecoder
 from dpcdvae.model.trainable import TargetScaler, Trainable
 from dpcdvae.nn.layers import ExactLinear, mlp
-from dpcdvae.priors import NORMAL, PRIORS, chosen_prior
+from dpcdvae.priors import PRIORS
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.lattice import cart_to_frac, full_precision, heights, volume
 
@@ -103,7 +103,7 @@ class CDVAE(Trainable):
             InputError: a prior that the model does not have, or that is not fitted yet.
         """
         own = self.config.prior.name
-        if chosen_prior(own, name) == NORMAL:
+        if self.config.prior.chosen(name) == NORMAL:
             return PRIORS[NORMAL](self.config.model.latent_dim, {})
         if not self.prior.fitted:
             raise InputError(

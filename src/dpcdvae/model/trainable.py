@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dpcdvae.config import AnyConfig
 from dpcdvae.errors import InputError
+from dpcdvae.model_store import StoredModel
 from dpcdvae.tensors.batch import CrystalBatch
 
 
@@ -19,6 +20,7 @@ class Trainable(nn.Module, ABC):
     """
 
     config: AnyConfig
+    source: StoredModel | None = None  # where its weights were loaded from
 
     @property
     @abstractmethod

@@ -5,22 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dpcdvae.config import Config, config_from_dict
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure
 from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model_store import CONFIG, read_description, resolve_model
-from dpcdvae.priors import chosen_prior
+from dpcdvae.model_store import StoredModel
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.agreement import decode_by_agreement
+from dpcdvae.sampling.choices import generative_config
 from dpcdvae.sampling.conditions import Condition
 from dpcdvae.sampling.decoding import Decoding, Request, evaluating
 from dpcdvae.structures.crystal import Crystal
@@ -29,7 +27,7 @@ from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
 
 BATCH_SIZE = 256
-Tell = Callable[[float], None]
+OnProgress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def generate(
     formula: str | None = None,
     first: int = 0,
     batch_size: int = BATCH_SIZE,
-    tell: Tell | None = None,
+    on_progress: OnProgress | None = None,
 ) -> GenerationResult:
     """New crystals number ``first`` .. ``first + n - 1`` of this seed, from z of the model's prior.
 
@@ -71,7 +69,7 @@ def generate(
         formula: every crystal gets these atoms, e.g. ``SrTiO3`` (or ``num_atoms`` / 5 times as many).
         batch_size: crystals decoded at a time. Crystal k gets the same noise whatever it is; but the early
             steps amplify rounding, so only batches of the same crystals give the same digits.
-        tell: instead of a progress bar, told after each pass how many crystals' worth of the work is done.
+        on_progress: instead of a progress bar, called after each pass with how many crystals' worth of work is done.
 
     Raises:
         InputError: more steps than the schedule has, a solver it does not have, no candidate, a prior that it does not
@@ -90,7 +88,7 @@ def generate(
             ids = [f"{seed}-{k}" for k in numbers.tolist()]
             yield Request(z, random, ids, *condition.of_batch(len(ids), model.device))
 
-    return decode_all(model, batches, n, how, "generating", tell)
+    return decode_all(model, batches, n, how, "generating", on_progress)
 
 
 def reconstruct(
@@ -106,7 +104,7 @@ def reconstruct(
     sample_latent: bool = False,
     first: int = 0,
     batch_size: int = BATCH_SIZE,
-    tell: Tell | None = None,
+    on_progress: OnProgress | None = None,
 ) -> GenerationResult:
     """The crystals of ``table`` encoded and decoded again, under their own ids.
 
@@ -115,7 +113,7 @@ def reconstruct(
         force_types: the true types, never changed (implies the true number of atoms).
         sample_latent: z drawn from the encoder's distribution (Eq. 8) instead of its mean.
         first: number of the first crystal, by which it gets its noise, where ``table`` is a part of another.
-        steps, solver, candidates, batch_size, tell: see :func:`generate`.
+        steps, solver, candidates, batch_size, on_progress: see :func:`generate`.
     """
     check_batch_size(batch_size)
     how = Decoding.of(model.config, model.diffusion, steps, solver, candidates)
@@ -133,7 +131,7 @@ def reconstruct(
             fixed = batch.num_atoms if force_types or force_num_atoms else None
             yield Request(mu, random, ids, fixed, batch.atomic_numbers if force_types else None)
 
-    return decode_all(model, batches, len(table), how, "reconstructing", tell)
+    return decode_all(model, batches, len(table), how, "reconstructing", on_progress)
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -158,26 +156,26 @@ def decode_all(
     total: int,
     how: Decoding,
     description: str,
-    tell: Tell | None = None,
+    on_progress: OnProgress | None = None,
 ) -> GenerationResult:
     """Crystals of every request, in order; ``batches`` is called with the model in evaluation mode.
 
     Args:
         total: crystals in all the requests, for the progress bar.
-        tell: instead of that bar, told after each pass how many crystals' worth of the work is done.
+        on_progress: instead of that bar, called after each pass with how many crystals' worth of work is done.
     """
     crystals: list[Crystal] = []
     failures: list[Failure] = []
     each = how.steps * how.candidates  # passes that a crystal takes at most
-    passes, told = 0, 0.0
+    passes, finished = 0, 0.0
 
     def after_pass(done: float) -> None:
-        nonlocal told
-        told += done / each
-        if tell is None:
+        nonlocal finished
+        finished += done / each
+        if on_progress is None:
             bar.advance(done / each)
         else:
-            tell(told)
+            on_progress(finished)
 
     with evaluating(model), Progress(description, total=total) as bar:
         for request in batches():
@@ -191,38 +189,21 @@ def decode_all(
     return GenerationResult(crystals, failures, passes)
 
 
-def prior_name(model: str | Path, prior: str | None) -> str:
-    """What the model of a name or folder draws z from: ``prior``, or its own where that is None.
-
-    Raises:
-        InputError: a prior that the model does not have, or a model that makes no crystals.
-    """
-    return chosen_prior(_described(model)[0].prior.name, prior)
-
-
 def sampling_settings(
-    model: str | Path, steps: int | None = None, solver: str | None = None, candidates: int | None = None
+    model: StoredModel, steps: int | None = None, solver: str | None = None, candidates: int | None = None
 ) -> dict[str, Any]:
-    """``steps``, ``solver``, ``candidates`` that the model of a name or folder samples with (:meth:`Decoding.of`).
+    """``steps``, ``solver``, ``candidates`` that a model samples with (:meth:`Decoding.of`), before it is loaded.
 
     Says on standard error where candidates are asked of a model that cannot tell when one is good enough.
     """
-    config, agreement = _described(model)
+    config = generative_config(model)
     build = COORDINATE_DIFFUSIONS[config.diffusion.name]
     diffusion = build(config.diffusion.timesteps, config.diffusion.options)
     how = Decoding.of(config, diffusion, steps, solver, candidates)
+    agreement = Agreement.of_checkpoint(model.description["facts"], model.where)
     if how.candidates > 1 and (agreement is None or agreement.threshold == 0):
         print(
-            f"{model} has no agreement threshold: every crystal takes all {how.candidates} candidates", file=sys.stderr
+            f"{model.name} has no agreement threshold: every crystal takes all {how.candidates} candidates",
+            file=sys.stderr,
         )
     return asdict(how)
-
-
-def _described(model: str | Path) -> tuple[Config, Agreement | None]:
-    """What the description of a generative model says; raises InputError for one of another kind."""
-    folder = resolve_model(model)
-    description = read_description(folder)
-    config = config_from_dict(description["config"], where=str(folder))
-    if not isinstance(config, Config):
-        raise InputError(f"{model} predicts a property and makes no crystals: give a generative model")
-    return config, Agreement.of_checkpoint(description["facts"], str(folder / CONFIG))

@@ -12,17 +12,16 @@ import torch
 from dpcdvae.checkpoints.checkpoint import (
     PRIOR,
     Checkpoint,
-    build_model,
-    load_regressor,
+    build_stored,
+    loaded_model,
     read_checkpoint,
     write_checkpoint,
 )
-from dpcdvae.config import config_from_dict
 from dpcdvae.datasets.origin import noted
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output, check_output, write_json
-from dpcdvae.model.regressor import mean_absolute_error
-from dpcdvae.model_store import CARD, best_checkpoint, read_card, resolve_model
+from dpcdvae.model.regressor import PropertyRegressor, mean_absolute_error
+from dpcdvae.model_store import CARD, StoredModel, best_checkpoint, find_model
 from dpcdvae.structures.summary import ReferenceStatistics
 from dpcdvae.structures.table import CrystalTable
 
@@ -66,7 +65,7 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
     if target:
         card["property"] = _property_facts(target, tables["train"], dataset)
     if checkpoint.config["kind"] == "regressor":
-        card["errors"] = errors = _errors(run, tables)
+        card["errors"] = errors = _errors(checkpoint, tables)
         best = errors.get("test", errors["val"])["mae"]
         card["summary"] = f"{target} of {noted(dataset)}: mean absolute error {best:.4f}; {card['summary']}"
     write_json(folder / CARD, card)
@@ -84,9 +83,10 @@ def _property_facts(name: str, table: CrystalTable, dataset: Mapping[str, Any]) 
     }
 
 
-def _errors(run: str | Path, tables: Mapping[str, CrystalTable]) -> dict[str, Any]:
+def _errors(checkpoint: Checkpoint, tables: Mapping[str, CrystalTable]) -> dict[str, Any]:
     """Mean absolute error on validation and test set, with the crystals behind it and those without a value."""
-    model = load_regressor(run)
+    model = loaded_model(checkpoint)
+    assert isinstance(model, PropertyRegressor)
     errors = {}
     for split in ("val", "test"):
         if split in tables and len(tables[split]):
@@ -96,7 +96,7 @@ def _errors(run: str | Path, tables: Mapping[str, CrystalTable]) -> dict[str, An
     return errors
 
 
-def export(model: str | Path, out: str | Path, *, half: bool = False) -> Path:
+def export(model: str | Path | StoredModel, out: str | Path, *, half: bool = False) -> Path:
     """A checkpoint without its training state: weights, configuration and card, to keep or to give away.
 
     Args:
@@ -106,8 +106,8 @@ def export(model: str | Path, out: str | Path, *, half: bool = False) -> Path:
         InputError: no such model, no card yet (the run has not ended), ``out`` exists, or a weight is beyond ``half``.
     """
     out = check_output(out, overwrite=None)
-    card = read_card(model)
-    checkpoint = read_checkpoint(resolve_model(model))
+    checkpoint = read_checkpoint(model if isinstance(model, StoredModel) else find_model(model))
+    card = checkpoint.source.card()
     weights = checkpoint.weights
     if half:
         weights, card = half_weights(checkpoint), {**card, "weights": "float16"}
@@ -125,10 +125,12 @@ def half_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     Raises:
         InputError: a value is beyond the range of float16, 65504.
     """
-    model = build_model(config_from_dict(checkpoint.config, where=str(checkpoint.folder)))
+    model = build_stored(checkpoint.source, checkpoint.shapes)
     parameters = {name for name, _ in model.named_parameters()}
     halves = {name: value.half() if name in parameters else value for name, value in checkpoint.weights.items()}
     for name, value in halves.items():
         if not torch.equal(value.isfinite(), checkpoint.weights[name].isfinite()):
-            raise InputError(f"{checkpoint.folder}: {name} has values beyond half precision (65504): keep it in full")
+            raise InputError(
+                f"{checkpoint.source.folder}: {name} has values beyond half precision (65504): keep it in full"
+            )
     return halves

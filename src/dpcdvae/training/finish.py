@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dpcdvae.checkpoints.checkpoint import PRIOR, load_model, read_checkpoint, read_training, write_checkpoint
+from dpcdvae.checkpoints.checkpoint import PRIOR, loaded_model, read_checkpoint, read_training, write_checkpoint
+from dpcdvae.config import NORMAL
 from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import TRAINING, best_checkpoint
 from dpcdvae.parallel import LocalEngine
-from dpcdvae.priors import NORMAL
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.generation import reconstruct
 from dpcdvae.structures.crystal import LATENT_DISTANCE, Crystal
@@ -35,7 +35,9 @@ def finish(run: str | Path, tables: Mapping[str, CrystalTable], device: torch.de
     there is no threshold.
     """
     folder = best_checkpoint(run)
-    model, checkpoint = load_model(folder, device), read_checkpoint(folder)
+    checkpoint = read_checkpoint(folder)
+    model = loaded_model(checkpoint, device)
+    assert isinstance(model, CDVAE)
     if model.config.prior.name != NORMAL:  # which has nothing to learn from the latents
         model.prior.fit(encoded(model, tables["train"]), encoded(model, tables["val"]), model.config.train.seed)
     facts = {name: value for name, value in checkpoint.facts.items() if name != "agreement"}

@@ -24,7 +24,7 @@ from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import check_output, write_json
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.trainable import Trainable
-from dpcdvae.model_store import CHECKPOINTS, last_checkpoint, read_description, read_json, resolve_model
+from dpcdvae.model_store import CHECKPOINTS, StoredModel, find_model, last_checkpoint, read_description, read_json
 from dpcdvae.nn.layers import fit_scale_factors
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
@@ -41,7 +41,7 @@ RUN_FILE = "run.json"
 
 def train(
     tables: Mapping[str, CrystalTable], dataset: dict[str, Any], config: AnyConfig, folder: str | Path,
-    *, preset: str, init: str | Path | None = None, resume: bool = False,
+    *, preset: str, init: str | Path | StoredModel | None = None, resume: bool = False,
 ) -> Path:  # fmt: skip
     """Trains on ``tables["train"]``, keeps the best by ``tables["val"]``; returns the run's folder.
 
@@ -70,11 +70,13 @@ def train(
     if config.train.precision != precision and is_first_process():
         print(f"train.precision {config.train.precision}: {precision} here", file=sys.stderr)
     if init is not None:
-        start = read_checkpoint(resolve_model(init))
+        start = read_checkpoint(init if isinstance(init, StoredModel) else find_model(init))
         learnt = start.config.get("model", {}).get("property", "")
         if learnt != model.target:
             names = " and ".join(f"'{name}'" if name else "no property" for name in (learnt, model.target))
-            raise InputError(f"--init {init}: the models learn {names}: start from one that learns the same")
+            raise InputError(
+                f"--init {start.source.name}: the models learn {names}: start from one that learns the same"
+            )
         load_weights(model, replace(start, weights=_without_prior(start.weights, model)))
         model.remember(CrystalBatch.from_table(tables["train"]), targets_of(tables["train"], model.target))
         facts["init"] = start.facts

@@ -1,0 +1,144 @@
+"""Sampling in many batches, each in whatever process: this one, others, a cluster. Finished batches are kept.
+
+Nothing here needs torch before a batch is made, so a process that only hands batches out stays small.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dpcdvae.errors import InputError
+from dpcdvae.files import sha256
+from dpcdvae.model_store import WEIGHTS, StoredModel
+from dpcdvae.parallel import Engine, LocalEngine, Lost, available_cores, engine_for, report
+from dpcdvae.progress import Progress
+from dpcdvae.sampling.finished_batches import Part, Parts
+
+if TYPE_CHECKING:
+    from dpcdvae.model.cdvae import CDVAE
+    from dpcdvae.structures.table import CrystalTable
+
+
+@functools.lru_cache(maxsize=1)
+def loaded(model: StoredModel, device: str) -> CDVAE:
+    """The model, loaded once by each process; raises InputError where its files hold another one by now."""
+    from dpcdvae.checkpoints.checkpoint import load_model
+
+    try:
+        return load_model(model, device)
+    except InputError:
+        weights = model.folder / WEIGHTS
+        if not weights.is_file() or (found := sha256(weights)) != model.sha256:
+            state = f"its weights have the hash {found[:12]}, not {model.sha256[:12]}" if weights.is_file() else "they are gone"
+            raise InputError(
+                f"the model {model.name} is another one where the work is done: {state}; leave it as it is until the "
+                "run has ended"
+            ) from None
+        raise
+
+
+def generate_batch(model: StoredModel, device: str, first: int, options: Mapping[str, Any], crystals: range) -> Part:
+    """New crystals by their numbers, counted from ``first``; ``options`` as those of ``generate``."""
+    from dpcdvae.sampling.generation import generate
+
+    result = generate(
+        loaded(model, device), len(crystals), first=first + crystals.start, batch_size=len(crystals),
+        on_progress=report, **options,
+    )  # fmt: skip
+    return Part(result.crystals, result.failures, result.passes)
+
+
+def reconstruct_batch(
+    model: StoredModel, device: str, options: Mapping[str, Any], crystals: tuple[int, CrystalTable]
+) -> Part:
+    """Crystals encoded and decoded, from (number of the first, crystals); ``options`` as those of ``reconstruct``."""
+    from dpcdvae.sampling.generation import reconstruct
+
+    first, table = crystals
+    result = reconstruct(
+        loaded(model, device), table, first=first, batch_size=len(table), on_progress=report, **options
+    )  # fmt: skip
+    return Part(result.crystals, result.failures, result.passes)
+
+
+def make_batches(
+    make: Callable[[Any], Part], items: Sequence[Any], batches: Sequence[range], parts: Parts, engine: Engine, what: str
+) -> None:
+    """Makes those batches that ``parts`` has not; item k is what ``make`` needs for the crystals ``batches[k]``.
+
+    Raises:
+        InputError: a batch was lost with its process. The others are kept.
+    """
+    there = parts.done()
+    todo = [k for k, batch in enumerate(batches) if batch.start not in there]
+    if there and todo:
+        print(
+            f"{parts.folder}: {len(batches) - len(todo)} of {len(batches)} batches are there already", file=sys.stderr
+        )
+    finished = dict.fromkeys(range(len(todo)), 0.0)  # crystals of each batch
+    lost: list[Lost] = []
+    with Progress(what, sum(len(batches[k]) for k in todo)) as bar:
+
+        def show(index: int, crystals: float) -> None:
+            bar.advance(crystals - finished[index])
+            finished[index] = crystals
+
+        stream = engine.stream(make, [items[k] for k in todo], time_limit=math.inf, on_report=show)
+        with closing(stream):
+            for index, part in stream:
+                batch = batches[todo[index]]
+                show(index, len(batch))
+                if isinstance(part, Lost):
+                    lost.append(part)
+                else:
+                    parts.add(batch.start, part)
+    if lost:
+        raise InputError(
+            f"{len(lost)} of {len(batches)} batches were lost ({lost[0].reason}): the others are kept, and the same "
+            "command goes on; if it was the memory, give fewer --workers"
+        )
+
+
+def table_hash(table: CrystalTable) -> str:
+    """Of all that reconstruction reads of a table, bit by bit."""
+    digest = hashlib.sha256()
+    for item in dataclasses.fields(table):
+        if item.name != "properties":
+            digest.update(np.ascontiguousarray(getattr(table, item.name)).tobytes())
+    return digest.hexdigest()
+
+
+def engine_of(workers: int | None, scheduler: str | None, device: str, batches: int) -> Engine:
+    """The engine for so many batches on a device.
+
+    Without a wish it is a process for each core, and this one where there is one batch or a GPU.
+
+    Args:
+        device: cpu, or a GPU.
+    """
+    if workers is not None or scheduler is not None:
+        return engine_for(workers, scheduler)
+    cores = available_cores()
+    workers = min(cores, batches)
+    if workers < 2 or device != "cpu":
+        return LocalEngine(0)
+    return LocalEngine(workers, threads=None if "OMP_NUM_THREADS" in os.environ else cores // workers)
+
+
+def device_here(device: str) -> str:
+    """What ``auto`` stands for on this machine."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
