@@ -76,15 +76,15 @@ def measure(a: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     from dpcdvae.checkpoints.checkpoint import load_model
     from dpcdvae.files import write_json
     from dpcdvae.model.agreement import Agreement
-    from dpcdvae.model_store import read_description, resolve_model
+    from dpcdvae.model_store import find_model
     from dpcdvae.parallel import LocalEngine
     from dpcdvae.sampling.decoding import Decoding, evaluating
     from quality.criteria import decode_once
     from quality.thresholds import find_threshold
 
     table = split_table(a.data, a.split, a.n)
-    model = load_model(a.model, a.device)
-    checkpoint = read_description(resolve_model(a.model))["sha256"]
+    source = find_model(a.model)
+    model, checkpoint = load_model(source, a.device), source.sha256
     how = Decoding.of(model.config, model.diffusion, a.steps, None, a.most)
     record = begun(out, {"model": name, "checkpoint": checkpoint}, {"results": []})
     work = a.work / f"candidates-{name}-{checkpoint[:8]}"

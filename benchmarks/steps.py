@@ -72,12 +72,13 @@ def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
     """Adds what is missing to the file of results."""
     from dpcdvae.checkpoints.checkpoint import load_model
     from dpcdvae.files import write_json
-    from dpcdvae.model_store import read_description, resolve_model
+    from dpcdvae.model_store import find_model
 
     table = split_table(arguments.data, "test", arguments.n)
-    model = load_model(arguments.model, arguments.device)
+    source = find_model(arguments.model)
+    model = load_model(source, arguments.device)
     setting = {
-        "model": Path(arguments.model).name, "model_sha256": read_description(resolve_model(arguments.model))["sha256"],
+        "model": Path(arguments.model).name, "model_sha256": source.sha256,
         "reference": f"{arguments.data}:test", "seed": arguments.seed,
     }  # fmt: skip
     record = begun(out, setting, {"results": []})

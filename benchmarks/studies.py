@@ -112,18 +112,18 @@ class Study:
 
     def __init__(self, given: str, name: str, arguments: argparse.Namespace) -> None:
         from dpcdvae.checkpoints.checkpoint import load_model
-        from dpcdvae.model_store import read_description, resolve_model
+        from dpcdvae.model_store import find_model
         from dpcdvae.sampling.decoding import Decoding
 
         self.given, self.name, self.a = given, name, arguments
         self.table = split_table(arguments.data, arguments.split, arguments.n)
-        self.model: CDVAE = load_model(given, arguments.device)
-        self.description = read_description(resolve_model(given))
+        self.source = find_model(given)
+        self.model: CDVAE = load_model(self.source, arguments.device)
         self.how = Decoding.of(self.model.config, self.model.diffusion, arguments.steps, None, 1)
         self.out: Path = arguments.out / f"{name}.json"
-        self.work: Path = arguments.work / f"studies-{name}-{self.description['sha256'][:8]}"
+        self.work: Path = arguments.work / f"studies-{name}-{self.source.sha256[:8]}"
         setting = {
-            "name": name, "checkpoint": self.description["sha256"], "data": arguments.data, "split": arguments.split,
+            "name": name, "checkpoint": self.source.sha256, "data": arguments.data, "split": arguments.split,
             "n": arguments.n, "steps": self.how.steps, "solver": self.how.solver, "seed": arguments.seed,
         }  # fmt: skip
         self.record = begun(self.out, setting, {"training": {}, "reconstruction": {}, "generation": {}})
@@ -132,7 +132,7 @@ class Study:
     def measure(self) -> None:
         from quality.thresholds import find_threshold
 
-        self.record["training"] = training(Path(self.given), self.description["facts"])
+        self.record["training"] = training(Path(self.given), self.source.description["facts"])
         self.save(f"{self.name}: {self.record['training']}")
         for candidates in self.a.candidates:
             if str(candidates) not in self.record["reconstruction"]:

@@ -22,6 +22,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.io import Failure, read
 from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.model_store import find_model
 from dpcdvae.sampling import agreement
 from dpcdvae.sampling.agreement import Decoded, decode_by_agreement, latent_distances
 from dpcdvae.sampling.decoding import Decoding, Request, decode
@@ -394,7 +395,7 @@ def test_a_number_of_candidates_that_is_none(
 
 
 def test_a_model_without_a_threshold_takes_all_and_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    without, with_one = str(folder / "without"), str(folder / "model")
+    without, with_one = find_model(folder / "without"), find_model(folder / "model")
     assert sampling_settings(without, 2, None, 4) == {"steps": 2, "solver": "eq7", "candidates": 4}
     error = capsys.readouterr().err
     assert "no agreement threshold" in error
@@ -436,7 +437,8 @@ def test_a_damaged_threshold_is_told_where_it_is_used(folder: Path, tmp_path: Pa
     model = load_model(folder / "model", "cpu")
     config = model.config.model_dump(mode="json")
     write_checkpoint(tmp_path / "m", model.state_dict(), config, {"agreement": {**FACTS, "threshold": "low"}})
-    for use in (lambda: load_model(tmp_path / "m", "cpu"), lambda: sampling_settings(tmp_path / "m", candidates=2)):
+    damaged = find_model(tmp_path / "m")
+    for use in (lambda: load_model(damaged, "cpu"), lambda: sampling_settings(damaged, candidates=2)):
         with pytest.raises(InputError, match=r"config.json: threshold of its agreement is 'low'"):
             use()
 

@@ -88,7 +88,7 @@ def test_weights_config_and_facts_come_back(tmp_path: Path) -> None:
     assert same_weights(back.weights, weights)
     assert same(back.config, CONFIG)
     assert same(back.facts, FACTS)
-    assert back.folder == tmp_path / "c"
+    assert back.source.folder == tmp_path / "c"
     assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["config.json", "model.safetensors"]
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
@@ -367,11 +367,11 @@ def test_a_pickle_is_refused_and_not_run(
         assert "is a pickle: refused, dpcdvae loads only safetensors" in refusal(read, folder)
     for name in ("model.ckpt", "model.pt", "model"):
         shutil.copy(bomb, tmp_path / name)
-        for read in (model_store.resolve_model, read_checkpoint):
+        for read in (model_store.find_model, read_checkpoint):
             assert "is a pickle: refused" in refusal(read, tmp_path / name)
     (tmp_path / "peer").mkdir()
     shutil.copy(bomb, tmp_path / "peer" / "epoch=1.ckpt")
-    assert "is a pickle: refused" in refusal(model_store.resolve_model, tmp_path / "peer")
+    assert "is a pickle: refused" in refusal(model_store.find_model, tmp_path / "peer")
     assert not (tmp_path / "exploded").exists()
 
 

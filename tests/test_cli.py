@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +15,10 @@ import pytest
 import typer
 
 from dpcdvae.cli import COMMANDS, main
-from dpcdvae.cli.common import check_apart, run
+from dpcdvae.cli.exit_codes import run
+from dpcdvae.cli.groups import Call, Group, command
+from dpcdvae.cli.options import Out, Steps
+from dpcdvae.cli.outputs import check_apart
 from dpcdvae.errors import InputError
 from dpcdvae.progress import Progress, duration, progress
 
@@ -74,7 +80,7 @@ def test_a_bug_stays_a_traceback() -> None:
 
 def test_closed_pipe_is_quiet() -> None:
     done = subprocess.run(
-        f'{sys.executable} -c "import sys\nfrom dpcdvae.cli.common import run\nimport typer\napp = typer.Typer()\n'
+        f'{sys.executable} -c "import sys\nfrom dpcdvae.cli.exit_codes import run\nimport typer\napp = typer.Typer()\n'
         "@app.command()\ndef act() -> None:\n    print('x' * 1000000)\n    print('y' * 1000000)\n"
         'sys.exit(run(app, []))" | head -c 10 > /dev/null; echo ${PIPESTATUS[0]}',
         shell=True,
@@ -105,6 +111,110 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     page = capsys.readouterr().out
     assert all(re.search(rf"^  {name} ", page, re.MULTILINE) for name in COMMANDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heat(Group):
+    """Options of two commands."""
+
+    degrees: float = typer.Option(..., help="In °C.")
+    fast: bool = typer.Option(False, "--fast", help="In a hurry.")
+
+
+def bake(call: Call, heat: Heat, out: Out, cake_: str = typer.Option("plain", "--cake"), steps: Steps = None) -> None:
+    CALLS.append((call, heat))
+
+
+CALLS: list[tuple[Call, Heat]] = []
+
+
+def test_a_group_of_options_is_declared_once_and_the_call_holds_every_parameter() -> None:
+    kitchen = typer.Typer(rich_markup_mode=None)
+    kitchen.command("bake")(command(bake))
+    kitchen.command("other")(other)
+    assert run(kitchen, ["bake", "--degrees", "180", "--fast", "--out", "x", "--cake", "round"]) == 0
+    assert run(kitchen, ["bake", "--degrees", "200", "--out", "x", "--steps", "3"]) == 0
+    (first, heat), (second, _) = CALLS
+    assert (first.command, heat) == ("bake", Heat(degrees=180.0, fast=True))
+    # All but the outputs; without the underscore that keeps a name from being a word of Python.
+    assert first.arguments == {"degrees": 180.0, "fast": True, "cake": "round", "steps": None}
+    assert second.resolved(steps=4, solver="eq7").arguments == {
+        "degrees": 200.0, "fast": False, "cake": "plain", "steps": 4, "solver": "eq7"
+    }  # fmt: skip
+    assert run(kitchen, ["bake", "--out", "x"]) == 2
+
+
+@pytest.mark.parametrize("path", [[], ["data"], *command_paths()], ids=" ".join)
+def test_h_is_help_everywhere(path: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*path, "-h"]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: {' '.join(['dpcdvae', *path])}")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("dpcdvae gen", "generate"),
+        ("dpcdvae generate --so", "--solver"),
+        ("dpcdvae generate perov-5-comp", "perov-5-compact"),
+        ("dpcdvae train carb", "carbon_24"),
+        ("dpcdvae train --preset energy-g", "energy-gine"),
+        ("dpcdvae evaluate x.cif --reference mp", "mp_20"),
+    ],
+)
+def test_the_shell_completes_commands_options_and_names(words: str, expected: str) -> None:
+    environment = {
+        **os.environ, "_DPCDVAE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "dpcdvae"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.split(), done.stderr) == ([expected], "")
+
+
+SLIPS = {
+    "train perov_6 --out x": "unknown data set 'perov_6': did you mean 'perov_5'",
+    "train prototypes --preset compat --out x": "did you mean 'compact'",
+    "train prototypes --init perov --out x": "unknown model 'perov'",
+    "export perov-5-compct --out x": "did you mean 'perov-5-compact'",
+    "generate perov-5-compct --out x/": "did you mean 'perov-5-compact'",
+    "generate perov-5-energy --out x/": "predicts a property",
+    "generate perov-5-compact --prior gausian --out x/": "unknown --prior of this model 'gausian'",
+    "generate perov-5-compact --solver eq8 --out x/": "unknown --solver of this model 'eq8'",
+    "reconstruct perov-5-compact perov_6 --out x/": "unknown data set 'perov_6'",
+    "reconstruct perov-5-compct prototypes --out x/": "did you mean 'perov-5-compact'",
+    "optimize perov-5-compact --solver eq8 --out x/": "unknown --solver",
+    "optimize perov-5-compact --energy-model perov-5-enrgy --out x/": "did you mean 'perov-5-energy'",
+    "optimize perov-5-compact --energy-model perov-5-compact --out x/": "predicts no property",
+    "interpolate perov-5-compct a b --out x/": "did you mean 'perov-5-compact'",
+    "evaluate x.cif --reference perov_6": "unknown reference 'perov_6'",
+    "evaluate x.cif --reference perov-5-compact --energy-model perov-5-enrgy": "did you mean 'perov-5-energy'",
+    "evaluate x.cif --reference perov-5-compact --phases p --calculator chgnt": "did you mean 'chgnet'",
+    "relax x.cif --calculator chgnt --out r.cif": "did you mean 'chgnet'",
+    "ground-state x.cif --calculator chgnet,gpw": "did you mean 'gpaw'",
+    "benchmark suite.toml --out b": "did you mean 'compact'",
+    "demo --model perov-5-compct --out d": "did you mean 'perov-5-compact'",
+}
+
+
+def test_names_that_nobody_has_are_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "x.cif").write_text("")
+    (tmp_path / "suite.toml").write_text('dataset = "prototypes"\npresets = ["compat"]\nepochs = 1\n')
+    program = (
+        "import json, sys\nfrom dpcdvae.cli import main\n"
+        "for line in json.loads(sys.argv[1]):\n"
+        "    print('#', line, file=sys.stderr)\n    assert main(line.split()) == 2\n"
+        "    assert not {'torch', 'lightning'} & set(sys.modules), line\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(list(SLIPS))], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "DPCDVAE_HOME": str(tmp_path / "home")}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = re.findall(r"^# (.*)\n(.*)$", done.stderr, re.MULTILINE)
+    assert len(told) == len(SLIPS)
+    for line, error in told:
+        assert SLIPS[line] in error, line
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["suite.toml", "x.cif"]
 
 
 def test_unknown_command_offers_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

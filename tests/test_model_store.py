@@ -30,8 +30,8 @@ def test_the_best_and_the_last_are_read_from_the_facts(tmp_path: Path) -> None:
         last={"global_step": 30, "val_loss": 0.3},
     )
     assert model_store.best_checkpoint(run).name == "zebra"
-    assert model_store.resolve_model(run).name == "zebra"
-    assert model_store.resolve_model(str(run / "checkpoints" / "last")).name == "last"
+    assert model_store.find_model(run).folder.name == "zebra"
+    assert model_store.find_model(str(run / "checkpoints" / "last")).folder.name == "last"
     assert model_store.last_checkpoint(run).name == "last"
 
 
@@ -53,9 +53,9 @@ def test_a_swap_cut_short_is_found_again(tmp_path: Path) -> None:
 
 def test_runs_without_checkpoints_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is no model" in refusal(model_store.resolve_model, tmp_path / "empty")
+    assert "is no model" in refusal(model_store.find_model, tmp_path / "empty")
     (tmp_path / "empty" / "checkpoints").mkdir()
-    for find in (model_store.resolve_model, model_store.last_checkpoint):
+    for find in (model_store.find_model, model_store.last_checkpoint):
         assert "no checkpoint in" in refusal(find, tmp_path / "empty")
     write_checkpoint(tmp_path / "run" / "checkpoints" / "bare", {}, {}, {"global_step": 1})
     assert "hold no training state" in refusal(model_store.last_checkpoint, tmp_path / "run")
@@ -64,18 +64,18 @@ def test_runs_without_checkpoints_are_refused(tmp_path: Path) -> None:
 def test_unknown_models_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_store, "BUNDLED", tmp_path / "models")
     assert model_store.bundled_models() == []
-    assert "no model 'perov'" in refusal(model_store.resolve_model, "perov")
+    assert "no model 'perov'" in refusal(model_store.find_model, "perov")
     for name in ("perov_5", "carbon_24"):
         write_checkpoint(tmp_path / "models" / name, {}, {}, {})
     assert model_store.bundled_models() == ["carbon_24", "perov_5"]
-    assert model_store.resolve_model("perov_5") == tmp_path / "models" / "perov_5"
-    message = refusal(model_store.resolve_model, "perov5")
+    assert model_store.find_model("perov_5").folder == tmp_path / "models" / "perov_5"
+    message = refusal(model_store.find_model, "perov5")
     assert "did you mean 'perov_5'" in message
     assert "carbon_24, perov_5" in message
-    assert "no such folder" in refusal(model_store.resolve_model, "./perov_5")
-    assert "no such folder" in refusal(model_store.resolve_model, tmp_path / "run")
+    assert "no such folder" in refusal(model_store.find_model, "./perov_5")
+    assert "no such folder" in refusal(model_store.find_model, tmp_path / "run")
     (tmp_path / "note.txt").write_text("hello, this is text")
-    assert "is a file: give the checkpoint folder" in refusal(model_store.resolve_model, tmp_path / "note.txt")
+    assert "is a file: give the checkpoint folder" in refusal(model_store.find_model, tmp_path / "note.txt")
 
 
 def test_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_names_are_resolved_without_torch(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     write_checkpoint(folder, {}, {}, {})
     program = (
-        "import sys; from dpcdvae import model_store; print(model_store.resolve_model(sys.argv[1]))\n"
+        "import sys; from dpcdvae import model_store; print(model_store.find_model(sys.argv[1]).folder)\n"
         "assert 'torch' not in sys.modules and 'pymatgen' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True)

@@ -8,18 +8,21 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from dpcdvae.checkpoints.checkpoint import load_model, load_regressor
 from dpcdvae.cli import main
-from dpcdvae.datasets import load_dataset
+from dpcdvae.datasets import dataset_file, load_dataset
 from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
+from dpcdvae.files import sha256
 from dpcdvae.io import cif_text, read, write
 from dpcdvae.model.regressor import predict
-from dpcdvae.model_store import best_checkpoint, read_card
+from dpcdvae.model_store import best_checkpoint, find_model, read_card
 from dpcdvae.prototypes import build_prototypes
+from dpcdvae.sampling import search
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import SYMBOLS
 from tensors import random_crystal, table_of
@@ -94,8 +97,8 @@ def test_values_that_are_missing_are_masked_and_counted(work: Path) -> None:
 
 
 def test_search_with_a_judge(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    search = ["optimize", "RUN", "-n", "6", "--start", "own:train", *SEARCH, "--energy-model", "JUDGE"]
-    assert main([*search, "--out", "found.json", "--json", "numbers.json"]) == 0
+    command = ["optimize", "RUN", "-n", "6", "--start", "own:train", *SEARCH, "--energy-model", "JUDGE"]
+    assert main([*command, "--out", "found.json", "--json", "numbers.json"]) == 0
     page = capsys.readouterr().out
     assert "judged by JUDGE (trained on own, mean absolute error" in page
     crystals, numbers = read("found.json"), json.loads(Path("numbers.json").read_text())
@@ -121,10 +124,48 @@ def test_search_with_a_judge(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert manifest["command"] == "optimize"
     assert manifest["arguments"]["energy_model"] == "JUDGE"
 
-    assert main([*search, "--out", "again.json"]) == 0
+    assert main([*command, "--out", "again.json"]) == 0
     for ours, theirs in zip(read("again.json"), crystals, strict=True):
         assert ours.properties == theirs.properties
         assert np.array_equal(ours.frac_coords, theirs.frac_coords)
+
+
+def test_a_run_that_trains_on_during_a_search_is_the_one_that_was_searched(
+    here: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Report and manifests name the weights that were used, though there is a better checkpoint by now."""
+    shutil.copytree(work / "RUN", here / "GOING")
+    used, plain = find_model("GOING"), search.optimize
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        better = copied_with_property(here / "GOING", here / "GOING" / "checkpoints" / "better", "density")
+        description = json.loads(Path(better, "config.json").read_text())
+        description["facts"]["val_loss"] = -1.0
+        description["sha256"] = "0" * 64
+        Path(better, "config.json").write_text(json.dumps(description))
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(search, "optimize", slow)
+    line = ["optimize", "GOING", "-n", "3", *SEARCH, "--energy-model", "JUDGE"]
+    assert main([*line, "--out", "found.json", "--json", "numbers.json"]) == 0
+    assert find_model("GOING").sha256 == "0" * 64
+    written = [json.loads(Path(f"{name}.manifest.json").read_text()) for name in ("found.json", "numbers.json")]
+    for found in [*written, json.loads(Path("numbers.json").read_text())["settings"]]:
+        assert found["model_sha256"] == used.sha256
+        assert found["energy_model_sha256"] == find_model("JUDGE").sha256
+
+
+def test_an_evaluation_records_the_hashes_of_all_that_it_read(here: Path) -> None:
+    write(list(load_dataset("own")["test"])[:3], "some.json")
+    line = ["evaluate", "some.json", "--reference", "own:test", "--training", "own:train", "--energy-model", "JUDGE"]
+    assert main([*line, "--baselines", "none", "--workers", "0", "--json", "numbers.json"]) == 0
+    manifest = json.loads(Path("numbers.json.manifest.json").read_text())
+    data = sha256(dataset_file("own"))
+    expected = {"crystals": sha256("some.json"), "reference": data, "training": data,
+                "energy_model": find_model("JUDGE").sha256}  # fmt: skip
+    assert {key: manifest[f"{key}_sha256"] for key in expected} == expected
+    given = {"training": "own:train", "energy_model": "JUDGE", "baselines": "none", "workers": 0, "paired": False}
+    assert {key: manifest["arguments"][key] for key in given} == given
 
 
 def test_search_from_anywhere_uphill_without_a_judge(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

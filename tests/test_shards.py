@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from dpcdvae.errors import InputError
 from dpcdvae.evaluation import read_generated
 from dpcdvae.files import manifest_path
 from dpcdvae.io import Failure, read, write
+from dpcdvae.model_store import find_model
 from dpcdvae.parallel import HERE, LocalEngine, available_cores
-from dpcdvae.sampling.batchwise import Generate, ModelSource, engine_of, make_batches
+from dpcdvae.sampling.distributed import engine_of, generate_batch, make_batches
 from dpcdvae.sampling.finished_batches import Part, Parts, is_writing, work_folder
 from dpcdvae.sampling.generation import generate
 from dpcdvae.sampling.shards import Shard, batches_of
@@ -166,9 +168,9 @@ def test_a_lost_batch_is_told_and_the_others_are_kept(tmp_path: Path) -> None:
 
 
 def test_another_model_in_its_place_is_noticed() -> None:
-    source = ModelSource.of("model", "cpu")
+    other = replace(find_model("model"), sha256="0" * 64)
     with pytest.raises(InputError, match="is another one"):
-        Generate(ModelSource(source.name, "0" * 64, "cpu"), 0, {})(range(1))
+        generate_batch(other, "cpu", range(1), first=0, options={})
 
 
 # going on
@@ -215,8 +217,8 @@ def stop(*_: Any) -> None:
 @pytest.mark.parametrize("old", [False, True], ids=["new", "overwrite"])
 @pytest.mark.parametrize(
     "where",
-    ["model.parts.Parts.add", "model.parts.Parts.get", "model.parts.Parts.begin_writing", "io.write",
-     "files.write_manifest", "model.parts.Parts.remove"],
+    ["Parts.add", "Parts.get", "Parts.begin_writing", "io.write",
+     "files.write_manifest", "Parts.remove"],
 )  # fmt: skip
 def test_stopped_anywhere(tmp_path: Path, where: str, old: bool, suffix: str) -> None:
     """Before each of its acts in turn: what was there stays or is complete, and the same command completes it."""
@@ -234,10 +236,10 @@ def test_stopped_anywhere(tmp_path: Path, where: str, old: bool, suffix: str) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(target, name, before(getattr(target, name), stop))
         assert main([*command, str(out), *options]) == 130
-    if where in ("files.write_manifest", "model.parts.Parts.remove"):
+    if where in ("files.write_manifest", "Parts.remove"):
         assert content(out) == expected
         assert is_writing(out)
-        assert manifest_path(out).exists() == (where == "model.parts.Parts.remove")  # none of the old output
+        assert manifest_path(out).exists() == (where == "Parts.remove")  # none of the old output
         options = []  # it had been given leave, and the old one is gone
     elif old:
         assert content(out) == before_it

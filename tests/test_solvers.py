@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dpcdvae.cli.sample import SolverOption
 from torch import Tensor
 
 from dpcdvae.cli import main
-from dpcdvae.cli.sample import SolverOption
 from dpcdvae.config import Config, config_from_dict
 from dpcdvae.diffusion.ddpm import DDPM
 from dpcdvae.diffusion.reverse_rules import (
@@ -35,6 +35,7 @@ from dpcdvae.diffusion.wrapped_normal import WRAPPED_RULES
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import NUM_ELEMENTS, Pass
 from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.model_store import find_model
 from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct, sampling_settings
 from dpcdvae.sampling.interpolation import interpolate
 from dpcdvae.tensors.batch import CrystalBatch
@@ -282,6 +283,6 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main([*line, "--steps", "2", "--solver", "dpm++2m"]) == 0
     arguments = json.loads((tmp_path / "x.extxyz.manifest.json").read_text())["arguments"]
     assert (arguments["steps"], arguments["solver"]) == (2, "dpm++2m")
-    assert sampling_settings(BUNDLED, 3, None) == {"steps": 3, "solver": "eq7", "candidates": 1}
+    assert sampling_settings(find_model(BUNDLED), 3, None) == {"steps": 3, "solver": "eq7", "candidates": 1}
     as_documented = {"steps": 20, "solver": "ddim", "candidates": 1}  # docs/sampling.md
-    assert sampling_settings(BUNDLED, None, "ddim") == as_documented
+    assert sampling_settings(find_model(BUNDLED), None, "ddim") == as_documented

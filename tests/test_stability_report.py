@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dpcdvae.cli import main
-from dpcdvae.cli.stability import energies_by, load_stability, parse_options
+from dpcdvae.cli.energies import HullEnergies, energies_by, parse_options
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import evaluate
 from dpcdvae.evaluation.columns import COLUMNS
@@ -278,19 +278,19 @@ def test_options_of_a_calculator_are_values_or_text() -> None:
         ({"calculator": EMT}, "--calculator is for energies above hull"),
         ({"phases": True}, "give --energy-property NAME or --calculator NAME"),
         ({"phases": True, "energy_property": "energy", "calculator": EMT}, "give one of them"),
-        ({"phases": True, "energy_property": "energy", "calculator_options": ["a=1"]}, "without --calculator"),
+        ({"phases": True, "energy_property": "energy", "calculator_option": ["a=1"]}, "without --calculator"),
         ({"phases": True, "calculator": "chgnett"}, "did you mean 'chgnet'"),
-        ({"phases": True, "calculator": EMT, "calculator_options": ["mood=good"]}, "option of calculator"),
+        ({"phases": True, "calculator": EMT, "calculator_option": ["mood=good"]}, "option of calculator"),
         ({"phases": True, "energy_property": "energi"}, "energi:total or energi:per_atom"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     phases = tmp_path / "phases.csv"
     phases.write_text("composition,energy_per_atom\nCu,-1\n")
-    given: dict[str, Any] = dict.fromkeys(("phases", "energy_property", "calculator", "calculator_options")) | options
+    given: dict[str, Any] = dict.fromkeys(("phases", "energy_property", "calculator", "calculator_option")) | options
     given["phases"] = phases if given["phases"] else None
     with pytest.raises(InputError, match=message):
-        load_stability(**given, crystals=[alloy("Cu4", energy=-4.0)], source=tmp_path / "crystals.extxyz")
+        HullEnergies(**given).load([alloy("Cu4", energy=-4.0)], tmp_path / "crystals.extxyz")
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

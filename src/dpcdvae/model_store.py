@@ -80,20 +80,24 @@ class StoredModel:
         return read_json(self.folder / CARD)
 
 
-def find_model(model: str | Path) -> StoredModel:
+def find_model(model: str | Path | StoredModel) -> StoredModel:
     """The model that a bundled name, a run folder (its best checkpoint) or a checkpoint folder stands for.
+
+    One that was found before is given back as it was.
 
     A bundled name wins over a folder of the same name: write ``./name`` for the folder.
 
     Raises:
         InputError: no such name or folder, a folder without a checkpoint, or a file (a pickle is refused).
     """
+    if isinstance(model, StoredModel):
+        return model
     path, name = Path(model), str(model)
     if isinstance(model, str) and model in bundled_models():
         return _stored(name, model, read_description(BUNDLED / model))
     if path.is_dir():
         if (path / CONFIG).is_file():
-            return _stored(name, str(path.absolute()), read_description(path))
+            return stored_in(path)
         if (path / CHECKPOINTS).is_dir():
             folder, description = _best(path)
             return _stored(name, str(folder.absolute()), description)
@@ -112,21 +116,26 @@ def find_model(model: str | Path) -> StoredModel:
     raise InputError(f"{unknown_name('model', name, bundled_models())}, or give a run or checkpoint folder")
 
 
-def find_generative_model(model: str | Path) -> StoredModel:
+def stored_in(folder: Path) -> StoredModel:
+    """The model of a checkpoint folder; raises InputError as :func:`read_description`."""
+    return _stored(str(folder), str(folder.absolute()), read_description(folder))
+
+
+def find_generative_model(model: str | Path | StoredModel) -> StoredModel:
     """:func:`find_model`; raises InputError also for a model that predicts a property."""
     found = find_model(model)
     if found.predicts is not None:
         raise InputError(
-            f"{model} predicts a property ({found.predicts}) and makes no crystals: give a generative model"
+            f"{found.name} predicts a property ({found.predicts}) and makes no crystals: give a generative model"
         )
     return found
 
 
-def find_property_model(model: str | Path) -> StoredModel:
+def find_property_model(model: str | Path | StoredModel) -> StoredModel:
     """:func:`find_model`; raises InputError also for a model that makes crystals."""
     found = find_model(model)
     if found.predicts is None:
-        raise InputError(f"{model} makes crystals and predicts no property: give one trained with --preset energy")
+        raise InputError(f"{found.name} makes crystals and predicts no property: give one trained with --preset energy")
     return found
 
 

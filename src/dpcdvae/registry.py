@@ -11,6 +11,8 @@ from dpcdvae.errors import InputError, unknown_name
 
 T = TypeVar("T")
 
+MOST = 1_000_000  # of whatever an option counts: widths, layers, passes
+
 
 class Registry(Mapping[str, T], Generic[T]):
     """A read-only mapping for its users; modules add to it with :meth:`register`.
@@ -73,6 +75,8 @@ def build_options(cls: type[T], values: Mapping[str, Any], component: str, may_b
         if kind in (int, float) and not (0 < value < math.inf or (value == 0 and name in may_be_zero)):
             least = "0 or more" if name in may_be_zero else "above 0"
             raise InputError(f"option {name} of {component} must be {least}, not {value!r}")
+        if kind is int and value > MOST:
+            raise InputError(f"option {name} of {component} must be at most {MOST}, not {value!r}")
     return cls(**{name: _converted(value, defaults[name]) for name, value in values.items()})
 
 

@@ -92,7 +92,7 @@ def read_checkpoint(model: str | Path | StoredModel) -> Checkpoint:
     Raises:
         InputError: missing, damaged or mixed-up files, a newer format, a pickle in the place of the weights.
     """
-    source = model if isinstance(model, StoredModel) else model_store.find_model(_existing(model))
+    source = model if isinstance(model, StoredModel) else model_store.stored_in(_existing(model))
     return Checkpoint(
         weights=_read_tensors(source.folder / WEIGHTS, source.sha256, CONFIG),
         config=_join(source.description["config"], {}, source.where),
@@ -108,7 +108,7 @@ def read_training(folder: str | Path) -> dict[str, Any]:
         InputError: as for :func:`read_checkpoint`, or the checkpoint holds weights only.
     """
     folder = _existing(folder)
-    model_store.find_model(folder)  # refuses a newer format, and what is no folder
+    model_store.read_description(folder)  # refuses a newer format
     if not (folder / TRAINING).exists():
         raise InputError(f"{folder} holds weights only, no training state: training cannot go on from it")
     document = model_store.read_json(folder / TRAINING)
@@ -137,8 +137,7 @@ def load_model(model: str | Path | StoredModel, device: str | torch.device = "au
     """
     from dpcdvae.model.cdvae import CDVAE
 
-    source = model if isinstance(model, StoredModel) else model_store.find_generative_model(model)
-    loaded = _load(source, device)
+    loaded = _load(model_store.find_generative_model(model), device)
     assert isinstance(loaded, CDVAE)
     return loaded
 
@@ -147,8 +146,7 @@ def load_regressor(model: str | Path | StoredModel, device: str | torch.device =
     """A model that predicts a property of crystals; arguments and errors as :func:`load_model`."""
     from dpcdvae.model.regressor import PropertyRegressor
 
-    source = model if isinstance(model, StoredModel) else model_store.find_property_model(model)
-    loaded = _load(source, device)
+    loaded = _load(model_store.find_property_model(model), device)
     assert isinstance(loaded, PropertyRegressor)
     return loaded
 
@@ -314,6 +312,8 @@ def _existing(folder: str | Path) -> Path:
     folder = Path(folder)
     if not folder.exists():
         raise InputError(f"no such checkpoint folder: {folder}")
+    if not folder.is_dir():
+        model_store.find_model(folder)  # says why a file is none
     return folder
 
 

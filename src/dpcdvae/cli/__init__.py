@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
 import typer
 
 from dpcdvae import __version__
-from dpcdvae.cli.common import run
+from dpcdvae.cli.exit_codes import run
+from dpcdvae.cli.groups import command
 
 # Command -> the module in this package that defines a function (or a group `app`) of that name.
 COMMANDS = {
@@ -18,14 +18,14 @@ COMMANDS = {
     "train": "train",
     "export": "train",
     "convert": "convert",
-    "models": "sample",
-    "generate": "sample",
-    "reconstruct": "sample",
+    "models": "models",
+    "generate": "generate",
+    "reconstruct": "generate",
     "optimize": "search",
     "interpolate": "search",
     "evaluate": "evaluate",
-    "relax": "relax",
-    "ground-state": "ground_state",
+    "relax": "relaxation",
+    "ground-state": "relaxation",
     "benchmark": "benchmark",
     "demo": "demo",
 }
@@ -39,19 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_app() -> typer.Typer:
     app = typer.Typer(
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         callback=_options,
-        context_settings={"max_content_width": 100},
+        context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
     )
     for name, module_name in COMMANDS.items():
         module = importlib.import_module(f"dpcdvae.cli.{module_name}")
-        command = getattr(module, name.replace("-", "_"), None)
-        if command is None:
+        function = getattr(module, name.replace("-", "_"), None)
+        if function is None:
             app.add_typer(module.app, name=name)
         else:
-            app.command(name)(command)
+            app.command(name)(command(function))
     return app
 
 
@@ -62,9 +61,7 @@ def _show_version(show: bool) -> None:
 
 
 def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Generate crystal structures with DP-CDVAE, and get honest numbers about them.
 

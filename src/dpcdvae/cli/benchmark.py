@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import typer
+
+from dpcdvae.cli.options import Json
 
 WIDTH = 150  # in less the numbers would be broken
 
 
 def benchmark(
-    suite: Annotated[Path, typer.Argument(help="TOML file: data, presets, seeds, budget.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="Folder; one of the same suite goes on.", show_default=False)],
-    json: Annotated[Path | None, typer.Option("--json", help="Write all numbers here too, for machines.")] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", min=0, help="Processes of the evaluation.  [default: one for each core]", show_default=False
-        ),
-    ] = None,
+    suite: Path = typer.Argument(..., help="TOML file: data, presets, seeds, budget."),
+    out: Path = typer.Option(..., help="Folder; one of the same suite goes on."),
+    json: Json = None,
+    workers: int | None = typer.Option(
+        None, min=0, help="Processes of the evaluation.", show_default="one for each core"
+    ),
 ) -> None:
     """Train presets on the same data with the same seeds and budget, sample, evaluate, print one table.
 
@@ -33,11 +31,17 @@ def benchmark(
     from rich.console import Console
 
     from dpcdvae.benchmark.suite import read_suite
+    from dpcdvae.config import load_config
+    from dpcdvae.datasets import dataset_path, load_dataset
     from dpcdvae.files import check_output, write_json
 
     if json is not None:
         check_output(json, overwrite=True)
     settings = read_suite(suite)
+    for preset in settings.presets:
+        load_config(preset)
+    if not dataset_path(settings.dataset).is_file():
+        load_dataset(settings.dataset)  # says what is wrong, or builds it
     from dpcdvae.benchmark.run import benchmark as run
     from dpcdvae.benchmark.tables import rich_table
 

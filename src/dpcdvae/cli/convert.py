@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from dpcdvae.cli.common import OutOption
+from dpcdvae.cli.options import Out
 
 
 def convert(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER", help="A published property model, or the .ckpt in it.", show_default=False),
-    ],
-    out: OutOption,
-    property: Annotated[
-        str | None,
-        typer.Option("--property", help="The column it predicts.", show_default="what hparams.yaml says"),
-    ] = None,
+    *,
+    source: Path = typer.Argument(..., metavar="FOLDER", help="A published property model, or the .ckpt in it."),
+    out: Out,
+    property: str | None = typer.Option(None, help="The column it predicts.", show_default="what hparams.yaml says"),
 ) -> None:
     """Convert a property model that CDVAE published (cdvae/prop_models) for evaluate --energy-model.
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpcdvae.cli.common import OverwriteOption, SchedulerOption, SeedOption, WorkersOption
+from dpcdvae.cli.groups import command
+from dpcdvae.cli.options import Overwrite, Processes, Seed, complete_datasets
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Data sets: the published ones, the built-in one, and your own.", no_args_is_help=True)
 
-PrimitiveOption = Annotated[bool, typer.Option("--primitive", help="Go to the primitive cell first.")]
+Primitive = Annotated[bool, typer.Option("--primitive", help="Go to the primitive cell first.")]
 
 
 @app.command("list")
@@ -50,21 +51,19 @@ def list_() -> None:
 
 
 @app.command()
+@command
 def get(
-    name: Annotated[str, typer.Argument(help="perov_5, carbon_24, mp_20 or prototypes.", show_default=False)],
-    folder: Annotated[
-        Path | None,
-        typer.Option("--from", help="Folder with train, val, test .csv or .csv.gz; fetched if not given."),
-    ] = None,
-    store_as: Annotated[
-        str | None, typer.Option("--name", help="Another name for it, for files other than the published ones.")
-    ] = None,
-    url: Annotated[
-        str | None, typer.Option("--url", help="Fetch from this folder (or $DPCDVAE_DATA_URL/NAME) instead.")
-    ] = None,
-    primitive: PrimitiveOption = False,
-    workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
+    *,
+    name: str = typer.Argument(..., help="perov_5, carbon_24, mp_20 or prototypes.", autocompletion=complete_datasets),
+    processes: Processes,
+    folder: Path | None = typer.Option(
+        None, "--from", help="Folder with train, val, test .csv or .csv.gz; fetched if not given."
+    ),
+    store_as: str | None = typer.Option(
+        None, "--name", help="Another name for it, for files other than the published ones."
+    ),
+    url: str | None = typer.Option(None, help="Fetch from this folder (or $DPCDVAE_DATA_URL/NAME) instead."),
+    primitive: Primitive = False,
 ) -> None:
     """Prepare a published data set: fetch and check it, standardise, find bonds, cache.
 
@@ -78,9 +77,8 @@ def get(
       dpcdvae data get carbon_24 --from my/carbon_24
     """
     from dpcdvae.datasets import dataset_file, get_dataset
-    from dpcdvae.parallel import engine_for
 
-    with engine_for(workers, scheduler) as engine:
+    with processes.engine() as engine:
         dataset = get_dataset(name, folder=folder, store_as=store_as, url=url, primitive=primitive, engine=engine)
         _warm_evaluation(dataset, engine)
     print(dataset_file(dataset.name))
@@ -96,18 +94,17 @@ def _warm_evaluation(dataset: Dataset, engine: Engine) -> None:
 
 
 @app.command()
+@command
 def add(
-    source: Annotated[
-        Path, typer.Argument(help="A CSV with a 'cif' column, any other crystal file, or a folder.", show_default=False)
-    ],
-    name: Annotated[str, typer.Option("--name", help="Name to train it by.", show_default=False)],
-    split: Annotated[str, typer.Option("--split", help="Fractions of train, val and test.")] = "0.8,0.1,0.1",
-    seed: SeedOption = 0,
-    max_atoms: Annotated[int, typer.Option("--max-atoms", min=1, help="Larger cells are left out.")] = 100,
-    primitive: PrimitiveOption = False,
-    workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
-    overwrite: OverwriteOption = False,
+    *,
+    source: Path = typer.Argument(..., help="A CSV with a 'cif' column, any other crystal file, or a folder."),
+    name: str = typer.Option(..., help="Name to train it by."),
+    processes: Processes,
+    split: str = typer.Option("0.8,0.1,0.1", help="Fractions of train, val and test."),
+    seed: Seed = 0,
+    max_atoms: int = typer.Option(100, min=1, help="Larger cells are left out."),
+    primitive: Primitive = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Prepare your own crystals: a CSV, a folder of CIFs, an extxyz ...
 
@@ -119,9 +116,8 @@ def add(
       dpcdvae data add my_cifs/ --name oxides --split 0.8,0.1,0.1
     """
     from dpcdvae.datasets import add_dataset, dataset_file
-    from dpcdvae.parallel import engine_for
 
-    with engine_for(workers, scheduler) as engine:
+    with processes.engine() as engine:
         add_dataset(
             source, name, fractions=_fractions(split), seed=seed, max_atoms=max_atoms, primitive=primitive,
             engine=engine, overwrite=overwrite,
@@ -130,10 +126,11 @@ def add(
 
 
 @app.command()
+@command
 def info(
-    name: Annotated[str, typer.Argument(help="A data set, or the path of its .npz file.", show_default=False)],
-    failures: Annotated[bool, typer.Option("--failures", help="Print what was left out, as CSV.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    name: str = typer.Argument(..., help="A data set, or the path of its .npz file.", autocompletion=complete_datasets),
+    failures: bool = typer.Option(False, "--failures", help="Print what was left out, as CSV."),
+    json: bool = typer.Option(False, "--json", help="Print everything as JSON."),
 ) -> None:
     """What is in a prepared data set, and what was left out of it.
 

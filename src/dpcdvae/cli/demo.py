@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from dpcdvae.cli.common import SeedOption
-from dpcdvae.cli.sample import StepsOption
+from dpcdvae.cli.groups import Call
+from dpcdvae.cli.options import Seed, Steps, complete_models
+from dpcdvae.cli.outputs import NONE_BUILT, not_built
 from dpcdvae.errors import InputError
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder; an earlier demo there is replaced.")] = Path("demo"),
-    model: Annotated[str, typer.Option("--model", help="A bundled model, or the folder of one.")] = "perov-5-compact",
-    n: Annotated[int, typer.Option("-n", min=1, help="How many crystals.")] = 64,
-    seed: SeedOption = 0,
-    steps: StepsOption = None,
+    call: Call,
+    out: Path = typer.Option(Path("demo"), help="Folder; an earlier demo there is replaced."),
+    model: str = typer.Option(
+        "perov-5-compact", help="A bundled model, or the folder of one.", autocompletion=complete_models
+    ),
+    n: int = typer.Option(64, "-n", min=1, help="How many crystals."),
+    seed: Seed = 0,
+    steps: Steps = None,
 ) -> None:
     """Generate crystals with the bundled model, evaluate them, draw the first sixteen.
 
@@ -29,25 +32,27 @@ def demo(
     Example:
       dpcdvae demo --out demo
     """
-    from dpcdvae.files import atomic_output, check_output, write_json, write_manifest
+    from dpcdvae.files import atomic_output, check_output, write_json
+    from dpcdvae.model_store import find_generative_model
 
     _check_is_ours(out)
     check_output(out, overwrite=True)
+    source = find_generative_model(model)
     from rich.console import Console
 
     from dpcdvae.checkpoints.checkpoint import load_model
     from dpcdvae.evaluation import evaluate, resolve_reference
     from dpcdvae.io import write
-    from dpcdvae.model_store import read_description, resolve_model
     from dpcdvae.report.picture import draw
     from dpcdvae.sampling.generation import generate, sampling_settings
 
-    reference = resolve_reference(model)
-    loaded = load_model(model)
-    decoding = sampling_settings(model, steps, None)
-    result = generate(loaded, n, seed=seed, **decoding)
+    reference = resolve_reference(source)
+    loaded = load_model(source)
+    how = sampling_settings(source, steps)
+    result = generate(loaded, n, seed=seed, **how)
+    failures = not_built(result.failures)
     if not result.crystals:
-        raise InputError(f"none of {n} crystals could be built: the model needs more training")
+        raise InputError(NONE_BUILT.format(n))
     report = evaluate(result.crystals, reference, failures=result.failures, seed=seed)
     with atomic_output(out) as folder:
         folder.mkdir()
@@ -55,11 +60,8 @@ def demo(
         write(result.crystals, folder / "crystals.extxyz")
         draw(result.crystals, folder / "crystals.png")
         write_json(folder / "evaluation.json", report.to_json())
-        write_manifest(
-            folder, "demo", {"model": model, "n": n, "seed": seed, **decoding},
-            model_sha256=read_description(resolve_model(model))["sha256"], crystals=len(result.crystals),
-            failures=[{"id": failure.id, "reason": failure.reason} for failure in result.failures],
-        )  # fmt: skip
+        facts = {"model_sha256": source.sha256, "crystals": len(result.crystals), "failures": failures}
+        call.resolved(**how).write_manifest(folder, facts)
     Console(soft_wrap=True).print(report.table())
     print(f"\n{len(result.crystals)} crystals in {out}:")
     print(f"  {out / 'crystals'}/          a CIF for each")

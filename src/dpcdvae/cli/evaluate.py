@@ -2,87 +2,61 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from dpcdvae.cli.common import OverwriteOption, SchedulerOption, SeedOption, WorkersOption, check_apart, check_distinct
-from dpcdvae.cli.stability import (
-    CalculatorOption,
-    CalculatorOptionsOption,
-    EnergyPropertyOption,
-    PhasesOption,
-    load_stability,
-)
+from dpcdvae.cli.energies import HullEnergies
+from dpcdvae.cli.groups import Call
+from dpcdvae.cli.options import Crystals, Json, Overwrite, Processes, Seed, complete_datasets, complete_models
+from dpcdvae.cli.outputs import check_apart, check_distinct, console
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
     from dpcdvae.evaluation import EnergyModel, Reference
+    from dpcdvae.model_store import StoredModel
     from dpcdvae.parallel import Engine
 
 
+def complete_references() -> list[str]:
+    return [*complete_datasets(), *complete_models()]
+
+
 def evaluate(
-    crystals: Annotated[
-        Path, typer.Argument(help="File, folder or zip of crystals in any format.", show_default=False)
-    ],
-    reference: Annotated[
-        str, typer.Option("--reference", help="DATASET[:split], a file of crystals, or a MODEL.", show_default=False)
-    ],
-    paired: Annotated[
-        bool, typer.Option("--paired", help="Crystal k reconstructs one of the reference, found by id or order.")
-    ] = False,
-    json: Annotated[Path | None, typer.Option("--json", help="Write all numbers here too, for machines.")] = None,
-    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write the table here too, for a paper.")] = None,
-    table: Annotated[
-        Path | None, typer.Option("--table", help="Write a row for each crystal here (.csv or .parquet).")
-    ] = None,
-    picture: Annotated[Path | None, typer.Option("--picture", help="Draw the first sixteen crystals (PNG).")] = None,
-    protocol: Annotated[
-        str, typer.Option("--protocol", help="full: every number; cdvae: those of CDVAE's tables, as published.")
-    ] = "full",
-    training: Annotated[
-        str | None,
-        typer.Option(
-            "--training",
-            help="What the generator has learnt from, given like --reference: for novelty and baselines.  "
-            "[default: the training split, if the reference is a split of a data set]",
-            show_default=False,
-        ),
-    ] = None,
-    baselines: Annotated[
-        str | None,
-        typer.Option(
-            "--baselines",
-            help="Take the same numbers of other crystals: of reference, training, substitution; or none.  "
-            "[default: reference,training, as far as there are]",
-            show_default=False,
-        ),
-    ] = None,
-    workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
-    time_limit: Annotated[
-        float, typer.Option("--time-limit", min=0.1, help="Seconds for one comparison or fingerprint.")
-    ] = 60.0,
-    cutoffs: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            "--cutoffs",
-            help="Distances of structure and composition that count as covered.  [default: the data set's]",
-            show_default=False,
-        ),
-    ] = None,
-    energy_model: Annotated[
-        str | None,
-        typer.Option("--energy-model", help="A property model, for the distribution of energies.", show_default=False),
-    ] = None,
-    phases: PhasesOption = None,
-    energy_property: EnergyPropertyOption = None,
-    calculator: CalculatorOption = None,
-    calculator_option: CalculatorOptionsOption = None,
-    seed: SeedOption = 0,
-    overwrite: OverwriteOption = False,
+    *,
+    call: Call,
+    crystals: Crystals,
+    reference: str = typer.Option(
+        ..., help="DATASET[:split], a file of crystals, or a MODEL.", autocompletion=complete_references
+    ),
+    processes: Processes,
+    hull: HullEnergies,
+    paired: bool = typer.Option(
+        False, "--paired", help="Crystal k reconstructs one of the reference, found by id or order."
+    ),
+    json: Json = None,
+    markdown: Path | None = typer.Option(None, help="Write the table here too, for a paper."),
+    table: Path | None = typer.Option(None, help="Write a row for each crystal here (.csv or .parquet)."),
+    picture: Path | None = typer.Option(None, help="Draw the first sixteen crystals (PNG)."),
+    protocol: str = typer.Option("full", help="full: every number; cdvae: those of CDVAE's tables, as published."),
+    training: str | None = typer.Option(
+        None,
+        help="What the generator has learnt from, given like --reference: for novelty and baselines.",
+        show_default="the training split, if the reference is a split of a data set",
+    ),
+    baselines: str | None = typer.Option(
+        None,
+        help="Take the same numbers of other crystals: of reference, training, substitution; or none.",
+        show_default="reference,training, as far as there are",
+    ),
+    time_limit: float = typer.Option(60.0, min=0.1, help="Seconds for one comparison or fingerprint."),
+    cutoffs: tuple[float, float] | None = typer.Option(
+        None, help="Distances of structure and composition that count as covered.", show_default="the data set's"
+    ),
+    energy_model: str | None = typer.Option(None, help="A property model, for the distribution of energies."),
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Tell how good crystals are: validity, distances to a reference, coverage, matches, uniqueness, novelty.
 
@@ -93,17 +67,15 @@ def evaluate(
       dpcdvae evaluate crystals/ --reference perov_5:test --protocol cdvae --markdown table.md
       dpcdvae evaluate relaxed.extxyz --reference mp_20:test --phases phases.csv --energy-property energy_eV_per_atom
     """
-    from rich.console import Console
-
     from dpcdvae.evaluation import evaluate as score
     from dpcdvae.evaluation import read_generated, resolve_reference
     from dpcdvae.evaluation.crystal_table import check_table, write_table
-    from dpcdvae.files import check_output, sha256, write_json, write_manifest, write_text
-    from dpcdvae.parallel import engine_for
+    from dpcdvae.files import check_output, sha256, write_json, write_text
+    from dpcdvae.model_store import find_property_model
 
     outputs = [output for output in (json, markdown, table, picture) if output is not None]
     check_distinct(*outputs)
-    check_apart(outputs, [crystals, reference, training, phases])
+    check_apart(outputs, [crystals, reference, training, hull.phases])
     for output in outputs:
         check_output(output, overwrite=overwrite)
         if output.is_dir():
@@ -112,34 +84,30 @@ def evaluate(
         check_table(table)
     if picture is not None and picture.suffix.lower() != ".png":
         raise InputError(f"{picture}: a picture is written as .png")
-    engine = engine_for(workers, scheduler)
-    generated = read_generated(crystals)
+    hull.check()
+    energy = None if energy_model is None else find_property_model(energy_model)
+    engine = processes.engine()
     target = resolve_reference(reference)
-    stability = load_stability(phases, energy_property, calculator, calculator_option, generated.crystals, crystals)
+    learnt = None if training is None else resolve_reference(training)
+    generated = read_generated(crystals)
+    stability = hull.load(generated.crystals, crystals)
     if paired and generated.part:
         target = target.only(generated.ids)
     with engine:
         report = score(
             generated.crystals, target, paired=paired, failures=generated.failures, protocol=protocol,
-            training=training, baselines=_names(baselines),
+            training=learnt, baselines=_names(baselines),
             engine=engine, seed=seed, time_limit=time_limit, cutoffs=cutoffs,
-            energy_model=_load_energy_model(energy_model, target, engine, time_limit) if energy_model else None,
+            energy_model=None if energy is None else _load_energy_model(energy, target, engine, time_limit),
             stability=stability,
         )  # fmt: skip
         columns = report.crystals() if table is not None else {}
-    # Into a file or a pipe the table comes whole, whatever the width of the terminal.
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(report.table(console.width))
-    arguments = {
-        "crystals": crystals, "reference": reference, "paired": paired, "protocol": protocol,
-        "training": training, "baselines": baselines, "workers": workers, "scheduler": scheduler,
-        "time_limit": time_limit, "cutoffs": cutoffs, "energy_model": energy_model,
-        "phases": phases, "energy_property": energy_property, "calculator": calculator,
-        "calculator_option": calculator_option, "seed": seed,
-    }  # fmt: skip
+    screen = console()
+    screen.print(report.table(screen.width))
     facts = {"crystals_sha256": sha256(crystals), "reference_sha256": target.sha256}
-    if stability is not None:
-        facts["phases_sha256"] = stability.phases.sha256
+    facts |= {} if learnt is None else {"training_sha256": learnt.sha256}
+    facts |= {} if energy is None else {"energy_model_sha256": energy.sha256}
+    facts |= {} if stability is None else {"phases_sha256": stability.phases.sha256}
     if json is not None:
         write_json(json, report.to_json())
     if markdown is not None:
@@ -151,7 +119,7 @@ def evaluate(
 
         draw(generated.crystals, picture)
     for output in outputs:
-        write_manifest(output, "evaluate", arguments, **facts)
+        call.write_manifest(output, facts)
 
 
 def _names(baselines: str | None) -> list[str] | None:
@@ -159,25 +127,27 @@ def _names(baselines: str | None) -> list[str] | None:
     return None if baselines is None else [name.strip() for name in baselines.split(",") if name.strip() != "none"]
 
 
-def _load_energy_model(name: str, reference: Reference, engine: Engine, time_limit: float) -> EnergyModel:
+def _load_energy_model(source: StoredModel, reference: Reference, engine: Engine, time_limit: float) -> EnergyModel:
     """Raises InputError where it was trained for other crystals or another property than the reference's."""
     from dpcdvae.checkpoints.checkpoint import load_regressor
     from dpcdvae.evaluation import EnergyModel
     from dpcdvae.model.regressor import predict_crystals
 
-    model = load_regressor(name, "cpu")
+    model = load_regressor(source, "cpu")
     if reference.energy and reference.energy != model.target:
         raise InputError(
-            f"--energy-model {name} predicts '{model.target}', but {reference.dataset}'s energy is "
+            f"--energy-model {source.name} predicts '{model.target}', but {reference.dataset}'s energy is "
             f"'{reference.energy}': train one with dpcdvae train {reference.dataset} --preset energy"
         )
     numbers = {int(z) for crystal in reference.crystals or () for z in crystal.atomic_numbers}
     if unknown := model.unknown_elements(sorted(numbers)):
         symbols = ", ".join(unknown[:8]) + (" ..." if len(unknown) > 8 else "")
         raise InputError(
-            f"--energy-model {name} was trained without {symbols}, which {reference.source} holds: "
+            f"--energy-model {source.name} was trained without {symbols}, which {reference.source} holds: "
             "it is a model for another data set"
         )
     return EnergyModel(
-        name, model.target, lambda crystals: predict_crystals(model, crystals, engine=engine, time_limit=time_limit)
+        source.name,
+        model.target,
+        lambda crystals: predict_crystals(model, crystals, engine=engine, time_limit=time_limit),
     )

@@ -5,21 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from dpcdvae.cli.common import OutOption, OverwriteOption, SchedulerOption, SeedOption, WorkersOption, check_distinct
-from dpcdvae.cli.sample import (
-    BatchOption,
-    CandidatesOption,
-    DeviceOption,
-    ModelArgument,
-    SolverOption,
-    StepsOption,
-    finish,
-)
+from dpcdvae.cli.groups import Call
+from dpcdvae.cli.options import Decoding, Json, Model, Out, Overwrite, Processes
+from dpcdvae.cli.outputs import NONE_BUILT, check_distinct, console, not_built, write_crystals
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +22,9 @@ if TYPE_CHECKING:
 
     from dpcdvae.datasets.preparation import Prepared
     from dpcdvae.model.regressor import PropertyRegressor
+    from dpcdvae.model_store import StoredModel
     from dpcdvae.parallel import Engine
+    from dpcdvae.sampling.generation import GenerationResult
     from dpcdvae.structures.crystal import Crystal
     from dpcdvae.structures.table import CrystalTable
 
@@ -36,31 +32,21 @@ RANDOM = "random"
 
 
 def optimize(
-    model: ModelArgument,
-    out: OutOption,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many starting points.")] = 100,
-    start: Annotated[
-        str, typer.Option("--start", help="DATASET[:split]: its first crystals, encoded; or random.")
-    ] = RANDOM,
-    gradient_steps: Annotated[int, typer.Option("--gradient-steps", min=2, help="Steps of Adam on z.")] = 5000,
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate of Adam.")] = 1e-3,
-    saved: Annotated[int, typer.Option("--saved", min=2, help="Points of the way to decode, both ends included.")] = 10,
-    maximize: Annotated[bool, typer.Option("--maximize", help="Uphill instead of down.")] = False,
-    energy_model: Annotated[
-        str | None,
-        typer.Option("--energy-model", help="An independent model of the property, as judge.", show_default=False),
-    ] = None,
-    steps: StepsOption = None,
-    solver: SolverOption = None,
-    candidates: CandidatesOption = None,
-    seed: SeedOption = 0,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too, for machines.")] = None,
-    workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
-    time_limit: Annotated[float, typer.Option("--time-limit", min=0.1, help="Seconds for the bonds of one.")] = 60.0,
-    batch_size: BatchOption = 256,
-    device: DeviceOption = "auto",
-    overwrite: OverwriteOption = False,
+    call: Call,
+    model: Model,
+    out: Out,
+    decoding: Decoding,
+    processes: Processes,
+    n: int = typer.Option(100, "-n", min=1, help="How many starting points."),
+    start: str = typer.Option(RANDOM, help="DATASET[:split]: its first crystals, encoded; or random."),
+    gradient_steps: int = typer.Option(5000, min=2, help="Steps of Adam on z."),
+    lr: float = typer.Option(1e-3, help="Learning rate of Adam."),
+    saved: int = typer.Option(10, min=2, help="Points of the way to decode, both ends included."),
+    maximize: bool = typer.Option(False, "--maximize", help="Uphill instead of down."),
+    energy_model: str | None = typer.Option(None, help="An independent model of the property, as judge."),
+    time_limit: float = typer.Option(60.0, min=0.1, help="Seconds for the bonds of one."),
+    json: Json = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Search for crystals with a low (or high) property: gradient descent on z, with success rates.
 
@@ -73,37 +59,38 @@ def optimize(
     Example:
       dpcdvae optimize runs/perov -n 100 --start perov_5:test --energy-model runs/energy --out best.extxyz
     """
-    from rich.console import Console
-
     from dpcdvae.evaluation.success import SearchReport, check_tools, thresholds
-    from dpcdvae.files import check_output, write_json, write_manifest
+    from dpcdvae.files import check_output, write_json
     from dpcdvae.io import check_destination
-    from dpcdvae.model_store import read_card, read_description, resolve_model
-    from dpcdvae.parallel import engine_for
+    from dpcdvae.model_store import find_generative_model, find_property_model
+    from dpcdvae.sampling.choices import check_choices
 
     check_distinct(out, json)
     check_destination(out, overwrite=overwrite)
     if json is not None:
         check_output(json, overwrite=overwrite)
     check_tools()
-    engine = engine_for(workers, scheduler)
+    source = find_generative_model(model)
+    energy = None if energy_model is None else find_property_model(energy_model)
+    check_choices(source, solver=decoding.solver)
+    engine = processes.engine()
     table = None if start == RANDOM else _first_crystals(start, n)
     import numpy as np
 
     from dpcdvae.checkpoints.checkpoint import load_model
     from dpcdvae.sampling import search
-    from dpcdvae.sampling.generation import GenerationResult, sampling_settings
+    from dpcdvae.sampling.generation import GenerationResult
 
-    loaded = load_model(model, device)
-    decoding = sampling_settings(model, steps, solver, candidates)
+    loaded = load_model(source, decoding.device)
+    how = decoding.settings(source)
     search.property_head(loaded)
-    card = read_card(model).get("property", {})
-    goals = thresholds(card.get("quantiles", {}), maximize=maximize)
-    judge = None if energy_model is None else _load_judge(energy_model, device, loaded.target, start, table)
-    begin = search.random_start(loaded, n, seed=seed) if table is None else search.encoded_start(loaded, table)
+    known = source.card().get("property", {})
+    goals = thresholds(known.get("quantiles", {}), maximize=maximize)
+    judge = None if energy is None else _load_judge(energy, decoding.device, loaded.target, start, table)
+    begin = search.random_start(loaded, n, seed=decoding.seed) if table is None else search.encoded_start(loaded, table)
     result = search.optimize(
-        loaded, begin, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize, seed=seed,
-        batch_size=batch_size, **decoding,
+        loaded, begin, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize,
+        batch_size=decoding.batch_size, **how,
     )  # fmt: skip
     valid = _valid(result.crystals)
     crystals, lost, values = result.crystals, {"crystals that could not be built": len(result.failures)}, None
@@ -112,41 +99,30 @@ def optimize(
             values, more = _judge(judge, crystals, valid, engine, time_limit)
         lost |= more
         crystals = [_with(c, f"judged_{judge.target}", value) for c, value in zip(crystals, values, strict=True)]
-
-    arguments = {
-        "n": n, "start": start, "gradient_steps": gradient_steps, "lr": lr, "saved": saved, "maximize": maximize,
-        "energy_model": energy_model, **decoding, "seed": seed, "time_limit": time_limit,
-    }  # fmt: skip
-    facts: dict[str, Any] = {"model_sha256": read_description(resolve_model(model))["sha256"]}
-    if energy_model is not None:
-        facts["energy_model_sha256"] = read_description(resolve_model(energy_model))["sha256"]
+    call = call.resolved(**how)
+    hashes = {"model_sha256": source.sha256} | ({} if energy is None else {"energy_model_sha256": energy.sha256})
     report = SearchReport(
-        loaded.target, card.get("unit", ""), _judge_in_words(energy_model), maximize, result.steps, result.predicted,
+        loaded.target, known.get("unit", ""), _judge_in_words(energy), maximize, result.steps, result.predicted,
         result.predicted if values is None else result.spread(values, np.nan), result.spread(valid, False), goals, lost,
-        {"model": model, **arguments, **facts},
+        {**call.arguments, **hashes},
     )  # fmt: skip
-    finish(GenerationResult(crystals, result.failures, result.passes), "optimize", model, out, overwrite, arguments)
-    Console(width=None if sys.stdout.isatty() else 120).print(report.table())
+    _write(call, GenerationResult(crystals, result.failures, result.passes), out, hashes, overwrite)
+    console().print(report.table())
     if json is not None:
         write_json(json, report.to_json())
-        write_manifest(json, "optimize", {"model": model, **arguments}, **facts)
+        call.write_manifest(json, hashes)
 
 
 def interpolate(
-    model: ModelArgument,
-    first: Annotated[
-        str, typer.Argument(metavar="FROM", help="A file of one crystal, or DATASET[:split]/ID.", show_default=False)
-    ],
-    last: Annotated[str, typer.Argument(metavar="TO", help="Likewise.", show_default=False)],
-    out: OutOption,
-    n: Annotated[int, typer.Option("-n", min=2, help="How many crystals, both ends included.")] = 8,
-    seed: SeedOption = 0,
-    steps: StepsOption = None,
-    solver: SolverOption = None,
-    candidates: CandidatesOption = None,
-    batch_size: BatchOption = 256,
-    device: DeviceOption = "auto",
-    overwrite: OverwriteOption = False,
+    *,
+    call: Call,
+    model: Model,
+    from_: str = typer.Argument(..., metavar="FROM", help="A file of one crystal, or DATASET[:split]/ID."),
+    to: str = typer.Argument(..., metavar="TO", help="Likewise."),
+    out: Out,
+    decoding: Decoding,
+    n: int = typer.Option(8, "-n", min=2, help="How many crystals, both ends included."),
+    overwrite: Overwrite = False,
 ) -> None:
     """Decode crystals along the straight line between the latents of two.
 
@@ -158,25 +134,36 @@ def interpolate(
       dpcdvae interpolate runs/perov start.cif perov_5:test/8355 -n 8 --out line.extxyz
     """
     from dpcdvae.io import check_destination
+    from dpcdvae.model_store import find_generative_model
+    from dpcdvae.sampling.choices import check_choices
     from dpcdvae.structures.table import CrystalTable
 
     check_destination(out, overwrite=overwrite)
-    ends = [bonded_crystal(text) for text in (first, last)]
+    source = find_generative_model(model)
+    most = check_choices(source, solver=decoding.solver).model.max_atoms
+    ends = [bonded_crystal(text) for text in (from_, to)]
     table = CrystalTable.from_crystals([crystal for crystal, _ in ends], [bonds for _, bonds in ends])
     from dpcdvae.checkpoints.checkpoint import load_model
     from dpcdvae.sampling import interpolation
-    from dpcdvae.sampling.generation import sampling_settings
 
-    loaded = load_model(model, device)
-    decoding = sampling_settings(model, steps, solver, candidates)
-    most = loaded.config.model.max_atoms
+    loaded = load_model(source, decoding.device)
+    how = decoding.settings(source)
     for crystal in table:
         if crystal.num_atoms > most:
             print(f"note: '{crystal.id}' has {crystal.num_atoms} atoms and this model decodes at most {most}: "
                   "that end will not come back as it is", file=sys.stderr)  # fmt: skip
-    result = interpolation.interpolate(loaded, table, n, seed=seed, batch_size=batch_size, **decoding)
-    arguments = {"from": first, "to": last, "n": n, "seed": seed, **decoding}
-    finish(result, "interpolate", model, out, overwrite, arguments)
+    result = interpolation.interpolate(loaded, table, n, batch_size=decoding.batch_size, **how)
+    _write(call.resolved(**how), result, out, {"model_sha256": source.sha256}, overwrite)
+
+
+def _write(call: Call, result: GenerationResult, out: Path, hashes: dict[str, str], overwrite: bool) -> None:
+    failures = not_built(result.failures)
+    total = len(result.crystals) + len(failures)
+    if not result.crystals:
+        raise InputError(NONE_BUILT.format(total))
+    facts = {**hashes, "passes": result.passes, "failures": failures}
+    write_crystals(call, result.crystals, out, facts, overwrite=overwrite)
+    print(f"{out}: {len(result.crystals)} of {total} crystals")
 
 
 def bonded_crystal(text: str) -> Prepared:
@@ -229,35 +216,37 @@ def _first_crystals(start: str, n: int) -> CrystalTable:
 
 
 def _load_judge(
-    energy_model: str, device: str, target: str, start: str, table: CrystalTable | None
+    energy_model: StoredModel, device: str, target: str, start: str, table: CrystalTable | None
 ) -> PropertyRegressor:
     """Raises InputError unless it predicts ``target`` and knows the elements of the starting points."""
     from dpcdvae.checkpoints.checkpoint import load_regressor
 
     judge = load_regressor(energy_model, device)
     if judge.target != target:
-        raise InputError(f"--energy-model {energy_model} predicts '{judge.target}', but the search is for '{target}'")
+        raise InputError(
+            f"--energy-model {energy_model.name} predicts '{judge.target}', but the search is for '{target}'"
+        )
     if table is not None and (unknown := judge.unknown_elements(table.atomic_numbers.tolist())):
         raise InputError(
-            f"--energy-model {energy_model} was trained without {', '.join(unknown)}, which are in {start}: it cannot "
-            "judge this search"
+            f"--energy-model {energy_model.name} was trained without {', '.join(unknown)}, which are in {start}: "
+            "it cannot judge this search"
         )
     return judge
 
 
-def _judge_in_words(energy_model: str | None) -> str:
+def _judge_in_words(energy_model: StoredModel | None) -> str:
     """Its name, what it was trained on and how wrong it is, as far as its card tells; "" for none."""
     from dpcdvae.datasets.origin import noted
-    from dpcdvae.model_store import CARD, read_card, resolve_model
+    from dpcdvae.model_store import CARD
 
-    if energy_model is None or not (resolve_model(energy_model) / CARD).is_file():
-        return energy_model or ""
-    card = read_card(energy_model)
+    if energy_model is None or not (energy_model.folder / CARD).is_file():
+        return "" if energy_model is None else energy_model.name
+    card = energy_model.card()
     data, errors = card.get("dataset"), card.get("errors", {})
     error = errors.get("test") or errors.get("val")
     known = [f"trained on {noted(data)}"] if data else []
     known += [f"mean absolute error {error['mae']:.4f} on {error['crystals']} others"] if error else []
-    return f"{energy_model} ({', '.join(known)})" if known else energy_model
+    return f"{energy_model.name} ({', '.join(known)})" if known else energy_model.name
 
 
 def _valid(crystals: Sequence[Crystal]) -> npt.NDArray[np.bool_]:
@@ -285,6 +274,4 @@ def _judge(
 
 
 def _with(crystal: Crystal, name: str, value: float) -> Crystal:
-    from dataclasses import replace
-
     return replace(crystal, properties={**crystal.properties, name: float(value)})

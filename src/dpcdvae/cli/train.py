@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from dpcdvae.cli.common import OutOption
+from dpcdvae.cli.options import Out, complete_datasets, complete_models, complete_presets
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,28 +19,23 @@ DEFAULT_PRESET = "compact"
 
 
 def train(
-    dataset: Annotated[
-        str | None,
-        typer.Argument(help="A data set, or the .npz of a prepared one (not with --resume).", show_default=False),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run.", show_default=False)] = ...,  # type: ignore[assignment]
-    preset: Annotated[
-        str | None,
-        typer.Option("--preset", help="A preset's name, or a TOML file of your own.", show_default=DEFAULT_PRESET),
-    ] = None,
-    property_: Annotated[
-        str,
-        typer.Option(
-            "--property", help="Column to learn; a generative model gets a head for it.", show_default="none, or energy"
-        ),
-    ] = "",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="section.option=value; may be repeated.", show_default=False)
-    ] = None,
-    init: Annotated[
-        str | None, typer.Option("--init", help="Start from the weights of this model.", show_default=False)
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    *,
+    dataset: str | None = typer.Argument(
+        None, help="A data set, or the .npz of a prepared one (not with --resume).", autocompletion=complete_datasets
+    ),
+    out: Path = typer.Option(..., help="Folder of the run."),
+    preset: str | None = typer.Option(
+        None,
+        help="A preset's name, or a TOML file of your own.",
+        show_default=DEFAULT_PRESET,
+        autocompletion=complete_presets,
+    ),
+    property_: str = typer.Option(
+        "", "--property", help="Column to learn; a generative model gets a head for it.", show_default="none, or energy"
+    ),
+    set_: list[str] | None = typer.Option(None, "--set", help="section.option=value; may be repeated."),
+    init: str | None = typer.Option(None, help="Start from the weights of this model.", autocompletion=complete_models),
+    resume: bool = typer.Option(False, "--resume", help="Continue the run in --out."),
 ) -> None:
     """Train a model; prints the folder of the run, which generate and reconstruct take as MODEL.
 
@@ -56,6 +51,7 @@ def train(
     from dpcdvae.config import load_config
     from dpcdvae.datasets import dataset_path, load_dataset
     from dpcdvae.files import check_output, sha256
+    from dpcdvae.model_store import find_model
     from dpcdvae.training.processes import is_first_process
 
     overrides = [*(set_ or []), *([f"model.property={json.dumps(property_)}"] if property_ else [])]
@@ -75,6 +71,7 @@ def train(
             check_output(out, overwrite=None)
         preset = preset or DEFAULT_PRESET
         config, facts = load_config(preset, overrides), {}
+    start = None if init is None else find_model(init)
     data = load_dataset(dataset)
     digest = sha256(dataset_path(dataset))
     if resume and facts["sha256"] != digest:
@@ -86,7 +83,7 @@ def train(
 
     from dpcdvae.training.run import train as run
 
-    folder = run(data.tables, facts, config, out, preset=preset, init=init, resume=resume)
+    folder = run(data.tables, facts, config, out, preset=preset, init=start, resume=resume)
     if is_first_process():
         print(folder)
         if config.train.finish:
@@ -123,9 +120,10 @@ def _print_errors(folder: Path) -> None:
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A run folder (its best) or a checkpoint folder.", show_default=False)],
-    out: OutOption,
-    half: Annotated[bool, typer.Option("--half", help="Weights in half precision: half the size.")] = False,
+    *,
+    model: str = typer.Argument(..., help="A run folder (its best) or a checkpoint folder."),
+    out: Out,
+    half: bool = typer.Option(False, "--half", help="Weights in half precision: half the size."),
 ) -> None:
     """The weights, configuration and card of a trained model in a folder of a few MB, without training state.
 
@@ -133,6 +131,11 @@ def export(
     Example:
       dpcdvae export runs/perov --out perov-model
     """
+    from dpcdvae.files import check_output
+    from dpcdvae.model_store import find_model
+
+    check_output(out, overwrite=None)
+    source = find_model(model)
     from dpcdvae.training.card import export as write
 
-    print(write(model, out, half=half))
+    print(write(source, out, half=half))

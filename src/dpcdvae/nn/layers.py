@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -80,11 +79,12 @@ def residual_mlp(in_features: int, width: int, num_residual: int) -> nn.Sequenti
 
 def mlp(in_features: int, hidden: int, out_features: int, hidden_layers: int = 1) -> nn.Sequential:
     """Linear-ReLU repeated ``hidden_layers`` times, then Linear."""
-    widths = [in_features] + [hidden] * hidden_layers
     layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], out_features))
+    width = in_features
+    for _ in range(hidden_layers):
+        layers += [nn.Linear(width, hidden), nn.ReLU()]
+        width = hidden
+    return nn.Sequential(*layers, nn.Linear(width, out_features))
 
 
 class ScaleFactor(nn.Module):

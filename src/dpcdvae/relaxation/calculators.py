@@ -110,7 +110,7 @@ def build_calculator(name: str = DEFAULT, options: Mapping[str, Any] | None = No
     if ":" in name:
         calculator = _quietly(name, _external(name), options)
     else:
-        source = _source(name)
+        source = source_of(name)
         _check_package(name, source)
         calculator = _quietly(name, source.build, options)
     offered = getattr(calculator, "implemented_properties", ())
@@ -169,7 +169,8 @@ def option_files(options: Mapping[str, Any]) -> dict[str, str]:
     return {name: sha256(value) for name, value in options.items() if isinstance(value, str) and os.path.isfile(value)}
 
 
-def _source(name: str) -> Source:
+def source_of(name: str) -> Source:
+    """The entry of ``CALCULATORS``; raises InputError, with the nearest name, where there is none."""
     if name not in CALCULATORS:
         raise InputError(f"{unknown_name('calculator', name, CALCULATORS)}, or name any of ASE's as module:Class")
     return CALCULATORS[name]

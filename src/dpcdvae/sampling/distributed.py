@@ -39,7 +39,11 @@ def loaded(model: StoredModel, device: str) -> CDVAE:
     except InputError:
         weights = model.folder / WEIGHTS
         if not weights.is_file() or (found := sha256(weights)) != model.sha256:
-            state = f"its weights have the hash {found[:12]}, not {model.sha256[:12]}" if weights.is_file() else "they are gone"
+            state = (
+                f"its weights have the hash {found[:12]}, not {model.sha256[:12]}"
+                if weights.is_file()
+                else "its weights are gone"
+            )
             raise InputError(
                 f"the model {model.name} is another one where the work is done: {state}; leave it as it is until the "
                 "run has ended"
@@ -47,7 +51,7 @@ def loaded(model: StoredModel, device: str) -> CDVAE:
         raise
 
 
-def generate_batch(model: StoredModel, device: str, first: int, options: Mapping[str, Any], crystals: range) -> Part:
+def generate_batch(model: StoredModel, device: str, crystals: range, *, first: int, options: Mapping[str, Any]) -> Part:
     """New crystals by their numbers, counted from ``first``; ``options`` as those of ``generate``."""
     from dpcdvae.sampling.generation import generate
 
@@ -59,7 +63,7 @@ def generate_batch(model: StoredModel, device: str, first: int, options: Mapping
 
 
 def reconstruct_batch(
-    model: StoredModel, device: str, options: Mapping[str, Any], crystals: tuple[int, CrystalTable]
+    model: StoredModel, device: str, crystals: tuple[int, CrystalTable], *, options: Mapping[str, Any]
 ) -> Part:
     """Crystals encoded and decoded, from (number of the first, crystals); ``options`` as those of ``reconstruct``."""
     from dpcdvae.sampling.generation import reconstruct

@@ -106,7 +106,7 @@ def export(model: str | Path | StoredModel, out: str | Path, *, half: bool = Fal
         InputError: no such model, no card yet (the run has not ended), ``out`` exists, or a weight is beyond ``half``.
     """
     out = check_output(out, overwrite=None)
-    checkpoint = read_checkpoint(model if isinstance(model, StoredModel) else find_model(model))
+    checkpoint = read_checkpoint(find_model(model))
     card = checkpoint.source.card()
     weights = checkpoint.weights
     if half:

@@ -70,7 +70,7 @@ def train(
     if config.train.precision != precision and is_first_process():
         print(f"train.precision {config.train.precision}: {precision} here", file=sys.stderr)
     if init is not None:
-        start = read_checkpoint(init if isinstance(init, StoredModel) else find_model(init))
+        start = read_checkpoint(find_model(init))
         learnt = start.config.get("model", {}).get("property", "")
         if learnt != model.target:
             names = " and ".join(f"'{name}'" if name else "no property" for name in (learnt, model.target))

@@ -1,4 +1,4 @@
-"""How every command ends: exit codes and one-line errors. Options that several commands share."""
+"""How every command ends: exit codes, and one line on standard error for what went wrong."""
 
 from __future__ import annotations
 
@@ -8,70 +8,16 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 
 from dpcdvae.errors import InputError
 
-if TYPE_CHECKING:
-    from dpcdvae.io import Failure
-
 OK, BUG, BAD_INPUT, STOPPED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 # Typer's own name for it moved between its versions; this base class of a public one did not.
 UsageError: Any = typer.BadParameter.__base__
-
-OutOption = Annotated[Path, typer.Option("--out", help="Where to write; must not exist yet.", show_default=False)]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", min=0, help="Processes; 0: this one, without time limits.  [default: one for each core]",
-        show_default=False,
-    ),
-]  # fmt: skip
-SchedulerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--scheduler",
-        help="Work on a cluster: tcp://HOST:PORT or the JSON file of a dask scheduler, slurm:CONFIG, or local:N.",
-        show_default=False,
-    ),
-]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
-
-
-def check_distinct(*outputs: Path | None) -> None:
-    """Raises InputError where two outputs of one command would be the same file."""
-    given = [output.resolve() for output in outputs if output is not None]
-    for output in given:
-        if given.count(output) > 1:
-            raise InputError(f"{output} is named for two outputs: give each a name of its own")
-
-
-def tell_failures(failures: Sequence[Failure]) -> list[dict[str, str]]:
-    """Says on standard error which crystals could not be built, the first few; all of them, for a manifest."""
-    for failure in failures[:5]:
-        print(f"not built: {failure.id}: {failure.reason}", file=sys.stderr)
-    return [{"id": failure.id, "reason": failure.reason} for failure in failures]
-
-
-def check_apart(outputs: Sequence[Path | None], inputs: Sequence[str | Path | None]) -> None:
-    """Raises InputError where an output would replace an input, or become one of its crystals."""
-    for source in (Path(given).resolve() for given in inputs if given is not None and Path(given).exists()):
-        for output in (path for path in outputs if path is not None):
-            if output.resolve() == source:
-                raise InputError(f"{output} is an input of this command: give the output another name")
-            if source.is_dir() and output.resolve().parent == source and not _is_model(source):
-                raise InputError(f"{output} would lie among the crystals of {source}: write it elsewhere")
-
-
-def _is_model(folder: Path) -> bool:
-    from dpcdvae.model_store import CARD, CHECKPOINTS, CONFIG
-
-    return any((folder / name).exists() for name in (CARD, CHECKPOINTS, CONFIG))
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:

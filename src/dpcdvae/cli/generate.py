@@ -1,0 +1,188 @@
+"""``dpcdvae generate``, ``dpcdvae reconstruct``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from dpcdvae.cli.groups import Call, Group
+from dpcdvae.cli.options import OWN, Decoding, Model, Out, Overwrite, Scheduler, complete_datasets
+from dpcdvae.cli.outputs import NONE_BUILT, not_built, write_crystals
+from dpcdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from dpcdvae.model_store import StoredModel
+    from dpcdvae.sampling.finished_batches import Part, Parts
+
+ELSEWHERE = ("model", "workers", "scheduler")  # arguments that do not shape the crystals; the model's hash does
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches(Group):
+    """Which of the crystals are made, in which processes, and where they go."""
+
+    out: Out
+    shard: str | None = typer.Option(
+        None, help="i/n: the i-th of n shares of these crystals, digit for digit those of the whole run."
+    )
+    workers: int | None = typer.Option(
+        None, min=0, help="Processes that make batches; 0: this one.", show_default="one for each core; 0 on a GPU"
+    )
+    scheduler: Scheduler = None
+    overwrite: Overwrite = False
+
+    def check(self, size: int) -> None:
+        """Raises InputError, before any work, where ``out`` cannot be written, or for a shard that is none."""
+        from dpcdvae.io import check_destination
+        from dpcdvae.sampling.finished_batches import is_writing
+
+        self.of(0, size)
+        check_destination(self.out, overwrite=self.overwrite or is_writing(self.out))
+
+    def of(self, total: int, size: int) -> list[range]:
+        """The numbers of the crystals in each batch."""
+        from dpcdvae.sampling.shards import WHOLE, Shard, batches_of
+
+        return batches_of(total, size, WHOLE if self.shard is None else Shard.parse(self.shard))
+
+
+def generate(
+    call: Call,
+    model: Model,
+    batches: Batches,
+    decoding: Decoding,
+    n: int = typer.Option(100, "-n", min=1, help="How many crystals."),
+    prior: str | None = typer.Option(None, help="What z is drawn from: normal, as published.", show_default=OWN),
+    num_atoms: int | None = typer.Option(None, min=1, help="Atoms in every cell."),
+    formula: str | None = typer.Option(None, help="Atoms of every cell, e.g. SrTiO3."),
+    first: int = typer.Option(0, min=0, max=2**62, help="Number of the first crystal, to share out a seed."),
+) -> None:
+    """Generate new crystals; the ending of --out chooses the format (a folder gets CIFs).
+
+    Crystal k of a seed gets the same noise whatever the batch size, the shard or the number of workers, and, with the
+    same batch size, the same digits. Finished batches are kept in OUT.work: after a kill the same command goes on.
+
+    \b
+    Examples:
+      dpcdvae generate perov-5-compact -n 100 --seed 0 --out crystals.extxyz
+      dpcdvae generate perov-5-compact -n 10 --formula SrTiO3 --out srtio3/
+      dpcdvae generate perov-5-compact -n 1000000 --shard 3/100 --out shards/3.extxyz
+    """
+    from dpcdvae.model_store import find_generative_model
+    from dpcdvae.sampling.choices import check_choices
+    from dpcdvae.sampling.distributed import generate_batch
+
+    batches.check(decoding.batch_size)
+    source = find_generative_model(model)
+    config = check_choices(source, solver=decoding.solver, prior=prior)
+    options = {**decoding.settings(source), "prior": config.prior.chosen(prior)}
+    make = partial(generate_batch, first=first, options={**options, "num_atoms": num_atoms, "formula": formula})
+    _run(call.resolved(**options), "generating", source, n, batches, decoding, make, lambda numbers: numbers)
+
+
+def reconstruct(
+    *,
+    call: Call,
+    model: Model,
+    crystals: str = typer.Argument(
+        ..., help="DATASET or DATASET:split (test without).", autocompletion=complete_datasets
+    ),
+    batches: Batches,
+    decoding: Decoding,
+    force_num_atoms: bool = typer.Option(False, "--force-num-atoms", help="True number of atoms."),
+    force_types: bool = typer.Option(False, "--force-types", help="True number and types of atoms."),
+    sample_latent: bool = typer.Option(False, "--sample-latent", help="Draw z as the paper does, instead of its mean."),
+    limit: int | None = typer.Option(None, min=1, help="Only the first so many."),
+) -> None:
+    """Encode crystals and decode them again, under their own ids.
+
+    Finished batches are kept in OUT.work: after a kill the same command goes on.
+
+    \b
+    Example:
+      dpcdvae reconstruct runs/perov perov_5:test --out recon.extxyz
+      dpcdvae evaluate recon.extxyz --reference perov_5:test --paired
+    """
+    from dpcdvae.datasets import load_split
+    from dpcdvae.model_store import find_generative_model
+    from dpcdvae.sampling.choices import check_choices
+    from dpcdvae.sampling.distributed import reconstruct_batch, table_hash
+
+    batches.check(decoding.batch_size)
+    source = find_generative_model(model)
+    config = check_choices(source, solver=decoding.solver)
+    table = load_split(crystals)
+    table = table.select(range(min(limit or len(table), len(table))))
+    from dpcdvae.sampling.generation import check_reconstructible
+
+    check_reconstructible(table, config.model.max_atoms if force_num_atoms or force_types else None)
+    options = decoding.settings(source)
+    forced = {"force_num_atoms": force_num_atoms, "force_types": force_types, "sample_latent": sample_latent}
+    _run(
+        call.resolved(**options), "reconstructing", source, len(table), batches, decoding,
+        partial(reconstruct_batch, options=options | forced), lambda numbers: (numbers.start, table.select(numbers)),
+        crystals_sha256=table_hash(table),
+    )  # fmt: skip
+
+
+def _run(
+    call: Call,
+    doing: str,
+    model: StoredModel,
+    total: int,
+    batches: Batches,
+    decoding: Decoding,
+    make: Callable[..., Part],
+    item_of: Callable[[range], Any],
+    **facts: Any,
+) -> None:
+    """Makes the crystals 0 .. total - 1 of a run, or a shard of them, and writes them with their manifest.
+
+    Args:
+        make: (model, device, item) -> a batch of crystals, with the item that ``item_of`` gives for their numbers.
+        facts: that shape the crystals, beside the call.
+    """
+    from dpcdvae import __version__
+    from dpcdvae.sampling.distributed import device_here, engine_of, make_batches
+    from dpcdvae.sampling.finished_batches import Parts
+
+    todo = batches.of(total, decoding.batch_size)
+    device = decoding.device if batches.scheduler else device_here(decoding.device)
+    call = call.resolved(device=device)
+    facts = {"model_sha256": model.sha256, **facts}
+    settings = {"dpcdvae": __version__, "command": call.command, **call.arguments, **facts}
+    shaping = {name: value for name, value in settings.items() if name not in ELSEWHERE}
+    engine = engine_of(batches.workers, batches.scheduler, device, len(todo))
+    with engine, Parts(batches.out, shaping) as parts:
+        items = [item_of(numbers) for numbers in todo]
+        make_batches(partial(make, model, device), items, todo, parts, engine, doing)
+        _write(call, batches, parts, todo, decoding.batch_size, facts)
+
+
+def _write(
+    call: Call, batches: Batches, parts: Parts, todo: list[range], batch_size: int, facts: dict[str, Any]
+) -> None:
+    """A shard without any crystal has a manifest alone."""
+    made = [parts.get(numbers.start) for numbers in todo]
+    crystals = [crystal for part in made for crystal in part.crystals]
+    failures = not_built([failure for part in made for failure in part.failures])
+    total, out, shard = len(crystals) + len(failures), batches.out, batches.shard
+    if not crystals and shard is None:
+        parts.remove()
+        raise InputError(NONE_BUILT.format(total))
+    parts.begin_writing()
+    if not crystals and out.exists():
+        raise InputError(f"shard {shard} has no crystals, so nothing replaces {out}: remove it")
+    facts = {**facts, "passes": sum(part.passes for part in made), "failures": failures}
+    write_crystals(call, crystals, out, facts, overwrite=True, through=parts.folder / "complete")
+    parts.remove()
+    if not todo:
+        print(f"shard {shard} has nothing to do: there are fewer batches of {batch_size} than shards")
+    elif not crystals:
+        print(f"shard {shard}: none of {total} crystals could be built")
+    else:
+        print(f"{out}: {len(crystals)} of {total} crystals")

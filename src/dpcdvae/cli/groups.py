@@ -1,0 +1,85 @@
+"""Groups of options, each declared once as a dataclass, and the call that a command line was parsed into."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+# Where results go says nothing of how they came about, so the manifest beside each of them leaves it out.
+OUTPUTS = {"out", "overwrite", "json", "markdown", "table", "picture", "ranked", "write_jobs"}
+
+
+class Group:
+    """Base of the dataclasses whose fields are options. A parameter of a command of such a type stands for them all."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command as it was called.
+
+    Attributes:
+        command: its name.
+        arguments: every parameter by its name with its value, without the outputs.
+    """
+
+    command: str
+    arguments: Mapping[str, Any]
+
+    def resolved(self, **values: Any) -> Call:
+        """The call with the values that were taken where none were given, and what else was worked out of it."""
+        return dataclasses.replace(self, arguments={**self.arguments, **values})
+
+    def write_manifest(self, output: Path, facts: Mapping[str, Any]) -> None:
+        from dpcdvae.files import write_manifest
+
+        write_manifest(output, self.command, self.arguments, **facts)
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """The function as typer takes it: groups taken apart into their options, the :class:`Call` not asked for."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    for name, given in inspect.signature(function).parameters.items():
+        if _is_group(hints[name]):
+            parameters += _options(hints[name])
+        elif hints[name] is not Call:
+            parameters.append(given.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+
+    @functools.wraps(function)
+    def run(**values: Any) -> None:
+        name = function.__name__.strip("_").replace("_", "-")
+        # A trailing underscore keeps a parameter's name from being a word of Python.
+        said = {key.rstrip("_"): value for key, value in values.items() if key not in OUTPUTS}
+        arguments = dict(values)
+        for key, hint in hints.items():
+            if hint is Call:
+                arguments[key] = Call(name, said)
+            elif _is_group(hint):
+                arguments[key] = hint(**{field.name: arguments.pop(field.name) for field in dataclasses.fields(hint)})
+        function(**arguments)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _is_group(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Group)
+
+
+def _options(group: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(group)
+    ]

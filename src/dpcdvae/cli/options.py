@@ -1,0 +1,99 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpcdvae.cli.groups import Group
+
+if TYPE_CHECKING:
+    from dpcdvae.model_store import StoredModel
+    from dpcdvae.parallel import Engine
+
+OWN = "the model's own"
+
+
+def complete_models() -> list[str]:
+    from dpcdvae.model_store import bundled_models
+
+    return bundled_models()
+
+
+def complete_datasets() -> list[str]:
+    from dpcdvae.datasets import DATASETS, prepared_names
+
+    return sorted({*DATASETS, *prepared_names()})
+
+
+def complete_presets() -> list[str]:
+    from dpcdvae.presets import preset_names
+
+    return preset_names()
+
+
+Model = Annotated[
+    str, typer.Argument(help="A bundled model, a run folder or a checkpoint folder.", autocompletion=complete_models)
+]
+Crystals = Annotated[Path, typer.Argument(help="File, folder or zip of crystals in any format.")]
+CalculatorOption = Annotated[
+    list[str] | None, typer.Option("--calculator-option", help="KEY=VALUE for the calculator, repeatable.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
+Steps = Annotated[
+    int | None, typer.Option("--steps", min=1, help="Passes of the network; fewer is faster.", show_default=OWN)
+]
+Json = Annotated[Path | None, typer.Option("--json", help="Write all numbers here too, for machines.")]
+Out = Annotated[Path, typer.Option("--out", help="Where to write; must not exist yet.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        help="Work on a cluster: tcp://HOST:PORT or the JSON file of a dask scheduler, slurm:CONFIG, or local:N.",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding(Group):
+    """How latents become crystals."""
+
+    seed: Seed = 0
+    steps: Steps = None
+    solver: str | None = typer.Option(
+        None,
+        help="How a step is made: eq7, eq6, ddim, dpm++2m; of wrapped-normal: jump, ancestral, pf-ode.",
+        show_default=OWN,
+    )
+    candidates: int | None = typer.Option(
+        None,
+        help="Most decodes of each latent; the one whose encoding lies nearest to it is kept. 1: as published.",
+        show_default=OWN,
+    )
+    batch_size: int = typer.Option(256, min=1, help="Crystals at a time: memory and speed.")
+    device: str = typer.Option("auto", help="cpu, cuda, or auto.")
+
+    def settings(self, model: StoredModel) -> dict[str, Any]:
+        """Seed, steps, solver and candidates, the model's own where none are given."""
+        from dpcdvae.sampling.generation import sampling_settings
+
+        return {"seed": self.seed, **sampling_settings(model, self.steps, self.solver, self.candidates)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes(Group):
+    """Where crystals are prepared, compared or relaxed."""
+
+    workers: int | None = typer.Option(
+        None, min=0, help="Processes; 0: this one, without time limits.", show_default="one for each core"
+    )
+    scheduler: Scheduler = None
+
+    def engine(self) -> Engine:
+        from dpcdvae.parallel import engine_for
+
+        return engine_for(self.workers, self.scheduler)

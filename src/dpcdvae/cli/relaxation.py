@@ -1,0 +1,311 @@
+"""``dpcdvae relax``, ``dpcdvae ground-state``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from dpcdvae.cli.energies import check_calculator, parse_options
+from dpcdvae.cli.groups import Call, Group
+from dpcdvae.cli.options import CalculatorOption, Crystals, Json, Overwrite, Processes, Seed
+from dpcdvae.cli.outputs import check_apart, check_distinct, console, write_crystals
+from dpcdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from dpcdvae.evaluation import Generated
+    from dpcdvae.io import Failure
+    from dpcdvae.parallel import Engine
+    from dpcdvae.relaxation.minimise import Settings
+    from dpcdvae.relaxation.relaxed import Relaxed
+    from dpcdvae.structures.crystal import Crystal
+
+SETTINGS_OR = "the settings', or "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relaxing(Group):
+    """How crystals are relaxed."""
+
+    calculator: str | None = typer.Option(
+        None,
+        help="chgnet, sevennet, gpaw, espresso, vasp, or any of ASE's as module:Class; several in turn: a,b.",
+        show_default="chgnet",
+    )
+    calculator_option: CalculatorOption = None
+    settings: str | None = typer.Option(None, help="Settings of a DFT code: paper-carbon or screening.")
+    pressure: float | None = typer.Option(None, help="GPa.", show_default=f"{SETTINGS_OR}0")
+    optimizer: str | None = typer.Option(None, help="fire or lbfgs.", show_default="fire")
+    fmax: float | None = typer.Option(None, help="Longest force, eV/Å.", show_default=f"{SETTINGS_OR}0.01")
+    smax: float | None = typer.Option(None, help="Largest unbalanced stress, GPa.", show_default=f"{SETTINGS_OR}0.1")
+    steps: int | None = typer.Option(None, min=1, help="Not converged by then is not converged.", show_default="1000")
+    work: Path | None = typer.Option(None, help="Folder that keeps results, to go on after a kill.")
+    retry: bool = typer.Option(
+        False, "--retry", help="Try again what did not converge before; more --steps may be given."
+    )
+    batch: int = typer.Option(1, min=1, help="Crystals computed together in this process, for a GPU; chgnet can.")
+    time_limit: float | None = typer.Option(None, min=0.1, help="Seconds for one crystal.", show_default="3600")
+
+    def given(self, *names: str) -> list[str]:
+        """The options that were given, all or of these names, as they are written on the command line."""
+        return [
+            f"--{field.name.replace('_', '-')}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != _default(field) and (not names or field.name in names)
+        ]
+
+    def stages(self) -> list[Settings]:
+        from dpcdvae.relaxation.calculators import DEFAULT
+        from dpcdvae.relaxation.stages import stages_of
+
+        rules = {
+            "pressure": self.pressure, "optimizer": self.optimizer, "max_force": self.fmax, "max_stress": self.smax,
+            "max_steps": self.steps,
+        }  # fmt: skip
+        stages = stages_of(
+            self.calculator or DEFAULT, parse_options(self.calculator_option or ()), settings=self.settings,
+            **{name: value for name, value in rules.items() if value is not None},
+        )  # fmt: skip
+        for stage in stages:
+            check_calculator(stage.calculator)
+        return stages
+
+    def run(
+        self, crystals: Sequence[Crystal], stages: Sequence[Settings], call: Call, work: Path, engine: Engine
+    ) -> tuple[list[Relaxed], Call]:
+        """The crystals relaxed, and the call with all that was chosen, defaults included."""
+        from dpcdvae.relaxation.campaign import TIME_LIMIT
+        from dpcdvae.relaxation.stages import relax_in_stages
+
+        work, limit = self.work or work, self.time_limit or TIME_LIMIT
+        results = relax_in_stages(
+            crystals, stages, work=work, engine=engine, batch=self.batch, time_limit=limit, retry=self.retry
+        )
+        return results, _resolved(call, stages).resolved(work=work, time_limit=limit)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return getattr(field.default, "default", field.default)  # of typer's description of an option
+
+
+def relax(
+    *,
+    call: Call,
+    crystals: Path | None = typer.Argument(None, help="File, folder or zip of crystals (not with --read-jobs)."),
+    out: Path | None = typer.Option(None, help="Where to write; must not exist yet."),
+    relaxing: Relaxing,
+    processes: Processes,
+    ranked: Path | None = typer.Option(None, help="Write each minimum once, the lowest enthalpy first."),
+    write_jobs: Path | None = typer.Option(None, help="Relax nothing: write input files of vasp or espresso."),
+    read_jobs: Path | None = typer.Option(None, help="Relax nothing: read what came of them."),
+    overwrite: Overwrite = False,
+) -> None:
+    """Relax atoms and cell under pressure; energies, enthalpies, volumes and stresses go into --out with them.
+
+    Results are kept in --work (by default OUT.work) as they come: started again after a kill, it goes on there.
+
+    \b
+    Examples:
+      dpcdvae relax crystals.extxyz --pressure 10 --out relaxed.extxyz --ranked minima.extxyz
+      dpcdvae relax crystals/ --calculator chgnet,gpaw --settings paper-carbon --out relaxed.extxyz
+      dpcdvae relax crystals/ --calculator mace.calculators:mace_mp --out relaxed.extxyz
+      dpcdvae relax crystals/ --calculator vasp --settings paper-carbon --write-jobs jobs
+      dpcdvae relax --read-jobs jobs --out relaxed.extxyz
+    """
+    from dpcdvae.io import check_destination
+    from dpcdvae.relaxation.batching import check_one_process
+    from dpcdvae.relaxation.jobs import job_origin, job_settings
+    from dpcdvae.relaxation.jobs import read_jobs as results_of
+
+    if (crystals is None) == (read_jobs is None):
+        raise InputError("give the crystals, or --read-jobs FOLDER with what came of them")
+    if write_jobs is not None:
+        others = {"--read-jobs": read_jobs, "--out": out, "--ranked": ranked}
+        given = [name for name, value in others.items() if value is not None]
+        _relaxes_nothing("--write-jobs", given + relaxing.given("optimizer", "work", "retry", "time_limit", "batch"))
+    elif read_jobs is not None:
+        _relaxes_nothing("--read-jobs", relaxing.given())
+    check_one_process(relaxing.batch, processes.workers, processes.scheduler)
+    if crystals is not None:
+        stages = relaxing.stages()
+        if write_jobs is not None:
+            _write_jobs(_read(crystals), stages, write_jobs)
+            return
+    if out is None:
+        raise InputError("where to write? give --out FILE")
+    check_distinct(out, ranked, relaxing.work)
+    check_apart([out, ranked, relaxing.work], [crystals, read_jobs])
+    for output in filter(None, (out, ranked)):
+        check_destination(output, overwrite=overwrite)
+    with processes.engine() as engine:
+        if crystals is not None:
+            generated = _read(crystals)
+            failures, part, source = generated.failures, generated.part, crystals
+            work = out.with_name(out.name + ".work")
+            results, call = relaxing.run(generated.crystals, stages, call, work, engine)
+        else:
+            assert read_jobs is not None
+            results, source = results_of(read_jobs), read_jobs / "jobs.json"
+            failures, part = job_origin(read_jobs)
+            call = _resolved(call, [job_settings(read_jobs)])
+            del call.arguments["stages"][0]["optimizer"]  # it was the code's own
+        _write_results(call, results, failures, part, source, out, ranked, overwrite, engine)
+
+
+def ground_state(
+    call: Call,
+    crystals: Crystals,
+    relaxing: Relaxing,
+    processes: Processes,
+    relaxed: Path | None = typer.Option(None, help="The same crystals relaxed elsewhere: compare, relax nothing."),
+    json: Json = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Relax crystals and tell how far they lay from their ground states: Table 3 of the paper.
+
+    Results are kept in --work (by default JSON.work, or CRYSTALS.work) as they come: started again after a kill, it
+    goes on there.
+
+    \b
+    Examples:
+      dpcdvae ground-state crystals.extxyz --pressure 10 --work campaign --json table3.json
+      dpcdvae ground-state crystals.extxyz --relaxed relaxed.extxyz --pressure 10
+    """
+    from dpcdvae.evaluation import read_generated
+    from dpcdvae.files import check_output, sha256, write_json
+    from dpcdvae.io import read
+    from dpcdvae.relaxation.batching import check_one_process
+    from dpcdvae.relaxation.from_files import pair_relaxed
+    from dpcdvae.relaxation.ground_state import ground_state as compare
+
+    check_one_process(relaxing.batch, processes.workers, processes.scheduler)
+    check_distinct(json, relaxing.work)
+    check_apart([json, relaxing.work], [crystals, relaxed])
+    if json is not None:
+        check_output(json, overwrite=overwrite)
+    stages, pressure = [], relaxing.pressure or 0.0
+    if relaxed is not None:
+        _relaxes_nothing("--relaxed", [name for name in relaxing.given() if name != "--pressure"])
+    else:
+        stages = relaxing.stages()
+    generated = read_generated(crystals)
+    with processes.engine() as engine:
+        if relaxed is not None:
+            results = pair_relaxed(generated.crystals, read(relaxed), pressure)
+            call = call.resolved(pressure=pressure)
+        else:
+            work = Path(f"{json or crystals}.work")
+            results, call = relaxing.run(generated.crystals, stages, call, work, engine)
+        report = compare(results, failures=generated.failures, engine=engine, seed=seed)
+    console().print(report.table())
+    if json is not None:
+        write_json(json, report.to_json())
+        hashes = {"crystals_sha256": crystals, "relaxed_sha256": relaxed}
+        call.write_manifest(json, {name: sha256(path) for name, path in hashes.items() if path is not None})
+
+
+def _relaxes_nothing(option: str, given: Sequence[str]) -> None:
+    """Raises InputError where options are given beside one with which nothing is relaxed here."""
+    if given:
+        raise InputError(f"{option} relaxes nothing here: leave out {', '.join(given)}")
+
+
+def _resolved(call: Call, stages: Sequence[Settings]) -> Call:
+    """``calculator`` is the one whose energies they are."""
+    return call.resolved(calculator=stages[-1].calculator, stages=[stage.to_json() for stage in stages])
+
+
+def _read(crystals: Path) -> Generated:
+    from dpcdvae.evaluation import read_generated
+
+    generated = read_generated(crystals)
+    if not generated.crystals:
+        why = f": {generated.failures[0]}" if generated.failures else ""
+        raise InputError(f"none of the crystals in {crystals} could be read{why}")
+    return generated
+
+
+def _write_jobs(generated: Generated, stages: Sequence[Settings], folder: Path) -> None:
+    from dpcdvae.relaxation.jobs import write_jobs
+
+    if len(stages) > 1:
+        raise InputError("--write-jobs takes one calculator")
+    write_jobs(generated.crystals, stages[0], folder, failures=generated.failures, part=generated.part)
+    for failure in generated.failures[:5]:
+        print(f"not read: {failure}", file=sys.stderr)
+    print(f"{folder}: {len(generated.crystals)} jobs")
+
+
+def _write_results(
+    call: Call,
+    results: Sequence[Relaxed],
+    failures: Sequence[Failure],
+    part: bool,
+    source: Path,
+    out: Path,
+    ranked: Path | None,
+    overwrite: bool,
+    engine: Engine,
+) -> None:
+    from dpcdvae.files import sha256
+    from dpcdvae.relaxation.ranking import rank
+
+    console().print(_summary(results, failures))
+    usable = [result for result in results if math.isfinite(result.energy)]
+    if not usable:
+        raise InputError(f"none of {len(results)} crystals could be relaxed: {results[0].reason}")
+    lost = [{"id": r.initial.id, "reason": r.reason} for r in results if not math.isfinite(r.energy)]
+    facts: dict[str, Any] = {
+        "crystals_sha256": sha256(source),
+        "converged": sum(result.converged for result in results),
+        "failures": [asdict(failure) for failure in failures] + lost,
+        "not_converged": [{"id": r.initial.id, "reason": r.reason} for r in usable if not r.converged],
+        "part": part,
+    }
+    write_crystals(call, [result.to_crystal() for result in usable], out, facts, overwrite=overwrite)
+    print(f"{out}: {len(usable)} crystals")
+    if ranked is not None:
+        minima = rank(results, engine=engine)
+        if not minima:
+            raise InputError(f"nothing to rank: none of {len(results)} crystals converged")
+        crystals = [minimum.to_crystal() for minimum in minima]
+        write_crystals(call, crystals, ranked, {**facts, "failures": [], "not_converged": []}, overwrite=overwrite)
+        print(f"{ranked}: {len(minima)} different minima")
+
+
+def _summary(results: Sequence[Relaxed], failures: Sequence[object]) -> RenderableType:
+    import numpy as np
+    from rich.console import Group
+    from rich.table import Table
+
+    from dpcdvae.relaxation.ground_state import reason_lines
+    from dpcdvae.relaxation.relaxed import count_reasons
+
+    converged = [result for result in results if result.converged]
+    table = Table(title=f"{len(converged)} of {len(results) + len(failures)} crystals converged", title_justify="left")
+    for header in ("median of the converged", "before", "after"):
+        table.add_column(header, justify="left" if header.startswith("median") else "right")
+    rows = (
+        ("energy (eV/atom)", "initial_energy", "energy", ".4f"),
+        ("enthalpy (eV/atom)", "initial_enthalpy", "enthalpy", ".4f"),
+        ("volume (Å^3/atom)", "initial_volume", "volume", ".4f"),
+        ("steps", "", "steps", ".0f"),
+        ("time (s)", "", "seconds", ".3g"),
+    )
+    for title, before, after, digits in rows if converged else ():
+        medians = [
+            float(np.median([getattr(r, name) for r in converged])) if name else math.nan for name in (before, after)
+        ]
+        table.add_row(title, *(format(value, digits) if math.isfinite(value) else "" for value in medians))
+    lines = reason_lines("not converged", count_reasons(r.reason for r in results if not r.converged))
+    lines += [f"could not be read or built: {len(failures)}"] if failures else []
+    return Group(table, *lines) if converged else Group(str(table.title), *lines)
