@@ -302,7 +302,7 @@ def test_the_work_told_adds_up_to_all_of_it(model: CDVAE) -> None:
     distances = [c.properties["latent_distance"] for c in generate(model, 7, steps=STEPS).crystals]
     model = with_threshold(model, float(np.median(distances)))
     told: list[float] = []
-    result = generate(model, 7, steps=STEPS, candidates=3, batch_size=4, tell=told.append)
+    result = generate(model, 7, steps=STEPS, candidates=3, batch_size=4, on_progress=told.append)
     assert told == sorted(told)
     assert told[-1] == pytest.approx(7)
     assert result.passes == STEPS * sum(c.properties["candidates"] for c in result.crystals)

@@ -16,7 +16,7 @@ import typer
 
 from dpcdvae.cli import COMMANDS, main
 from dpcdvae.cli.exit_codes import run
-from dpcdvae.cli.groups import Call, Group, command
+from dpcdvae.cli.groups import Call, Group, command, option
 from dpcdvae.cli.options import Out, Steps
 from dpcdvae.cli.outputs import check_apart
 from dpcdvae.errors import InputError
@@ -117,11 +117,13 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
 class Heat(Group):
     """Options of two commands."""
 
-    degrees: float = typer.Option(..., help="In °C.")
-    fast: bool = typer.Option(False, "--fast", help="In a hurry.")
+    degrees: float = option(..., "In °C.")
+    fast: bool = option(False, "In a hurry.", "--fast")
 
 
-def bake(call: Call, heat: Heat, out: Out, cake_: str = typer.Option("plain", "--cake"), steps: Steps = None) -> None:
+def bake(
+    call: Call, heat: Heat, out: Out, cake_: str = option("plain", "A cake.", "--cake"), steps: Steps = None
+) -> None:
     CALLS.append((call, heat))
 
 

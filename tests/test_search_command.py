@@ -156,13 +156,16 @@ def test_a_run_that_trains_on_during_a_search_is_the_one_that_was_searched(
 
 
 def test_an_evaluation_records_the_hashes_of_all_that_it_read(here: Path) -> None:
-    write(list(load_dataset("own")["test"])[:3], "some.json")
-    line = ["evaluate", "some.json", "--reference", "own:test", "--training", "own:train", "--energy-model", "JUDGE"]
+    known = [crystal for crystal in load_dataset("own")["train"] if "density" in crystal.properties]
+    write(known[:3], "some.json")
+    write(known, "known.json")
+    line = ["evaluate", "some.json", "--reference", "known.json", "--training", "own:train", "--energy-model", "JUDGE"]
     assert main([*line, "--baselines", "none", "--workers", "0", "--json", "numbers.json"]) == 0
     manifest = json.loads(Path("numbers.json.manifest.json").read_text())
-    data = sha256(dataset_file("own"))
-    expected = {"crystals": sha256("some.json"), "reference": data, "training": data,
-                "energy_model": find_model("JUDGE").sha256}  # fmt: skip
+    expected = {
+        "crystals": sha256("some.json"), "reference": sha256("known.json"), "training": sha256(dataset_file("own")),
+        "energy_model": find_model("JUDGE").sha256,
+    }  # fmt: skip
     assert {key: manifest[f"{key}_sha256"] for key in expected} == expected
     given = {"training": "own:train", "energy_model": "JUDGE", "baselines": "none", "workers": 0, "paired": False}
     assert {key: manifest["arguments"][key] for key in given} == given

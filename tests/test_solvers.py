@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dpcdvae.cli.sample import SolverOption
 from torch import Tensor
 
 from dpcdvae.cli import main
+from dpcdvae.cli.options import Decoding as DecodingOptions
 from dpcdvae.config import Config, config_from_dict
+from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
 from dpcdvae.diffusion.ddpm import DDPM
 from dpcdvae.diffusion.reverse_rules import (
     REVERSE_RULES,
@@ -31,11 +32,11 @@ from dpcdvae.diffusion.reverse_rules import (
 )
 from dpcdvae.diffusion.schedules import SCHEDULES
 from dpcdvae.diffusion.score_matching import ScoreMatching
-from dpcdvae.diffusion.wrapped_normal import WRAPPED_RULES
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import NUM_ELEMENTS, Pass
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import find_model
+from dpcdvae.sampling.choices import SOLVERS
 from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct, sampling_settings
 from dpcdvae.sampling.interpolation import interpolate
 from dpcdvae.tensors.batch import CrystalBatch
@@ -275,8 +276,10 @@ def test_score_matching_has_the_walk_alone() -> None:
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The help names every rule; the manifest tells what was done; a name that is none is told at once."""
-    option = SolverOption.__metadata__[0]  # type: ignore[attr-defined]
-    assert all(rule in option.help for rule in [*REVERSE_RULES, *WRAPPED_RULES])
+    named = {name: build(20, {}).solvers for name, build in COORDINATE_DIFFUSIONS.items()}
+    assert named == SOLVERS
+    option: Any = DecodingOptions.__dataclass_fields__["solver"].default
+    assert all(rule in option.help for name in ("ddpm", "wrapped-normal") for rule in named[name])
     line = ["generate", BUNDLED, "-n", "1", "--workers", "0", "--out", str(tmp_path / "x.extxyz")]
     assert main([*line, "--steps", "2", "--solver", "dpm++2"]) == 2
     assert "did you mean 'dpm++2m'? choose from ddim, dpm++2m, eq6, eq7\n" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import typer
 
 from dpcdvae import __version__
 from dpcdvae.cli.exit_codes import run
-from dpcdvae.cli.groups import command
+from dpcdvae.cli.groups import command, option
 
 # Command -> the module in this package that defines a function (or a group `app`) of that name.
 COMMANDS = {
@@ -61,7 +61,7 @@ def _show_version(show: bool) -> None:
 
 
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+    version: bool = option(False, "Print the version.", "--version", callback=_show_version, is_eager=True),
 ) -> None:
     """Generate crystal structures with DP-CDVAE, and get honest numbers about them.
 

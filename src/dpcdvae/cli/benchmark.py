@@ -5,20 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import typer
-
+from dpcdvae.cli.groups import argument, option
 from dpcdvae.cli.options import Json
 
 WIDTH = 150  # in less the numbers would be broken
 
 
 def benchmark(
-    suite: Path = typer.Argument(..., help="TOML file: data, presets, seeds, budget."),
-    out: Path = typer.Option(..., help="Folder; one of the same suite goes on."),
+    suite: Path = argument(..., "TOML file: data, presets, seeds, budget."),
+    out: Path = option(..., "Folder; one of the same suite goes on."),
     json: Json = None,
-    workers: int | None = typer.Option(
-        None, min=0, help="Processes of the evaluation.", show_default="one for each core"
-    ),
+    workers: int | None = option(None, "Processes of the evaluation.", shown="one for each core", min=0),
 ) -> None:
     """Train presets on the same data with the same seeds and budget, sample, evaluate, print one table.
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
+from dpcdvae.cli.groups import argument, option
 from dpcdvae.cli.options import Out
 
 
 def convert(
     *,
-    source: Path = typer.Argument(..., metavar="FOLDER", help="A published property model, or the .ckpt in it."),
+    source: Path = argument(..., "A published property model, or the .ckpt in it.", metavar="FOLDER"),
     out: Out,
-    property: str | None = typer.Option(None, help="The column it predicts.", show_default="what hparams.yaml says"),
+    property: str | None = option(None, "The column it predicts.", shown="what hparams.yaml says"),
 ) -> None:
     """Convert a property model that CDVAE published (cdvae/prop_models) for evaluate --energy-model.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpcdvae.cli.groups import command
+from dpcdvae.cli.groups import argument, command, option
 from dpcdvae.cli.options import Overwrite, Processes, Seed, complete_datasets
 from dpcdvae.errors import InputError
 
@@ -54,15 +54,11 @@ def list_() -> None:
 @command
 def get(
     *,
-    name: str = typer.Argument(..., help="perov_5, carbon_24, mp_20 or prototypes.", autocompletion=complete_datasets),
+    name: str = argument(..., "perov_5, carbon_24, mp_20 or prototypes.", autocompletion=complete_datasets),
     processes: Processes,
-    folder: Path | None = typer.Option(
-        None, "--from", help="Folder with train, val, test .csv or .csv.gz; fetched if not given."
-    ),
-    store_as: str | None = typer.Option(
-        None, "--name", help="Another name for it, for files other than the published ones."
-    ),
-    url: str | None = typer.Option(None, help="Fetch from this folder (or $DPCDVAE_DATA_URL/NAME) instead."),
+    folder: Path | None = option(None, "Folder with train, val, test .csv or .csv.gz; fetched if not given.", "--from"),
+    store_as: str | None = option(None, "Another name for it, for files other than the published ones.", "--name"),
+    url: str | None = option(None, "Fetch from this folder (or $DPCDVAE_DATA_URL/NAME) instead."),
     primitive: Primitive = False,
 ) -> None:
     """Prepare a published data set: fetch and check it, standardise, find bonds, cache.
@@ -97,12 +93,12 @@ def _warm_evaluation(dataset: Dataset, engine: Engine) -> None:
 @command
 def add(
     *,
-    source: Path = typer.Argument(..., help="A CSV with a 'cif' column, any other crystal file, or a folder."),
-    name: str = typer.Option(..., help="Name to train it by."),
+    source: Path = argument(..., "A CSV with a 'cif' column, any other crystal file, or a folder."),
+    name: str = option(..., "Name to train it by."),
     processes: Processes,
-    split: str = typer.Option("0.8,0.1,0.1", help="Fractions of train, val and test."),
+    split: str = option("0.8,0.1,0.1", "Fractions of train, val and test."),
     seed: Seed = 0,
-    max_atoms: int = typer.Option(100, min=1, help="Larger cells are left out."),
+    max_atoms: int = option(100, "Larger cells are left out.", min=1),
     primitive: Primitive = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -128,9 +124,9 @@ def add(
 @app.command()
 @command
 def info(
-    name: str = typer.Argument(..., help="A data set, or the path of its .npz file.", autocompletion=complete_datasets),
-    failures: bool = typer.Option(False, "--failures", help="Print what was left out, as CSV."),
-    json: bool = typer.Option(False, "--json", help="Print everything as JSON."),
+    name: str = argument(..., "A data set, or the path of its .npz file.", autocompletion=complete_datasets),
+    failures: bool = option(False, "Print what was left out, as CSV.", "--failures"),
+    json: bool = option(False, "Print everything as JSON.", "--json"),
 ) -> None:
     """What is in a prepared data set, and what was left out of it.
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import typer
-
-from dpcdvae.cli.groups import Call
+from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Seed, Steps, complete_models
 from dpcdvae.cli.outputs import NONE_BUILT, not_built
 from dpcdvae.errors import InputError
@@ -15,11 +13,9 @@ from dpcdvae.errors import InputError
 
 def demo(
     call: Call,
-    out: Path = typer.Option(Path("demo"), help="Folder; an earlier demo there is replaced."),
-    model: str = typer.Option(
-        "perov-5-compact", help="A bundled model, or the folder of one.", autocompletion=complete_models
-    ),
-    n: int = typer.Option(64, "-n", min=1, help="How many crystals."),
+    out: Path = option(Path("demo"), "Folder; an earlier demo there is replaced."),
+    model: str = option("perov-5-compact", "A bundled model, or the folder of one.", autocompletion=complete_models),
+    n: int = option(64, "How many crystals.", "-n", min=1),
     seed: Seed = 0,
     steps: Steps = None,
 ) -> None:

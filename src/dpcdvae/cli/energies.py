@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from dpcdvae.cli.groups import Group
+from dpcdvae.cli.groups import Group, option
 from dpcdvae.cli.options import CalculatorOption
 from dpcdvae.errors import InputError
 
@@ -23,9 +21,9 @@ if TYPE_CHECKING:
 class HullEnergies(Group):
     """Where energies above hull come from."""
 
-    phases: Path | None = typer.Option(None, help="Compositions and energies to compete with: energy above hull.")
-    energy_property: str | None = typer.Option(None, help="Property of the crystals with their energy.")
-    calculator: str | None = typer.Option(None, help="Compute their energies: chgnet, ..., module:Class.")
+    phases: Path | None = option(None, "Compositions and energies to compete with: energy above hull.")
+    energy_property: str | None = option(None, "Property of the crystals with their energy.")
+    calculator: str | None = option(None, "Compute their energies: chgnet, ..., module:Class.")
     calculator_option: CalculatorOption = None
 
     def load(self, crystals: Sequence[Crystal], source: Path) -> Stability | None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from dpcdvae.cli.energies import HullEnergies
-from dpcdvae.cli.groups import Call
+from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Crystals, Json, Overwrite, Processes, Seed, complete_datasets, complete_models
 from dpcdvae.cli.outputs import check_apart, check_distinct, console
 from dpcdvae.errors import InputError
@@ -27,34 +25,32 @@ def evaluate(
     *,
     call: Call,
     crystals: Crystals,
-    reference: str = typer.Option(
-        ..., help="DATASET[:split], a file of crystals, or a MODEL.", autocompletion=complete_references
+    reference: str = option(
+        ..., "DATASET[:split], a file of crystals, or a MODEL.", autocompletion=complete_references
     ),
     processes: Processes,
     hull: HullEnergies,
-    paired: bool = typer.Option(
-        False, "--paired", help="Crystal k reconstructs one of the reference, found by id or order."
-    ),
+    paired: bool = option(False, "Crystal k reconstructs one of the reference, found by id or order.", "--paired"),
     json: Json = None,
-    markdown: Path | None = typer.Option(None, help="Write the table here too, for a paper."),
-    table: Path | None = typer.Option(None, help="Write a row for each crystal here (.csv or .parquet)."),
-    picture: Path | None = typer.Option(None, help="Draw the first sixteen crystals (PNG)."),
-    protocol: str = typer.Option("full", help="full: every number; cdvae: those of CDVAE's tables, as published."),
-    training: str | None = typer.Option(
+    markdown: Path | None = option(None, "Write the table here too, for a paper."),
+    table: Path | None = option(None, "Write a row for each crystal here (.csv or .parquet)."),
+    picture: Path | None = option(None, "Draw the first sixteen crystals (PNG)."),
+    protocol: str = option("full", "full: every number; cdvae: those of CDVAE's tables, as published."),
+    training: str | None = option(
         None,
-        help="What the generator has learnt from, given like --reference: for novelty and baselines.",
-        show_default="the training split, if the reference is a split of a data set",
+        "What the generator has learnt from, given like --reference: for novelty and baselines.",
+        shown="the training split, if the reference is a split of a data set",
     ),
-    baselines: str | None = typer.Option(
+    baselines: str | None = option(
         None,
-        help="Take the same numbers of other crystals: of reference, training, substitution; or none.",
-        show_default="reference,training, as far as there are",
+        "Take the same numbers of other crystals: of reference, training, substitution; or none.",
+        shown="reference,training, as far as there are",
     ),
-    time_limit: float = typer.Option(60.0, min=0.1, help="Seconds for one comparison or fingerprint."),
-    cutoffs: tuple[float, float] | None = typer.Option(
-        None, help="Distances of structure and composition that count as covered.", show_default="the data set's"
+    time_limit: float = option(60.0, "Seconds for one comparison or fingerprint.", min=0.1),
+    cutoffs: tuple[float, float] | None = option(
+        None, "Distances of structure and composition that count as covered.", shown="the data set's"
     ),
-    energy_model: str | None = typer.Option(None, help="A property model, for the distribution of energies."),
+    energy_model: str | None = option(None, "A property model, for the distribution of energies."),
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from dpcdvae.cli.groups import Call, Group
+from dpcdvae.cli.groups import Call, Group, argument, option
 from dpcdvae.cli.options import OWN, Decoding, Model, Out, Overwrite, Scheduler, complete_datasets
 from dpcdvae.cli.outputs import NONE_BUILT, not_built, write_crystals
 from dpcdvae.errors import InputError
@@ -26,11 +24,11 @@ class Batches(Group):
     """Which of the crystals are made, in which processes, and where they go."""
 
     out: Out
-    shard: str | None = typer.Option(
-        None, help="i/n: the i-th of n shares of these crystals, digit for digit those of the whole run."
+    shard: str | None = option(
+        None, "i/n: the i-th of n shares of these crystals, digit for digit those of the whole run."
     )
-    workers: int | None = typer.Option(
-        None, min=0, help="Processes that make batches; 0: this one.", show_default="one for each core; 0 on a GPU"
+    workers: int | None = option(
+        None, "Processes that make batches; 0: this one.", shown="one for each core; 0 on a GPU", min=0
     )
     scheduler: Scheduler = None
     overwrite: Overwrite = False
@@ -55,11 +53,11 @@ def generate(
     model: Model,
     batches: Batches,
     decoding: Decoding,
-    n: int = typer.Option(100, "-n", min=1, help="How many crystals."),
-    prior: str | None = typer.Option(None, help="What z is drawn from: normal, as published.", show_default=OWN),
-    num_atoms: int | None = typer.Option(None, min=1, help="Atoms in every cell."),
-    formula: str | None = typer.Option(None, help="Atoms of every cell, e.g. SrTiO3."),
-    first: int = typer.Option(0, min=0, max=2**62, help="Number of the first crystal, to share out a seed."),
+    n: int = option(100, "How many crystals.", "-n", min=1),
+    prior: str | None = option(None, "What z is drawn from: normal, as published.", shown=OWN),
+    num_atoms: int | None = option(None, "Atoms in every cell.", min=1),
+    formula: str | None = option(None, "Atoms of every cell, e.g. SrTiO3."),
+    first: int = option(0, "Number of the first crystal, to share out a seed.", min=0, max=2**62),
 ) -> None:
     """Generate new crystals; the ending of --out chooses the format (a folder gets CIFs).
 
@@ -88,15 +86,13 @@ def reconstruct(
     *,
     call: Call,
     model: Model,
-    crystals: str = typer.Argument(
-        ..., help="DATASET or DATASET:split (test without).", autocompletion=complete_datasets
-    ),
+    crystals: str = argument(..., "DATASET or DATASET:split (test without).", autocompletion=complete_datasets),
     batches: Batches,
     decoding: Decoding,
-    force_num_atoms: bool = typer.Option(False, "--force-num-atoms", help="True number of atoms."),
-    force_types: bool = typer.Option(False, "--force-types", help="True number and types of atoms."),
-    sample_latent: bool = typer.Option(False, "--sample-latent", help="Draw z as the paper does, instead of its mean."),
-    limit: int | None = typer.Option(None, min=1, help="Only the first so many."),
+    force_num_atoms: bool = option(False, "True number of atoms.", "--force-num-atoms"),
+    force_types: bool = option(False, "True number and types of atoms.", "--force-types"),
+    sample_latent: bool = option(False, "Draw z as the paper does, instead of its mean.", "--sample-latent"),
+    limit: int | None = option(None, "Only the first so many.", min=1),
 ) -> None:
     """Encode crystals and decode them again, under their own ids.
 

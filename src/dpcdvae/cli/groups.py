@@ -1,4 +1,4 @@
-"""Groups of options, each declared once as a dataclass, and the call that a command line was parsed into."""
+"""Options of commands, groups of them declared once as a dataclass, and the call that was parsed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import typer
+
 # Where results go says nothing of how they came about, so the manifest beside each of them leaves it out.
 OUTPUTS = {"out", "overwrite", "json", "markdown", "table", "picture", "ranked", "write_jobs"}
+
+
+def option(default: Any, help: str, *names: str, shown: str | None = None, **more: Any) -> Any:
+    """An option of a command; ``...`` as default: it must be given.
+
+    Args:
+        names: where they are not the parameter's, or there is to be no ``--no-`` of a flag.
+        shown: what the help shows for the default.
+        more: as typer takes it.
+    """
+    return typer.Option(default, *names, help=help, show_default=True if shown is None else shown, **more)
+
+
+def argument(default: Any, help: str, **more: Any) -> Any:
+    """As :func:`option`, without a name."""
+    return typer.Argument(default, help=help, **more)
 
 
 class Group:

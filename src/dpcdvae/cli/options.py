@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpcdvae.cli.groups import Group
+from dpcdvae.cli.groups import Group, option
 
 if TYPE_CHECKING:
     from dpcdvae.model_store import StoredModel
@@ -64,18 +64,16 @@ class Decoding(Group):
 
     seed: Seed = 0
     steps: Steps = None
-    solver: str | None = typer.Option(
-        None,
-        help="How a step is made: eq7, eq6, ddim, dpm++2m; of wrapped-normal: jump, ancestral, pf-ode.",
-        show_default=OWN,
+    solver: str | None = option(
+        None, "How a step is made: eq7, eq6, ddim, dpm++2m; of wrapped-normal: jump, ancestral, pf-ode.", shown=OWN
     )
-    candidates: int | None = typer.Option(
+    candidates: int | None = option(
         None,
-        help="Most decodes of each latent; the one whose encoding lies nearest to it is kept. 1: as published.",
-        show_default=OWN,
+        "Most decodes of each latent; the one whose encoding lies nearest to it is kept. 1: as published.",
+        shown=OWN,
     )
-    batch_size: int = typer.Option(256, min=1, help="Crystals at a time: memory and speed.")
-    device: str = typer.Option("auto", help="cpu, cuda, or auto.")
+    batch_size: int = option(256, "Crystals at a time: memory and speed.", min=1)
+    device: str = option("auto", "cpu, cuda, or auto.")
 
     def settings(self, model: StoredModel) -> dict[str, Any]:
         """Seed, steps, solver and candidates, the model's own where none are given."""
@@ -88,9 +86,7 @@ class Decoding(Group):
 class Processes(Group):
     """Where crystals are prepared, compared or relaxed."""
 
-    workers: int | None = typer.Option(
-        None, min=0, help="Processes; 0: this one, without time limits.", show_default="one for each core"
-    )
+    workers: int | None = option(None, "Processes; 0: this one, without time limits.", shown="one for each core", min=0)
     scheduler: Scheduler = None
 
     def engine(self) -> Engine:

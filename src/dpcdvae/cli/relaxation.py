@@ -10,10 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from dpcdvae.cli.energies import check_calculator, parse_options
-from dpcdvae.cli.groups import Call, Group
+from dpcdvae.cli.groups import Call, Group, argument, option
 from dpcdvae.cli.options import CalculatorOption, Crystals, Json, Overwrite, Processes, Seed
 from dpcdvae.cli.outputs import check_apart, check_distinct, console, write_crystals
 from dpcdvae.errors import InputError
@@ -35,24 +33,22 @@ SETTINGS_OR = "the settings', or "
 class Relaxing(Group):
     """How crystals are relaxed."""
 
-    calculator: str | None = typer.Option(
+    calculator: str | None = option(
         None,
-        help="chgnet, sevennet, gpaw, espresso, vasp, or any of ASE's as module:Class; several in turn: a,b.",
-        show_default="chgnet",
+        "chgnet, sevennet, gpaw, espresso, vasp, or any of ASE's as module:Class; several in turn: a,b.",
+        shown="chgnet",
     )
     calculator_option: CalculatorOption = None
-    settings: str | None = typer.Option(None, help="Settings of a DFT code: paper-carbon or screening.")
-    pressure: float | None = typer.Option(None, help="GPa.", show_default=f"{SETTINGS_OR}0")
-    optimizer: str | None = typer.Option(None, help="fire or lbfgs.", show_default="fire")
-    fmax: float | None = typer.Option(None, help="Longest force, eV/Å.", show_default=f"{SETTINGS_OR}0.01")
-    smax: float | None = typer.Option(None, help="Largest unbalanced stress, GPa.", show_default=f"{SETTINGS_OR}0.1")
-    steps: int | None = typer.Option(None, min=1, help="Not converged by then is not converged.", show_default="1000")
-    work: Path | None = typer.Option(None, help="Folder that keeps results, to go on after a kill.")
-    retry: bool = typer.Option(
-        False, "--retry", help="Try again what did not converge before; more --steps may be given."
-    )
-    batch: int = typer.Option(1, min=1, help="Crystals computed together in this process, for a GPU; chgnet can.")
-    time_limit: float | None = typer.Option(None, min=0.1, help="Seconds for one crystal.", show_default="3600")
+    settings: str | None = option(None, "Settings of a DFT code: paper-carbon or screening.")
+    pressure: float | None = option(None, "GPa.", shown=f"{SETTINGS_OR}0")
+    optimizer: str | None = option(None, "fire or lbfgs.", shown="fire")
+    fmax: float | None = option(None, "Longest force, eV/Å.", shown=f"{SETTINGS_OR}0.01")
+    smax: float | None = option(None, "Largest unbalanced stress, GPa.", shown=f"{SETTINGS_OR}0.1")
+    steps: int | None = option(None, "Not converged by then is not converged.", shown="1000", min=1)
+    work: Path | None = option(None, "Folder that keeps results, to go on after a kill.")
+    retry: bool = option(False, "Try again what did not converge before; more --steps may be given.", "--retry")
+    batch: int = option(1, "Crystals computed together in this process, for a GPU; chgnet can.", min=1)
+    time_limit: float | None = option(None, "Seconds for one crystal.", shown="3600", min=0.1)
 
     def given(self, *names: str) -> list[str]:
         """The options that were given, all or of these names, as they are written on the command line."""
@@ -99,13 +95,13 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 def relax(
     *,
     call: Call,
-    crystals: Path | None = typer.Argument(None, help="File, folder or zip of crystals (not with --read-jobs)."),
-    out: Path | None = typer.Option(None, help="Where to write; must not exist yet."),
+    crystals: Path | None = argument(None, "File, folder or zip of crystals (not with --read-jobs)."),
+    out: Path | None = option(None, "Where to write; must not exist yet."),
     relaxing: Relaxing,
     processes: Processes,
-    ranked: Path | None = typer.Option(None, help="Write each minimum once, the lowest enthalpy first."),
-    write_jobs: Path | None = typer.Option(None, help="Relax nothing: write input files of vasp or espresso."),
-    read_jobs: Path | None = typer.Option(None, help="Relax nothing: read what came of them."),
+    ranked: Path | None = option(None, "Write each minimum once, the lowest enthalpy first."),
+    write_jobs: Path | None = option(None, "Relax nothing: write input files of vasp or espresso."),
+    read_jobs: Path | None = option(None, "Relax nothing: read what came of them."),
     overwrite: Overwrite = False,
 ) -> None:
     """Relax atoms and cell under pressure; energies, enthalpies, volumes and stresses go into --out with them.
@@ -165,7 +161,7 @@ def ground_state(
     crystals: Crystals,
     relaxing: Relaxing,
     processes: Processes,
-    relaxed: Path | None = typer.Option(None, help="The same crystals relaxed elsewhere: compare, relax nothing."),
+    relaxed: Path | None = option(None, "The same crystals relaxed elsewhere: compare, relax nothing."),
     json: Json = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,

@@ -9,9 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from dpcdvae.cli.groups import Call
+from dpcdvae.cli.groups import Call, argument, option
 from dpcdvae.cli.options import Decoding, Json, Model, Out, Overwrite, Processes
 from dpcdvae.cli.outputs import NONE_BUILT, check_distinct, console, not_built, write_crystals
 from dpcdvae.errors import InputError
@@ -37,14 +35,14 @@ def optimize(
     out: Out,
     decoding: Decoding,
     processes: Processes,
-    n: int = typer.Option(100, "-n", min=1, help="How many starting points."),
-    start: str = typer.Option(RANDOM, help="DATASET[:split]: its first crystals, encoded; or random."),
-    gradient_steps: int = typer.Option(5000, min=2, help="Steps of Adam on z."),
-    lr: float = typer.Option(1e-3, help="Learning rate of Adam."),
-    saved: int = typer.Option(10, min=2, help="Points of the way to decode, both ends included."),
-    maximize: bool = typer.Option(False, "--maximize", help="Uphill instead of down."),
-    energy_model: str | None = typer.Option(None, help="An independent model of the property, as judge."),
-    time_limit: float = typer.Option(60.0, min=0.1, help="Seconds for the bonds of one."),
+    n: int = option(100, "How many starting points.", "-n", min=1),
+    start: str = option(RANDOM, "DATASET[:split]: its first crystals, encoded; or random."),
+    gradient_steps: int = option(5000, "Steps of Adam on z.", min=2),
+    lr: float = option(1e-3, "Learning rate of Adam."),
+    saved: int = option(10, "Points of the way to decode, both ends included.", min=2),
+    maximize: bool = option(False, "Uphill instead of down.", "--maximize"),
+    energy_model: str | None = option(None, "An independent model of the property, as judge."),
+    time_limit: float = option(60.0, "Seconds for the bonds of one.", min=0.1),
     json: Json = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -117,11 +115,11 @@ def interpolate(
     *,
     call: Call,
     model: Model,
-    from_: str = typer.Argument(..., metavar="FROM", help="A file of one crystal, or DATASET[:split]/ID."),
-    to: str = typer.Argument(..., metavar="TO", help="Likewise."),
+    from_: str = argument(..., "A file of one crystal, or DATASET[:split]/ID.", metavar="FROM"),
+    to: str = argument(..., "Likewise.", metavar="TO"),
     out: Out,
     decoding: Decoding,
-    n: int = typer.Option(8, "-n", min=2, help="How many crystals, both ends included."),
+    n: int = option(8, "How many crystals, both ends included.", "-n", min=2),
     overwrite: Overwrite = False,
 ) -> None:
     """Decode crystals along the straight line between the latents of two.

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
+from dpcdvae.cli.groups import argument, option
 from dpcdvae.cli.options import Out, complete_datasets, complete_models, complete_presets
 from dpcdvae.errors import InputError
 
@@ -20,22 +19,19 @@ DEFAULT_PRESET = "compact"
 
 def train(
     *,
-    dataset: str | None = typer.Argument(
-        None, help="A data set, or the .npz of a prepared one (not with --resume).", autocompletion=complete_datasets
+    dataset: str | None = argument(
+        None, "A data set, or the .npz of a prepared one (not with --resume).", autocompletion=complete_datasets
     ),
-    out: Path = typer.Option(..., help="Folder of the run."),
-    preset: str | None = typer.Option(
-        None,
-        help="A preset's name, or a TOML file of your own.",
-        show_default=DEFAULT_PRESET,
-        autocompletion=complete_presets,
+    out: Path = option(..., "Folder of the run."),
+    preset: str | None = option(
+        None, "A preset's name, or a TOML file of your own.", shown=DEFAULT_PRESET, autocompletion=complete_presets
     ),
-    property_: str = typer.Option(
-        "", "--property", help="Column to learn; a generative model gets a head for it.", show_default="none, or energy"
+    property_: str = option(
+        "", "Column to learn; a generative model gets a head for it.", "--property", shown="none, or energy"
     ),
-    set_: list[str] | None = typer.Option(None, "--set", help="section.option=value; may be repeated."),
-    init: str | None = typer.Option(None, help="Start from the weights of this model.", autocompletion=complete_models),
-    resume: bool = typer.Option(False, "--resume", help="Continue the run in --out."),
+    set_: list[str] | None = option(None, "section.option=value; may be repeated.", "--set"),
+    init: str | None = option(None, "Start from the weights of this model.", autocompletion=complete_models),
+    resume: bool = option(False, "Continue the run in --out.", "--resume"),
 ) -> None:
     """Train a model; prints the folder of the run, which generate and reconstruct take as MODEL.
 
@@ -121,9 +117,9 @@ def _print_errors(folder: Path) -> None:
 
 def export(
     *,
-    model: str = typer.Argument(..., help="A run folder (its best) or a checkpoint folder."),
+    model: str = argument(..., "A run folder (its best) or a checkpoint folder."),
     out: Out,
-    half: bool = typer.Option(False, "--half", help="Weights in half precision: half the size."),
+    half: bool = option(False, "Weights in half precision: half the size.", "--half"),
 ) -> None:
     """The weights, configuration and card of a trained model in a folder of a few MB, without training state.
 
