@@ -124,26 +124,28 @@ def parts(crystals: list[Crystal], folder: Path) -> dict[str, float]:
 
 def relaxed(crystals: Sequence[Crystal], folder: Path) -> dict[str, float]:
     """Results of relaxations, each committed as it comes."""
-    from dpcdvae.relaxation.relaxed import lost
-    from dpcdvae.relaxation.store import Store, crystal_key
+    from dpcdvae.relaxation.relaxed_crystal import lost
+    from dpcdvae.relaxation.store import Store
+    from dpcdvae.structures.content import content_hash
 
     with Store(folder, {}) as store:
 
         def add_all() -> None:
             for crystal in crystals:
-                store.add(crystal_key(crystal), crystal.id, True, lost(crystal, 0.0, "").to_record())
+                store.add(content_hash(crystal), crystal.id, True, lost(crystal, 0.0, "").to_record())
 
         _, writing = timed(add_all)
-        _, reading = timed(lambda: [store.get(crystal_key(crystal)) for crystal in crystals])
+        _, reading = timed(lambda: [store.get(content_hash(crystal)) for crystal in crystals])
     size = sum(path.stat().st_size for path in folder.iterdir())
     return {"write_seconds": writing, "read_seconds": reading, "bytes": size, "files": 1}
 
 
 def duplicates(crystals: Sequence[Crystal]) -> dict[str, float]:
     from dpcdvae.parallel import HERE
+    from dpcdvae.parallel.results import Results
     from dpcdvae.structures.duplicates import find_duplicates
 
-    found, seconds = timed(lambda: find_duplicates(crystals, engine=HERE, time_limit=60.0))
+    found, seconds = timed(lambda: find_duplicates(crystals, Results(HERE, 60.0)))
     return {"compare_seconds": seconds, "duplicates": int(found.duplicate.sum())}
 
 

@@ -53,8 +53,8 @@ def main() -> None:
         kept |= {name: found[name] for name in ("crystals", "figures", "energy_histogram")}
         arguments.json.write_text(json.dumps(kept, indent=1) + "\n")
     for figure in report.figures:
-        low, high = figure.interval or (float("nan"), float("nan"))
-        print(f"{figure.title:24} {figure.value:10.4f} {figure.unit:10} {low:10.4f} – {high:.4f}  n = {figure.n}")
+        value, interval = figure.number.shown(figure.unit)
+        print(f"{figure.title:24} {value:>10} {figure.unit:11} {interval:20} n = {figure.number.n}")
 
 
 def rattled(data: Path, seed: int) -> list[Crystal]:

@@ -20,7 +20,7 @@ from dpcdvae.benchmark import run as running
 from dpcdvae.benchmark import stages
 from dpcdvae.benchmark.folder import claimed
 from dpcdvae.benchmark.plan import choose, make_plan
-from dpcdvae.benchmark.results import COLUMNS, t_interval
+from dpcdvae.benchmark.results import COLUMNS
 from dpcdvae.benchmark.run import benchmark
 from dpcdvae.benchmark.suite import Suite, read_suite
 from dpcdvae.benchmark.tables import labels, markdown
@@ -29,6 +29,7 @@ from dpcdvae.cli import main
 from dpcdvae.config import load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
+from dpcdvae.intervals import t_interval
 from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.training.module import TrainingDivergedError
 

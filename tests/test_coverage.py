@@ -13,6 +13,7 @@ from dpcdvae.evaluation import Reference, coverage, evaluate
 from dpcdvae.evaluation.coverage import nearest
 from dpcdvae.io import Failure, read
 from dpcdvae.parallel import LocalEngine
+from dpcdvae.parallel.results import Results
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.fingerprints import Fingerprints, fingerprint_crystals
 from dpcdvae.structures.fingerprints.magpie import composition_fingerprints, standardise_compositions
@@ -95,7 +96,7 @@ def test_coverage_of_other_peoples_crystals(
     """The first 500 of each file; the numbers are those of an independent script with matminer."""
     crystals = read(data_dir / "generated" / f"{generated}.npz", [])[:500]
     real = read(data_dir / name / "test.csv.gz", [])
-    ours, theirs = (fingerprint_crystals(part, engine=LocalEngine(2), time_limit=60) for part in (crystals, real))
+    ours, theirs = (fingerprint_crystals(part, Results(LocalEngine(2), 60)) for part in (crystals, real))
     found = coverage.coverage(ours, theirs)
     assert round(float(found.recall.covered((0.2, 4.0)).mean()), 4) == recall
     assert round(float(found.precision.covered((0.2, 4.0)).mean()), 4) == precision

@@ -12,6 +12,7 @@ from dpcdvae.evaluation.report import Report
 from dpcdvae.evaluation.sample import Number
 from dpcdvae.intervals import bootstrap_mean
 from dpcdvae.parallel import HERE
+from dpcdvae.parallel.results import Results
 from dpcdvae.prototypes import build_prototypes
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.fingerprints import fingerprint_crystals
@@ -34,7 +35,7 @@ def test_diversity_is_that_of_the_published_script() -> None:
     crystals = build_prototypes()[::60]
     invalid = Crystal([6, 6], np.zeros((2, 3)), np.eye(3) * 4)
     report = evaluate([*crystals, invalid], crystals, workers=0)
-    found = fingerprint_crystals(crystals, engine=HERE, time_limit=60.0)
+    found = fingerprint_crystals(crystals, Results(HERE, 60.0))
     valid = evaluate(crystals, crystals, workers=0)["validity"].value
     assert valid == 1.0
     for name, rows in (

@@ -15,8 +15,8 @@ from scipy.stats import wasserstein_distance
 
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import METRICS, EnergyModel, Report, evaluate, resolve_reference
+from dpcdvae.evaluation.metrics.validity import DRAWN_GATE, counted, drawn
 from dpcdvae.evaluation.phases import Phase, Phases
-from dpcdvae.evaluation.sample import DRAWN_GATE
 from dpcdvae.evaluation.stability import EnergySource, Stability
 from dpcdvae.io import Failure, read, write
 from dpcdvae.structures.crystal import Crystal
@@ -106,16 +106,16 @@ def test_what_could_not_be_read_or_is_no_crystal_counts_in_the_rates(real: list[
 def test_the_published_draw_is_of_different_valid_crystals(
     real: list[Crystal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dpcdvae.evaluation.sample.DRAWN", 6)
+    monkeypatch.setattr("dpcdvae.evaluation.metrics.validity.DRAWN", 6)
     crystals = [*rattled(real, 0.05), Crystal([8], [[0, 0, 0]], np.eye(3) * 0.4, "no crystal")]
     reports = [evaluate(crystals, real, baselines=(), workers=0, seed=seed) for seed in (0, 0, 1)]
-    draws = [report.sample.drawn.tolist() for report in reports]
+    draws = [report.sample.once(drawn).tolist() for report in reports]
     assert draws[0] == draws[1] != draws[2]
-    for report, drawn in zip(reports, draws, strict=True):
-        assert len(set(drawn)) == 6
-        assert report.sample.counted[drawn].all()
+    for report, indices in zip(reports, draws, strict=True):
+        assert len(set(indices)) == 6
+        assert report.sample.once(counted)[indices].all()
         number = next(n for name, n in report.numbers if (name, n.gate) == ("density_wasserstein", DRAWN_GATE))
-        expected = wasserstein_distance([crystals[k].density for k in drawn], [c.density for c in real])
+        expected = wasserstein_distance([crystals[k].density for k in indices], [c.density for c in real])
         assert (number.n, number.value) == (6, pytest.approx(expected))
 
 

@@ -15,6 +15,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.io import read
 from dpcdvae.parallel import HERE, LocalEngine, Lost
 from dpcdvae.parallel import results as result_cache
+from dpcdvae.parallel.results import Results
 from dpcdvae.prototypes import build_prototypes
 from dpcdvae.structures import fingerprints
 from dpcdvae.structures.crystal import Crystal
@@ -227,7 +228,7 @@ def test_whatever_breaks_costs_one_fingerprint(cubes: list[Crystal], monkeypatch
         return original(crystal)
 
     monkeypatch.setattr(fingerprints, "structure_fingerprint", breaking)
-    found = fingerprint_crystals(cubes, engine=HERE, time_limit=60)
+    found = fingerprint_crystals(cubes, Results(HERE, 60))
     assert found.reasons == {1: "LinAlgError: Singular matrix"}
 
 
@@ -278,8 +279,8 @@ def cubes() -> list[Crystal]:
 
 def test_workers_give_the_same_and_reasons_are_kept(cubes: list[Crystal], tmp_path: Path) -> None:
     crystals = [*cubes, *ODD.values()]
-    here = fingerprint_crystals(crystals, engine=HERE, time_limit=60)
-    there = fingerprint_crystals(crystals, engine=LocalEngine(2), time_limit=60)
+    here = fingerprint_crystals(crystals, Results(HERE, 60))
+    there = fingerprint_crystals(crystals, Results(LocalEngine(2), 60))
     assert np.array_equal(here.structure, there.structure, equal_nan=True)
     assert here.reasons == there.reasons
     assert list(here.reasons) == [5, 6, 7, 8]
@@ -305,15 +306,15 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_what_is_known_is_not_computed_again(cubes: list[Crystal], calls: list[str], tmp_path: Path) -> None:
     crystals = [*cubes, *ODD.values()]
-    first = fingerprint_crystals(crystals, engine=HERE, time_limit=60, cache=tmp_path)
+    first = fingerprint_crystals(crystals, Results(HERE, 60, tmp_path))
     assert len(calls) == 9
     renamed = [c.with_id(c.id + "!") for c in crystals]
-    again = fingerprint_crystals(renamed, engine=HERE, time_limit=60, cache=tmp_path)
+    again = fingerprint_crystals(renamed, Results(HERE, 60, tmp_path))
     assert len(calls) == 9, "the name of a crystal is not its content"
     assert np.array_equal(first.structure, again.structure, equal_nan=True)
     assert first.reasons == again.reasons
     moved = [Crystal(c.atomic_numbers, c.frac_coords + 1e-15, c.lattice, c.id) for c in crystals]
-    fingerprint_crystals(moved, engine=HERE, time_limit=60, cache=tmp_path)
+    fingerprint_crystals(moved, Results(HERE, 60, tmp_path))
     assert len(calls) == 9 + 8, "but every bit of it is, save where NaN stays NaN"
 
 
@@ -330,8 +331,8 @@ def test_an_interrupted_run_goes_on_where_it_was(
     with monkeypatch.context() as patch:
         patch.setattr(fingerprints, "structure_fingerprint_or_reason", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            fingerprint_crystals(cubes, engine=HERE, time_limit=60, cache=tmp_path)
-    fingerprint_crystals(cubes, engine=HERE, time_limit=60, cache=tmp_path)
+            fingerprint_crystals(cubes, Results(HERE, 60, tmp_path))
+    fingerprint_crystals(cubes, Results(HERE, 60, tmp_path))
     assert sorted(calls) == ["c0", "c1", "c2", "c3", "c4"]
 
 
@@ -345,9 +346,9 @@ def test_a_crystal_whose_time_ran_out_is_tried_again(
             "structure_fingerprint_or_reason",
             lambda crystal: Lost("no result after 1 s") if crystal.id == "c1" else counting(crystal),
         )
-        found = fingerprint_crystals(cubes, engine=HERE, time_limit=1, cache=tmp_path)
+        found = fingerprint_crystals(cubes, Results(HERE, 1, tmp_path))
     assert found.reasons == {1: "no result after 1 s"}
-    again = fingerprint_crystals(cubes, engine=HERE, time_limit=60, cache=tmp_path)
+    again = fingerprint_crystals(cubes, Results(HERE, 60, tmp_path))
     assert again.reasons == {}
     assert sorted(calls) == ["c0", "c1", "c2", "c3", "c4"]
 
@@ -356,5 +357,5 @@ def test_a_folder_that_cannot_be_written_does_not_matter(
     cubes: list[Crystal], calls: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "fingerprint-1").write_text("a file where the folder should be")
-    found = fingerprint_crystals(cubes, engine=HERE, time_limit=60, cache=tmp_path)
+    found = fingerprint_crystals(cubes, Results(HERE, 60, tmp_path))
     assert found.known.all()

@@ -15,9 +15,12 @@ from dpcdvae.evaluation.reference import as_reference
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.intervals import median_interval
 from dpcdvae.parallel import HERE
+from dpcdvae.parallel.results import Results
 from dpcdvae.structures import contacts as g
-from dpcdvae.structures.contacts import closest_contacts, covalent_radii, minkowski_reduced
+from dpcdvae.structures.contacts import closest_contacts
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.element_data import covalent_radii
+from dpcdvae.structures.reduction import minkowski_reduced
 from dpcdvae.structures.summary import ReferenceStatistics
 from test_validity import skewed
 
@@ -127,7 +130,7 @@ def test_known_contacts() -> None:
 
 
 def sample_of(crystals: list[Crystal], reference: list[Crystal] | ReferenceStatistics) -> Sample:
-    return Sample(crystals, [], as_reference(reference), False, HERE, 0, 60.0)
+    return Sample(crystals, [], as_reference(reference), False, Results(HERE, 60.0), 0)
 
 
 def cubes(edges: np.ndarray) -> list[Crystal]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +16,15 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from crystal_files import message
 from dpcdvae.cli import main
+from dpcdvae.intervals import Number
 from dpcdvae.io import Failure, write
-from dpcdvae.parallel import LocalEngine
 from dpcdvae.relaxation import ranking
-from dpcdvae.relaxation.comparison import mean_neighbour_distances, same_minimum
 from dpcdvae.relaxation.from_files import pair_relaxed
-from dpcdvae.relaxation.ground_state import Figure, ground_state, reason_lines
-from dpcdvae.relaxation.ranking import rank
-from dpcdvae.relaxation.relaxed import Relaxed, count_reasons, lost
+from dpcdvae.relaxation.ground_state import ground_state, reason_lines
+from dpcdvae.relaxation.ranking import mean_neighbour_distances, rank
+from dpcdvae.relaxation.relaxed_crystal import Relaxed, count_reasons, lost
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.pair_matching import Matches, match_pairs
 
 PRESSURE = 10.0
 
@@ -79,7 +80,7 @@ def test_figures_are_those_of_a_plain_loop(some: list[Relaxed]) -> None:
         assert report[name].value == pytest.approx(value), name
         low, high = report[name].interval
         assert low <= report[name].value <= high
-    assert {f.n for f in report.figures if f.name.startswith("delta")} == {5}
+    assert {f.number.n for f in report.figures if f.name.startswith("delta")} == {5}
     assert report["match_rate"].n == 7
     # 50, 150, 250, 350 and -100 meV/atom
     assert report.below_zero == 1
@@ -97,13 +98,13 @@ def test_relaxed_crystals_lie_at_their_ground_state() -> None:
     report = ground_state([relaxation(crystal, crystal, -9.0, -9.0)] * 3)
     assert report["match_rate"].value == 1.0
     for figure in report.figures[1:]:
-        assert figure.value == pytest.approx(0.0, abs=1e-9)
+        assert figure.number.value == pytest.approx(0.0, abs=1e-9)
 
 
 def test_nothing_relaxed_is_no_number() -> None:
     report = ground_state([lost(carbon("sc", 2.0), 0.0, "the calculator failed: x")])
     assert report["match_rate"].value == 0.0
-    assert report["delta_energy_rms"] == Figure("delta_energy_rms", "ΔE_rms", "meV/atom", None, None, 0)
+    assert report["delta_energy_rms"] == Number(None, 0)
     assert report.mode is None
     json.dumps(report.to_json(), allow_nan=False)
 
@@ -214,38 +215,40 @@ def test_ranking_keeps_each_minimum_once_and_the_lowest_enthalpy_first() -> None
     assert [r.relaxed.initial.id for r in rank(found[::-1])] == [r.relaxed.initial.id for r in ranked]
 
 
-class Counting(LocalEngine):
-    """Keeps what it was asked to compare."""
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The ids of the pairs that a ranking compares."""
+    pairs: list[tuple[str, str]] = []
 
-    def __init__(self) -> None:
-        super().__init__(0)
-        self.asked: list[tuple[str, str]] = []
+    def counting(firsts: Sequence[Crystal], seconds: Sequence[Crystal], *more: Any) -> Matches:
+        pairs.extend((a.id, b.id) for a, b in zip(firsts, seconds, strict=True))
+        return match_pairs(firsts, seconds, *more)
 
-    def stream(self, function: Callable, items: Sequence, *, time_limit: float) -> Generator:
-        self.asked += [(a.id, b.id) for a, b in items] if function is same_minimum else []
-        return super().stream(function, items, time_limit=time_limit)
+    monkeypatch.setattr(ranking, "match_pairs", counting)
+    return pairs
 
 
 def test_a_copy_of_a_copy_alone_is_a_minimum_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """a, b, c and d in a row, each alike its neighbours: b is a copy of a, c of none that stays, d of c."""
 
-    def near(pair: tuple[Crystal, Crystal]) -> bool:
-        return bool(np.abs(pair[0].frac_coords - pair[1].frac_coords).max() < 0.1)
+    def near(firsts: Sequence[Crystal], seconds: Sequence[Crystal], *_: Any) -> Matches:
+        gaps = [np.abs(a.frac_coords - b.frac_coords).max() for a, b in zip(firsts, seconds, strict=True)]
+        return Matches(np.zeros((len(gaps), 1)), np.array(gaps) < 0.1, {})
 
-    monkeypatch.setattr(ranking, "same_minimum", near)
+    monkeypatch.setattr(ranking, "match_pairs", near)
     template = carbon("diamond", 3.54)
     row = [replace(template, frac_coords=template.frac_coords + 0.09 * k, id="abcd"[k]) for k in range(4)]
     ranked = rank([relaxation(c, c, 0.0, -9.0 + 1e-4 * k) for k, c in enumerate(row)][::-1])
     assert [(r.relaxed.initial.id, r.copies) for r in ranked] == [("a", 2), ("c", 2)]
 
 
-def test_nothing_is_compared_with_a_copy() -> None:
+def test_nothing_is_compared_with_a_copy(asked: list[tuple[str, str]]) -> None:
     """However often a minimum was found, each time is one comparison with it."""
-    diamond, engine = carbon("diamond", 3.54), Counting()
+    diamond = carbon("diamond", 3.54)
     found = [relaxation(diamond.with_id(f"c{k}"), diamond.with_id(f"c{k}"), 0.0, -9.0 + 1e-5 * k) for k in range(9)]
-    (minimum,) = rank(found, engine=engine)
+    (minimum,) = rank(found)
     assert minimum.copies == 9
-    assert sorted(engine.asked) == [("c0", f"c{k}") for k in range(1, 9)]
+    assert sorted(asked) == [("c0", f"c{k}") for k in range(1, 9)]
 
 
 def test_distances_to_neighbours_are_those_of_the_crystal_whatever_its_cell() -> None:
@@ -266,15 +269,14 @@ def test_distances_to_neighbours_are_those_of_the_crystal_whatever_its_cell() ->
     assert np.isfinite(mean_neighbour_distances(gas)).all()
 
 
-def test_what_has_other_neighbours_is_not_compared_at_all() -> None:
+def test_what_has_other_neighbours_is_not_compared_at_all(asked: list[tuple[str, str]]) -> None:
     """As dense and as low as each other, thousands of minima need but a comparison with each that is like them."""
-    engine = Counting()
     diamond = Crystal.from_ase(bulk("C", "diamond", 3.54), "diamond")
     sc = Crystal.from_ase(bulk("C", "sc", np.cbrt(3.54**3 / 8)), "sc")
     fcc = Crystal.from_ase(bulk("C", "fcc", np.cbrt(3.54**3 / 2)), "fcc")
     found = [relaxation(c, c, 0.0, -9.0) for c in (diamond, sc, fcc, diamond.with_id("again"))]
-    assert sorted(minimum.copies for minimum in rank(found, engine=engine)) == [1, 1, 2]
-    assert engine.asked == [("diamond", "again")]
+    assert sorted(minimum.copies for minimum in rank(found)) == [1, 1, 2]
+    assert asked == [("diamond", "again")]
 
 
 def test_reasons_are_counted_without_their_figures_but_with_all_a_calculator_says() -> None:

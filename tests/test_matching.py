@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,16 @@ import pytest
 from numpy.random import Generator
 
 from dpcdvae.errors import InputError
+from dpcdvae.evaluation.metrics.matching import SITE_TOLERANCES
+from dpcdvae.evaluation.pairing import pair
 from dpcdvae.io import read
 from dpcdvae.parallel import HERE, LocalEngine
 from dpcdvae.parallel import results as result_cache
-from dpcdvae.structures import matching
+from dpcdvae.parallel.results import Results
+from dpcdvae.structures import pair_matching
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.matching import SITE_TOLERANCES, TOLERANCES, match_pairs, pair
+from dpcdvae.structures.pair_matching import match_pairs
+from dpcdvae.structures.tolerances import PUBLISHED
 
 
 def rattled(crystal: Crystal, rng: Generator, scale: float = 0.1) -> Crystal:
@@ -35,12 +40,12 @@ def test_match_rate_and_rms_are_those_of_a_plain_loop(perovskites: list[Crystal]
     predictions = [rattled(c, rng, scale) for c, scale in zip(perovskites, np.linspace(0, 0.9, 50), strict=True)]
     predictions[1::7] = predictions[:-1:7]  # another crystal's prediction
     truths = perovskites
-    found = match_pairs(predictions, truths, engine=LocalEngine(2), time_limit=60)
+    found = match_pairs(predictions, truths, Results(LocalEngine(2), 60))
     matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
     loop = [matcher.get_rms_dist(p.to_pymatgen(), t.to_pymatgen()) for p, t in zip(predictions, truths, strict=True)]
     expected = np.array([np.nan if result is None else result[0] for result in loop])
     np.testing.assert_allclose(found.rms, expected, rtol=1e-9, atol=1e-12)
-    assert not found.cut
+    assert not found.reasons
     assert 5 < found.matched.sum() < 45
 
 
@@ -68,11 +73,11 @@ def test_matching_does_not_depend_on_the_description(perovskites: list[Crystal])
     for truth in perovskites[:3]:
         prediction = rattled(truth, rng)
         same = other_descriptions(prediction, rng)
-        reference = match_pairs([prediction], [truth], engine=HERE, time_limit=60).rms[0]
-        as_prediction = match_pairs(list(same.values()), [truth] * len(same), engine=HERE, time_limit=60)
+        reference = match_pairs([prediction], [truth], Results(HERE, 60)).rms[0]
+        as_prediction = match_pairs(list(same.values()), [truth] * len(same), Results(HERE, 60))
         np.testing.assert_allclose(as_prediction.rms, reference, rtol=1e-3, err_msg=str(list(same)))
         same = other_descriptions(truth, rng)
-        as_truth = match_pairs([prediction] * len(same), list(same.values()), engine=HERE, time_limit=60)
+        as_truth = match_pairs([prediction] * len(same), list(same.values()), Results(HERE, 60))
         np.testing.assert_allclose(as_truth.rms, reference, rtol=1e-3, err_msg=str(list(same)))
 
 
@@ -83,8 +88,9 @@ def test_every_tolerance_is_a_matcher_of_its_own(perovskites: list[Crystal]) -> 
     rng = np.random.default_rng(3)
     truths = perovskites[:24]
     predictions = [rattled(c, rng, scale) for c, scale in zip(truths, np.linspace(0.05, 0.9, 24), strict=True)]
-    matches = match_pairs(predictions, truths, engine=HERE, time_limit=60)
-    assert SITE_TOLERANCES[-1] == TOLERANCES["stol"]
+    tolerances = [replace(PUBLISHED, stol=stol) for stol in SITE_TOLERANCES]
+    matches = match_pairs(predictions, truths, Results(HERE, 60), tolerances)
+    assert SITE_TOLERANCES[-1] == PUBLISHED.stol
     for stol, rms in list(zip(SITE_TOLERANCES, matches.by_tolerance.T, strict=True))[1:4]:
         matcher = StructureMatcher(stol=stol, angle_tol=10, ltol=0.3)
         loop = [
@@ -104,11 +110,11 @@ def test_matches_are_kept_and_their_numbers_stay(
     rng = np.random.default_rng(4)
     truths = perovskites[:6]
     predictions = [rattled(c, rng) for c in truths]
-    first, again = (match_pairs(predictions, truths, engine=HERE, time_limit=60, cache=tmp_path) for _ in range(2))
+    first, again = (match_pairs(predictions, truths, Results(HERE, 60, tmp_path)) for _ in range(2))
     np.testing.assert_array_equal(first.by_tolerance, again.by_tolerance)
-    monkeypatch.setattr(matching, "compare", None)
+    monkeypatch.setattr(pair_matching, "compare", None)
     monkeypatch.setattr(Crystal, "to_pymatgen", None)
-    kept = match_pairs(predictions, truths, engine=HERE, time_limit=60, cache=tmp_path)
+    kept = match_pairs(predictions, truths, Results(HERE, 60, tmp_path))
     np.testing.assert_array_equal(first.by_tolerance, kept.by_tolerance)
 
 
@@ -118,10 +124,10 @@ def test_a_pair_that_would_never_end_is_given_up_and_the_others_are_not() -> Non
     sliver = Crystal([6] * 8, rng.random((8, 3)), np.diag([1.0, 1.0, 400.0]))
     other = Crystal([6] * 8, rng.random((8, 3)), np.diag([1.0, 1.05, 430.0]))
     easy = Crystal([6, 6], [[0, 0, 0], [0.25, 0.25, 0.25]], [[0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]])
-    found = match_pairs([easy, sliver, easy], [easy, other, easy], engine=HERE, time_limit=15)
+    found = match_pairs([easy, sliver, easy], [easy, other, easy], Results(HERE, 15))
     np.testing.assert_array_equal(found.matched, [True, False, True])
-    assert list(found.cut) == [1]
-    assert "too flat" in found.cut[1]
+    assert list(found.reasons) == [1]
+    assert "too flat" in found.reasons[1]
 
 
 def test_odd_crystals_do_not_match_and_do_not_break() -> None:
@@ -132,7 +138,7 @@ def test_odd_crystals_do_not_match_and_do_not_break() -> None:
         Crystal([6], [[0, 0, 0]], np.zeros((3, 3))),
         Crystal([7], [[0, 0, 0]], np.eye(3) * 3),
     ]
-    found = match_pairs([*odd, *[easy] * 4, easy], [*[easy] * 4, *odd, easy], engine=HERE, time_limit=60)
+    found = match_pairs([*odd, *[easy] * 4, easy], [*[easy] * 4, *odd, easy], Results(HERE, 60))
     np.testing.assert_array_equal(found.matched, [False] * 8 + [True])
 
 

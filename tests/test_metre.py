@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpcdvae.evaluation.columns import COLUMNS
-from dpcdvae.evaluation.crystal_table import crystal_table
+from dpcdvae.evaluation import metre
+from dpcdvae.evaluation.crystal_columns import COLUMNS
+from dpcdvae.evaluation.crystal_rows import crystal_table
 from dpcdvae.evaluation.metre import corrected_rms, match_reference, match_training
 from dpcdvae.evaluation.metric import METRICS
 from dpcdvae.evaluation.metrics.novelty import novel, training_matches
@@ -19,16 +20,22 @@ from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.io import read
 from dpcdvae.parallel import HERE, LocalEngine, Lost
-from dpcdvae.structures import candidates as lookup
-from dpcdvae.structures.candidates import candidates
+from dpcdvae.parallel.results import Results
+from dpcdvae.structures import match_search
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.match_search import candidates
 
 
-def not_asked(chosen: Sequence[int]) -> np.ndarray:
+def not_asked(*_: object) -> np.ndarray:
     raise AssertionError("fingerprints were asked for where there are few candidates")
 
 
 NOT_ASKED = (not_asked, not_asked)
+
+
+def described_by_length(crystals: Sequence[Crystal], _: Results) -> tuple[np.ndarray, dict[int, str]]:
+    """In place of the fingerprints: the last lattice vector's length, so that it is known who is nearest."""
+    return np.array([[crystal.lengths[2]] for crystal in crystals]), {}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +47,7 @@ def test_with_few_candidates_it_is_the_full_double_loop(carbon: list[Crystal]) -
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     generated, reference = carbon[0:24:2], carbon[1:24:2]
-    found = match_reference(generated, reference, NOT_ASKED, engine=HERE, time_limit=60)
+    found = match_reference(generated, reference, Results(HERE, 60))
     matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
     distances = np.full((len(reference), len(generated)), np.inf)
     fits = np.zeros((len(generated), len(reference)), bool)
@@ -55,7 +62,7 @@ def test_with_few_candidates_it_is_the_full_double_loop(carbon: list[Crystal]) -
     assert [match is not None for match in found.match] == matched.tolist()
     assert all(distances[k, match] <= found.rms[k] + 1e-5 for k, match in enumerate(found.match) if match is not None)
     np.testing.assert_allclose(corrected_rms(found), np.minimum(distances.min(axis=1), 0.5), rtol=1e-6, atol=1e-5)
-    known = match_training(generated, reference, NOT_ASKED, engine=HERE, time_limit=60)
+    known = match_training(generated, reference, Results(HERE, 60))
     assert [match is not None for match in known.match] == fits.any(axis=1).tolist()
     assert all(fits[j, match] for j, match in enumerate(known.match) if match is not None)
     assert found.left_out == known.left_out == 0
@@ -66,7 +73,7 @@ def square_cell(side: float, id: str = "") -> Crystal:
     return Crystal([6], [[0, 0, 0]], np.eye(3) * side, id)
 
 
-def test_only_the_nearest_are_compared_where_there_are_many_and_it_is_told() -> None:
+def test_only_the_nearest_are_compared_where_there_are_many_and_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     crystals = [square_cell(3 + 0.1 * k) for k in range(10)]
     prints = np.arange(10.0)[:, None] ** [0, 1]
     prints[3] = np.nan
@@ -74,17 +81,19 @@ def test_only_the_nearest_are_compared_where_there_are_many_and_it_is_told() -> 
     def describe(chosen: Sequence[int]) -> np.ndarray:
         return prints[list(chosen)]
 
-    near = candidates(crystals, crystals, (describe, describe), most=4)
+    monkeypatch.setattr(match_search, "NEAREST", 4)
+    near = candidates(crystals, crystals, (describe, describe))
     assert near.places[0].tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9, 3]
     assert near.places[9][:3].tolist() == [9, 8, 7]
-    earlier = candidates(crystals, crystals, (describe, describe), most=4, earlier=True)
+    earlier = candidates(crystals, crystals, (describe, describe), earlier=True)
     assert earlier.places[4].tolist() == [0, 1, 2, 3], "few enough to stay in order"
     assert earlier.places[6].tolist() == [5, 4, 2, 1, 0, 3]
     assert not near.farther.any()
-    found = match_reference(crystals, crystals[:2], (describe, describe), engine=HERE, time_limit=60, most=4)
-    assert found.left_out == 2
-    everything = match_reference(crystals, crystals[:2], NOT_ASKED, engine=HERE, time_limit=60, most=10)
-    assert everything.left_out == 0
+    monkeypatch.setattr(metre, "structure_fingerprints", described_by_length)
+    assert match_reference(crystals, crystals[:2], Results(HERE, 60)).left_out == 2
+    monkeypatch.setattr(match_search, "NEAREST", 10)
+    monkeypatch.setattr(metre, "structure_fingerprints", not_asked)
+    assert match_reference(crystals, crystals[:2], Results(HERE, 60)).left_out == 0
 
 
 def test_other_compositions_and_sizes_need_no_comparison() -> None:
@@ -98,8 +107,9 @@ def test_other_compositions_and_sizes_need_no_comparison() -> None:
 @pytest.mark.parametrize("held", [1, 10**6])
 def test_of_too_many_the_nearest_are_looked_at(earlier: bool, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of a whole stable sort, whatever the ties, and as many as that for each however many there are."""
-    monkeypatch.setattr(lookup, "LOOKED_AT", 5)
-    monkeypatch.setattr(lookup, "_HELD", held)
+    monkeypatch.setattr(match_search, "NEAREST", 4)
+    monkeypatch.setattr(match_search, "LOOKED_AT", 5)
+    monkeypatch.setattr(match_search, "_HELD", held)
     rng = np.random.default_rng(0)
     crystals = [square_cell(3)] * 60
     prints = rng.integers(0, 3, (60, 2)).astype(float)
@@ -108,7 +118,7 @@ def test_of_too_many_the_nearest_are_looked_at(earlier: bool, held: int, monkeyp
     def describe(chosen: Sequence[int]) -> np.ndarray:
         return prints[list(chosen)]
 
-    found = candidates(crystals, crystals, (describe, describe), most=4, earlier=earlier)
+    found = candidates(crystals, crystals, (describe, describe), earlier=earlier)
     for k in range(60):
         possible = k if earlier else 60
         distances = np.nan_to_num(np.linalg.norm(prints[:possible] - prints[k], axis=1), nan=np.inf)
@@ -117,27 +127,25 @@ def test_of_too_many_the_nearest_are_looked_at(earlier: bool, held: int, monkeyp
         assert found.farther[k] == (possible > 20)
 
 
-def test_what_is_too_far_to_be_looked_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookup, "LOOKED_AT", 1)
+def test_what_is_too_far_to_be_looked_at_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(match_search, "LOOKED_AT", 1)
+    monkeypatch.setattr(match_search, "NEAREST", 2)
+    monkeypatch.setattr(metre, "structure_fingerprints", described_by_length)
     sides = np.linspace(1, 4, 9)
     crystals = [Crystal([6], [[0, 0, 0]], np.diag([1.0, 1.0, side])) for side in sides]
-
-    def describe(chosen: Sequence[int]) -> np.ndarray:
-        return sides[list(chosen), None]
-
-    matches = match_reference(crystals, crystals[:3], (describe, describe), engine=HERE, time_limit=60, most=2)
+    matches = match_reference(crystals, crystals[:3], Results(HERE, 60))
     assert (matches.match, matches.left_out) == ([0, 1, 2], 3)
     other = [Crystal([6], [[0, 0, 0]], np.diag([1.0, 1.0, 20.0]))]
-    with_match = match_training(crystals[:1], crystals, (describe, describe), engine=HERE, time_limit=60, most=2)
-    without = match_training(other, crystals, (describe, describe), engine=HERE, time_limit=60, most=2)
+    with_match = match_training(crystals[:1], crystals, Results(HERE, 60))
+    without = match_training(other, crystals, Results(HERE, 60))
     assert (with_match.match, with_match.left_out) == ([0], 0), "one that fits is enough"
     assert (without.match, without.left_out) == ([None], 1)
 
 
 def sample(crystals: Sequence[Crystal], training: Sequence[Crystal] | None, folder: Path) -> Sample:
     known = None if training is None else Reference("training", "", crystals=training)
-    return Sample(crystals, [], Reference("r", "", crystals=[square_cell(3)]), False, HERE, 0, 60, training=known,
-                  cache=folder)  # fmt: skip
+    results = Results(HERE, 60, folder)
+    return Sample(crystals, [], Reference("r", "", crystals=[square_cell(3)]), False, results, 0, training=known)
 
 
 def described_otherwise(crystal: Crystal, rng: np.random.Generator) -> Crystal:
@@ -220,12 +228,12 @@ def test_what_is_lost_of_the_other_set_is_told(tmp_path: Path) -> None:
 
     training = [square_cell(3, "t"), Crystal([6], [[0, 0, 0]], np.diag([2.0, 3.0, 9.0]), "lost")]
     judged = sample([square_cell(4, "a")], training, tmp_path)
-    judged.engine = Losing(0)
+    judged.results = Results(Losing(0), 60)
     (novelty,) = METRICS["novelty"].measure(judged)
     assert "1 of its crystals could not be compared" in novelty.note
     assert [given for given in judged.given_up if given["id"] == "lost"] == [
         {"what": "novelty, crystals of the training set", "id": "lost", "reason": "too long"}
     ]
     assert crystal_table(judged)["given_up"] == [None]
-    found = match_reference(training, judged.crystals, NOT_ASKED, engine=Losing(0), time_limit=60)
-    assert (found.match, found.lost, found.cut) == ([0], {1: "too long"}, {})
+    found = match_reference(training, judged.crystals, Results(Losing(0), 60))
+    assert (found.match, found.other_reasons, found.reasons) == ([0], {1: "too long"}, {})

@@ -10,10 +10,11 @@ from ase.build import bulk
 from ase.calculators.emt import EMT as EMTCalculator
 
 from crystal_files import message
-from dpcdvae.relaxation.contacts import APART, TOO_CLOSE, closest_contact, push_apart
 from dpcdvae.relaxation.minimise import OPTIMIZERS, Settings, relax
-from dpcdvae.relaxation.relaxed import GPA_A3_PER_EV, Relaxed
+from dpcdvae.relaxation.overlaps import APART, TOO_CLOSE, closest_contact, push_apart
+from dpcdvae.relaxation.relaxed_crystal import GPA_A3_PER_EV, Relaxed
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.element_data import covalent_radii
 from toy_calculators import STIFFNESS, VOLUME, Odd, Spring
 
 EMT = "ase.calculators.emt:EMT"
@@ -187,21 +188,23 @@ def test_a_cell_that_is_short_in_one_direction_is_stretched_in_that_one() -> Non
     for crystal in (thin, skew):
         pushed = push_apart(crystal)
         assert closest_contact(pushed, APART) is None
-        assert pushed.volume == pytest.approx(5 * 6 * 1.01 * 0.75 * 2 * 0.76)
+        assert pushed.volume == pytest.approx(5 * 6 * 1.01 * 0.75 * 2 * 0.73)
 
 
 def test_closest_contact_is_that_of_all_pairs() -> None:
-    from ase.data import covalent_radii
-
+    radii = covalent_radii()
     rng = np.random.default_rng(7)
     crystal = Crystal(np.array([6, 6, 8, 29]), rng.random((4, 3)), 4.0 * np.eye(3))
     shifts = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), -1).reshape(-1, 3)
     best = min(
         (np.linalg.norm((crystal.frac_coords[j] - crystal.frac_coords[i] + s) @ crystal.lattice)
-         / (covalent_radii[crystal.atomic_numbers[i]] + covalent_radii[crystal.atomic_numbers[j]]), i, j)
+         / (radii[crystal.atomic_numbers[i]] + radii[crystal.atomic_numbers[j]]), i, j)
         for i in range(4) for j in range(4) for s in shifts if i != j or s.any()
     )  # fmt: skip
-    assert closest_contact(crystal, best[0] * 1.001) is not None
+    symbols, distance = closest_contact(crystal, best[0] * 1.001)
+    assert sorted(symbols.split("-")) == sorted(crystal.symbols[k] for k in best[1:])
+    numbers = crystal.atomic_numbers[list(best[1:])]
+    assert distance == pytest.approx(best[0] * radii[numbers].sum())
     assert closest_contact(crystal, best[0] * 0.999) is None
 
 

@@ -27,9 +27,9 @@ from dpcdvae.relaxation import relax as relax_crystals
 from dpcdvae.relaxation.batching import relax_in_batches
 from dpcdvae.relaxation.calculators import batch_evaluator, build_calculator
 from dpcdvae.relaxation.campaign import relax_all
-from dpcdvae.relaxation.contacts import closest_contact
 from dpcdvae.relaxation.minimise import Settings, relax
-from dpcdvae.relaxation.relaxed import Relaxed
+from dpcdvae.relaxation.overlaps import closest_contact
+from dpcdvae.relaxation.relaxed_crystal import Relaxed
 from dpcdvae.relaxation.store import DATABASE
 from dpcdvae.structures.crystal import Crystal
 from toy_calculators import Together

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -25,7 +26,8 @@ from dpcdvae.parallel import Engine, LocalEngine, Lost
 from dpcdvae.relaxation import relax
 from dpcdvae.relaxation.campaign import relax_all
 from dpcdvae.relaxation.minimise import Settings
-from dpcdvae.relaxation.store import DATABASE, Store, crystal_key
+from dpcdvae.relaxation.store import DATABASE, Store
+from dpcdvae.structures.content import content_hash
 from dpcdvae.structures.crystal import Crystal
 
 SPRING = "toy_calculators:Spring"
@@ -255,15 +257,25 @@ def test_a_full_disk_and_a_damaged_store_are_one_line(tmp_path: Path) -> None:
 
 def test_the_key_is_the_content() -> None:
     crystal = crystals(1)[0]
-    assert crystal_key(crystal) == crystal_key(crystal.with_id("other"))
+    assert content_hash(crystal) == content_hash(crystal.with_id("other"))
     keys = {
-        crystal_key(crystal),
-        crystal_key(replace(crystal, frac_coords=crystal.frac_coords + 1e-12)),
-        crystal_key(replace(crystal, lattice=crystal.lattice * (1 + 1e-12))),
-        crystal_key(replace(crystal, atomic_numbers=np.array([29, 28]))),
-        crystal_key(crystal, crystal.with_id("start")),
+        content_hash(crystal),
+        content_hash(replace(crystal, frac_coords=crystal.frac_coords + 1e-12)),
+        content_hash(replace(crystal, lattice=crystal.lattice * (1 + 1e-12))),
+        content_hash(replace(crystal, atomic_numbers=np.array([29, 28]))),
+        content_hash(crystal, crystal.with_id("start")),
     }
     assert len(keys) == 5
+
+
+def test_stored_relaxations_are_found_again() -> None:
+    """The hash under which campaigns have always kept their results."""
+    crystal = Crystal(np.array([6, 8]), np.array([[0, 0, 0], [0.5, 0.5, 0.25]]), np.diag([2.0, 3.0, 4.0]))
+    digest = hashlib.sha256()
+    for part in (crystal, crystal):
+        for array in (part.atomic_numbers, part.lattice, part.frac_coords):
+            digest.update(array.tobytes())
+    assert content_hash(crystal, crystal) == digest.hexdigest()
 
 
 def test_the_command_line_in_two_stages_keeps_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from dpcdvae.parallel import HERE, LocalEngine, Lost
 from dpcdvae.parallel import results as result_cache
-from dpcdvae.parallel.results import Kind, Result, ResultCache, joint_hash
+from dpcdvae.parallel.results import Kind, Result, Results, joint_hash
 
 KIND = Kind("square", "1", {"tolerance": 0.1})
 
@@ -43,8 +43,11 @@ class Counted:
 
 
 def run(numbers: Sequence[int], folder: Path | None, kind: Kind = KIND) -> tuple[list[Any], list[int]]:
+    """What there is for each number, a vector or a reason, and the numbers that were computed."""
     counted = Counted()
-    return ResultCache(HERE, 60, folder).results(counted, numbers, keys(numbers), kind, "squaring"), counted.calls
+    values, reasons = Results(HERE, 60, folder).compute(counted, numbers, keys(numbers), kind, "squaring")
+    assert [k for k, value in enumerate(values) if value is None] == list(reasons)
+    return [reasons.get(k, value) for k, value in enumerate(values)], counted.calls
 
 
 def same(one: Sequence[Any], other: Sequence[Any]) -> bool:
@@ -71,6 +74,17 @@ def test_equal_items_are_computed_once(tmp_path: Path) -> None:
     assert [float(result[0]) for result in results] == [9, 16, 9, 9, 16]
 
 
+def test_one_object_computes_nothing_twice_without_a_folder_too() -> None:
+    counted, results = Counted(), Results(HERE, 60)
+    first = results.compute(counted, [3, 13], keys([3, 13]), KIND, "")
+    values, reasons = results.compute(counted, [13, 4, 3], keys([13, 4, 3]), KIND, "")
+    assert counted.calls == [3, 13, 4]
+    assert reasons == {0: "unlucky"}
+    np.testing.assert_array_equal(values[2], first[0][0])
+    results.compute(counted, [3], keys([3]), Kind("square", "1", {"tolerance": 0.2}), "")
+    assert counted.calls == [3, 13, 4, 3]
+
+
 def test_other_settings_versions_and_kinds_are_other_results(tmp_path: Path) -> None:
     run([1, 2], tmp_path)
     for other in (
@@ -93,7 +107,7 @@ def until_killed(number):
         os.kill(os.getpid(), signal.SIGKILL)
     return t.square(number)
 numbers = list(range(40))
-t.ResultCache(t.HERE, 60, Path({folder!r})).results(until_killed, numbers, t.keys(numbers), t.KIND, "")
+t.Results(t.HERE, 60, Path({folder!r})).compute(until_killed, numbers, t.keys(numbers), t.KIND, "")
 """
 
 
@@ -172,9 +186,8 @@ def test_what_was_lost_is_tried_again_and_a_reason_is_kept(tmp_path: Path) -> No
                 yield k, Lost("too long") if item == 5 else function(item)
 
     numbers = list(range(4, 14))
-    results = ResultCache(Losing(0), 60, tmp_path).results(square, numbers, keys(numbers), KIND, "")
-    assert results[1] == Lost("too long")
-    assert results[-1] == "unlucky"
+    _, reasons = Results(Losing(0), 60, tmp_path).compute(square, numbers, keys(numbers), KIND, "")
+    assert reasons == {1: "too long", 9: "unlucky"}
     again, calls = run(numbers, tmp_path)
     assert calls == [5]
     assert same(again, run(numbers, None)[0])

@@ -19,6 +19,7 @@ from dpcdvae.evaluation.stability import (
     property_energies,
 )
 from dpcdvae.parallel import HERE, Lost
+from dpcdvae.parallel.results import Results
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import ATOMIC_NUMBERS
 
@@ -57,7 +58,7 @@ def random_crystals(seed: int, elements: Sequence[str] = ELEMENTS, count: int = 
 
 def hull_of(crystals: Sequence[Crystal], phases: Sequence[Phase]) -> HullEnergies:
     judged = Stability(Phases("test", tuple(phases)), property_energies("energy_per_atom", crystals))
-    return energies_above_hull(crystals, judged, engine=HERE, time_limit=60)
+    return energies_above_hull(crystals, judged, Results(HERE, 60))
 
 
 def as_crystals(phases: Sequence[Phase]) -> list[Crystal]:
@@ -135,7 +136,7 @@ def test_total_energies_and_energies_per_atom_say_the_same() -> None:
                 {"energy": c.properties["energy_per_atom"] * c.num_atoms}) for c in crystals
     ]  # fmt: skip
     judged = Stability(Phases("test", phases), property_energies("energy", totals))
-    found = energies_above_hull(totals, judged, engine=HERE, time_limit=60)
+    found = energies_above_hull(totals, judged, Results(HERE, 60))
     np.testing.assert_allclose(found.above, hull_of(crystals, phases).above, atol=1e-9)
 
 
@@ -224,7 +225,7 @@ def test_what_cannot_have_a_hull_energy_costs_no_calculation() -> None:
 
     crystals = [crystal({"Sr": 1}, 0, "a"), crystal({"O": 1}, 0, "b"), crystal({"Cs": 1}, 0, "c")]
     judged = Stability(Phases("test", random_phases(12)), EnergySource("toy", energy))
-    found = energies_above_hull(crystals, judged, engine=HERE, time_limit=60)
+    found = energies_above_hull(crystals, judged, Results(HERE, 60))
     assert asked == ["a", "b"]
     assert found.reasons == {1: "too long", 2: "no elemental reference for Cs"}
     assert found.above[0] == pytest.approx(-5.0 - judged.phases.phases[0].energy)

@@ -17,7 +17,7 @@ from dpcdvae.cli import main
 from dpcdvae.cli.energies import HullEnergies, energies_by, parse_options
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import evaluate
-from dpcdvae.evaluation.columns import COLUMNS
+from dpcdvae.evaluation.crystal_columns import COLUMNS
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.metrics import stability as metrics
 from dpcdvae.evaluation.phases import Phase, Phases
@@ -27,6 +27,7 @@ from dpcdvae.evaluation.stability import EnergySource, Stability, energies_above
 from dpcdvae.io import Failure, write
 from dpcdvae.parallel import HERE, LocalEngine, Lost
 from dpcdvae.parallel import results as result_cache
+from dpcdvae.parallel.results import Results
 from dpcdvae.relaxation import single_point
 from dpcdvae.relaxation.single_point import SinglePoint, single_points
 from dpcdvae.structures.crystal import Crystal
@@ -61,7 +62,9 @@ def sample_of(
     crystals: Sequence[Crystal], stability: Stability | None, training: Sequence[Crystal] | None = None, **changes: Any
 ) -> Sample:
     known = None if training is None else as_reference(list(training))
-    made = Sample(crystals, [], as_reference([alloy("Cu4")]), False, HERE, 0, 60.0, training=known, stability=stability)
+    made = Sample(
+        crystals, [], as_reference([alloy("Cu4")]), False, Results(HERE, 60.0), 0, training=known, stability=stability
+    )
     return replace(made, **changes)
 
 
@@ -86,9 +89,9 @@ def test_worker_processes_give_the_same(tmp_path: Path) -> None:
     source = energies_by(EMT, {})
     assert b"dpcdvae.cli" not in pickle.dumps(source.vector)  # a worker needs no command line
     judged = Stability(alloy_phases(), source)
-    here = energies_above_hull(crystals, judged, engine=HERE, time_limit=60)
+    here = energies_above_hull(crystals, judged, Results(HERE, 60))
     with LocalEngine(1) as engine:
-        there = energies_above_hull(crystals, judged, engine=engine, time_limit=60)
+        there = energies_above_hull(crystals, judged, Results(engine, 60))
     np.testing.assert_array_equal(here.above, there.above)
     assert here.reasons == there.reasons == {1: "no elemental reference for Sr"}
     assert here.decompositions == there.decompositions
@@ -132,7 +135,7 @@ def test_costly_energies_are_kept_where_all_that_shapes_them_is_known(
     results = []
     for settings in ({"version": "1"}, {"version": "1"}, {"version": "2"}, None, None):
         judged = Stability(alloy_phases(), EnergySource("toy", energy, settings=settings))
-        results.append(energies_above_hull(crystals, judged, engine=HERE, time_limit=60, cache=tmp_path).above)
+        results.append(energies_above_hull(crystals, judged, Results(HERE, 60, tmp_path)).above)
     assert asked == [*"abc", *"c", *"abc", *"abc", *"abc"]  # what was lost is tried again
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
@@ -246,7 +249,7 @@ def test_an_undecided_comparison_is_not_counted_and_told(monkeypatch: pytest.Mon
 
     def cut(near: Sequence[Crystal], *arguments: Any, **options: Any) -> Any:
         found = original(near, *arguments, **options)
-        return replace(found, cut={n: "too long" for n, crystal in enumerate(near) if crystal.id == "once"})
+        return replace(found, reasons={n: "too long" for n, crystal in enumerate(near) if crystal.id == "once"})
 
     monkeypatch.setattr(metrics, "match_training", cut)
     judged = new_sample(crystals, [alloy("Cu3Au", 3.7)])

@@ -9,11 +9,12 @@ import pytest
 
 from dpcdvae.io import read
 from dpcdvae.parallel import HERE
-from dpcdvae.parallel.results import ResultCache
+from dpcdvae.parallel.results import Results
 from dpcdvae.structures import lattice_mapping
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.lattice_mapping import lattice_mappings, reduced_bases
+from dpcdvae.structures.lattice_mapping import lattice_mappings
 from dpcdvae.structures.primitive_cells import primitive_cells
+from dpcdvae.structures.reduction import lll_reduced
 from dpcdvae.structures.structure_matcher import compare
 from dpcdvae.structures.tolerances import Tolerances
 
@@ -24,7 +25,7 @@ TOLERANCES = [Tolerances(), Tolerances(ltol=0.2, stol=0.3, angle_tol=5.0)]
 def cells(data_dir: Path) -> list[Crystal]:
     """Primitive cells of carbon, the small ones first."""
     crystals = sorted(read(data_dir / "carbon_24" / "test.csv.gz", [])[:150], key=lambda c: c.num_atoms)
-    found = primitive_cells([*crystals[:16], *crystals[60:72], *crystals[140:146]], ResultCache(HERE, 60)).cells
+    found = primitive_cells([*crystals[:16], *crystals[60:72], *crystals[140:146]], Results(HERE, 60)).cells
     return [cell for cell in found if cell is not None]
 
 
@@ -90,7 +91,7 @@ def test_reduced_bases_are_those_of_pymatgen() -> None:
     rng = np.random.default_rng(2)
     lattices = np.concatenate([rng.normal(size=(60, 3, 3)), np.eye(3) + rng.normal(scale=0.1, size=(20, 3, 3))])
     lattices[:20, 2] *= 30
-    basis, whole = reduced_bases(lattices)
+    basis, whole = lll_reduced(lattices)
     np.testing.assert_allclose(whole @ lattices, basis, atol=1e-9)
     for lattice, reduced in zip(lattices, basis, strict=True):
         np.testing.assert_allclose(reduced, Lattice(lattice).lll_matrix, atol=1e-9)

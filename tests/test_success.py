@@ -41,7 +41,7 @@ def test_success_rates_of_a_hand_made_search() -> None:
         (10, 2, 1, 6),
         (15, 4, 2, 6),
     ]
-    assert rates[1].interval == wilson(2, 6)
+    assert rates[1].number.interval == wilson(2, 6)
     turned = success_rates(-values, valid, {p: -goal for p, goal in goals.items()}, maximize=True)
     assert [(r.successes, r.start_successes) for r in turned] == [(1, 1), (2, 1), (4, 2)]
 

@@ -11,6 +11,7 @@ from dpcdvae.evaluation.reference import as_reference
 from dpcdvae.evaluation.sample import Number, Sample
 from dpcdvae.intervals import bootstrap_total_variation
 from dpcdvae.parallel import HERE
+from dpcdvae.parallel.results import Results
 from dpcdvae.prototypes import STRUCTURE_TYPES, build_prototypes
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.space_groups import CRYSTAL_SYSTEMS, SpaceGroups, by_crystal_system, find_space_groups, symbols
@@ -23,11 +24,11 @@ def textbook() -> dict[str, Crystal]:
 
 
 def groups(crystals: list[Crystal]) -> SpaceGroups:
-    return find_space_groups(crystals, engine=HERE, time_limit=60.0)
+    return find_space_groups(crystals, Results(HERE, 60.0))
 
 
 def sample_of(crystals: list[Crystal], reference: list[Crystal]) -> Sample:
-    return Sample(crystals, [], as_reference(reference), False, HERE, 0, 60.0)
+    return Sample(crystals, [], as_reference(reference), False, Results(HERE, 60.0), 0)
 
 
 def number(name: str, sample: Sample) -> Number:

@@ -10,6 +10,7 @@ import numpy as np
 
 from dpcdvae.io import read
 from dpcdvae.parallel import HERE, LocalEngine, Lost
+from dpcdvae.parallel.results import Results
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.duplicates import find_duplicates
 
@@ -19,13 +20,13 @@ def test_duplicates_are_those_of_a_plain_loop(data_dir: Path) -> None:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     crystals = sorted(read(data_dir / "carbon_24" / "test.csv.gz", []), key=lambda c: c.num_atoms)[:30]
-    found = find_duplicates(crystals, engine=HERE, time_limit=60)
+    found = find_duplicates(crystals, Results(HERE, 60))
     matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
     structures = [crystal.to_pymatgen() for crystal in crystals]
     expected = [any(matcher.fit(earlier, s) for earlier in structures[:k]) for k, s in enumerate(structures)]
     np.testing.assert_array_equal(found.duplicate, expected)
     assert 0 < sum(expected) < len(crystals) - 1
-    assert not found.cut
+    assert not found.reasons
 
 
 def diamond(scale: float = 1.0) -> Crystal:
@@ -43,14 +44,14 @@ def test_other_cells_of_a_structure_are_duplicates_and_other_structures_are_not(
                        [[2.46, 0, 0], [-1.23, 2.1304, 0], [0, 0, 10]])  # fmt: skip
     silicon = Crystal([14, 14], cell.frac_coords, cell.lattice * 1.5)
     crystals = [cell, graphene, silicon, double, moved, diamond(1.3), graphene]
-    found = find_duplicates(crystals, engine=HERE, time_limit=60)
+    found = find_duplicates(crystals, Results(HERE, 60))
     np.testing.assert_array_equal(found.duplicate, [False, False, False, True, True, True, True])
     assert found.duplicate_of == [None, None, None, 0, 0, 0, 1]
 
 
 def test_crystals_that_are_none_are_no_duplicates() -> None:
     broken = Crystal([6], [[np.nan, 0, 0]], np.eye(3))
-    found = find_duplicates([broken, broken, diamond(), diamond()], engine=HERE, time_limit=60)
+    found = find_duplicates([broken, broken, diamond(), diamond()], Results(HERE, 60))
     np.testing.assert_array_equal(found.duplicate, [False, False, False, True])
 
 
@@ -64,6 +65,6 @@ def test_what_is_lost_is_no_duplicate_and_is_told() -> None:
             for k, item in enumerate(items):
                 yield k, Lost("too long") if k == lost else function(item)
 
-    found = find_duplicates([diamond(1 + k / 100) for k in range(5)], engine=Losing(0), time_limit=60)
+    found = find_duplicates([diamond(1 + k / 100) for k in range(5)], Results(Losing(0), 60))
     np.testing.assert_array_equal(found.duplicate, [False, True, False, True, False])
-    assert found.cut == {4: "too long", 2: "too long"}
+    assert found.reasons == {4: "too long", 2: "too long"}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.intervals import bootstrap, bootstrap_mean, wilson
+from dpcdvae.intervals import Number, bootstrap
 from quality.judging import cell, markdown_table
 
 Floats = npt.NDArray[np.float64]
@@ -84,12 +84,8 @@ def rates(rms: Floats) -> dict[str, Any]:
     """Match rate and mean rms of the matches, of (n,) kept crystals."""
     good = rms[np.isfinite(rms)]
     return {
-        "match_rate": {"value": len(good) / len(rms), "interval": wilson(len(good), len(rms)), "n": len(rms)},
-        "match_rms": {
-            "value": float(good.mean()) if len(good) else None,
-            "interval": bootstrap_mean(good, seed=0) if len(good) else None,
-            "n": len(good),
-        },
+        "match_rate": Number.rate(len(good), len(rms)).to_json(),
+        "match_rms": Number.mean(good, seed=0).to_json(),
     }
 
 

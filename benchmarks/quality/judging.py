@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from dpcdvae.evaluation import evaluate, resolve_reference
-from dpcdvae.evaluation.sample import Number, Sample
+from dpcdvae.evaluation.metrics.matching import matches, pairs
+from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.scoring import TIME_LIMIT
-from dpcdvae.intervals import bootstrap_mean
+from dpcdvae.intervals import Number
 from dpcdvae.io import Failure
-from dpcdvae.parallel import engine_for
+from dpcdvae.parallel import HERE
+from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.structures.crystal import Crystal
 from quality.misses import CAUSES, cause
 
@@ -25,7 +27,7 @@ def judge(
     report = evaluate(
         crystals, against, paired=bool(ids), failures=failures, protocol=protocol, baselines=(), workers=0
     )  # fmt: skip
-    return {name: as_json(number) for name, number in report.numbers}
+    return {name: number.to_json() for name, number in report.numbers}
 
 
 def judge_reconstruction(
@@ -36,24 +38,19 @@ def judge_reconstruction(
     The match alone: the gates of the whole protocol would need a fingerprint of every crystal.
     """
     against = resolve_reference(reference).only(set(ids))
-    sample = Sample(crystals, failures, against, True, engine_for(0), 0, TIME_LIMIT)
-    matched = sample.matches.matched
-    rms, n = sample.rms[matched], len(sample.truths)
-    found = {truth.id: "not built" for truth in sample.truths}
-    for k, j, match in zip(sample.pairs.predictions, sample.pairs.truths, matched, strict=True):
-        found[sample.truths[j].id] = "" if match else cause(crystals[k], sample.truths[j])
+    truths = against.crystals or ()
+    sample = Sample(crystals, failures, against, True, Results(HERE, TIME_LIMIT, default_cache()), 0)
+    paired, compared = sample.once(pairs), sample.once(matches)
+    matched, n = compared.matched, len(truths)
+    found = {truth.id: "not built" for truth in truths}
+    for k, j, match in zip(paired.predictions, paired.truths, matched, strict=True):
+        found[truths[j].id] = "" if match else cause(crystals[k], truths[j])
     causes = list(found.values())
     return {
-        "match_rate": as_json(sample.rate(matched, n)),
-        "match_rms": as_json(
-            Number(float(rms.mean()), len(rms), bootstrap_mean(rms, seed=0)) if len(rms) else Number(None, 0)
-        ),
+        "match_rate": Number.rate(matched, n).to_json(),
+        "match_rms": Number.mean(compared.rms[matched], seed=0).to_json(),
         "misses": {name: causes.count(name) / n for name in CAUSES},
     }
-
-
-def as_json(number: Number) -> dict[str, Any]:
-    return {"value": number.value, "interval": number.interval, "n": number.n}
 
 
 def cell(number: dict[str, Any] | None, digits: int = 3) -> str:

@@ -11,7 +11,7 @@ from dpcdvae.benchmark.plan import Plan
 from dpcdvae.benchmark.stages import SAMPLES, Run
 from dpcdvae.evaluation import METRICS
 from dpcdvae.evaluation.report import tool_versions
-from dpcdvae.intervals import LEVEL
+from dpcdvae.intervals import Interval, Number, t_interval
 
 SCHEMA = "dpcdvae.benchmark/1"
 
@@ -46,19 +46,6 @@ COLUMNS = (
     Column("W elements", "generated", "num_elements_wasserstein"),
     Column("unique", "generated", "uniqueness"),
 )
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of the mean of n >= 2 independent values: mean ± t(n - 1) s / √n; None for fewer."""
-    n = len(values)
-    if n < 2:
-        return None
-    from scipy.stats import t
-
-    mean = sum(values) / n
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * deviation / math.sqrt(n)
-    return mean - half, mean + half
 
 
 def collect(plan: Plan, runs: Sequence[Run], epoch_seconds: dict[str, float]) -> dict[str, Any]:
@@ -114,8 +101,8 @@ def _run_document(run: Run) -> dict[str, Any]:
 def _value(column: Column, report: dict[str, Any]) -> dict[str, Any]:
     for number in report["metrics"]:
         if number["name"] == column.metric and number["gate"] == column.gate:
-            return {"value": number["value"], "interval": number["interval"], "n": number["n"]}
-    return {"value": None, "interval": None, "n": 0}
+            return Number.from_json(number).to_json()
+    return Number(None, 0).to_json()
 
 
 def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -129,7 +116,7 @@ def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
             values[column.key] = known[0]
         else:
             numbers = [value["value"] for value in known]
-            values[column.key] = {"value": _mean(numbers), "interval": _possible(column, numbers), "n": len(numbers)}
+            values[column.key] = Number(_mean(numbers), len(numbers), _possible(column, numbers)).to_json()
     trained = [run for run in runs if run["time"]]
     times = sorted({name for run in trained for name in run["time"]})
     return {
@@ -142,11 +129,11 @@ def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _possible(column: Column, numbers: Sequence[float]) -> list[float] | None:
+def _possible(column: Column, numbers: Sequence[float]) -> Interval | None:
     """The t-interval, cut at what the metric can be: none is below 0, no rate above 1."""
     interval = t_interval(numbers)
     top = math.inf if column.unit else 1.0
-    return None if interval is None else [max(0.0, interval[0]), min(top, interval[1])]
+    return None if interval is None else (max(0.0, interval[0]), min(top, interval[1]))
 
 
 def _mean(values: Sequence[float]) -> float | None:

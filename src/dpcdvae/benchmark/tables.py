@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.benchmark.results import COLUMNS, Column
 from dpcdvae.datasets.origin import noted
+from dpcdvae.intervals import Number
 from dpcdvae.presets import names
 
 if TYPE_CHECKING:
@@ -72,13 +73,7 @@ def _content(document: dict[str, Any]) -> tuple[list[str], list[list[Cell]]]:
 
 
 def _cell(column: Column, value: dict[str, Any]) -> Cell:
-    if value["value"] is None:
-        return "-", ""
-    if column.unit:
-        shown, bounds = f"{value['value']:.3f}", [f"{bound:.3f}" for bound in value["interval"] or ()]
-        return shown, "–".join(bounds)
-    bounds = [f"{100 * bound:.0f}" for bound in value["interval"] or ()]
-    return f"{100 * value['value']:.1f} %", "–".join(bounds)
+    return Number.from_json(value).shown(column.unit)
 
 
 def _title(document: dict[str, Any]) -> str:

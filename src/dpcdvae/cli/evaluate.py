@@ -65,7 +65,7 @@ def evaluate(
     """
     from dpcdvae.evaluation import evaluate as score
     from dpcdvae.evaluation import read_generated, resolve_reference
-    from dpcdvae.evaluation.crystal_table import check_table, write_table
+    from dpcdvae.evaluation.crystal_rows import check_table, write_table
     from dpcdvae.files import check_output, sha256, write_json, write_text
     from dpcdvae.model_store import find_property_model
 

@@ -11,9 +11,9 @@ from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.evaluation.protocol import PROTOCOLS
 from dpcdvae.evaluation.reference import Reference, resolve_reference
 from dpcdvae.evaluation.report import Report
-from dpcdvae.evaluation.sample import Number
 from dpcdvae.evaluation.scoring import evaluate
 from dpcdvae.evaluation.stability import EnergySource, Stability, property_energies
+from dpcdvae.intervals import Number
 from dpcdvae.structures.summary import ReferenceStatistics
 
 __all__ = [

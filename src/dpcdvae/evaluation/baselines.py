@@ -64,9 +64,7 @@ def _ground_truth(sample: Sample) -> Sample | None:
     if truths is None:
         return None
     chosen = np.arange(len(truths)) if sample.paired else _draw(sample, len(truths))
-    made = _instead(sample, [truths[k] for k in chosen], paired=sample.paired)
-    made.fingerprints = sample.reference_fingerprints.of(chosen)
-    return made
+    return _instead(sample, [truths[k] for k in chosen], paired=sample.paired)
 
 
 @baseline("training", "training", "as many crystals of the training set: what learning by heart gives", TRAINING)
@@ -143,5 +141,5 @@ def _draw(sample: Sample, available: int) -> npt.NDArray[np.int64]:
 
 
 def _instead(sample: Sample, crystals: Sequence[Crystal], paired: bool = False) -> Sample:
-    """The same judgement of other crystals; energies above the hull are left out, as they would have to be computed."""
+    """Other crystals under the same evaluation, without energies above the hull, which would have to be computed."""
     return replace(sample, crystals=crystals, failures=(), paired=paired, stability=None, given_up=[], _derived={})

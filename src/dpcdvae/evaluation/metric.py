@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dpcdvae.evaluation.sample import Number, Sample
+from dpcdvae.evaluation.sample import Sample
+from dpcdvae.intervals import Number
 from dpcdvae.registry import Registry
 
 

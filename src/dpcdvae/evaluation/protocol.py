@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dpcdvae.evaluation.sample import DRAWN_GATE, FINGERPRINT_GATE, PREDICTION_GATE
+from dpcdvae.evaluation.metrics.matching import PREDICTION_GATE
+from dpcdvae.evaluation.metrics.validity import DRAWN_GATE, FINGERPRINT_GATE
 from dpcdvae.registry import Registry
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.baselines import BASELINES
-from dpcdvae.evaluation.crystal_table import CrystalColumns, crystal_table
+from dpcdvae.evaluation.crystal_rows import CrystalColumns, crystal_table
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.reference import Reference
-from dpcdvae.evaluation.sample import Number, Sample
-from dpcdvae.intervals import LEVEL
+from dpcdvae.evaluation.sample import Sample
+from dpcdvae.intervals import LEVEL, Number, shown
 from dpcdvae.io import Failure
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Report:
     Attributes:
         numbers: (metric, number) in the order of the table of metrics.
         baselines: the same numbers for other crystals, by name of the baseline.
-        sample: the crystals that were judged, and what was found out about them.
+        sample: the crystals that were evaluated, and what was found out about them.
         given_up: comparisons that were cut off, those of the baselines included: what, id, reason.
         settings: all that shaped the numbers.
         versions: of the tools that did.
@@ -101,11 +101,11 @@ class Report:
                 {
                     "name": name,
                     "gate": number.gate,
-                    **_value(number),
+                    **number.to_json(),
                     "unit": METRICS[name].unit,
                     "note": number.note,
                     "baselines": {
-                        baseline: _value(values[name, number.gate])
+                        baseline: values[name, number.gate].to_json()
                         for baseline, values in self.baselines.items()
                         if (name, number.gate) in values
                     },
@@ -124,11 +124,6 @@ class Report:
     def markdown(self) -> str:
         """The same for a paper."""
         return _markdown(self)
-
-
-def _value(number: Number) -> dict[str, Any]:
-    interval = None if number.interval is None else list(number.interval)
-    return {"value": number.value, "interval": interval, "n": number.n}
 
 
 def tool_versions() -> dict[str, str]:
@@ -198,13 +193,12 @@ def _rows(report: Report) -> Iterator[_Row]:
     notes = _notes(report)
     for name, number in report.numbers:
         metric = METRICS[name]
-        interval = "" if number.interval is None else "–".join(_show(bound, metric.unit) for bound in number.interval)
         others = [values.get((name, number.gate)) for values in report.baselines.values()]
         yield _Row(
             (
                 f"{metric.title} ({metric.unit})" if metric.unit else metric.title,
-                number.gate, _show(number.value, metric.unit), interval, str(number.n),
-                *("" if other is None else _show(other.value, metric.unit) for other in others),
+                number.gate, *number.shown(metric.unit), str(number.n),
+                *("" if other is None else shown(other.value, metric.unit) for other in others),
                 f"[{notes.index(number.note) + 1}]" if number.note else "",
             ),
             begins=metric.subject != subject,
@@ -215,13 +209,6 @@ def _rows(report: Report) -> Iterator[_Row]:
 def _notes(report: Report) -> list[str]:
     """What must be known to compare the numbers, each once: the table only refers to them."""
     return list(dict.fromkeys(number.note for _, number in report.numbers if number.note))
-
-
-def _show(value: float | None, unit: str) -> str:
-    """Four digits are more than most of these numbers are good for: see the interval."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if unit else f"{100 * value:.1f}%"
 
 
 def _footnotes(report: Report) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,27 @@ from dpcdvae.errors import InputError
 from dpcdvae.evaluation.baselines import BASELINES
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.metrics import METRICS
+from dpcdvae.evaluation.metrics.coverage import cutoffs as coverage_cutoffs
 from dpcdvae.evaluation.metrics.geometry import CLOSE, WINDOW
+from dpcdvae.evaluation.metrics.matching import pairs
 from dpcdvae.evaluation.metrics.uniqueness import UNIQUENESS_SAMPLE
+from dpcdvae.evaluation.metrics.validity import DRAWN
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol
 from dpcdvae.evaluation.reference import Reference, as_reference, training_of
 from dpcdvae.evaluation.report import Key, Report, tool_versions
-from dpcdvae.evaluation.sample import DRAWN, Number, Sample
+from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.stability import Stability
 from dpcdvae.evaluation.validity import MIN_DISTANCE, MIN_VOLUME
-from dpcdvae.intervals import LEVEL, REPLICATES
+from dpcdvae.intervals import LEVEL, REPLICATES, Number
 from dpcdvae.io import Failure
 from dpcdvae.parallel import Engine, engine_for
-from dpcdvae.structures.candidates import NEAREST
+from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.fingerprints import ALGORITHM
-from dpcdvae.structures.matching import TOLERANCES
+from dpcdvae.structures.match_search import NEAREST
 from dpcdvae.structures.space_groups import SYMPREC
 from dpcdvae.structures.summary import ReferenceStatistics
+from dpcdvae.structures.tolerances import PUBLISHED
 
 TIME_LIMIT = 60.0
 DEFAULT_BASELINES = ("reference", "training")
@@ -86,8 +91,9 @@ def evaluate(
     chosen = PROTOCOLS[protocol]
     makers = {name: BASELINES[name] for name in (DEFAULT_BASELINES if baselines is None else baselines)}
     against = as_reference(reference)
+    results = Results(engine_for(workers) if engine is None else engine, time_limit, default_cache())
     sample = Sample(
-        crystals, failures, against, paired, engine_for(workers) if engine is None else engine, seed, time_limit,
+        crystals, failures, against, paired, results, seed,
         cutoffs=cutoffs, energy_model=energy_model, stability=stability,
         training=training_of(against) if training is None else as_reference(training),
     )  # fmt: skip
@@ -102,9 +108,9 @@ def evaluate(
     if stability is not None and not chosen.measures("stability"):
         raise InputError(f"protocol {protocol} has no energy above hull, so reference phases have no effect")
     if paired:
-        sample.pairs  # noqa: B018 -- pairs that do not fit are told before minutes of work
+        sample.once(pairs)  # pairs that do not fit are an error before minutes of work
     beside: dict[str, dict[Key, Number]] = {}
-    with nullcontext() if engine is not None else sample.engine:
+    with nullcontext() if engine is not None else results.engine:
         numbers = measure(sample, chosen)
         given_up = list(sample.given_up)
         for name, baseline in makers.items():
@@ -140,12 +146,12 @@ def _settings(sample: Sample) -> dict[str, Any]:
     return {
         "paired": sample.paired,
         "seed": sample.seed,
-        "time_limit_s": sample.time_limit,
+        "time_limit_s": sample.results.time_limit,
         "training": None if sample.training is None else sample.training.source,
         "drawn": DRAWN,
         "oxidation_states": "smact14 (gates), icsd24 (beside)",
         "composition_scaling": "CDVAE (txie-93/cdvae)",
-        "matcher": {"name": "pymatgen StructureMatcher", **TOLERANCES},
+        "matcher": {"name": "pymatgen StructureMatcher", **asdict(PUBLISHED)},
         "min_distance_A": MIN_DISTANCE,
         "min_volume_A3": MIN_VOLUME,
         "close_contact": CLOSE,
@@ -155,7 +161,7 @@ def _settings(sample: Sample) -> dict[str, Any]:
         "nearest_candidates": NEAREST,
         "energy_model": None if sample.energy_model is None else sample.energy_model.source,
         "stability": None if sample.stability is None else sample.stability.settings(),
-        "coverage": {"cutoffs": list(sample.coverage_cutoffs[0]), "fingerprint": f"structure-{ALGORITHM}"},
+        "coverage": {"cutoffs": list(coverage_cutoffs(sample)[0]), "fingerprint": f"structure-{ALGORITHM}"},
         "interval_level": LEVEL,
         "bootstrap_replicates": REPLICATES,
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,8 +13,8 @@ import numpy.typing as npt
 from dpcdvae.errors import InputError, reason_of, unknown_name
 from dpcdvae.evaluation.phase_files import TOTAL
 from dpcdvae.evaluation.phases import Phase, Phases
-from dpcdvae.parallel import Engine, Lost
-from dpcdvae.parallel.results import Kind, ResultCache
+from dpcdvae.parallel import HERE, Lost
+from dpcdvae.parallel.results import Kind, Results
 from dpcdvae.structures.content import content_hash
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.primitive_cells import quiet
@@ -154,14 +153,11 @@ class HullEnergies:
         return self.above <= threshold + ROUNDING  # NaN compares as False
 
 
-def energies_above_hull(
-    crystals: Sequence[Crystal], stability: Stability, *, engine: Engine, time_limit: float, cache: Path | None = None
-) -> HullEnergies:
+def energies_above_hull(crystals: Sequence[Crystal], stability: Stability, results: Results) -> HullEnergies:
     """Energy of each crystal above the hull of the reference phases, in its own chemical system.
 
     A hull is built once for each set of elements, from the phases made of these elements only; the crystals
-    are not part of it, so a new stable one lies below. ``time_limit`` seconds are for one energy and for one hull;
-    ``cache`` is the folder where costly energies are kept.
+    are not part of it, so a new stable one lies below. The time limit is for one energy and for one hull.
     """
     above = np.full(len(crystals), np.nan)
     decompositions: list[str | None] = [None] * len(crystals)
@@ -171,10 +167,9 @@ def energies_above_hull(
             reasons[k] = problem
         elif missing := stability.phases.missing(crystal.composition):
             reasons[k] = f"no elemental reference for {', '.join(missing)}"
-    folder = None if stability.energies.settings is None else cache
-    energies = _energies(crystals, stability.energies, reasons, ResultCache(engine, time_limit, folder))
+    energies = _energies(crystals, stability.energies, reasons, results)
     known = np.flatnonzero(np.isfinite(energies)).tolist()
-    hulls = _hulls([crystals[k] for k in known], stability.phases, engine, time_limit)
+    hulls = _hulls([crystals[k] for k in known], stability.phases, results)
     for k in known:
         point = hulls[crystals[k].formula]
         if isinstance(point, Lost):
@@ -185,24 +180,24 @@ def energies_above_hull(
 
 
 def _energies(
-    crystals: Sequence[Crystal], source: EnergySource, reasons: dict[int, str], cache: ResultCache
+    crystals: Sequence[Crystal], source: EnergySource, reasons: dict[int, str], results: Results
 ) -> npt.NDArray[np.float64]:
     """(n,) eV/atom of the crystals without a reason so far; adds the reasons of those that get none."""
-    values = np.full(len(crystals), np.nan)
     wanted = [k for k in range(len(crystals)) if k not in reasons]
     chosen = [crystals[k] for k in wanted]
-    if source.costly:
-        kind = Kind("energies", ALGORITHM, source.settings or {})
-        found = cache.results(source.vector, chosen, [content_hash(c) for c in chosen], kind, "energies")
-    else:
-        found = [source.vector(crystal) for crystal in chosen]
-    for k, result in zip(wanted, found, strict=True):
-        if isinstance(result, str | Lost):
-            reasons[k] = result if isinstance(result, str) else result.reason
-        elif not np.isfinite(result[0]):
+    if source.settings is None:
+        results = Results(results.engine if source.costly else HERE, results.time_limit)
+    # Equal crystals have one energy if it is computed; as a property, each has its own.
+    keys = [content_hash(crystal) for crystal in chosen] if source.costly else [str(k) for k in wanted]
+    kind = Kind("energies", ALGORITHM, source.settings or {})
+    found, lacking = results.compute(source.vector, chosen, keys, kind, "energies")
+    reasons |= {wanted[n]: reason for n, reason in lacking.items()}
+    values = np.full(len(crystals), np.nan)
+    for k, vector in zip(wanted, found, strict=True):
+        if vector is not None and np.isfinite(vector[0]):
+            values[k] = vector[0] / crystals[k].num_atoms
+        elif vector is not None:
             reasons[k] = "the energy is not finite"
-        else:
-            values[k] = result[0] / crystals[k].num_atoms
     return values
 
 
@@ -214,17 +209,15 @@ class HullPoint:
     decomposition: str
 
 
-def _hulls(
-    crystals: Sequence[Crystal], phases: Phases, engine: Engine, time_limit: float
-) -> dict[str, HullPoint | Lost]:
+def _hulls(crystals: Sequence[Crystal], phases: Phases, results: Results) -> dict[str, HullPoint | Lost]:
     """The hull at the composition of each crystal, by formula."""
     systems: dict[tuple[str, ...], dict[str, Mapping[str, float]]] = defaultdict(dict)
     for crystal in crystals:
         systems[tuple(sorted(crystal.composition))][crystal.formula] = crystal.composition
     tasks = [(phases.within(system), list(wanted.values())) for system, wanted in systems.items()]
-    results = engine.map(hull_points, tasks, time_limit=time_limit, description="convex hulls")
+    hulls = results.engine.map(hull_points, tasks, time_limit=results.time_limit, description="convex hulls")
     points: dict[str, HullPoint | Lost] = {}
-    for wanted, found in zip(systems.values(), results, strict=True):
+    for wanted, found in zip(systems.values(), hulls, strict=True):
         points |= zip(wanted, [found] * len(wanted) if isinstance(found, Lost) else found, strict=True)
     return points
 

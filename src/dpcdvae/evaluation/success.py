@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.validity import compositionally_valid
-from dpcdvae.intervals import LEVEL, Interval, wilson
+from dpcdvae.intervals import LEVEL, Number, shown
 from dpcdvae.structures.crystal import Crystal
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ class SuccessRate:
     n: int
 
     @property
-    def interval(self) -> Interval:
-        return wilson(self.successes, self.n)
+    def number(self) -> Number:
+        return Number.rate(self.successes, self.n)
 
     @property
-    def start_interval(self) -> Interval:
-        return wilson(self.start_successes, self.n)
+    def start_number(self) -> Number:
+        return Number.rate(self.start_successes, self.n)
 
 
 def check_tools() -> None:
@@ -145,11 +145,8 @@ class SearchReport:
                 {
                     "name": f"SR{rate.percent}",
                     "threshold": rate.threshold,
-                    "value": rate.successes / rate.n,
-                    "interval": list(rate.interval),
-                    "start_value": rate.start_successes / rate.n,
-                    "start_interval": list(rate.start_interval),
-                    "n": rate.n,
+                    **rate.number.to_json(),
+                    **{f"start_{key}": value for key, value in rate.start_number.to_json().items() if key != "n"},
                 }
                 for rate in self.rates
             ],
@@ -170,15 +167,16 @@ class SearchReport:
         from rich.table import Table
 
         n, goal = self.predicted.shape[1], "maximised" if self.maximize else "minimised"
-        unit = f", {self.unit}" if self.unit else ""
-        table = Table(title=f"{self.name}{unit}: {goal} from {n} starting points",
+        unit = self.unit or self.name  # whatever it is, no rate
+        title = f"{self.name}, {self.unit}" if self.unit else self.name
+        table = Table(title=f"{title}: {goal} from {n} starting points",
                       title_justify="left", title_style="bold")  # fmt: skip
         judged_column = ["judged, mean of valid"] if self.judge else []
         for column in ("gradient steps", "predicted, mean", *judged_column, "valid"):
             table.add_column(column, justify="right")
         for step, predicted, judged, valid in self.points:
-            means = [_decimal(predicted), *([_decimal(judged)] if self.judge else [])]
-            table.add_row(str(step), *means, _percent(valid / n))
+            means = [shown(mean, unit) for mean in ([predicted, judged] if self.judge else [predicted])]
+            table.add_row(str(step), *means, shown(valid / n, ""))
         return table
 
     def _success(self) -> RenderableType:
@@ -190,21 +188,14 @@ class SearchReport:
         sign = "≥" if self.maximize else "≤"
         for rate in self.rates:
             table.add_row(
-                f"SR{rate.percent}", f"{sign} {rate.threshold:.7g}",
-                _percent(rate.successes / rate.n), "–".join(map(_percent, rate.interval)),
-                _percent(rate.start_successes / rate.n), "–".join(map(_percent, rate.start_interval)),
-            )  # fmt: skip
+                f"SR{rate.percent}",
+                f"{sign} {rate.threshold:.7g}",
+                *rate.number.shown(""),
+                *rate.start_number.shown(""),
+            )
         return table
 
 
 def _mean(values: Floats) -> float | None:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else None
-
-
-def _decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}%"

@@ -19,7 +19,7 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,8 +31,9 @@ from dpcdvae.files import atomic_output, home
 from dpcdvae.parallel.engine import Engine, Lost
 from dpcdvae.progress import Progress
 
-Result = npt.NDArray[np.float64] | str
-"""A vector of numbers, or why there is none."""
+Vector = npt.NDArray[np.float64]
+Result = Vector | str
+"""A vector of numbers, or the reason why there is none."""
 
 Item = TypeVar("Item")
 
@@ -72,58 +73,83 @@ class Chosen(Sequence[Item]):
 
 
 @dataclass(frozen=True)
-class ResultCache:
-    """How results are computed and where they are kept.
+class Results:
+    """How results are computed, and those that are known: one object for all that is asked about a set of crystals.
+
+    What was computed once is known for as long as the object lives, and in the next run where there is a folder.
 
     Attributes:
+        engine: where to compute.
         time_limit: seconds for one result.
-        folder: None to keep nothing.
+        folder: where results are kept between runs; None to keep nothing.
     """
 
     engine: Engine
     time_limit: float
     folder: Path | None = None
+    _known: dict[str, dict[str, Result | Lost]] = field(default_factory=dict, repr=False)
 
-    def results(
+    def compute(
         self,
         function: Callable[[Item], Result | Lost],
         items: Sequence[Item],
         keys: Sequence[str],
         kind: Kind,
         what: str,
-    ) -> list[Result | Lost]:
-        """``[function(item) for item in items]``, equal items computed once and known ones not at all.
+    ) -> tuple[list[Vector | None], dict[int, str]]:
+        """``function(item)`` for each item, equal items computed once and known ones not at all.
 
-        What was lost, in time or with its worker, is not kept: the next call tries it again.
+        What was lost, in time or with its worker, is not kept between runs: the next one tries it again.
 
         Args:
             keys: one for each item: hex digest of all of its content that the result depends on.
             what: for the progress bar.
+
+        Returns:
+            One vector for each item, None where there is none, and the reasons for these by index.
         """
-        first = {key: k for k, key in reversed(list(enumerate(keys)))}
-        known: dict[str, Result | Lost] = {}
-        if self.folder is not None:
+        known = self._known.setdefault(json.dumps(asdict(kind), sort_keys=True), {})
+        first = {key: k for k, key in reversed(list(enumerate(keys))) if key not in known}
+        if self.folder is not None and first:
             known.update(load(self.folder, kind, first))
         missing = [key for key in dict.fromkeys(keys) if key not in known]
+        if missing:
+            self._compute_missing(function, Chosen(items, [first[key] for key in missing]), missing, kind, what)
+        values: list[Vector | None] = [None] * len(keys)
+        reasons: dict[int, str] = {}
+        for k, key in enumerate(keys):
+            result = known[key]
+            if isinstance(result, str | Lost):
+                reasons[k] = result if isinstance(result, str) else result.reason
+            else:
+                values[k] = result
+        return values, reasons
+
+    def _compute_missing(
+        self,
+        function: Callable[[Item], Result | Lost],
+        items: Sequence[Item],
+        keys: Sequence[str],
+        kind: Kind,
+        what: str,
+    ) -> None:
+        known = self._known[json.dumps(asdict(kind), sort_keys=True)]
         unsaved: dict[str, Result] = {}
         began = saved = time.monotonic()
-        stream = self.engine.stream(
-            function, Chosen(items, [first[key] for key in missing]), time_limit=self.time_limit
-        )
-        with closing(stream), Progress(what, len(missing)) as bar:
+        stream = self.engine.stream(function, items, time_limit=self.time_limit)
+        with closing(stream), Progress(what, len(keys)) as bar:
             try:
                 for index, result in stream:
                     bar.advance()
-                    known[missing[index]] = result
+                    known[keys[index]] = result
                     if not isinstance(result, Lost):
-                        unsaved[missing[index]] = result
+                        unsaved[keys[index]] = result
                     if self.folder is not None and time.monotonic() - saved >= WORTH_KEEPING:
                         store(self.folder, kind, unsaved)
                         unsaved, saved = {}, time.monotonic()
             finally:
                 if self.folder is not None and time.monotonic() - began >= WORTH_KEEPING:
                     store(self.folder, kind, unsaved)
-        return [known[key] for key in keys]
 
 
 def load(folder: Path, kind: Kind, keys: Collection[str]) -> dict[str, Result]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from dpcdvae.structures.element_data import covalent_radii
+from dpcdvae.structures.elements import ATOMIC_NUMBERS
+
 
 def _table(text: str) -> dict[str, float]:
     words = text.split()
@@ -24,11 +27,11 @@ IONIC: Final = _table("""
     F- 1.33 Cl- 1.81 Br- 1.96 I- 2.20 O2- 1.40 S2- 1.84 Se2- 1.98 Te2- 2.21
 """)
 
-# B. Cordero et al., Dalton Trans. 2832 (2008): covalent radii.
-COVALENT: Final = _table("""
-    Be 0.96 B 0.84 C 0.76 N 0.71 O 0.66 Al 1.21 Si 1.11 P 1.07 S 1.05 Cl 1.02 Cu 1.32 Zn 1.22 Ga 1.22 Ge 1.20 As 1.19
-    Se 1.20 Br 1.20 Ag 1.45 Cd 1.44 In 1.42 Sn 1.39 Sb 1.39 Te 1.38 I 1.39 Po 1.40
-""")
+# B. Cordero et al., Dalton Trans. 2832 (2008): covalent radii; carbon with four bonds, which the table has with three.
+COVALENT: Final = {
+    symbol: float(covalent_radii()[ATOMIC_NUMBERS[symbol]])
+    for symbol in "Be B N O Al Si P S Cl Cu Zn Ga Ge As Se Br Ag Cd In Sn Sb Te I Po".split()
+} | {"C": 0.76}
 
 # E. T. Teatum, K. A. Gschneidner, J. T. Waber, LA-4003 (1968): radii of metals for coordination number 12.
 METALLIC: Final = _table("""

@@ -15,9 +15,9 @@ from dpcdvae.relaxation.campaign import TIME_LIMIT, relax_all
 from dpcdvae.relaxation.ground_state import GroundState, ground_state
 from dpcdvae.relaxation.minimise import Settings
 from dpcdvae.relaxation.ranking import Ranked, rank
-from dpcdvae.relaxation.relaxed import Relaxed
+from dpcdvae.relaxation.relaxed_crystal import Relaxed
 from dpcdvae.relaxation.single_point import SinglePoint, single_points
-from dpcdvae.relaxation.stages import relax_in_stages, stages_of
+from dpcdvae.relaxation.staged_relaxation import relax_in_stages, stages_of
 from dpcdvae.structures.crystal import Crystal
 
 __all__ = [

@@ -22,7 +22,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.parallel import Lost
 from dpcdvae.relaxation.calculators import NEEDED
 from dpcdvae.relaxation.minimise import Settings, relax
-from dpcdvae.relaxation.relaxed import Relaxed
+from dpcdvae.relaxation.relaxed_crystal import Relaxed
 from dpcdvae.structures.crystal import Crystal
 
 if TYPE_CHECKING:

@@ -28,8 +28,9 @@ from dpcdvae.relaxation.calculators import (
     option_files,
 )
 from dpcdvae.relaxation.minimise import Settings, relax
-from dpcdvae.relaxation.relaxed import Relaxed, lost
-from dpcdvae.relaxation.store import Store, crystal_key
+from dpcdvae.relaxation.relaxed_crystal import Relaxed, lost
+from dpcdvae.relaxation.store import Store
+from dpcdvae.structures.content import content_hash
 from dpcdvae.structures.crystal import Crystal
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def relax_all(
     shaping = {**settings.to_json(), "calculator_version": calculator_version(settings.calculator, settings.options)}
     if files := option_files(settings.options):
         shaping["calculator_files"] = files
-    keys = [crystal_key(*item) for item in items]
+    keys = [content_hash(*filter(None, item)) for item in items]
     given_up = {key: problem for key, item in zip(keys, items, strict=True) if (problem := _problem(item)) is not None}
     with ExitStack() as stack:
         if work is None:

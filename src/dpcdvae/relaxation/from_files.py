@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dpcdvae.errors import InputError
-from dpcdvae.relaxation.relaxed import Relaxed, lost
+from dpcdvae.relaxation.relaxed_crystal import Relaxed, lost
 from dpcdvae.structures.crystal import Crystal
 
 

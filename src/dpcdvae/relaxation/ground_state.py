@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dpcdvae.errors import unknown_name
-from dpcdvae.intervals import LEVEL, REPLICATES, Floats, Interval, bootstrap, bootstrap_mean, median_interval, wilson
+from dpcdvae.intervals import LEVEL, REPLICATES, Floats, Number, bootstrap
 from dpcdvae.io import Failure
-from dpcdvae.parallel import HERE, Engine, Lost
-from dpcdvae.relaxation.comparison import match_distances
-from dpcdvae.relaxation.relaxed import Relaxed, count_reasons
+from dpcdvae.parallel import HERE, Engine
+from dpcdvae.parallel.results import Results
+from dpcdvae.relaxation.relaxed_crystal import Relaxed, count_reasons
+from dpcdvae.structures.pair_matching import match_pairs
 from dpcdvae.structures.tolerances import PUBLISHED
 
 if TYPE_CHECKING:
@@ -28,14 +30,12 @@ MOST_REASONS = 10  # lines
 
 @dataclass(frozen=True)
 class Figure:
-    """A number over the crystals: None if there is nothing behind it, ``n`` crystals else, and its 95 % interval."""
+    """An entry of the table; a rate has no unit."""
 
     name: str
     title: str
     unit: str
-    value: float | None
-    interval: Interval | None
-    n: int
+    number: Number
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class GroundState:
     """Result of :func:`ground_state`.
 
     Attributes:
-        figures: Table 3, its enthalpy version and the medians.
+        figures: the numbers of Table 3, its enthalpy version and the medians.
         rows: crystal by crystal.
         failures: crystals that could not be read or built.
         unmatched: comparisons that were given up, by id; they count as no match.
@@ -75,9 +75,9 @@ class GroundState:
     pressure: float
     pushed_apart: int
 
-    def __getitem__(self, name: str) -> Figure:
-        """Raises InputError, with the choices, where there is no such figure."""
-        found = {figure.name: figure for figure in self.figures}
+    def __getitem__(self, name: str) -> Number:
+        """The number of a figure. Raises InputError, with the choices, where there is no such figure."""
+        found = {figure.name: figure.number for figure in self.figures}
         if name not in found:
             raise unknown_name("figure", name, found)
         return found[name]
@@ -103,7 +103,10 @@ class GroundState:
                 "pushed_apart": self.pushed_apart,
                 "failures": [asdict(failure) for failure in self.failures],
             },
-            "figures": [asdict(figure) for figure in self.figures],
+            "figures": [
+                {"name": figure.name, "title": figure.title, "unit": figure.unit, **figure.number.to_json()}
+                for figure in self.figures
+            ],
             "energy_histogram": {
                 "unit": "meV/atom", "below_zero": self.below_zero, "bins": self.histogram, "mode": self.mode,
             },
@@ -125,9 +128,7 @@ class GroundState:
             table.add_column(header, justify="left" if not header else "right", no_wrap=True)
         for figure in self.figures:
             unit = f" ({figure.unit})" if figure.unit else ""
-            value = "–" if figure.value is None else f"{figure.value:.4g}"
-            interval = "–" if figure.interval is None else "{:.4g} to {:.4g}".format(*figure.interval)
-            table.add_row(figure.title + unit, value, interval, str(figure.n))
+            table.add_row(figure.title + unit, *figure.number.shown(figure.unit), str(figure.number.n))
         lines = reason_lines("not relaxed", self.reasons)
         lines += [f"could not be read or built: {len(self.failures)}"] if self.failures else []
         lines += [f"atoms pushed apart before relaxation: {self.pushed_apart}"] if self.pushed_apart else []
@@ -155,16 +156,17 @@ def ground_state(
         seed: of the bootstrap.
     """
     done = [k for k, item in enumerate(relaxed) if item.converged]
-    pairs = [(relaxed[k].final, relaxed[k].initial) for k in done]
-    found = dict(zip(done, match_distances(pairs, engine=engine, time_limit=time_limit), strict=True))
-    rows = tuple(_row(item, found.get(k)) for k, item in enumerate(relaxed))
+    results = Results(engine, time_limit)
+    found = match_pairs([relaxed[k].final for k in done], [relaxed[k].initial for k in done], results)
+    rms = dict(zip(done, found.rms.tolist(), strict=True))
+    rows = tuple(_row(item, rms.get(k, math.nan)) for k, item in enumerate(relaxed))
     energies = _column(rows, "delta_energy")
     counts, _ = np.histogram(energies, BIN_EDGES)
     return GroundState(
         figures=tuple(_figures(rows, len(rows) + len(failures), seed)),
         rows=rows,
         failures=tuple(failures),
-        unmatched={rows[k].id: result.reason for k, result in found.items() if isinstance(result, Lost)},
+        unmatched={rows[done[n]].id: reason for n, reason in found.reasons.items()},
         below_zero=int((energies < 0).sum()),
         histogram=tuple(zip(BIN_EDGES[:-1], BIN_EDGES[1:], counts.tolist(), strict=True)),
         pressure=relaxed[0].pressure if relaxed else 0.0,
@@ -172,11 +174,11 @@ def ground_state(
     )
 
 
-def _row(item: Relaxed, found: float | Lost | None) -> Row:
+def _row(item: Relaxed, rms: float) -> Row:
     if not item.converged:
         return Row(item.initial.id, False, item.reason, None, None, None, None)
     return Row(
-        item.initial.id, True, "", None if isinstance(found, Lost) else found,
+        item.initial.id, True, "", _finite(rms),
         _finite(item.initial_volume - item.volume),
         _finite(1000 * (item.initial_energy - item.energy)),
         _finite(1000 * (item.initial_enthalpy - item.enthalpy)),
@@ -194,27 +196,21 @@ def _figures(rows: Sequence[Row], given: int, seed: int) -> list[Figure]:
     rms, volume, energy, enthalpy = (
         _column(rows, name) for name in ("rms", "delta_volume", "delta_energy", "delta_enthalpy")
     )
-    if given:
-        rate = Figure("match_rate", "match rate", "", len(rms) / given, wilson(len(rms), given), given)
-    else:
-        rate = Figure("match_rate", "match rate", "", None, None, 0)
 
-    by_rms = functools.partial(bootstrap, statistic=_root_mean_square, seed=seed)
-    kinds: list[tuple[str, str, str, Floats, Callable[[Floats], float], Callable[[Floats], Interval]]] = [
-        ("match_rms", "⟨δ_rms⟩ of the matched", "", rms, np.mean, functools.partial(bootstrap_mean, seed=seed)),
-        ("match_rms_median", "median of it", "", rms, np.median, median_interval),
-        ("delta_volume_rms", "ΔV_rms", "Å^3/atom", volume, _root_mean_square, by_rms),
-        ("delta_volume_median", "median of |ΔV|", "Å^3/atom", np.abs(volume), np.median, median_interval),
-        ("delta_energy_rms", "ΔE_rms", "meV/atom", energy, _root_mean_square, by_rms),
-        ("delta_energy_median", "median of ΔE", "meV/atom", energy, np.median, median_interval),
-        ("delta_enthalpy_rms", "ΔH_rms", "meV/atom", enthalpy, _root_mean_square, by_rms),
-        ("delta_enthalpy_median", "median of ΔH", "meV/atom", enthalpy, np.median, median_interval),
-    ]
-    return [rate] + [
-        Figure(name, title, unit, float(statistic(values)), interval(values), len(values))
-        if len(values)
-        else Figure(name, title, unit, None, None, 0)
-        for name, title, unit, values, statistic, interval in kinds
+    def root_mean_square(values: Floats) -> Number:
+        interval = functools.partial(bootstrap, statistic=_root_mean_square, seed=seed)
+        return Number.of(values, _root_mean_square, interval)
+
+    return [
+        Figure("match_rate", "match rate", "", Number.rate(len(rms), given)),
+        Figure("match_rms", "⟨δ_rms⟩ of the matched", "(V/N)^(1/3)", Number.mean(rms, seed=seed)),
+        Figure("match_rms_median", "median of it", "(V/N)^(1/3)", Number.median(rms)),
+        Figure("delta_volume_rms", "ΔV_rms", "Å^3/atom", root_mean_square(volume)),
+        Figure("delta_volume_median", "median of |ΔV|", "Å^3/atom", Number.median(np.abs(volume))),
+        Figure("delta_energy_rms", "ΔE_rms", "meV/atom", root_mean_square(energy)),
+        Figure("delta_energy_median", "median of ΔE", "meV/atom", Number.median(energy)),
+        Figure("delta_enthalpy_rms", "ΔH_rms", "meV/atom", root_mean_square(enthalpy)),
+        Figure("delta_enthalpy_median", "median of ΔH", "meV/atom", Number.median(enthalpy)),
     ]
 
 

@@ -32,7 +32,7 @@ from dpcdvae.relaxation.dft import (
     pseudopotentials,
 )
 from dpcdvae.relaxation.minimise import Settings
-from dpcdvae.relaxation.relaxed import CALCULATOR_FAILED, GPA_A3_PER_EV, Relaxed, lost
+from dpcdvae.relaxation.relaxed_crystal import CALCULATOR_FAILED, GPA_A3_PER_EV, Relaxed, lost
 from dpcdvae.structures.crystal import Crystal
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import numpy as np
 from dpcdvae.errors import InputError, reason_of, unknown_name
 from dpcdvae.registry import Registry
 from dpcdvae.relaxation.calculators import DEFAULT
-from dpcdvae.relaxation.contacts import LONELY, MERGED, TOO_CLOSE, closest_contact, lonely_atom, push_apart
-from dpcdvae.relaxation.relaxed import CALCULATOR_FAILED, GPA_A3_PER_EV, Relaxed, enthalpy, lost
+from dpcdvae.relaxation.overlaps import LONELY, MERGED, TOO_CLOSE, closest_contact, lonely_atom, push_apart
+from dpcdvae.relaxation.relaxed_crystal import CALCULATOR_FAILED, GPA_A3_PER_EV, Relaxed, enthalpy, lost
 from dpcdvae.structures.crystal import Crystal
 
 if TYPE_CHECKING:

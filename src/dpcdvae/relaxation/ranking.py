@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.parallel import HERE, Engine, Lost
+from dpcdvae.parallel import HERE, Engine
+from dpcdvae.parallel.results import Kind, Results
 from dpcdvae.progress import Progress
-from dpcdvae.relaxation.comparison import NEIGHBOURS, mean_neighbour_distances, same_minimum
-from dpcdvae.relaxation.relaxed import Relaxed
+from dpcdvae.relaxation.relaxed_crystal import Relaxed
+from dpcdvae.structures.content import content_hash
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.pair_matching import match_pairs
+from dpcdvae.structures.tolerances import Tolerances
 
 # Only crystals as alike as this are compared: the same minimum, found twice, is within the thresholds of a relaxation.
 ENTHALPY_WINDOW = 0.01  # eV/atom
 VOLUME_WINDOW = 0.05  # a fraction
 DISTANCE_WINDOW = 0.05  # a fraction, of each of the mean distances to neighbours
+
+SAME_MINIMUM = Tolerances(ltol=0.05, stol=0.1, angle_tol=3.0)
+"""Of the comparison: after relaxation the same minimum is the same to a few hundredths."""
+
+NEIGHBOURS = 12
+"""Of each atom, in :func:`mean_neighbour_distances`: the first shell of a close packing."""
+REACH = 2.0
+"""How far a neighbour is looked for, over (V/N)^(1/3): there are 33 of them in a structure of even density."""
 
 SLICE = 256  # crystals looked at in one go
 
@@ -53,7 +63,7 @@ def rank(relaxed: Sequence[Relaxed], *, engine: Engine = HERE, time_limit: float
     """
     converged = [item for item in relaxed if item.converged]
     converged.sort(key=lambda item: (item.final.formula, item.enthalpy))
-    copies = Counter(_minima(converged, engine, time_limit))
+    copies = Counter(_minima(converged, Results(engine, time_limit)))
     members: dict[str, list[int]] = defaultdict(list)
     for k in sorted(copies):
         members[converged[k].final.formula].append(k)
@@ -64,13 +74,13 @@ def rank(relaxed: Sequence[Relaxed], *, engine: Engine = HERE, time_limit: float
     ]
 
 
-def _minima(ordered: Sequence[Relaxed], engine: Engine, time_limit: float) -> list[int]:
+def _minima(ordered: Sequence[Relaxed], results: Results) -> list[int]:
     """For each crystal, by composition and enthalpy, the place of the minimum that it is a copy of, or its own.
 
     In rounds: a crystal is a minimum once nothing undecided lies below it that it may be a copy of, and then all
     undecided ones above are compared with it. So nothing is ever compared with a copy.
     """
-    alike = _Alike(ordered, engine, time_limit)
+    alike = _Alike(ordered, results)
     minimum: dict[int, int] = {}
     undecided = np.arange(len(ordered))
     with Progress("comparing", len(ordered)) as bar:
@@ -78,10 +88,11 @@ def _minima(ordered: Sequence[Relaxed], engine: Engine, time_limit: float) -> li
             found = np.array([k for k in undecided.tolist() if next(alike.below(k, undecided), None) is None], np.int64)
             minimum |= {k: k for k in found.tolist()}
             pairs = [(k, j) for k in undecided.tolist() if k not in minimum for j in alike.below(k, found)]
-            crystals = [(ordered[j].final, ordered[k].final) for k, j in pairs]
-            with closing(engine.stream(same_minimum, crystals, time_limit=time_limit)) as stream:
-                same = {pairs[place] for place, result in stream if result is True}
-            for k, j in sorted(same):
+            lower, upper = (
+                [ordered[place].final for place in places] for places in ([j for _, j in pairs], [k for k, _ in pairs])
+            )
+            fits = match_pairs(lower, upper, results, [SAME_MINIMUM]).fits
+            for k, j in sorted(pair for pair, same in zip(pairs, fits, strict=True) if same):
                 minimum.setdefault(k, j)
             before = len(undecided)
             undecided = np.array([k for k in undecided.tolist() if k not in minimum], np.int64)
@@ -96,13 +107,14 @@ class _Alike:
         ordered: by composition and enthalpy.
     """
 
-    def __init__(self, ordered: Sequence[Relaxed], engine: Engine, time_limit: float) -> None:
-        distances = engine.map(
-            mean_neighbour_distances, [item.final for item in ordered], time_limit=time_limit,
-            description="looking at neighbours",
+    def __init__(self, ordered: Sequence[Relaxed], results: Results) -> None:
+        finals = [item.final for item in ordered]
+        distances, _ = results.compute(
+            mean_neighbour_distances, finals, [content_hash(crystal) for crystal in finals],
+            Kind("neighbour-distances", "1"), "looking at neighbours",
         )  # fmt: skip
         unknown = np.full(NEIGHBOURS, np.nan)  # like nothing
-        of_all = np.array([unknown if isinstance(item, Lost) else item for item in distances]).reshape(-1, NEIGHBOURS)
+        of_all = np.array([unknown if one is None else one for one in distances]).reshape(-1, NEIGHBOURS)
         volumes = np.array([item.volume for item in ordered])
         self.logarithms: Floats = np.log(np.column_stack([volumes, of_all]))
         self.windows = np.log1p([VOLUME_WINDOW] + [DISTANCE_WINDOW] * NEIGHBOURS)
@@ -130,3 +142,18 @@ def _lowest_in_window(ordered: Sequence[Relaxed]) -> list[int]:
             first += 1
         lowest.append(first)
     return lowest
+
+
+def mean_neighbour_distances(crystal: Crystal) -> npt.NDArray[np.float64]:
+    """(``NEIGHBOURS``,) Å: the distance of the first, second ... neighbour, each the mean over the atoms.
+
+    The same for every cell of a crystal, and hardly another where it is slightly distorted: the average minimum
+    distances of Widdowson et al. (MATCH 87, 529, 2022), here up to ``REACH``, which stands for what lies beyond.
+    """
+    reach = REACH * float(np.cbrt(crystal.volume / crystal.num_atoms))
+    centres, _, _, distances = crystal.to_pymatgen().get_neighbor_list(reach)
+    nearest = np.full((crystal.num_atoms, NEIGHBOURS), reach)
+    for atom in range(crystal.num_atoms):
+        found = np.sort(distances[centres == atom])[:NEIGHBOURS]
+        nearest[atom, : len(found)] = found
+    return nearest.mean(axis=0)

@@ -8,7 +8,6 @@ has locks.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import sqlite3
 import threading
@@ -20,7 +19,6 @@ from typing import Any, Self
 
 from dpcdvae.errors import InputError
 from dpcdvae.files import lock
-from dpcdvae.structures.crystal import Crystal
 
 FORMAT = 1
 DATABASE = "results.sqlite"
@@ -168,16 +166,6 @@ class Store:
             full = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR"))
             advice = "make room and start again; what was kept stays" if full else "use another --work"
             raise InputError(f"cannot use {self.path}: {error}: {advice}") from error
-
-
-def crystal_key(crystal: Crystal, start: Crystal | None = None) -> str:
-    """Content hash of a crystal, and of where its relaxation starts if that is elsewhere. The id does not matter."""
-    digest = hashlib.sha256()
-    for part in (crystal, start):
-        if part is not None:
-            for array in (part.atomic_numbers, part.lattice, part.frac_coords):
-                digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def _text(value: Any) -> str:

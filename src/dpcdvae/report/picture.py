@@ -18,6 +18,7 @@ import numpy.typing as npt
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.element_data import covalent_radii
 from dpcdvae.structures.elements import SYMBOLS
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _draw_panel(axes: Axes, crystal: Crystal) -> None:
     lattice = crystal.lattice @ rotation
     atoms = atoms_of_cell(crystal)
     numbers, positions = crystal.atomic_numbers[atoms.index], atoms.positions @ rotation
-    radii = ATOM_SCALE * _covalent_radii()[numbers]
+    radii = ATOM_SCALE * _radii()[numbers]
     corners = np.array(list(itertools.product((0.0, 1.0), repeat=3))) @ lattice
     everything = np.concatenate([corners, positions + radii[:, None], positions - radii[:, None]])
     low, high = everything.min(axis=0), everything.max(axis=0)
@@ -218,7 +219,7 @@ def bonds_of(crystal: Crystal, atoms: DrawnAtoms) -> Iterator[tuple[int, Array, 
         return
     wrapped = crystal.frac_coords - np.floor(crystal.frac_coords)
     cell = Atoms(crystal.atomic_numbers, scaled_positions=wrapped, cell=crystal.lattice, pbc=True)
-    reach = BOND_FACTOR * _covalent_radii()[crystal.atomic_numbers]
+    reach = BOND_FACTOR * _radii()[crystal.atomic_numbers]
     first, second, distance, vector, shift = neighbor_list("ijdDS", cell, reach)
     shell = np.full(len(cell), np.inf)
     np.minimum.at(shell, first, distance)
@@ -264,11 +265,9 @@ def _norm(vector: Array) -> float:
     return max(float(np.linalg.norm(vector)), 1e-12)
 
 
-def _covalent_radii() -> Array:
-    """(119,) Å, indexed by atomic number; where ASE has none, 1.5."""
-    from ase.data import covalent_radii, missing
-
-    return np.where(np.asarray(covalent_radii) == missing, 1.5, covalent_radii)
+def _radii() -> Array:
+    """(119,) covalent radii in Å by atomic number, 1.5 where none is known."""
+    return np.nan_to_num(covalent_radii(), nan=1.5)
 
 
 def _colour(number: int) -> Array:

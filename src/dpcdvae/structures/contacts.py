@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.element_data import by_atomic_number
+from dpcdvae.structures.element_data import covalent_radii
+from dpcdvae.structures.reduction import minkowski_reduced
 
 Floats = npt.NDArray[np.float64]
 
-_ROUNDS = 1000  # of the reduction; ordinary cells need two or three
 _PAIRS = 500_000  # pairs of atoms looked at together: 12 MB for their vectors
 
 _TRANSLATIONS = np.array([(i, j, k) for i in (0, 1, -1) for j in (0, 1, -1) for k in (0, 1, -1)], np.float64)
@@ -25,27 +25,28 @@ _TRANSLATIONS = np.array([(i, j, k) for i in (0, 1, -1) for j in (0, 1, -1) for 
 
 @dataclass(frozen=True)
 class Contacts:
-    """The closest two atoms of each crystal, images of the same atom included.
+    """The closest two atoms of each crystal, in Å and relative to their radii, images of the same atom included.
 
     Attributes:
         distance: (n,) Å, NaN for what is no crystal.
         pair: (n, 2) which atoms these are, equal for an atom and its own image.
-        ratio: (n,) the smallest distance over the sum of the covalent radii, not always of the same
-            two atoms; NaN too where an element has no radius.
+        ratio: (n,) the smallest distance over the sum of the covalent radii; NaN too where an element has no radius.
+        ratio_pair: (n, 2) which atoms these are, not always those of ``pair``.
     """
 
     distance: Floats
     pair: npt.NDArray[np.int64]
     ratio: Floats
+    ratio_pair: npt.NDArray[np.int64]
 
 
 def closest_contacts(crystals: Sequence[Crystal]) -> Contacts:
-    """The shortest distances of all crystals, in Å and relative to the radii of :func:`covalent_radii`."""
+    """The shortest distances of all crystals, in Å and relative to the covalent radii."""
     distance, ratio = np.full((2, len(crystals)), np.nan)
-    pair = np.zeros((len(crystals), 2), np.int64)
+    pair, ratio_pair = np.zeros((2, len(crystals), 2), np.int64)
     sound = np.array([k for k, crystal in enumerate(crystals) if crystal.problem() is None], np.int64)
     if len(sound) == 0:
-        return Contacts(distance, pair, ratio)
+        return Contacts(distance, pair, ratio, ratio_pair)
     lattices, transforms = minkowski_reduced(np.array([crystals[k].lattice for k in sound]))
     radii = covalent_radii()
     sizes = np.array([crystals[k].num_atoms for k in sound])
@@ -58,91 +59,48 @@ def closest_contacts(crystals: Sequence[Crystal]) -> Contacts:
             frac = (frac - np.floor(frac)) @ transforms[some]
             numbers = np.array([crystals[k].atomic_numbers for k in sound[some]])
             k = sound[some]
-            distance[k], pair[k], ratio[k] = _closest(lattices[some], frac, radii[numbers])
-    return Contacts(distance, pair, ratio)
+            distance[k], pair[k], ratio[k], ratio_pair[k] = _closest(lattices[some], frac, radii[numbers])
+    return Contacts(distance, pair, ratio, ratio_pair)
 
 
-def covalent_radii() -> Floats:
-    """(119,) Å by atomic number (Cordero et al., Dalton Trans. 2008, 2832), NaN beyond Cm."""
-    return by_atomic_number("crystal_nn", "covalent_radius")
-
-
-def minkowski_reduced(lattices: Floats) -> tuple[Floats, Floats]:
-    """Shortest bases of the same lattices, by the greedy algorithm (Semaev 2001; Nguyen and Stehlé 2009).
-
-    Args:
-        lattices: (n, 3, 3) finite, with a volume; rows are the vectors.
-
-    Returns:
-        (n, 3, 3) bases of ascending length, and (n, 3, 3) integers T with ``frac_coords @ T`` the
-        coordinates in them.
-    """
-    bases = lattices.copy()
-    transforms = np.tile(np.eye(3), (len(lattices), 1, 1))
-    active = np.arange(len(lattices))
-    for _ in range(_ROUNDS):
-        basis, transform = bases[active], transforms[active]
-        before = np.linalg.norm(basis, axis=2).sum(axis=1)
-        order = np.argsort(np.linalg.norm(basis, axis=2), axis=1, kind="stable")
-        basis = np.take_along_axis(basis, order[:, :, None], axis=1)
-        transform = np.take_along_axis(transform, order[:, None, :], axis=2)
-        a, b = basis[:, 0], basis[:, 1]
-        times = np.round(_dot(a, b) / _dot(a, a))
-        basis[:, 1] -= times[:, None] * a
-        transform[:, :, 0] += times[:, None] * transform[:, :, 1]
-        nearest = _nearest_in_plane(basis)
-        basis[:, 2] -= np.einsum("nk,nki->ni", nearest, basis[:, :2])
-        transform[:, :, :2] += transform[:, :, 2, None] * nearest[:, None, :]
-        bases[active], transforms[active] = basis, transform
-        active = active[np.linalg.norm(basis, axis=2).sum(axis=1) < before * (1 - 1e-12)]
-        if len(active) == 0:
-            break
-    order = np.argsort(np.linalg.norm(bases, axis=2), axis=1, kind="stable")
-    return np.take_along_axis(bases, order[:, :, None], 1), np.take_along_axis(transforms, order[:, None, :], 2)
-
-
-def _nearest_in_plane(basis: Floats) -> Floats:
-    """(n, 2) integers: the point of the lattice of the first two vectors that is nearest to the third."""
-    a, b, c = basis[:, 0], basis[:, 1], basis[:, 2]
-    aa, ab, bb, ac, bc = _dot(a, a), _dot(a, b), _dot(b, b), _dot(a, c), _dot(b, c)
-    determinant = np.maximum(aa * bb - ab**2, np.finfo(float).tiny)
-    foot = np.stack([(bb * ac - ab * bc) / determinant, (aa * bc - ab * ac) / determinant], -1)
-    # Zero stays in the choice, so that round-off in a flat plane can never make the third vector longer.
-    corners = np.stack([np.floor(foot) + corner for corner in ((0, 0), (0, 1), (1, 0), (1, 1))] + [0 * foot], axis=1)
-    rests = c[:, None] - corners @ basis[:, :2]
-    return np.take_along_axis(corners, np.argmin(_dot(rests, rests), axis=1)[:, None, None], axis=1)[:, 0]
-
-
-def _dot(x: Floats, y: Floats) -> Floats:
-    return np.einsum("...i,...i->...", x, y)
-
-
-def _closest(lattices: Floats, frac: Floats, radii: Floats) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
-    """Distance (n,), pair (n, 2) and ratio (n,); lattices (n, 3, 3) reduced, frac (n, atoms, 3), radii (n, atoms)."""
+def _closest(
+    lattices: Floats, frac: Floats, radii: Floats
+) -> tuple[Floats, npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
+    """The fields of :class:`Contacts`, of lattices (n, 3, 3) reduced, frac (n, atoms, 3) and radii (n, atoms)."""
     n = np.arange(len(lattices))
-    shortest = _dot(lattices[:, 0], lattices[:, 0])  # of the lattice: an atom and its own image
+    shortest = _squares(lattices[:, 0])  # of the lattice: an atom and its own image
     pair = np.zeros((len(lattices), 2), np.int64)
+    ratio_pair = np.repeat(radii.argmax(axis=1)[:, None], 2, axis=1)
     ratio = shortest / (2 * radii.max(axis=1)) ** 2
-    heights = 1 / np.linalg.norm(np.linalg.inv(lattices), axis=1)
+    spacings = 1 / np.linalg.norm(np.linalg.inv(lattices), axis=1)
     for first, second in _pairs(frac.shape[1]):
         difference = frac[:, first] - frac[:, second]
         difference -= np.round(difference)
         vectors = difference @ lattices
         sums = (radii[:, first] + radii[:, second]) ** 2
-        squares = _dot(vectors, vectors)
+        squares = _squares(vectors)
         # Nothing beyond this distance can be closer, in Å or relative to the radii.
         bound = np.maximum(squares.min(axis=1), (squares / sums).min(axis=1) * (2 * radii.max(axis=1)) ** 2)
         for translation in _TRANSLATIONS[1:]:
-            if (((heights * np.abs(translation)).max(axis=1) / 2) ** 2 > bound).all():
+            if (((spacings * np.abs(translation)).max(axis=1) / 2) ** 2 > bound).all():
                 continue
             moved = vectors + (translation @ lattices)[:, None]
-            np.minimum(squares, _dot(moved, moved), out=squares)
+            np.minimum(squares, _squares(moved), out=squares)
         closest = squares.argmin(axis=1)
         nearer = squares[n, closest] < shortest
         shortest[nearer] = squares[n, closest][nearer]
         pair[nearer] = np.stack([first[closest], second[closest]], axis=1)[nearer]
-        ratio = np.minimum(ratio, (squares / sums).min(axis=1))
-    return np.sqrt(shortest), pair, np.sqrt(ratio)
+        ratios = squares / sums
+        closest = ratios.argmin(axis=1)
+        nearer = ratios[n, closest] < ratio
+        ratio[nearer] = ratios[n, closest][nearer]
+        ratio_pair[nearer] = np.stack([first[closest], second[closest]], axis=1)[nearer]
+    return np.sqrt(shortest), pair, np.sqrt(ratio), ratio_pair
+
+
+def _squares(vectors: Floats) -> Floats:
+    """Squared lengths."""
+    return np.einsum("...i,...i->...", vectors, vectors)
 
 
 def _pairs(num_atoms: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:

@@ -20,3 +20,11 @@ def table(name: str) -> dict[str, npt.NDArray[np.float64]]:
 def by_atomic_number(name: str, row: str) -> npt.NDArray[np.float64]:
     """(119,) a row of 118 elements, indexed by atomic number; NaN for number 0."""
     return np.concatenate([[np.nan], table(name)[row]])
+
+
+def covalent_radii() -> npt.NDArray[np.float64]:
+    """(119,) Å by atomic number (Cordero et al., Dalton Trans. 2008, 2832), NaN beyond Cm.
+
+    As in pymatgen: carbon as in sp2 bonds, Mn, Fe and Co between low and high spin.
+    """
+    return by_atomic_number("crystal_nn", "covalent_radius")

@@ -1,4 +1,4 @@
-"""How the lattice of one crystal can be laid onto that of another, and reduced bases."""
+"""How the lattice of one crystal can be laid onto that of another."""
 
 from __future__ import annotations
 
@@ -105,47 +105,6 @@ def _vectors(lattice: bytes, radius: float) -> _Vectors:
     order = np.argsort(norms, kind="stable")
     order = order[(norms[order] <= radius) & (norms[order] > 0)]
     return _Vectors(norms[order], vectors[order] / norms[order, None], whole[order])
-
-
-def reduced_bases(lattices: Floats) -> tuple[Floats, Floats]:
-    """Bases (m, 3, 3) by the reduction of Lenstra, Lenstra and Lovasz (delta 0.75), as pymatgen's.
-
-    Returns:
-        The bases, and the integer matrices (m, 3, 3) that make them of the lattices.
-    """
-    basis, whole = lattices.copy(), np.tile(np.eye(3), (len(lattices), 1, 1))
-    row = np.ones(len(lattices), np.int64)
-    active = np.arange(len(lattices))
-    while len(active):
-        for below in (1, 0):
-            part = active[row[active] > below]
-            times = np.rint(_gram_schmidt(basis[part])[1][np.arange(len(part)), row[part], below])[:, None]
-            for matrix in (basis, whole):
-                matrix[part, row[part]] -= times * matrix[part, below]
-        squares, u = _gram_schmidt(basis[active])
-        here, k = np.arange(len(active)), row[active]
-        good = squares[here, k] >= (0.75 - u[here, k, k - 1] ** 2) * squares[here, k - 1]
-        swapped, k_swapped = active[~good], k[~good]
-        for matrix in (basis, whole):
-            matrix[swapped, k_swapped], matrix[swapped, k_swapped - 1] = (
-                matrix[swapped, k_swapped - 1], matrix[swapped, k_swapped]
-            )  # fmt: skip
-        row[active] = np.where(good, k + 1, np.maximum(k - 1, 1))
-        active = active[row[active] < 3]
-    return basis, whole
-
-
-def _gram_schmidt(basis: Floats) -> tuple[Floats, Floats]:
-    """(m, 3) squared lengths of the orthogonalised rows, and (m, 3, 3) coefficients below the diagonal."""
-    a, b, c = np.moveaxis(basis, -2, 0)
-    u = np.zeros_like(basis)
-    aa = (a * a).sum(axis=-1)
-    u[:, 1, 0], u[:, 2, 0] = (a * b).sum(axis=-1) / aa, (a * c).sum(axis=-1) / aa
-    b = b - u[:, 1, 0, None] * a
-    bb = (b * b).sum(axis=-1)
-    u[:, 2, 1] = (b * c).sum(axis=-1) / bb
-    c = c - u[:, 2, 0, None] * a - u[:, 2, 1, None] * b
-    return np.stack([aa, bb, (c * c).sum(axis=-1)], axis=-1), u
 
 
 def vector_lengths(vectors: Floats) -> Floats:

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.errors import reason_of
-from dpcdvae.parallel import Lost
-from dpcdvae.parallel.results import Kind, Result, ResultCache
+from dpcdvae.parallel.results import Kind, Result, Results
 from dpcdvae.structures.content import content_hash, pymatgen_version
 from dpcdvae.structures.crystal import Crystal
 
@@ -26,33 +25,27 @@ class PrimitiveCells:
 
     Attributes:
         cells: one for each crystal, None where there is none.
-        reasons: crystal -> why not, apart from crystals that are none (:meth:`Crystal.problem`).
+        reasons: crystal -> why there is none, apart from crystals that are none (:meth:`Crystal.problem`).
     """
 
     cells: list[Crystal | None]
     reasons: dict[int, str]
 
 
-def primitive_cells(crystals: Sequence[Crystal], results: ResultCache) -> PrimitiveCells:
+def primitive_cells(crystals: Sequence[Crystal], results: Results) -> PrimitiveCells:
     """The cells in which pymatgen's StructureMatcher compares."""
     possible = [k for k, crystal in enumerate(crystals) if crystal.problem() is None]
     keys = [content_hash(crystals[k]) for k in possible]
     kind = Kind("primitive-cell", ALGORITHM, {"pymatgen": pymatgen_version()})
-    found = results.results(reduce, [crystals[k] for k in possible], keys, kind, "primitive cells")
+    vectors, reasons = results.compute(reduce, [crystals[k] for k in possible], keys, kind, "primitive cells")
     cells: list[Crystal | None] = [None] * len(crystals)
-    reasons: dict[int, str] = {}
-    for k, result in zip(possible, found, strict=True):
-        if isinstance(result, Lost):
-            reasons[k] = result.reason
-        elif isinstance(result, str):
-            reasons[k] = result
-        else:
-            cells[k] = _unpack(result, crystals[k].id)
-    return PrimitiveCells(cells, reasons)
+    for k, vector in zip(possible, vectors, strict=True):
+        cells[k] = None if vector is None else _unpack(vector, crystals[k].id)
+    return PrimitiveCells(cells, {possible[n]: reason for n, reason in reasons.items()})
 
 
 def reduce(crystal: Crystal) -> Result:
-    """The primitive cell as one vector: lattice, atomic numbers, coordinates; or why there is none."""
+    """The primitive cell as one vector: lattice, atomic numbers, coordinates; or the reason why there is none."""
     try:
         with quiet():
             structure = crystal.to_pymatgen()

@@ -8,17 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.errors import one_line
-from dpcdvae.parallel import Engine, Lost
-from dpcdvae.parallel.results import Kind, Result, ResultCache
-from dpcdvae.structures.contacts import closest_contacts, minkowski_reduced
+from dpcdvae.parallel.results import Kind, Result, Results
+from dpcdvae.structures.contacts import closest_contacts
 from dpcdvae.structures.content import content_hash
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.reduction import minkowski_reduced
 
 ALGORITHM = "2"
 """To be raised with every change of the numbers."""
@@ -27,7 +26,7 @@ SYMPREC = 0.1
 """Å by which atoms may miss their symmetric places. Generated crystals never hit them exactly."""
 
 CROWD_RADIUS = 5.0
-"""Å around an atom within which its neighbours tell it from others of its element."""
+"""Å around an atom within which its neighbours distinguish it from others of its element."""
 
 _PAIRS = 100_000  # of an atom and an image, looked at together
 
@@ -59,16 +58,11 @@ class SpaceGroups:
         return np.bincount(self.numbers, minlength=NUM_SPACE_GROUPS + 1)[1:]
 
 
-def find_space_groups(
-    crystals: Sequence[Crystal], *, engine: Engine, time_limit: float, cache: Path | None = None
-) -> SpaceGroups:
-    """The space group of each crystal at :data:`SYMPREC`, each within ``time_limit`` seconds.
+def find_space_groups(crystals: Sequence[Crystal], results: Results) -> SpaceGroups:
+    """The space group of each crystal at :data:`SYMPREC`; the time limit is for each crystal.
 
-    Atoms within :data:`SYMPREC` of each other cannot be told apart, and spglib may search for long: such a
+    Atoms within :data:`SYMPREC` of each other cannot be distinguished, and spglib may search for long: such a
     crystal has no space group.
-
-    Args:
-        cache: folder in which results are kept between runs.
     """
     numbers = np.zeros(len(crystals), np.int64)
     reasons: dict[int, str] = {}
@@ -78,20 +72,15 @@ def find_space_groups(
             sound.append(k)
         elif distance <= SYMPREC:  # neither is true of what is no crystal
             reasons[k] = f"atoms are {distance:.3f} Å apart, which is within the tolerance of {SYMPREC:g} Å"
-    results = ResultCache(engine, time_limit, cache).results(
+    found, lacking = results.compute(
         space_group,
         _cells([crystals[k] for k in sound]),
         [content_hash(crystals[k]) for k in sound],
         Kind("space-groups", ALGORITHM, {"symprec": SYMPREC, "spglib": version("spglib")}),
         "space groups",
     )
-    for k, result in zip(sound, results, strict=True):
-        if isinstance(result, Lost):
-            reasons[k] = result.reason
-        elif isinstance(result, str):
-            reasons[k] = result
-        else:
-            numbers[k] = int(result[0])
+    numbers[sound] = [0 if vector is None else int(vector[0]) for vector in found]
+    reasons |= {sound[n]: reason for n, reason in lacking.items()}
     return SpaceGroups(numbers, dict(sorted(reasons.items())))
 
 
@@ -108,14 +97,14 @@ def _cells(crystals: Sequence[Crystal]) -> list[Cell]:
 
 
 def space_group(cell: Cell) -> Result:
-    """(1,) the number of the space group, or why there is none."""
+    """(1,) the number of the space group, or the reason why there is none."""
     import spglib
 
     os.environ.setdefault("SPGLIB_WARNING", "OFF")  # or it writes to standard error where it is at a loss
     lattice, frac, numbers = cell
     order = canonical_order(lattice, frac, numbers)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about its two ways to tell errors, once for every crystal
+        warnings.simplefilter("ignore")  # about its two ways to report errors, once for every crystal
         try:
             found = spglib.get_symmetry_dataset(
                 (lattice, frac[order], numbers[order]),  # type: ignore[arg-type]  # arrays are as good
@@ -135,8 +124,8 @@ def canonical_order(
     by about the tolerance, as generated ones do, it finds another group with another atom in that place.
     """
     _, which, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
-    reach = [np.arange(-n, n + 1) for n in np.ceil(CROWD_RADIUS / heights).astype(int)]
+    spacings = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
+    reach = [np.arange(-n, n + 1) for n in np.ceil(CROWD_RADIUS / spacings).astype(int)]
     images = np.stack(np.meshgrid(*reach, indexing="ij"), -1).reshape(-1, 3) @ lattice
     cart = (frac - np.floor(frac)) @ lattice
     differences = cart - cart[:, None]

@@ -21,9 +21,9 @@ from dpcdvae.structures.lattice_mapping import (
     Integers,
     angles_between,
     lattice_mappings,
-    reduced_bases,
     vector_lengths,
 )
+from dpcdvae.structures.reduction import lll_reduced
 from dpcdvae.structures.tolerances import Tolerances
 
 Flags = npt.NDArray[np.bool_]
@@ -136,7 +136,7 @@ class _Placed:
         """Atoms paired up, the mean displacement taken away; without the placements in which one stays alone."""
         n = len(self.second)
         used, which = np.unique(mapping, return_inverse=True)
-        basis, whole = reduced_bases(self.average[used])
+        basis, whole = lll_reduced(self.average[used])
         difference = self._difference(mapping, shifts, slice(n)).reshape(-1, n * n, 3)
         fractional = difference @ np.linalg.inv(whole)[which]
         fractional -= np.round(fractional)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,12 @@ from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import TRAINING, best_checkpoint
 from dpcdvae.parallel import LocalEngine
+from dpcdvae.parallel.results import Results
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.generation import reconstruct
-from dpcdvae.structures.crystal import LATENT_DISTANCE, Crystal
+from dpcdvae.structures.crystal import LATENT_DISTANCE
+from dpcdvae.structures.pair_matching import match_pairs
 from dpcdvae.structures.table import CrystalTable
-from dpcdvae.structures.tolerances import PUBLISHED
 
 CRYSTALS, FEWEST = 200, 50  # of the validation set, decoded to find the threshold
 MOST_PASSES = 50  # of each decode: the distances hardly depend on it, the time does
@@ -51,7 +52,7 @@ def finish(run: str | Path, tables: Mapping[str, CrystalTable], device: torch.de
 def calibrate(model: CDVAE, table: CrystalTable, *, crystals: int = CRYSTALS) -> Agreement:
     """Decodes crystals of ``table`` once, and finds the largest latent distance up to which ``WANTED`` of them match.
 
-    A match is what the published protocol calls one: pymatgen's StructureMatcher with its tolerances.
+    A match is that of the match rate of ``dpcdvae evaluate``.
     """
     chosen = np.random.default_rng(0).permutation(len(table))[:crystals]
     truths = table.select(chosen)
@@ -60,13 +61,7 @@ def calibrate(model: CDVAE, table: CrystalTable, *, crystals: int = CRYSTALS) ->
     by_id = {str(truth.id): truth for truth in truths}
     made = [crystal for crystal in result.crystals if LATENT_DISTANCE in crystal.properties]
     with LocalEngine(1) as engine:
-        found = engine.map(
-            same_structure,
-            [(crystal, by_id[crystal.id]) for crystal in made],
-            time_limit=SECONDS,
-            description="comparing decoded crystals",
-        )
-    matched = np.array([answer is True for answer in found], dtype=np.bool_)
+        matched = match_pairs(made, [by_id[crystal.id] for crystal in made], Results(engine, SECONDS)).matched
     distances = np.array([crystal.properties[LATENT_DISTANCE] for crystal in made])
     threshold = threshold_of(distances, matched)
     accepted = distances <= threshold
@@ -89,12 +84,3 @@ def threshold_of(
     good = np.flatnonzero(last & (share >= WANTED))
     good = good[good >= least - 1]
     return float(ordered[good[-1]]) if len(good) else 0.0
-
-
-def same_structure(pair: Sequence[Crystal]) -> bool:
-    """Whether two crystals match under the published tolerances."""
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    matcher = StructureMatcher(ltol=PUBLISHED.ltol, stol=PUBLISHED.stol, angle_tol=PUBLISHED.angle_tol)
-    first, second = (crystal.to_pymatgen() for crystal in pair)
-    return bool(matcher.fit(first, second))

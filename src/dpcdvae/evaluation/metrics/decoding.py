@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dpcdvae.evaluation.columns import column
+from dpcdvae.evaluation.crystal_columns import column
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.structures.crystal import CANDIDATES, LATENT_DISTANCE
 

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from dpcdvae.evaluation.distributions import wasserstein
 from dpcdvae.evaluation.metric import metric
-from dpcdvae.evaluation.sample import DRAWN_GATE, Number, Sample
-from dpcdvae.intervals import bootstrap_wasserstein
+from dpcdvae.evaluation.metrics.validity import DRAWN_GATE, counted, drawn
+from dpcdvae.evaluation.sample import Sample
+from dpcdvae.intervals import Number, bootstrap_wasserstein
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.summary import element_counts
 
@@ -58,7 +59,7 @@ def _energy_wasserstein(sample: Sample) -> list[Number]:
 
 def _distances(sample: Sample, values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> list[Number]:
     """Of a property of every crystal, NaN where it has none: of all, of the valid, and of those drawn as published."""
-    chosen = {"none": values, "valid": values[sample.counted], DRAWN_GATE: values[sample.drawn]}
+    chosen = {"none": values, "valid": values[sample.once(counted)], DRAWN_GATE: values[sample.once(drawn)]}
     return [replace(_distance(sample, part, reference), gate=gate) for gate, part in chosen.items()]
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.columns import column
+from dpcdvae.evaluation.crystal_columns import column
 from dpcdvae.evaluation.metric import metric
-from dpcdvae.evaluation.sample import Number, Sample
-from dpcdvae.intervals import median_interval
+from dpcdvae.evaluation.sample import Sample
+from dpcdvae.intervals import Number
 from dpcdvae.structures.contacts import Contacts, closest_contacts
 from dpcdvae.structures.crystal import Crystal
 
@@ -31,17 +31,14 @@ def contacts(sample: Sample) -> Contacts:
 @metric("shortest_distance_ratio", "shortest distance", "radii")
 def _shortest_distance_ratio(sample: Sample) -> list[Number]:
     """Of each crystal the smallest distance over the sum of the two covalent radii."""
-    ratios = _known(sample.once(contacts).ratio)
     note = "median of the smallest distance over the sum of the two covalent radii"
-    if len(ratios) == 0:
-        return [Number(None, 0, note=note)]
-    return [Number(float(np.median(ratios)), len(ratios), median_interval(ratios), note=note)]
+    return [Number.median(_known(sample.once(contacts).ratio), note=note)]
 
 
 @metric("no_close_contact", f"no distance below {CLOSE:g} radii")
 def _no_close_contact(sample: Sample) -> list[Number]:
     """Share of all generated; an element without a radius has no distance to show."""
-    return [sample.rate(sample.once(contacts).ratio > CLOSE, sample.generated)]
+    return [Number.rate(sample.once(contacts).ratio > CLOSE, sample.generated)]
 
 
 @metric("density_window", "density in window")
@@ -64,7 +61,7 @@ def _window(sample: Sample, values: Floats, reference: Floats, unit: str) -> Num
     low, high = np.quantile(reference, WINDOW)
     # What is at an end of the window in every description of the crystal must stay in it through round-off.
     good = (values >= low * (1 - 1e-9)) & (values <= high * (1 + 1e-9))
-    return sample.rate(good, sample.generated, note=f"{low:.4g} to {high:.4g} {unit}")
+    return Number.rate(good, sample.generated, note=f"{low:.4g} to {high:.4g} {unit}")
 
 
 @column("density", "g/cm^3")

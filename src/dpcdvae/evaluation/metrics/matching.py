@@ -2,19 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.columns import column
+from dpcdvae.errors import InputError
+from dpcdvae.evaluation.comparison_notes import bounded, joined, undecided
+from dpcdvae.evaluation.crystal_columns import column
 from dpcdvae.evaluation.metre import corrected_rms, match_reference
 from dpcdvae.evaluation.metric import metric
-from dpcdvae.evaluation.metrics.notes import bounded, joined, undecided
-from dpcdvae.evaluation.sample import Number, Sample
-from dpcdvae.intervals import bootstrap_mean, median_interval
-from dpcdvae.structures.candidates import Found
-from dpcdvae.structures.matching import MATCHER, SITE_TOLERANCES
+from dpcdvae.evaluation.metrics.validity import counted
+from dpcdvae.evaluation.pairing import Pairs, pair
+from dpcdvae.evaluation.sample import Sample
+from dpcdvae.evaluation.sample_fingerprints import reference_fingerprints
+from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
+from dpcdvae.intervals import Number
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.match_search import Found
+from dpcdvae.structures.pair_matching import Matches, match_pairs
+from dpcdvae.structures.tolerances import PUBLISHED
+
+PREDICTION_GATE = "prediction valid"
+
+SITE_TOLERANCES = (0.05, 0.1, 0.2, 0.3, 0.4, PUBLISHED.stol)
+"""Of (V/N)^(1/3): for each of them there is a match rate; the last one is the published protocol's."""
+
+
+def truths(sample: Sample) -> Sequence[Crystal]:
+    """The crystals of the reference. Raises InputError where it has none."""
+    if sample.reference.crystals is None:
+        raise InputError(
+            f"paired evaluation needs the crystals of the reference, and {sample.reference.source} "
+            "has statistics only: give a data set or a file"
+        )
+    return sample.reference.crystals
+
+
+def pairs(sample: Sample) -> Pairs:
+    """Which crystal is a reconstruction of which of the reference. Raises InputError where they do not fit."""
+    return pair(sample.crystals, truths(sample), [failure.id for failure in sample.failures])
+
+
+def matches(sample: Sample) -> Matches:
+    """Of the pairs, under all of ``SITE_TOLERANCES``."""
+    found = sample.once(pairs)
+    predictions = [sample.crystals[k] for k in found.predictions]
+    tolerances = [replace(PUBLISHED, stol=stol) for stol in SITE_TOLERANCES]
+    matched = match_pairs(predictions, [truths(sample)[k] for k in found.truths], sample.results, tolerances)
+    sample.give_up("matching", predictions, matched.reasons)
+    return matched
+
+
+def gates(sample: Sample) -> dict[str, npt.NDArray[np.bool_]]:
+    """(pairs,) which pairs may count: all (recent papers), prediction valid (CDVAE), both valid (DiffCSP)."""
+    found = sample.once(pairs)
+    chosen = [truths(sample)[k] for k in found.truths]
+    known = sample.once_for_all(reference_fingerprints).known[found.truths]
+    prediction = sample.once(counted)[found.predictions]
+    return {
+        "none": np.ones(len(prediction), bool),
+        PREDICTION_GATE: prediction,
+        "both valid": prediction & structurally_valid(chosen) & compositionally_valid(chosen) & known,
+    }
 
 
 @metric("match_rate", "match rate")
@@ -22,11 +73,12 @@ def _match_rate(sample: Sample) -> list[Number]:
     """Over all ground truths, those without a prediction included."""
     if not sample.paired:
         return []
-    missing = f"{sample.pairs.missing} without prediction" if sample.pairs.missing else ""
-    note = joined(f"paired by {sample.pairs.by}", missing, _undecided(sample.matches.cut))
+    paired, found = sample.once(pairs), sample.once(matches)
+    missing = f"{paired.missing} without prediction" if paired.missing else ""
+    note = joined(f"paired by {paired.by}", missing, _undecided(found.reasons))
     return [
-        sample.rate(np.isfinite(sample.rms) & gate, len(sample.truths), gate=name, note=note)
-        for name, gate in sample.gates.items()
+        Number.rate(found.matched & gate, len(truths(sample)), gate=name, note=note)
+        for name, gate in sample.once(gates).items()
     ]
 
 
@@ -36,54 +88,37 @@ def _match_rate_by_tolerance(sample: Sample) -> list[Number]:
     if not sample.paired:
         return []
     return [
-        sample.rate(np.isfinite(rms), len(sample.truths), gate=f"stol {stol:g}")
-        for stol, rms in zip(SITE_TOLERANCES, sample.matches.by_tolerance.T, strict=True)
+        Number.rate(np.isfinite(rms), len(truths(sample)), gate=f"stol {stol:g}")
+        for stol, rms in zip(SITE_TOLERANCES, sample.once(matches).by_tolerance.T, strict=True)
     ]
 
 
 @metric("match_rms", "mean rms distance", "(V/N)^(1/3)")
 def _match_rms(sample: Sample) -> list[Number]:
     """Over the matched pairs."""
-    if not sample.paired:
-        return []
-    numbers = []
-    for name, gate in sample.gates.items():
-        rms = sample.rms[np.isfinite(sample.rms) & gate]
-        value, interval = (float(rms.mean()), bootstrap_mean(rms, seed=sample.seed)) if len(rms) else (None, None)
-        numbers.append(Number(value, len(rms), interval, name))
-    return numbers
+    return [Number.mean(rms, seed=sample.seed, gate=gate) for gate, rms in _matched_rms(sample).items()]
 
 
 @metric("match_rms_median", "median rms distance", "(V/N)^(1/3)")
 def _match_rms_median(sample: Sample) -> list[Number]:
     """Over the matched pairs: what the mean hides where some matches are poor."""
+    return [Number.median(rms, gate=gate) for gate, rms in _matched_rms(sample).items()]
+
+
+def _matched_rms(sample: Sample) -> dict[str, npt.NDArray[np.float64]]:
+    """The rms distances of the matched pairs under each gate; empty where nothing is paired."""
     if not sample.paired:
-        return []
-    numbers = []
-    for name, gate in sample.gates.items():
-        rms = sample.rms[np.isfinite(sample.rms) & gate]
-        value, interval = (float(np.median(rms)), median_interval(rms)) if len(rms) else (None, None)
-        numbers.append(Number(value, len(rms), interval, name))
-    return numbers
+        return {}
+    found = sample.once(matches)
+    return {gate: found.rms[found.matched & passed] for gate, passed in sample.once(gates).items()}
 
 
 def reference_matches(sample: Sample) -> Found:
     """For each crystal of the reference the nearest generated one; indices into ``sample.measurable``."""
     reference = sample.reference.crystals or ()
-    possible = [k for k, crystal in enumerate(sample.crystals) if crystal.problem() is None]
-    found = match_reference(
-        sample.measurable,
-        reference,
-        (
-            lambda chosen: sample.fingerprints.structure[[possible[k] for k in chosen]],
-            lambda chosen: sample.reference_fingerprints.structure[chosen],
-        ),
-        engine=sample.engine,
-        time_limit=sample.time_limit,
-        cache=sample.cache,
-    )
-    sample.give_up("matching of the reference", reference, found.cut)
-    sample.give_up("matching the reference", sample.measurable, found.lost)
+    found = match_reference(sample.measurable, reference, sample.results)
+    sample.give_up("matching of the reference", reference, found.reasons)
+    sample.give_up("matching the reference", sample.measurable, found.other_reasons)
     return found
 
 
@@ -93,7 +128,7 @@ def _metre(sample: Sample) -> list[Number]:
     if sample.reference.crystals is None:
         return []
     found = sample.once(reference_matches)
-    return [sample.rate(np.isfinite(found.rms), len(found.rms), note=_compared(found))]
+    return [Number.rate(np.isfinite(found.rms), len(found.rms), note=_compared(found))]
 
 
 @metric("crmse", "cRMSE", "(V/N)^(1/3)")
@@ -102,20 +137,17 @@ def _crmse(sample: Sample) -> list[Number]:
     if sample.reference.crystals is None:
         return []
     found = sample.once(reference_matches)
-    values = corrected_rms(found)
-    note = joined(f"a miss counts {MATCHER.stol:g}", _compared(found))
-    if len(values) == 0:
-        return [Number(None, 0, note=note)]
-    return [Number(float(values.mean()), len(values), bootstrap_mean(values, seed=sample.seed), note=note)]
+    note = joined(f"a miss counts {PUBLISHED.stol:g}", _compared(found))
+    return [Number.mean(corrected_rms(found), seed=sample.seed, note=note)]
 
 
 def _compared(found: Found) -> str:
-    lost = f"{len(found.lost)} generated crystals could not be compared" if found.lost else ""
-    return joined(bounded(found.left_out), _undecided(found.cut), lost)
+    others = f"{len(found.other_reasons)} generated crystals could not be compared" if found.other_reasons else ""
+    return joined(bounded(found.left_out), _undecided(found.reasons), others)
 
 
-def _undecided(cut: Mapping[int, str]) -> str:
-    return undecided([None] * len(cut), "matched")
+def _undecided(reasons: Mapping[int, str]) -> str:
+    return undecided([None] * len(reasons), "matched")
 
 
 @column("matched", kind=bool)
@@ -123,8 +155,8 @@ def _matched(sample: Sample) -> list[bool | None]:
     """Whether it matches its ground truth; None where the comparison was given up."""
     matched: list[bool | None] = [bool(np.isfinite(rms)) for rms in _rms_to_truth(sample)]
     if sample.paired:
-        for k in sample.matches.cut:
-            matched[int(sample.pairs.predictions[k])] = None
+        for k in sample.once(matches).reasons:
+            matched[int(sample.once(pairs).predictions[k])] = None
     return matched
 
 
@@ -134,7 +166,7 @@ def _rms_to_truth(sample: Sample) -> npt.NDArray[np.float64]:
     if not sample.paired:
         return np.zeros(0)
     rms = np.full(len(sample.crystals), np.nan)
-    rms[sample.pairs.predictions] = sample.rms
+    rms[sample.once(pairs).predictions] = sample.once(matches).rms
     return rms
 
 

@@ -2,57 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-import numpy.typing as npt
-
-from dpcdvae.evaluation.columns import column
+from dpcdvae.evaluation.comparison_notes import bounded, joined, undecided
+from dpcdvae.evaluation.crystal_columns import column
 from dpcdvae.evaluation.metre import match_training
 from dpcdvae.evaluation.metric import metric
-from dpcdvae.evaluation.metrics.notes import bounded, joined, undecided
-from dpcdvae.evaluation.metrics.uniqueness import first_of, judged, unique
-from dpcdvae.evaluation.sample import Number, Sample
-from dpcdvae.structures.candidates import Found
-from dpcdvae.structures.fingerprints import fingerprint_crystals
+from dpcdvae.evaluation.metrics.uniqueness import compared, first_of, unique
+from dpcdvae.evaluation.sample import Sample
+from dpcdvae.intervals import Number
+from dpcdvae.structures.match_search import Found
 
 
 def training_matches(sample: Sample) -> Found | None:
-    """For each crystal of :func:`judged` one of the training set that fits it; None without a training set."""
+    """For each crystal of :func:`compared` one of the training set that fits it; None without a training set."""
     if sample.training is None or sample.training.crystals is None:
         return None
     training = sample.training.crystals
-    possible = [k for k, crystal in enumerate(sample.crystals) if crystal.problem() is None]
-
-    def describe_training(chosen: Sequence[int]) -> npt.NDArray[np.float64]:
-        crystals = [training[j] for j in chosen]
-        return fingerprint_crystals(
-            crystals, engine=sample.engine, time_limit=sample.time_limit, cache=sample.cache
-        ).structure
-
-    found = match_training(
-        judged(sample),
-        training,
-        (lambda chosen: sample.fingerprints.structure[[possible[k] for k in chosen]], describe_training),
-        engine=sample.engine,
-        time_limit=sample.time_limit,
-        cache=sample.cache,
-    )
-    sample.give_up("novelty", judged(sample), found.cut)
-    sample.give_up("novelty, crystals of the training set", training, found.lost)
+    found = match_training(compared(sample), training, sample.results)
+    sample.give_up("novelty", compared(sample), found.reasons)
+    sample.give_up("novelty, crystals of the training set", training, found.other_reasons)
     return found
 
 
 def novel(sample: Sample) -> list[bool | None] | None:
-    """For each crystal of :func:`judged` whether no crystal of the training set fits it; None without a training set.
+    """For each crystal of :func:`compared` whether no crystal of the training set fits it; None without a training set.
 
     None too for a crystal whose comparison was given up. Nothing is known of crystals beyond: the list is as long as
-    :func:`judged`.
+    :func:`compared`.
     """
     found = sample.once(training_matches)
     if found is None:
         return None
-    return [None if k in found.cut else match is None for k, match in enumerate(found.match)]
+    return [None if k in found.reasons else match is None for k, match in enumerate(found.match)]
 
 
 @metric("novelty", "novelty")
@@ -81,12 +61,12 @@ def _rate(sample: Sample, good: list[bool | None] | None, what: str) -> list[Num
         return []
     note = joined(
         f"training set {sample.training.source}",
-        f"{len(found.lost)} of its crystals could not be compared" if found.lost else "",
+        f"{len(found.other_reasons)} of its crystals could not be compared" if found.other_reasons else "",
         first_of(sample),
         bounded(found.left_out),
         undecided(good, what),
     )
-    return [sample.rate(np.array([one is True for one in good], bool), len(good), note=note)]
+    return [Number.rate([one is True for one in good], len(good), note=note)]
 
 
 @column("novel", kind=bool)

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.columns import column
+from dpcdvae.evaluation.comparison_notes import bounded, joined
+from dpcdvae.evaluation.crystal_columns import column
 from dpcdvae.evaluation.metre import match_training
 from dpcdvae.evaluation.metric import metric
-from dpcdvae.evaluation.sample import Number, Sample
+from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.stability import METASTABLE, STABLE, SUSPECT, HullEnergies, energies_above_hull
-from dpcdvae.intervals import Interval, bootstrap_mean, median_interval
-from dpcdvae.structures.candidates import NEAREST
-from dpcdvae.structures.crystal import Crystal
+from dpcdvae.intervals import Number
 from dpcdvae.structures.duplicates import find_duplicates
-from dpcdvae.structures.fingerprints import fingerprint_crystals
 
 
 def hull(sample: Sample) -> HullEnergies | None:
     """None where no reference phases are given."""
     if sample.stability is None:
         return None
-    found = energies_above_hull(
-        sample.crystals, sample.stability, engine=sample.engine, time_limit=sample.time_limit, cache=sample.cache
-    )
+    found = energies_above_hull(sample.crystals, sample.stability, sample.results)
     sample.give_up("energy above hull", sample.crystals, found.reasons)
     return found
 
@@ -43,34 +38,28 @@ def _stability(sample: Sample) -> list[Number]:
     sources = f"{len(phases.phases)} phases of {phases.source}; {energies.name}, crystals as given"
     notes = filter(None, [sources, sample.stability.mismatch(), _suspects(found), _lacking(found)])
     return [
-        sample.rate(found.within(STABLE), sample.generated, gate=_gate(STABLE), note="; ".join(notes)),
-        sample.rate(found.within(METASTABLE), sample.generated, gate=_gate(METASTABLE)),
+        Number.rate(found.within(STABLE), sample.generated, gate=_gate(STABLE), note="; ".join(notes)),
+        Number.rate(found.within(METASTABLE), sample.generated, gate=_gate(METASTABLE)),
     ]
 
 
 @metric("energy_above_hull", "energy above hull, mean", "eV/atom")
 def _mean(sample: Sample) -> list[Number]:
-    return _of_known(sample, lambda known: (known.mean(), bootstrap_mean(known, seed=sample.seed)))
+    known = _known(sample)
+    return [] if known is None else [Number.mean(known, seed=sample.seed)]
 
 
 @metric("energy_above_hull_median", "energy above hull, median", "eV/atom")
 def _median(sample: Sample) -> list[Number]:
     """A few crystals with atoms on top of each other move the mean by electronvolts, and this not at all."""
-    return _of_known(sample, lambda known: (np.median(known), median_interval(known)))
+    known = _known(sample)
+    return [] if known is None else [Number.median(known)]
 
 
-def _of_known(
-    sample: Sample, measure: Callable[[npt.NDArray[np.float64]], tuple[np.floating[Any], Interval]]
-) -> list[Number]:
-    """A value with its interval, over the crystals that have an energy above hull."""
+def _known(sample: Sample) -> npt.NDArray[np.float64] | None:
+    """The energies above hull of the crystals that have one; None where no reference phases are given."""
     found = sample.once(hull)
-    if found is None:
-        return []
-    known = found.above[np.isfinite(found.above)]
-    if len(known) == 0:
-        return [Number(None, 0)]
-    value, interval = measure(known)
-    return [Number(float(value), len(known), interval)]
+    return None if found is None else found.above[np.isfinite(found.above)]
 
 
 @dataclass(frozen=True)
@@ -96,27 +85,17 @@ def new_near_hull(sample: Sample) -> NewCrystals | None:
     training = sample.training.crystals
     places = np.flatnonzero(found.within(METASTABLE)).tolist()
     near = [sample.crystals[k] for k in places]
-    options: Any = {"engine": sample.engine, "time_limit": sample.time_limit, "cache": sample.cache}
-    known = match_training(near, training, (_describe(sample, near), _describe(sample, training)), **options)
-    new = [n for n in range(len(near)) if known.match[n] is None and n not in known.cut]
-    same = find_duplicates([near[n] for n in new], **options)
-    cut = known.cut | {new[m]: reason for m, reason in same.cut.items()}
-    sample.give_up("stable, unique and novel, crystals of the training set", training, known.lost)
-    sample.give_up("stable, unique and novel", near, cut)
+    known = match_training(near, training, sample.results)
+    new = [n for n in range(len(near)) if known.match[n] is None and n not in known.reasons]
+    same = find_duplicates([near[n] for n in new], sample.results)
+    reasons = known.reasons | {new[m]: reason for m, reason in same.reasons.items()}
+    sample.give_up("stable, unique and novel, crystals of the training set", training, known.other_reasons)
+    sample.give_up("stable, unique and novel", near, reasons)
     structure: dict[int, int] = {}
     for m, earlier in enumerate(same.duplicate_of):  # each points to an earlier one, which has its number already
         structure[m] = m if earlier is None else structure[earlier]
-    counted = {places[new[m]]: number for m, number in structure.items() if m not in same.cut}
-    return NewCrystals(counted, known.left_out + same.left_out, len(cut))
-
-
-def _describe(sample: Sample, crystals: Sequence[Crystal]) -> Callable[[Sequence[int]], npt.NDArray[np.float64]]:
-    def describe(chosen: Sequence[int]) -> npt.NDArray[np.float64]:
-        return fingerprint_crystals(
-            [crystals[k] for k in chosen], engine=sample.engine, time_limit=sample.time_limit, cache=sample.cache
-        ).structure
-
-    return describe
+    counted = {places[new[m]]: number for m, number in structure.items() if m not in same.reasons}
+    return NewCrystals(counted, known.left_out + same.left_out, len(reasons))
 
 
 @metric("sun", "stable, unique and novel (S.U.N.)")
@@ -138,14 +117,12 @@ def _new(sample: Sample, threshold: float) -> list[Number]:
     if new is None:
         why = "no training set" if sample.training is None else f"no crystals of {sample.training.source}"
         return [Number(None, 0, gate=gate, note=f"{why} to compare with")]
-    good = np.array(_lowest(sample, threshold), bool)
     within = found.within(threshold)
     notes = [f"{within.sum()} within, {sum(bool(within[k]) for k in new.structure)} of them novel"]
-    if new.left_out:
-        notes.append(f"{new.left_out} compared with the {NEAREST} nearest only")
+    notes.append(bounded(new.left_out))
     if new.undecided:
         notes.append(f"{new.undecided} near the hull undecided, counted as not new")
-    return [sample.rate(good, sample.generated, gate=gate, note=", ".join(notes))]
+    return [Number.rate(_lowest(sample, threshold), sample.generated, gate=gate, note=joined(*notes))]
 
 
 def _lowest(sample: Sample, threshold: float) -> list[bool]:
@@ -193,9 +170,9 @@ def _lacking(found: HullEnergies) -> str:
     if not found.reasons:
         return ""
     common = Counter(found.reasons.values()).most_common(3)
-    told = ", ".join(f"{reason} ({count})" for reason, count in common)
+    listed = ", ".join(f"{reason} ({count})" for reason, count in common)
     more = ", ..." if len(set(found.reasons.values())) > len(common) else ""
-    return f"{len(found.reasons)} without energy above hull: {told}{more}"
+    return f"{len(found.reasons)} without energy above hull: {listed}{more}"
 
 
 def _suspects(found: HullEnergies) -> str:

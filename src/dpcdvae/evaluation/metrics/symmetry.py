@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.columns import column
+from dpcdvae.evaluation.crystal_columns import column
 from dpcdvae.evaluation.metric import metric
-from dpcdvae.evaluation.sample import Number, Sample
-from dpcdvae.intervals import bootstrap_total_variation
+from dpcdvae.evaluation.sample import Sample
+from dpcdvae.intervals import Number, bootstrap_total_variation
 from dpcdvae.structures.space_groups import SYMPREC, SpaceGroups, by_crystal_system, find_space_groups, symbols
 
 
 def space_groups(sample: Sample) -> SpaceGroups:
-    found = find_space_groups(sample.crystals, engine=sample.engine, time_limit=sample.time_limit, cache=sample.cache)
+    found = find_space_groups(sample.crystals, sample.results)
     sample.give_up("space group", sample.crystals, found.reasons)
     return found
 
@@ -21,7 +21,7 @@ def space_groups(sample: Sample) -> SpaceGroups:
 def reference_space_groups(sample: Sample) -> SpaceGroups:
     """None found where the reference has no crystals."""
     crystals = sample.reference.crystals or ()
-    found = find_space_groups(crystals, engine=sample.engine, time_limit=sample.time_limit, cache=sample.cache)
+    found = find_space_groups(crystals, sample.results)
     sample.give_up("space group of the reference", crystals, found.reasons)
     return found
 
@@ -59,7 +59,7 @@ def _p1_share(sample: Sample) -> list[Number]:
     """Among the crystals whose space group is known."""
     numbers = sample.once(space_groups).numbers
     known = int((numbers > 0).sum())
-    return [sample.rate(numbers == 1, known, note=f"symprec {SYMPREC:g} Å{_without(sample)}")]
+    return [Number.rate(numbers == 1, known, note=f"symprec {SYMPREC:g} Å{_without(sample)}")]
 
 
 def _without(sample: Sample) -> str:

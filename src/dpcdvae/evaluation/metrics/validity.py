@@ -1,51 +1,80 @@
-"""Which crystals are possible at all."""
+"""Which crystals are possible at all, and which of them the published protocol counts."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.columns import column
+from dpcdvae.evaluation.crystal_columns import column
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.metrics.geometry import contacts
-from dpcdvae.evaluation.sample import FINGERPRINT_GATE, Number, Sample
-from dpcdvae.evaluation.validity import MIN_VOLUME, compositional_problem, compositionally_valid
+from dpcdvae.evaluation.sample import Sample
+from dpcdvae.evaluation.sample_fingerprints import fingerprints
+from dpcdvae.evaluation.validity import MIN_VOLUME, compositional_problem, compositionally_valid, structurally_valid
+from dpcdvae.intervals import Number
+
+Flags = npt.NDArray[np.bool_]
+
+DRAWN = 1000
+"""Valid crystals, drawn at random, whose distributions the published protocol compares."""
+
+DRAWN_GATE = f"{DRAWN} valid"
+"""As published; where there are fewer valid ones, the number is that of all of them."""
+
+FINGERPRINT_GATE = "with fingerprint"
+
+
+@column("structurally_valid", kind=bool)
+def structure_valid(sample: Sample) -> Flags:
+    return structurally_valid(sample.crystals)
+
+
+@column("compositionally_valid", kind=bool)
+def composition_valid(sample: Sample) -> Flags:
+    return compositionally_valid(sample.crystals)
+
+
+def valid(sample: Sample) -> Flags:
+    """(crystals,) valid in structure and composition."""
+    return sample.once(structure_valid) & sample.once(composition_valid)
+
+
+def counted(sample: Sample) -> Flags:
+    """(crystals,) valid, and with a fingerprint: only those does the published protocol call valid."""
+    return sample.once(valid) & sample.once(fingerprints).known
+
+
+def drawn(sample: Sample) -> npt.NDArray[np.int64]:
+    """Indices of the :data:`DRAWN` crystals that stand for all valid ones in the published protocol."""
+    there = np.flatnonzero(sample.once(counted))
+    if len(there) <= DRAWN:
+        return there
+    return np.sort(np.random.default_rng(sample.seed).choice(there, DRAWN, replace=False))
 
 
 @metric("structural_validity", "structural validity")
 def _structural_validity(sample: Sample) -> list[Number]:
-    return [sample.rate(sample.structure_valid, sample.generated)]
+    return [Number.rate(sample.once(structure_valid), sample.generated)]
 
 
 @metric("compositional_validity", "compositional validity, smact14")
 def _compositional_validity(sample: Sample) -> list[Number]:
-    return [sample.rate(sample.composition_valid, sample.generated)]
+    return [Number.rate(sample.once(composition_valid), sample.generated)]
 
 
 @metric("compositional_validity_icsd24", "compositional validity, icsd24")
 def _compositional_validity_icsd24(sample: Sample) -> list[Number]:
     """Beside the number of the published table, what a newer table says."""
-    good = compositionally_valid(sample.crystals, "icsd24")
-    return [sample.rate(good, sample.generated)]
+    return [Number.rate(compositionally_valid(sample.crystals, "icsd24"), sample.generated)]
 
 
 @metric("validity", "validity, both")
 def _validity(sample: Sample) -> list[Number]:
     """Of structure and composition; and as published, where a crystal without fingerprint is not valid either."""
     return [
-        sample.rate(sample.valid, sample.generated, gate="none", note="SMACT smact14"),
-        sample.rate(sample.counted, sample.generated, gate=FINGERPRINT_GATE, note="SMACT smact14"),
+        Number.rate(sample.once(valid), sample.generated, gate="none", note="SMACT smact14"),
+        Number.rate(sample.once(counted), sample.generated, gate=FINGERPRINT_GATE, note="SMACT smact14"),
     ]
-
-
-@column("structurally_valid", kind=bool)
-def _structurally_valid(sample: Sample) -> npt.NDArray[np.bool_]:
-    return sample.structure_valid
-
-
-@column("compositionally_valid", kind=bool)
-def _compositionally_valid(sample: Sample) -> npt.NDArray[np.bool_]:
-    return sample.composition_valid
 
 
 @column("invalid_reason", kind=str)
@@ -66,7 +95,7 @@ def _structural_problems(sample: Sample) -> list[str | None]:
     found = sample.once(contacts)
     for k, crystal in enumerate(sample.crystals):
         first, second = found.pair[k] + 1
-        if sample.structure_valid[k]:
+        if sample.once(structure_valid)[k]:
             problems.append(None)
         elif (problem := crystal.problem()) is not None:
             problems.append(problem)

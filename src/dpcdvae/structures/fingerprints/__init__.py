@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.errors import InputError, one_line, reason_of
-from dpcdvae.parallel import Engine, Lost
-from dpcdvae.parallel.results import Kind, ResultCache
+from dpcdvae.parallel.results import Kind, Results
 from dpcdvae.structures.content import content_hash, pymatgen_version
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.fingerprints.coordination import Coordination, coordinations
@@ -62,37 +60,20 @@ class Fingerprints:
         """(n,) where there is a structure fingerprint."""
         return np.isfinite(self.structure.sum(axis=1))
 
-    def of(self, chosen: npt.NDArray[np.int64]) -> Fingerprints:
-        """Those of some of the crystals."""
-        reasons = {k: self.reasons[i] for k, i in enumerate(chosen.tolist()) if i in self.reasons}
-        return Fingerprints(self.structure[chosen], self.composition[chosen], reasons)
 
-
-def fingerprint_crystals(
-    crystals: Sequence[Crystal], *, engine: Engine, time_limit: float, cache: Path | None = None
-) -> Fingerprints:
-    """Fingerprints of crystals, each within ``time_limit`` seconds.
-
-    Args:
-        cache: folder in which structure fingerprints are kept between runs.
-    """
-    structure = np.full((len(crystals), len(LABELS)), np.nan)
-    reasons: dict[int, str] = {}
-    results = ResultCache(engine, time_limit, cache).results(
-        structure_fingerprint_or_reason,
-        crystals,
-        [content_hash(crystal) for crystal in crystals],
-        kind(),
-        "fingerprints",
-    )
-    for k, result in enumerate(results):
-        if isinstance(result, Lost):
-            reasons[k] = result.reason
-        elif isinstance(result, str):
-            reasons[k] = result
-        else:
-            structure[k] = result
+def fingerprint_crystals(crystals: Sequence[Crystal], results: Results) -> Fingerprints:
+    """Fingerprints of crystals; the time limit is for each crystal."""
+    structure, reasons = structure_fingerprints(crystals, results)
     return Fingerprints(structure, composition_fingerprints(crystals), reasons)
+
+
+def structure_fingerprints(crystals: Sequence[Crystal], results: Results) -> tuple[Floats, dict[int, str]]:
+    """(n, 61), NaN where there is none, and the reasons for these by index."""
+    keys = [content_hash(crystal) for crystal in crystals]
+    vectors, reasons = results.compute(structure_fingerprint_or_reason, crystals, keys, kind(), "fingerprints")
+    none = np.full(len(LABELS), np.nan)
+    rows = [none if vector is None else vector for vector in vectors]
+    return np.array(rows, np.float64).reshape(-1, len(LABELS)), reasons
 
 
 def kind() -> Kind:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dpcdvae.errors import InputError
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.element_data import by_atomic_number
+from dpcdvae.structures.element_data import by_atomic_number, covalent_radii
 from dpcdvae.structures.elements import SYMBOLS
 from dpcdvae.structures.voronoi import voronoi_cells
 
@@ -55,7 +55,7 @@ def coordinations(crystal: Crystal) -> list[Coordination]:
     Raises:
         InputError: as :func:`dpcdvae.structures.voronoi.voronoi_cells`, or an element without a radius.
     """
-    radii = by_atomic_number("crystal_nn", "covalent_radius")[crystal.atomic_numbers]
+    radii = covalent_radii()[crystal.atomic_numbers]
     if np.isnan(radii).any():
         symbol = SYMBOLS[crystal.atomic_numbers[np.isnan(radii)][0]]
         raise InputError(f"no covalent radius of {symbol} is known, so no fingerprint")

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 from crystal_files import message
-from dpcdvae.evaluation import crystal_table as module
-from dpcdvae.evaluation.columns import COLUMNS, column
-from dpcdvae.evaluation.crystal_table import check_table, crystal_table, write_table
+from dpcdvae.evaluation import crystal_rows
+from dpcdvae.evaluation.crystal_columns import COLUMNS, column
+from dpcdvae.evaluation.crystal_rows import SCHEMA, check_table, crystal_table, write_table
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.reference import as_reference
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.validity import OXIDATION_TABLES, compositional_problem, compositionally_valid
 from dpcdvae.io import Failure
 from dpcdvae.parallel import HERE
+from dpcdvae.parallel.results import Results
 from dpcdvae.structures.crystal import Crystal
 
 CUBE = np.eye(3) * 4.0
@@ -43,7 +44,7 @@ def odd() -> list[Crystal]:
 @pytest.fixture(scope="module")
 def sample(odd: list[Crystal]) -> Sample:
     failures = [Failure("gone", "row 7", "no cell"), Failure("", "row 9", 'a "quoted",\nbroken line')]
-    sample = Sample(odd, failures, as_reference(odd[:1]), False, HERE, 0, 60.0)
+    sample = Sample(odd, failures, as_reference(odd[:1]), False, Results(HERE, 60.0), 0)
     for metric in METRICS.values():
         metric.measure(sample)
     return sample
@@ -140,7 +141,7 @@ def test_parquet_round_trip(sample: Sample, tmp_path: Path) -> None:
     assert types["structurally_valid"] == "bool"
     assert types["density"] == "double"
     assert back.schema.field("density").metadata[b"unit"] == b"g/cm^3"
-    assert back.schema.metadata[b"schema"] == module.SCHEMA.encode()
+    assert back.schema.metadata[b"schema"] == SCHEMA.encode()
 
 
 def test_types_do_not_depend_on_the_crystals(odd: list[Crystal], tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_types_do_not_depend_on_the_crystals(odd: list[Crystal], tmp_path: Path)
     parquet = pytest.importorskip("pyarrow.parquet")
     schemas = []
     for k, some in enumerate((odd[:1], [odd[3]], [])):
-        sample = Sample(some, [Failure("f", "x", "y")], as_reference(odd[:1]), False, HERE, 0, 60.0)
+        sample = Sample(some, [Failure("f", "x", "y")], as_reference(odd[:1]), False, Results(HERE, 60.0), 0)
         write_table(crystal_table(sample), tmp_path / f"{k}.parquet")
         schemas.append(parquet.read_schema(tmp_path / f"{k}.parquet"))
     assert schemas[0].equals(schemas[1])
@@ -172,7 +173,7 @@ def test_a_registered_column_is_in_the_table(sample: Sample) -> None:
 def test_what_a_model_said_of_its_crystals_is_in_the_table(sample: Sample, odd: list[Crystal]) -> None:
     """The latent distance and the decodes that were made; no column of values where no crystal carries them."""
     known = [replace(odd[0], properties={"latent_distance": 0.25, "candidates": 3.0}), odd[1]]
-    decoded = Sample(known, [], as_reference(odd[:1]), False, HERE, 0, 60.0)
+    decoded = Sample(known, [], as_reference(odd[:1]), False, Results(HERE, 60.0), 0)
     for name, value in (("latent_distance", 0.25), ("candidates", 3)):
         assert COLUMNS[name].measure(decoded) == [value, None]
         assert set(crystal_table(sample)[name]) == {None}
@@ -197,7 +198,7 @@ def test_names_that_are_no_text_and_a_broken_write(
     for suffix in (".csv", ".parquet"):
         write_table(table, tmp_path / f"t{suffix}")
         assert b"caf?.cif" in (tmp_path / f"t{suffix}").read_bytes()
-    monkeypatch.setattr(module, "_write_csv", lambda columns, path: path.write_text("half") and 1 / 0)
+    monkeypatch.setattr(crystal_rows, "_write_csv", lambda columns, path: path.write_text("half") and 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_table(table, tmp_path / "t.csv")
     assert b"caf?.cif" in (tmp_path / "t.csv").read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dpcdvae.structures.candidates import NEAREST
+from dpcdvae.structures.match_search import NEAREST
 
 
 def joined(*notes: str) -> str:

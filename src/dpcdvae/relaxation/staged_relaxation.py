@@ -12,7 +12,7 @@ from dpcdvae.relaxation.calculators import CALCULATORS, batch_evaluator, build_c
 from dpcdvae.relaxation.campaign import TIME_LIMIT, relax_all
 from dpcdvae.relaxation.dft import SETTINGS
 from dpcdvae.relaxation.minimise import Settings
-from dpcdvae.relaxation.relaxed import Relaxed
+from dpcdvae.relaxation.relaxed_crystal import Relaxed
 from dpcdvae.structures.crystal import Crystal
 
 

@@ -1,4 +1,4 @@
-"""Which crystals of a set need be compared with a crystal, and whether one of them matches it.
+"""The search of a set for a crystal that matches: which ones need be compared at all, and whether one of them does.
 
 Crystals of another composition or of another number of atoms in the primitive cell cannot match. Among the rest, where
 there are very many, as in a set of one composition, only the nearest in the structure fingerprint are compared, among
@@ -18,13 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.errors import reason_of
-from dpcdvae.parallel import Lost
-from dpcdvae.parallel.results import Kind, Result, ResultCache, joint_hash
+from dpcdvae.parallel.results import Kind, Result, Results, joint_hash
 from dpcdvae.structures.content import content_hash
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.lattice_mapping import Integers, lattice_mappings
-from dpcdvae.structures.matching import MATCHER
 from dpcdvae.structures.structure_matcher import ALGORITHM, Distance, compare
+from dpcdvae.structures.tolerances import PUBLISHED
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int32]
@@ -60,9 +59,9 @@ class Candidates:
 
 
 def candidates(
-    cells: Cells, others: Cells, describe: tuple[Describe, Describe], *, most: int = NEAREST, earlier: bool = False
+    cells: Cells, others: Cells, describe: tuple[Describe, Describe], *, earlier: bool = False
 ) -> Candidates:
-    """For each of ``cells`` which of ``others`` might match it, where there are more than ``most`` the nearest first.
+    """For each of ``cells`` which of ``others`` might match it; of more than ``NEAREST`` the nearest first.
 
     Args:
         cells: primitive cells, None where there is none.
@@ -80,14 +79,14 @@ def candidates(
         key = ("", 0) if cell is None else (cell.formula, cell.num_atoms)
         if key in groups:
             found.places[k] = groups[key][: np.searchsorted(groups[key], k)] if earlier else groups[key]
-            if len(found.places[k]) > most:
+            if len(found.places[k]) > NEAREST:
                 crowded[key].append(k)
     ours = _prints(describe[0], list(crowded.values()))
     theirs = _prints(describe[1], [groups[key].tolist() for key in crowded])
     for group, mine, prints in zip(crowded.values(), ours, theirs, strict=True):
         for k, distances in zip(group, _distances(mine, prints), strict=True):
             places = found.places[k]
-            near = _nearest(distances[: len(places)], LOOKED_AT * most)
+            near = _nearest(distances[: len(places)], LOOKED_AT * NEAREST)
             found.places[k], found.farther[k] = places[near], len(near) < len(places)
     return found
 
@@ -127,46 +126,44 @@ class Found:
     Attributes:
         match: for each crystal the index of its match, None without one.
         rms: (n,) the distance of :func:`nearest_matches`, infinite without a match.
-        left_out: crystals with more candidates of a fitting lattice than they were compared with, or too many to tell.
-        cut: crystal -> why its comparisons were given up; such a crystal has no match.
-        lost: crystal of the other set -> why nothing could be compared with it.
+        left_out: crystals with more candidates of a fitting lattice than they were compared with, or too many to know.
+        reasons: crystal -> why its comparisons were given up; such a crystal has no match.
+        other_reasons: crystal of the other set -> why nothing could be compared with it.
     """
 
     match: list[int | None]
     rms: Floats
     left_out: int
-    cut: dict[int, str]
-    lost: dict[int, str] = field(default_factory=dict)
+    reasons: dict[int, str]
+    other_reasons: dict[int, str] = field(default_factory=dict)
 
 
-Task = tuple[Crystal, Sequence[Crystal], int]
+Task = tuple[Crystal, Sequence[Crystal]]
 
 
 class _Tasks(Sequence[Task]):
     """The comparisons, each put together when it is asked for: all of them at once hold every crystal many times."""
 
-    def __init__(self, cells: Cells, others: Cells, places: Sequence[Places], most: int) -> None:
+    def __init__(self, cells: Cells, others: Cells, places: Sequence[Places]) -> None:
         self.which = [k for k in range(len(cells)) if len(places[k])]
-        self._cells, self._others, self._places, self._most = cells, others, places, most
+        self._cells, self._others, self._places = cells, others, places
 
     def __len__(self) -> int:
         return len(self.which)
 
     def __getitem__(self, index: Any) -> Any:
         k = self.which[index]
-        return self._cells[k], [self._others[j] for j in self._places[k].tolist()], self._most
+        return self._cells[k], [self._others[j] for j in self._places[k].tolist()]
 
 
-def nearest_matches(
-    cells: Cells, others: Cells, chosen: Candidates, results: ResultCache, most: int = NEAREST
-) -> Found:
+def nearest_matches(cells: Cells, others: Cells, chosen: Candidates, results: Results) -> Found:
     """For each of ``cells`` the candidate of the least rms displacement, as ``get_rms_dist(other, cell)``."""
-    return _search(nearest_match, "nearest-match", cells, others, chosen, results, most)
+    return _search(nearest_match, "nearest-match", cells, others, chosen, results)
 
 
-def first_matches(cells: Cells, others: Cells, chosen: Candidates, results: ResultCache, most: int = NEAREST) -> Found:
+def first_matches(cells: Cells, others: Cells, chosen: Candidates, results: Results) -> Found:
     """For each of ``cells`` the first candidate that fits, as ``fit(other, cell)``."""
-    return _search(first_match, "first-match", cells, others, chosen, results, most)
+    return _search(first_match, "first-match", cells, others, chosen, results)
 
 
 def _search(
@@ -175,36 +172,31 @@ def _search(
     cells: Cells,
     others: Cells,
     chosen: Candidates,
-    results: ResultCache,
-    most: int,
+    results: Results,
 ) -> Found:
     hashes = {id(cell): content_hash(cell) for cell in (*cells, *others) if cell is not None}
-    tasks = _Tasks(cells, others, chosen.places, most)
-    keys = [joint_hash([hashes[id(cell)], *(hashes[id(other)] for other in near)]) for cell, near, _ in tasks]
-    kind = Kind(name, ALGORITHM, {**asdict(MATCHER), "most": most})
-    found = results.results(function, tasks, keys, kind, "comparing")
+    tasks = _Tasks(cells, others, chosen.places)
+    keys = [joint_hash([hashes[id(cell)], *(hashes[id(other)] for other in near)]) for cell, near in tasks]
+    kind = Kind(name, ALGORITHM, {**asdict(PUBLISHED), "most": NEAREST})
+    found, reasons = results.compute(function, tasks, keys, kind, "comparing")
     match: list[int | None] = [None] * len(cells)
     rms = np.full(len(cells), np.inf)
     left_out = 0
-    cut: dict[int, str] = {}
-    for k, result in zip(tasks.which, found, strict=True):
-        if isinstance(result, Lost):
-            cut[k] = result.reason
-        elif isinstance(result, str):
-            cut[k] = result
-        else:
-            matched, more = result[0] >= 0, bool(result[2])
-            left_out += more or (bool(chosen.farther[k]) and (function is nearest_match or not matched))
-            if matched:
-                match[k], rms[k] = int(chosen.places[k][int(result[0])]), result[1]
-    return Found(match, rms, left_out, cut)
+    for k, vector in zip(tasks.which, found, strict=True):
+        if vector is None:
+            continue
+        matched, more = vector[0] >= 0, bool(vector[2])
+        left_out += more or (bool(chosen.farther[k]) and (function is nearest_match or not matched))
+        if matched:
+            match[k], rms[k] = int(chosen.places[k][int(vector[0])]), vector[1]
+    return Found(match, rms, left_out, {tasks.which[n]: reason for n, reason in reasons.items()})
 
 
 def nearest_match(task: Task) -> Result:
-    """(place, rms, 1 if more candidates were left out) of the nearest one, (-1, inf, ...) without; or why not known."""
-    cell, near, most = task
+    """(place, rms, 1 if more candidates were left out) of the nearest one, (-1, inf, ...) without; or a reason."""
+    cell, near = task
     fitting = _Fitting(near, cell)
-    places = list(itertools.islice(fitting, most))
+    places = list(itertools.islice(fitting, NEAREST))
     distances, reason = _compare([(near[place], mappings) for place, mappings in places], cell)
     rms = np.array([np.inf, *(distance.rms for distance in distances)])
     nearest = int(rms.argmin())
@@ -215,11 +207,11 @@ def nearest_match(task: Task) -> Result:
 
 def first_match(task: Task) -> Result:
     """(place, largest displacement, 0) of the first candidate that fits, (-1, inf, 1 if more ...) without one."""
-    cell, near, most = task
+    cell, near = task
     fitting = _Fitting(near, cell)
     reason = ""
-    for start in range(0, most, _PART):
-        places = list(itertools.islice(fitting, min(_PART, most - start)))
+    for start in range(0, NEAREST, _PART):
+        places = list(itertools.islice(fitting, min(_PART, NEAREST - start)))
         distances, problem = _compare([(near[place], mappings) for place, mappings in places], cell)
         reason = reason or problem
         for (place, _), distance in zip(places, distances, strict=True):
@@ -229,7 +221,7 @@ def first_match(task: Task) -> Result:
 
 
 class _Fitting(Iterator[tuple[int, Integers]]):
-    """Place and lattice mappings of the candidates that have any; keeps why one could not be looked at."""
+    """Place and lattice mappings of the candidates that have any; keeps the reason why one could not be looked at."""
 
     def __init__(self, near: Sequence[Crystal], cell: Crystal) -> None:
         self.reason = ""
@@ -238,7 +230,7 @@ class _Fitting(Iterator[tuple[int, Integers]]):
     def __next__(self) -> tuple[int, Integers]:
         for place, other in self._near:
             try:
-                mappings = lattice_mappings(other, self._cell, MATCHER)
+                mappings = lattice_mappings(other, self._cell, PUBLISHED)
             except Exception as error:  # odd cells break it in many ways: counted, with the reason
                 self.reason = self.reason or reason_of(error)
                 continue
@@ -250,7 +242,7 @@ class _Fitting(Iterator[tuple[int, Integers]]):
 def _compare(near: Sequence[tuple[Crystal, Integers]], cell: Crystal) -> tuple[list[Distance], str]:
     """The distances, and why some of them may be missing."""
     try:
-        return compare([other for other, _ in near], cell, MATCHER, [mappings for _, mappings in near]), ""
+        return compare([other for other, _ in near], cell, PUBLISHED, [mappings for _, mappings in near]), ""
     except Exception as error:  # an odd cell breaks the comparison with all: one by one then
         if len(near) == 1:
             return [Distance(np.inf, np.inf)], reason_of(error)

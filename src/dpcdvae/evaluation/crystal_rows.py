@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.columns import COLUMNS, Value, column
+from dpcdvae.evaluation.crystal_columns import COLUMNS, Value, column
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.files import atomic_output
 
@@ -40,7 +40,7 @@ def _num_atoms(sample: Sample) -> list[int]:
 
 
 def crystal_table(sample: Sample) -> CrystalColumns:
-    """All :data:`~dpcdvae.evaluation.columns.COLUMNS`: what the crystals are, then in the order of the metrics.
+    """All :data:`~dpcdvae.evaluation.crystal_columns.COLUMNS`: what the crystals are, then in the order of the metrics.
 
     The crystals come in their order, then what could not be read or built: of that only ``id``, ``where`` and
     ``failure`` are known. ``given_up`` says what was not computed, for whom and why; to be called after
@@ -54,7 +54,7 @@ def crystal_table(sample: Sample) -> CrystalColumns:
     }
     lacking: list[Value] = [None] * len(sample.failures)
     for name, entry in sorted(COLUMNS.items(), key=lambda item: item[1].measure.__module__ != __name__):
-        values = [_plain(value, entry.kind) for value in entry.measure(sample)] or [None] * read
+        values = [_plain(value, entry.kind) for value in sample.once(entry.measure)] or [None] * read
         if len(values) != read:
             raise ValueError(f"column '{name}' has {len(values)} values for {read} crystals")
         columns[name] = values + lacking

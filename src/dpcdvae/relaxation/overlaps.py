@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from dpcdvae.structures.contacts import closest_contacts
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.element_data import covalent_radii
 from dpcdvae.structures.elements import SYMBOLS
 
 # Distances over the sum of the covalent radii (Cordero et al. 2008). Bonds lie near 1, the shortest (in H2,
@@ -30,13 +32,12 @@ EXPANSIONS = 60  # a factor 19 of the cell vectors
 
 def closest_contact(crystal: Crystal, within: float) -> tuple[str, float] | None:
     """The closest contact below ``within`` times the sum of the covalent radii: (``C-C``, Å), None without one."""
-    first, second, distances, _ = _contacts(crystal, within)
-    if len(distances) == 0:
+    found = closest_contacts([crystal])
+    if not found.ratio[0] < within:
         return None
-    ratio = distances / _reach(crystal)[first, second]
-    k = int(np.argmin(ratio))
-    numbers = sorted((crystal.atomic_numbers[first[k]], crystal.atomic_numbers[second[k]]))
-    return "-".join(SYMBOLS[z] for z in numbers), float(distances[k])
+    numbers = np.sort(crystal.atomic_numbers[found.ratio_pair[0]])
+    distance = found.ratio[0] * covalent_radii()[numbers].sum()
+    return "-".join(SYMBOLS[z] for z in numbers), float(distance)
 
 
 def lonely_atom(crystal: Crystal, within: float = LONELY) -> str | None:
@@ -97,9 +98,7 @@ def _clear_of_images(crystal: Crystal) -> Crystal:
 
 def _with_room(crystal: Crystal) -> Crystal:
     """The crystal in a cell of its shape that is large enough for its atoms."""
-    from ase.data import covalent_radii
-
-    spheres = 4 / 3 * np.pi * float(((APART * covalent_radii[crystal.atomic_numbers]) ** 3).sum())
+    spheres = 4 / 3 * np.pi * float(((APART * covalent_radii()[crystal.atomic_numbers]) ** 3).sum())
     return replace(crystal, lattice=max(1.0, np.cbrt(spheres / FILLED / crystal.volume)) * crystal.lattice)
 
 
@@ -107,15 +106,12 @@ def _contacts(
     crystal: Crystal, within: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Pairs closer than ``within`` times the sum of their radii: atoms i and j, distance, vector from i to j (Å)."""
-    from ase.data import covalent_radii
     from ase.neighborlist import neighbor_list
 
-    return neighbor_list("ijdD", crystal.to_ase(), within * covalent_radii[crystal.atomic_numbers])
+    return neighbor_list("ijdD", crystal.to_ase(), within * covalent_radii()[crystal.atomic_numbers])
 
 
 def _reach(crystal: Crystal) -> npt.NDArray[np.float64]:
     """(n, n) Å, sums of the covalent radii."""
-    from ase.data import covalent_radii
-
-    radii = covalent_radii[crystal.atomic_numbers]
+    radii = covalent_radii()[crystal.atomic_numbers]
     return radii[:, None] + radii[None, :]
