@@ -9,8 +9,7 @@ from scipy.spatial.distance import pdist
 from dpcdvae.evaluation import diversity, evaluate
 from dpcdvae.evaluation.diversity import mean_distances
 from dpcdvae.evaluation.report import Report
-from dpcdvae.evaluation.sample import Number
-from dpcdvae.intervals import bootstrap_mean
+from dpcdvae.intervals import Number, bootstrap_mean
 from dpcdvae.parallel import HERE
 from dpcdvae.parallel.results import Results
 from dpcdvae.prototypes import build_prototypes

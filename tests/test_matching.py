@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,11 @@ from dpcdvae.io import read
 from dpcdvae.parallel import HERE, LocalEngine
 from dpcdvae.parallel import results as result_cache
 from dpcdvae.parallel.results import Results
+from dpcdvae.relaxation.ranking import SAME_MINIMUM
 from dpcdvae.structures import pair_matching
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.pair_matching import match_pairs
-from dpcdvae.structures.tolerances import PUBLISHED
+from dpcdvae.structures.tolerances import PUBLISHED, Tolerances
 
 
 def rattled(crystal: Crystal, rng: Generator, scale: float = 0.1) -> Crystal:
@@ -79,6 +80,24 @@ def test_matching_does_not_depend_on_the_description(perovskites: list[Crystal])
         same = other_descriptions(truth, rng)
         as_truth = match_pairs([prediction] * len(same), list(same.values()), Results(HERE, 60))
         np.testing.assert_allclose(as_truth.rms, reference, rtol=1e-3, err_msg=str(list(same)))
+
+
+@pytest.mark.parametrize("tolerances", [PUBLISHED, SAME_MINIMUM])
+def test_crystals_fit_where_the_matcher_of_pymatgen_says_so(perovskites: list[Crystal], tolerances: Tolerances) -> None:
+    """Also described otherwise, as duplicates of a relaxation and decoded crystals are."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    rng = np.random.default_rng(5)
+    truths = [crystal for crystal in perovskites[:4] for _ in range(6)]
+    scales = np.tile(np.linspace(0.01, 3.0, 6) * tolerances.stol, 4)
+    firsts = [rattled(c, rng, scale) for c, scale in zip(truths, scales, strict=True)]
+    firsts[::5] = [list(other_descriptions(c, rng).values())[k % 6] for k, c in enumerate(firsts[::5])]
+    found = match_pairs(firsts, truths, Results(HERE, 60), [tolerances])
+    matcher = StructureMatcher(**asdict(tolerances))
+    expected = [matcher.fit(a.to_pymatgen(), b.to_pymatgen()) for a, b in zip(firsts, truths, strict=True)]
+    assert found.fits.tolist() == expected
+    assert 3 < sum(expected) < len(expected) - 3
+    assert (found.matched >= found.fits).all()
 
 
 def test_every_tolerance_is_a_matcher_of_its_own(perovskites: list[Crystal]) -> None:

@@ -100,7 +100,7 @@ def test_search_with_a_judge(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     command = ["optimize", "RUN", "-n", "6", "--start", "own:train", *SEARCH, "--energy-model", "JUDGE"]
     assert main([*command, "--out", "found.json", "--json", "numbers.json"]) == 0
     page = capsys.readouterr().out
-    assert "judged by JUDGE (trained on own, mean absolute error" in page
+    assert "evaluated by JUDGE (trained on own, mean absolute error" in page
     crystals, numbers = read("found.json"), json.loads(Path("numbers.json").read_text())
     ids = load_dataset("own")["train"].ids[:6]
     assert {crystal.id for crystal in crystals} <= {f"{id}@{step}" for id in ids for step in (0, 50, 100)}
@@ -115,11 +115,13 @@ def test_search_with_a_judge(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     judge = load_regressor("JUDGE", "cpu")
     candidates = [crystal for crystal, good in zip(crystals, valid, strict=True) if good]
     known = [crystal for crystal in candidates if not judge.unknown_elements(crystal.atomic_numbers)]
-    judged = [crystal.properties["judged_density"] for crystal in crystals if "judged_density" in crystal.properties]
+    judged = [
+        crystal.properties["evaluated_density"] for crystal in crystals if "evaluated_density" in crystal.properties
+    ]
     assert len(judged) == len(known)
     np.testing.assert_allclose(judged, predict(judge, table_of(known, bonded=True)), rtol=1e-4)
-    reason = "valid crystals with elements that the judge was not trained on"
-    assert numbers["not_judged"][reason] == len(candidates) - len(known)
+    reason = "valid crystals with elements that the property model was not trained on"
+    assert numbers["not_evaluated"][reason] == len(candidates) - len(known)
     manifest = json.loads(Path("found.json.manifest.json").read_text())
     assert manifest["command"] == "optimize"
     assert manifest["arguments"]["energy_model"] == "JUDGE"
@@ -180,8 +182,8 @@ def test_search_from_anywhere_uphill_without_a_judge(here: Path, capsys: pytest.
     assert means[0] < means[1] < means[2]
     quantiles = read_card("RUN")["property"]["quantiles"]
     assert [rate["threshold"] for rate in numbers["success_rates"]] == [quantiles[p] for p in ("95", "90", "85")]
-    assert numbers["judge"] == "own head"
-    assert all("judged_density" not in crystal.properties for crystal in read("up.extxyz"))
+    assert numbers["evaluated_by"] == "own head"
+    assert all("evaluated_density" not in crystal.properties for crystal in read("up.extxyz"))
 
 
 def test_line_between_a_crystal_of_the_data_and_its_file(here: Path) -> None:

@@ -22,8 +22,9 @@ from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.metrics import stability as metrics
 from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.evaluation.reference import as_reference
-from dpcdvae.evaluation.sample import Number, Sample
+from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.stability import EnergySource, Stability, energies_above_hull, property_energies
+from dpcdvae.intervals import Number
 from dpcdvae.io import Failure, write
 from dpcdvae.parallel import HERE, LocalEngine, Lost
 from dpcdvae.parallel import results as result_cache

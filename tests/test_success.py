@@ -1,4 +1,4 @@
-"""Success rates of a search: goals, honest counts, and who is the judge."""
+"""Success rates of a search: goals, honest counts, and which model evaluates."""
 
 from __future__ import annotations
 
@@ -64,25 +64,25 @@ def test_goals_come_from_the_right_end() -> None:
         thresholds({"5": 1.0}, maximize=True)
 
 
-def report(judge: str = "") -> SearchReport:
+def report(evaluated_by: str = "") -> SearchReport:
     predicted = np.array([[1.0, 3.0], [0.0, 1.0]])
-    judged = predicted if not judge else np.array([[2.0, np.nan], [np.nan, np.nan]])
+    evaluated = predicted if not evaluated_by else np.array([[2.0, np.nan], [np.nan, np.nan]])
     valid = np.array([[True, False], [False, False]])
     return SearchReport(
         "energy",
         "eV",
-        judge,
+        evaluated_by,
         False,
         (0, 10),
         predicted,
-        judged,
+        evaluated,
         valid,
         {5: 0.0, 10: 1.0, 15: 2.0},
         {"crystals that could not be built": 1},
     )
 
 
-def test_a_report_says_who_judged_and_what_is_unknown() -> None:
+def test_a_report_says_which_model_evaluated_and_what_is_unknown() -> None:
     from rich.console import Console
 
     def shown(report: SearchReport) -> str:
@@ -93,14 +93,14 @@ def test_a_report_says_who_judged_and_what_is_unknown() -> None:
 
     own = shown(report())
     assert "own head: optimistic" in own
-    assert "not judged, so no success: 1 crystals that could not be built" in own
+    assert "not evaluated, so no success: 1 crystals that could not be built" in own
     assert re.search(r"SR10 │ +≤ 1 │ +50.0%", own)
     other = shown(report("runs/energy"))
-    assert "judged by runs/energy" in other
+    assert "evaluated by runs/energy" in other
     assert "optimistic" not in other
     content = report("runs/energy").to_json()
     json.dumps(content, allow_nan=False)
-    assert [point["judged_mean"] for point in content["points"]] == [2.0, None]
+    assert [point["evaluated_mean"] for point in content["points"]] == [2.0, None]
     assert [point["predicted_mean"] for point in content["points"]] == [2.0, 0.5]
     assert [rate["value"] for rate in content["success_rates"]] == [0.0, 0.0, 0.5]
 

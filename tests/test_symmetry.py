@@ -8,8 +8,8 @@ import pytest
 from disguises import DISGUISES
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.reference import as_reference
-from dpcdvae.evaluation.sample import Number, Sample
-from dpcdvae.intervals import bootstrap_total_variation
+from dpcdvae.evaluation.sample import Sample
+from dpcdvae.intervals import Number, bootstrap_total_variation
 from dpcdvae.parallel import HERE
 from dpcdvae.parallel.results import Results
 from dpcdvae.prototypes import STRUCTURE_TYPES, build_prototypes

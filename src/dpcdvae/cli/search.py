@@ -96,7 +96,7 @@ def optimize(
         with engine:
             values, more = _judge(judge, crystals, valid, engine, time_limit)
         lost |= more
-        crystals = [_with(c, f"judged_{judge.target}", value) for c, value in zip(crystals, values, strict=True)]
+        crystals = [_with(c, f"evaluated_{judge.target}", value) for c, value in zip(crystals, values, strict=True)]
     call = call.resolved(**how)
     hashes = {"model_sha256": source.sha256} | ({} if energy is None else {"energy_model_sha256": energy.sha256})
     report = SearchReport(
@@ -266,7 +266,7 @@ def _judge(
     values[valid], reasons = predict_crystals(judge, candidates, engine=engine, time_limit=time_limit)
     foreign = sum(bool(judge.unknown_elements(candidates[k].atomic_numbers.tolist())) for k in reasons)
     return values, {
-        "valid crystals with elements that the judge was not trained on": foreign,
+        "valid crystals with elements that the property model was not trained on": foreign,
         "valid crystals whose bonds could not be found": len(reasons) - foreign,
     }
 

@@ -1,4 +1,4 @@
-"""The crystals under judgement, with those that were never written because they could not be built."""
+"""The crystals under evaluation, with those that were never written because they could not be built."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Generated:
 
     Attributes:
         crystals: those that could be read.
-        failures: those that could not be read, or, as the manifests beside them tell, not be built.
-        part: whether the manifests tell that they come of a part of a data set, as one was reconstructed.
+        failures: those that could not be read, or, as the manifests beside them say, not be built.
+        part: whether the manifests say that they come of a part of a data set, as one was reconstructed.
     """
 
     crystals: list[Crystal]
@@ -41,7 +41,7 @@ class Generated:
 def read_generated(path: str | Path) -> Generated:
     """Reads crystals in any format, and the manifests of ``generate``, ``reconstruct`` or ``relax`` that lie there.
 
-    A folder may hold the shards of a run. Those that are missing are told on standard error: the numbers are then
+    A folder may hold the shards of a run. Those that are missing are named on standard error: the numbers are then
     about a part of the run.
 
     Raises:
@@ -107,8 +107,8 @@ def _missing_shards(manifests: Iterable[Mapping[str, Any]]) -> str:
             run = json.dumps([manifest.get("command"), manifest.get("model_sha256"), shaping], sort_keys=True)
             runs[run, int(count)].add(int(number))
     missing = {run: sorted(set(range(1, run[1] + 1)) - there) for run, there in runs.items()}
-    told = [f"{_listed(gone)} of {count}" for (_, count), gone in missing.items() if gone]
-    return f"not all shards are there: missing {'; '.join(told)}" if told else ""
+    listed = [f"{_listed(gone)} of {count}" for (_, count), gone in missing.items() if gone]
+    return f"not all shards are there: missing {'; '.join(listed)}" if listed else ""
 
 
 def _listed(numbers: list[int]) -> str:

@@ -92,41 +92,41 @@ class SearchReport:
 
     Attributes:
         name: of the property; unit: "" if unknown.
-        judge: who says what property a decoded crystal has; "" for the model's own head, which judges its own work.
+        evaluated_by: the model that says what property a decoded crystal has; "" for the searched model's own head.
         steps: (S,) gradient steps.
         predicted: (S, n) by the head, from z.
-        judged: (S, n) by the judge, from the crystal; NaN where there is none or it is not valid or not judged.
+        evaluated: (S, n) by that model, from the crystal; NaN where there is none or it is not valid or not evaluated.
         valid: (S, n).
         goals: as :func:`thresholds` gives them.
-        lost: how many crystals could not be judged, by reason.
+        reasons: how many crystals could not be evaluated, by reason.
         settings: all that shaped the search.
     """
 
     name: str
     unit: str
-    judge: str
+    evaluated_by: str
     maximize: bool
     steps: tuple[int, ...]
     predicted: Floats
-    judged: Floats
+    evaluated: Floats
     valid: Flags
     goals: Mapping[int, float]
-    lost: Mapping[str, int]
+    reasons: Mapping[str, int]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rates(self) -> list[SuccessRate]:
-        return success_rates(self.judged, self.valid, self.goals, maximize=self.maximize)
+        return success_rates(self.evaluated, self.valid, self.goals, maximize=self.maximize)
 
     @property
     def points(self) -> list[tuple[int, float | None, float | None, int]]:
-        """For each saved point: gradient steps, mean predicted, mean judged (of the valid), number of valid crystals.
+        """For each saved point: gradient steps, mean predicted, mean evaluated (of the valid), number of valid ones.
 
         Means are over what is finite, None without any.
         """
-        judged = np.where(self.valid, self.judged, np.nan)
+        evaluated = np.where(self.valid, self.evaluated, np.nan)
         return [
-            (step, _mean(self.predicted[k]), _mean(judged[k]), int(self.valid[k].sum()))
+            (step, _mean(self.predicted[k]), _mean(evaluated[k]), int(self.valid[k].sum()))
             for k, step in enumerate(self.steps)
         ]
 
@@ -134,12 +134,12 @@ class SearchReport:
         return {
             "schema": SCHEMA,
             "property": {"name": self.name, "unit": self.unit},
-            "judge": self.judge or "own head",
+            "evaluated_by": self.evaluated_by or "own head",
             "maximize": self.maximize,
             "starting_points": self.predicted.shape[1],
             "points": [
-                {"step": step, "predicted_mean": predicted, "judged_mean": judged, "valid": valid}
-                for step, predicted, judged, valid in self.points
+                {"step": step, "predicted_mean": predicted, "evaluated_mean": evaluated, "valid": valid}
+                for step, predicted, evaluated, valid in self.points
             ],
             "success_rates": [
                 {
@@ -150,7 +150,7 @@ class SearchReport:
                 }
                 for rate in self.rates
             ],
-            "not_judged": dict(self.lost),
+            "not_evaluated": dict(self.reasons),
             "settings": dict(self.settings),
         }
 
@@ -158,9 +158,9 @@ class SearchReport:
         """What a person reads; print it with rich."""
         from rich.console import Group
 
-        judge = self.judge or "the model's own head: optimistic (--energy-model names an independent judge)"
-        notes = [f"judged by {judge}"]
-        notes += [f"not judged, so no success: {count} {what}" for what, count in self.lost.items() if count]
+        model = self.evaluated_by or "the model's own head: optimistic (--energy-model names an independent model)"
+        notes = [f"evaluated by {model}"]
+        notes += [f"not evaluated, so no success: {count} {what}" for what, count in self.reasons.items() if count]
         return Group(self._way(), "", self._success(), *notes)
 
     def _way(self) -> RenderableType:
@@ -171,11 +171,11 @@ class SearchReport:
         title = f"{self.name}, {self.unit}" if self.unit else self.name
         table = Table(title=f"{title}: {goal} from {n} starting points",
                       title_justify="left", title_style="bold")  # fmt: skip
-        judged_column = ["judged, mean of valid"] if self.judge else []
-        for column in ("gradient steps", "predicted, mean", *judged_column, "valid"):
+        evaluated_column = ["evaluated, mean of valid"] if self.evaluated_by else []
+        for column in ("gradient steps", "predicted, mean", *evaluated_column, "valid"):
             table.add_column(column, justify="right")
-        for step, predicted, judged, valid in self.points:
-            means = [shown(mean, unit) for mean in ([predicted, judged] if self.judge else [predicted])]
+        for step, predicted, evaluated, valid in self.points:
+            means = [shown(mean, unit) for mean in ([predicted, evaluated] if self.evaluated_by else [predicted])]
             table.add_row(str(step), *means, shown(valid / n, ""))
         return table
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from dpcdvae.parallel import HERE, Engine
 from dpcdvae.parallel.results import Kind, Results
-from dpcdvae.progress import Progress
 from dpcdvae.relaxation.relaxed_crystal import Relaxed
 from dpcdvae.structures.content import content_hash
 from dpcdvae.structures.crystal import Crystal
@@ -83,20 +82,15 @@ def _minima(ordered: Sequence[Relaxed], results: Results) -> list[int]:
     alike = _Alike(ordered, results)
     minimum: dict[int, int] = {}
     undecided = np.arange(len(ordered))
-    with Progress("comparing", len(ordered)) as bar:
-        while len(undecided):
-            found = np.array([k for k in undecided.tolist() if next(alike.below(k, undecided), None) is None], np.int64)
-            minimum |= {k: k for k in found.tolist()}
-            pairs = [(k, j) for k in undecided.tolist() if k not in minimum for j in alike.below(k, found)]
-            lower, upper = (
-                [ordered[place].final for place in places] for places in ([j for _, j in pairs], [k for k, _ in pairs])
-            )
-            fits = match_pairs(lower, upper, results, [SAME_MINIMUM]).fits
-            for k, j in sorted(pair for pair, same in zip(pairs, fits, strict=True) if same):
-                minimum.setdefault(k, j)
-            before = len(undecided)
-            undecided = np.array([k for k in undecided.tolist() if k not in minimum], np.int64)
-            bar.advance(before - len(undecided))
+    while len(undecided):
+        found = np.array([k for k in undecided.tolist() if next(alike.below(k, undecided), None) is None], np.int64)
+        minimum |= {k: k for k in found.tolist()}
+        pairs = [(k, j) for k in undecided.tolist() if k not in minimum for j in alike.below(k, found)]
+        lower, upper = [ordered[j].final for _, j in pairs], [ordered[k].final for k, _ in pairs]
+        fits = match_pairs(lower, upper, results, [SAME_MINIMUM]).fits
+        for k, j in sorted(pair for pair, same in zip(pairs, fits, strict=True) if same):
+            minimum.setdefault(k, j)
+        undecided = np.array([k for k in undecided.tolist() if k not in minimum], np.int64)
     return [minimum[k] for k in range(len(ordered))]
 
 

@@ -52,7 +52,7 @@ def finish(run: str | Path, tables: Mapping[str, CrystalTable], device: torch.de
 def calibrate(model: CDVAE, table: CrystalTable, *, crystals: int = CRYSTALS) -> Agreement:
     """Decodes crystals of ``table`` once, and finds the largest latent distance up to which ``WANTED`` of them match.
 
-    A match is that of the match rate of ``dpcdvae evaluate``.
+    A match is one under the published tolerances where even the largest displacement of an atom is within them.
     """
     chosen = np.random.default_rng(0).permutation(len(table))[:crystals]
     truths = table.select(chosen)
@@ -61,7 +61,7 @@ def calibrate(model: CDVAE, table: CrystalTable, *, crystals: int = CRYSTALS) ->
     by_id = {str(truth.id): truth for truth in truths}
     made = [crystal for crystal in result.crystals if LATENT_DISTANCE in crystal.properties]
     with LocalEngine(1) as engine:
-        matched = match_pairs(made, [by_id[crystal.id] for crystal in made], Results(engine, SECONDS)).matched
+        matched = match_pairs(made, [by_id[crystal.id] for crystal in made], Results(engine, SECONDS)).fits
     distances = np.array([crystal.properties[LATENT_DISTANCE] for crystal in made])
     threshold = threshold_of(distances, matched)
     accepted = distances <= threshold
