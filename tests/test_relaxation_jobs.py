@@ -209,7 +209,7 @@ def test_a_folder_of_jobs_is_not_written_into_and_not_read_when_it_was_changed(
         assert "would lie among" in capsys.readouterr().err
     description = json.loads((folder / "jobs.json").read_text())
     for change, text in (
-        ({"folders": description["folders"][:1]}, "tells of 1 jobs and holds 2 crystals"),
+        ({"folders": description["folders"][:1]}, "lists 1 jobs and holds 2 crystals"),
         ({"folders": None}, "is no folder of jobs"),
         ({"settings": {}}, "is no folder of jobs"),
     ):

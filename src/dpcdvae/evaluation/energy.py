@@ -18,7 +18,7 @@ class EnergyModel:
     Attributes:
         source: the model, for the report.
         property: name of what it predicts, for the report.
-        predict: crystals -> (n,) values, NaN where it cannot tell, with the reason by index.
+        predict: crystals -> (n,) values, NaN where it has no prediction, with the reasons by index.
     """
 
     source: str

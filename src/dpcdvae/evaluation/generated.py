@@ -16,7 +16,7 @@ from dpcdvae.structures.crystal import Crystal
 
 MANIFEST = ".manifest.json"
 SHAPELESS = ("model", "shard", "workers", "scheduler")
-"""Arguments that may differ between the shards of one run; what the model is, its hash tells."""
+"""Arguments that may differ between the shards of one run; the model is identified by its hash."""
 
 
 @dataclass(frozen=True)

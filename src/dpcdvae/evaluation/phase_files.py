@@ -83,7 +83,7 @@ def _phases(path: Path, records: Sequence[tuple[str, Mapping[str, Any]]]) -> Pha
 
 
 def calculator_of(path: str | Path) -> str:
-    """The calculator that gave a file's energies, the last of several in turn, as its manifest tells; else ""."""
+    """The calculator that gave a file's energies, the last of several in turn, as its manifest says; else ""."""
     try:
         arguments = json.loads(manifest_path(path).read_text(encoding="utf-8"))["arguments"]
         return str(arguments.get("calculator") or "").rpartition(",")[2].strip()

@@ -135,7 +135,7 @@ def _from_dataset(text: str, path: Path) -> Reference:
 
 
 def _of_crystals(crystals: Sequence[Crystal], source: str, digest: str, failures: Sequence[Failure] = ()) -> Reference:
-    """What can be compared with; ``source`` tells how many crystals could not be read or are none."""
+    """What can be compared with; ``source`` says how many crystals could not be read or are none."""
     usable = [crystal for crystal in crystals if crystal.problem() is None]
     reasons = [failure.reason for failure in failures]
     reasons += [f"crystal '{c.id}': {problem}" for c in crystals if (problem := c.problem()) is not None]

@@ -27,7 +27,7 @@ WIDE = 112
 """Columns of a terminal from which on the baselines fit."""
 
 Key = tuple[str, str]
-"""What tells the numbers of a report apart: metric and gate."""
+"""The key of a number in a report: metric and gate."""
 
 
 @dataclass(frozen=True)

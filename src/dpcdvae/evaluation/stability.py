@@ -46,7 +46,7 @@ class EnergySource:
         calculator: what computed the energies, "" where that is not known.
         costly: whether worker processes and a time limit are worth it.
         settings: all that the energies depend on beside the crystal, so that they can be kept between runs; None
-            where that cannot be told, and then they are not.
+            where that is not known, and then they are not.
     """
 
     name: str

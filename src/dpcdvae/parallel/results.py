@@ -13,12 +13,12 @@ versions and other settings stay until the folder is removed, which may be done 
 from __future__ import annotations
 
 import binascii
+import contextlib
 import hashlib
 import json
 import time
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -137,7 +137,7 @@ class Results:
         unsaved: dict[str, Result] = {}
         began = saved = time.monotonic()
         stream = self.engine.stream(function, items, time_limit=self.time_limit)
-        with closing(stream), Progress(what, len(keys)) as bar:
+        with contextlib.closing(stream), Progress(what, len(keys)) as bar:
             try:
                 for index, result in stream:
                     bar.advance()

@@ -144,7 +144,7 @@ class _Seat(threading.Thread):
             self.inbox.put((self, "result", result))
         except _Over:
             return
-        except BaseException as error:  # whatever it is, it is told where it is waited for
+        except BaseException as error:  # whatever it is, it is raised where it is waited for
             self.inbox.put((self, "error", error))
 
     def ask(self, atoms: Atoms) -> Results:

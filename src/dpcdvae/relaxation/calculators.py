@@ -47,7 +47,7 @@ class Source:
         writes_files: whether it works in a folder (then ``build`` takes ``directory``).
         together: (calculator, atoms of many crystals) -> results of each, as one computation; None where it
             takes one crystal at a time.
-        version: options -> what tells it from an older one; None where its package's version does.
+        version: options -> what distinguishes it from an older one; None where its package's version does.
     """
 
     summary: str
@@ -141,7 +141,7 @@ def batch_evaluator(name: str, calculator: Calculator) -> Callable[[Sequence[Ato
 
 
 def known_elements(name: str, calculator: Calculator) -> Elements | None:
-    """Atomic numbers a calculator is made for; None where only the calculation can tell (``module:Class``)."""
+    """Atomic numbers a calculator is made for; None where only the calculation shows it (``module:Class``)."""
     return None if ":" in name else CALCULATORS[name].elements(calculator)
 
 
@@ -157,7 +157,7 @@ def check_elements(name: str, calculator: Calculator, crystals: Iterable[Crystal
 
 
 def calculator_version(name: str, options: Mapping[str, Any] | None = None) -> str:
-    """Version of the package behind a calculator, or the hash of its program; empty where neither can be told."""
+    """Version of the package behind a calculator, or the hash of its program; empty where neither is known."""
     if name in CALCULATORS and (version := CALCULATORS[name].version) is not None:
         return version(options or {})
     package = name.partition(":")[0].partition(".")[0] if ":" in name else CALCULATORS[name].package
@@ -165,7 +165,7 @@ def calculator_version(name: str, options: Mapping[str, Any] | None = None) -> s
 
 
 def option_files(options: Mapping[str, Any]) -> dict[str, str]:
-    """Option -> sha256 of the file that its value names, such as one of weights: the name alone tells nothing."""
+    """Option -> sha256 of the file that its value names, such as one of weights: the name alone says little."""
     return {name: sha256(value) for name, value in options.items() if isinstance(value, str) and os.path.isfile(value)}
 
 
@@ -225,7 +225,7 @@ def check_options(name: str, build: Callable[..., Any], options: Mapping[str, An
     parameters = inspect.signature(build).parameters.values()
     defaults = getattr(build, "default_parameters", {})
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) and not defaults:
-        return  # it tells nowhere what it takes
+        return  # it does not say what it takes
     known = {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD} | {*defaults}
     for option in options:
         if option not in known:

@@ -59,7 +59,7 @@ def relax_all(
         work: folder that keeps the results; what lies there is not computed again. None for a temporary one.
         starts: where to start from instead of ``crystals``, one for each.
         batch: crystals whose energies are computed together, in this process instead of the engine's; 1 for none.
-            What is kept does not tell of it: a campaign may go on with another batch.
+            What is kept does not depend on it: a campaign may go on with another batch.
         time_limit: seconds for one crystal (no limit where the engine is this process).
         retry: try again what did not converge before, be it with more steps. What ran out of time, or whose
             process died, is tried again anyway.

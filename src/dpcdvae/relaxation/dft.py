@@ -40,7 +40,7 @@ class DFTSettings:
         kpoints: Monkhorst-Pack mesh, the same for every cell.
         energy_tolerance: of the self-consistent field, eV for the cell.
         smearing: width of the Gaussian, eV.
-        pressure: GPa, max_force: eV/Å, max_stress: GPa: of the relaxation, where it is not told otherwise.
+        pressure: GPa, max_force: eV/Å, max_stress: GPa: of the relaxation, where nothing else is given.
     """
 
     cutoff: float
@@ -55,7 +55,7 @@ class DFTSettings:
 SETTINGS: Registry[DFTSettings] = Registry(
     "set of DFT settings",
     {
-        # DP-CDVAE, "DFT calculations". Smearing and stress threshold are ours; the paper tells none.
+        # DP-CDVAE, "DFT calculations". Smearing and stress threshold are ours; the paper gives none.
         "paper-carbon": DFTSettings(800.0, (5, 5, 5), 1e-5, 0.05, 10.0, 1e-5, 0.05),
         "screening": DFTSettings(500.0, (3, 3, 3), 1e-4, 0.1, 0.0, 0.05, 0.3),
     },
@@ -114,7 +114,7 @@ def espresso(
                 super().calculate(*arguments, **keywords)
             except Exception as error:
                 said = espresso_complaint(output)
-                if not said and isinstance(error, subprocess.SubprocessError | OSError):  # these tell by themselves
+                if not said and isinstance(error, subprocess.SubprocessError | OSError):  # these say it themselves
                     raise
                 raise RuntimeError(f"{command}: {said or 'there is no result in its output'}") from error
 
@@ -193,7 +193,7 @@ def vasp_command(command: str | None = None) -> str:
 def program_version(command: str) -> str:
     """Name and hash of the program that a command ends in (``mpirun -n 16 vasp_std``); empty where there is none.
 
-    A program that is no more than a script tells nothing of what it starts.
+    A program that is no more than a script does not show what it starts.
     """
     programs = [found for word in shlex.split(command) if (found := shutil.which(word)) is not None]
     return f"{Path(programs[-1]).name} {sha256(programs[-1])[:12]}" if programs else ""

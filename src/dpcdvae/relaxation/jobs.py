@@ -57,7 +57,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Code:
-    """How a code is told and asked: ``write`` fills a folder, ``output`` is the file that ``read`` takes."""
+    """Input and output of a code: ``write`` fills a folder, ``output`` is the file that ``read`` takes."""
 
     write: Callable[[Crystal, Settings, Path], None]
     output: str
@@ -76,7 +76,7 @@ def write_jobs(
 
     Args:
         failures: crystals that could not be read or built, to be counted when the others are read back.
-        part: whether the crystals come of a part of a data set, also to be told then.
+        part: whether the crystals come of a part of a data set, also to be kept for then.
 
     Raises:
         InputError: a calculator that is no code with jobs, an option it does not have, a folder that is there, a
@@ -115,7 +115,7 @@ def read_jobs(folder: str | Path) -> list[Relaxed]:
     names = _description(folder)["folders"]
     settings, crystals = job_settings(folder), read(folder / "crystals.json")
     if len(names) != len(crystals):
-        raise InputError(f"{folder} tells of {len(names)} jobs and holds {len(crystals)} crystals: it was changed")
+        raise InputError(f"{folder} lists {len(names)} jobs and holds {len(crystals)} crystals: it was changed")
     return [_result(crystal, folder / name, settings) for name, crystal in zip(names, crystals, strict=True)]
 
 
@@ -125,7 +125,7 @@ def job_settings(folder: str | Path) -> Settings:
 
 
 def job_origin(folder: str | Path) -> tuple[list[Failure], bool]:
-    """``failures`` and ``part`` as :func:`write_jobs` was told. Raises InputError as :func:`read_jobs`."""
+    """``failures`` and ``part`` as :func:`write_jobs` was given. Raises InputError as :func:`read_jobs`."""
     description = _description(Path(folder))
     return [Failure(**item) for item in description.get("failures", [])], description.get("part", False)
 

@@ -148,7 +148,7 @@ def _energy(crystal: Crystal, calculator: Calculator) -> float:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             energy = float(atoms.get_potential_energy()) / len(atoms)
-    except Exception:  # whatever a calculator finds wrong with a crystal; the relaxation itself will tell
+    except Exception:  # whatever a calculator finds wrong with a crystal; the relaxation itself gives the reason
         return math.nan
     return energy if math.isfinite(energy) else math.nan
 

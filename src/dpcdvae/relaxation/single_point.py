@@ -35,7 +35,7 @@ def single_points(calculator: str = DEFAULT, options: Mapping[str, Any] | None =
         InputError: as :func:`~dpcdvae.relaxation.calculators.build_calculator`.
     """
     energy = SinglePoint(calculator, json.dumps(dict(options or {}), sort_keys=True))
-    _built(energy.calculator, energy.options)  # told before minutes of work
+    _built(energy.calculator, energy.options)  # an error now, not after minutes of work
     return energy
 
 
@@ -57,7 +57,7 @@ class SinglePoint:
         return f"single points by {self.calculator} {version}".rstrip()
 
     def settings(self) -> dict[str, str | float] | None:
-        """All that the energies depend on beside the crystal; None where that cannot be told.
+        """All that the energies depend on beside the crystal; None where that is not known.
 
         Of a DFT code or a module of the user's own, what shapes the energies may change unseen between two runs.
         """
