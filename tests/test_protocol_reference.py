@@ -10,7 +10,7 @@ from pymatgen.core import Lattice, Structure
 
 import published_protocol as published
 from dpcdvae.evaluation import Reference, Report, evaluate
-from dpcdvae.evaluation.sample import DRAWN_GATE
+from dpcdvae.evaluation.metrics.validity import DRAWN_GATE
 from dpcdvae.structures.crystal import Crystal
 from published_protocol import Judged
 
