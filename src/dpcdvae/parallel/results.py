@@ -114,7 +114,8 @@ class Results:
             known.update(load(self.folder, kind, first))
         missing = [key for key in dict.fromkeys(keys) if key not in known]
         if missing:
-            self._compute_missing(function, Chosen(items, [first[key] for key in missing]), missing, kind, what)
+            chosen = Chosen(items, [first[key] for key in missing])
+            known.update(self._computed(function, chosen, missing, kind, what))
         values: list[Vector | None] = [None] * len(keys)
         reasons: dict[int, str] = {}
         for k, key in enumerate(keys):
@@ -125,15 +126,16 @@ class Results:
                 values[k] = result
         return values, reasons
 
-    def _compute_missing(
+    def _computed(
         self,
         function: Callable[[Item], Result | Lost],
         items: Sequence[Item],
         keys: Sequence[str],
         kind: Kind,
         what: str,
-    ) -> None:
-        known = self._known[json.dumps(asdict(kind), sort_keys=True)]
+    ) -> dict[str, Result | Lost]:
+        """The results by key; what is not lost is kept in the folder as it comes."""
+        found: dict[str, Result | Lost] = {}
         unsaved: dict[str, Result] = {}
         began = saved = time.monotonic()
         stream = self.engine.stream(function, items, time_limit=self.time_limit)
@@ -141,7 +143,7 @@ class Results:
             try:
                 for index, result in stream:
                     bar.advance()
-                    known[keys[index]] = result
+                    found[keys[index]] = result
                     if not isinstance(result, Lost):
                         unsaved[keys[index]] = result
                     if self.folder is not None and time.monotonic() - saved >= WORTH_KEEPING:
@@ -150,6 +152,7 @@ class Results:
             finally:
                 if self.folder is not None and time.monotonic() - began >= WORTH_KEEPING:
                     store(self.folder, kind, unsaved)
+        return found
 
 
 def load(folder: Path, kind: Kind, keys: Collection[str]) -> dict[str, Result]:
