@@ -25,7 +25,7 @@ from scipy.stats import wasserstein_distance
 
 Floats = npt.NDArray[np.float64]
 
-SCALER = Path(__file__).resolve().parents[1] / "src" / "dpcdvae" / "evaluation" / "data" / "magpie_scaler.json"
+SCALER = Path(__file__).resolve().parents[1] / "src" / "dpcdvae" / "structures" / "data" / "magpie_scaler.json"
 
 
 @dataclass(frozen=True)
