@@ -106,7 +106,8 @@ def reconstruct(
     from dpcdvae.datasets import load_split
     from dpcdvae.model_store import find_generative_model
     from dpcdvae.sampling.choices import check_choices
-    from dpcdvae.sampling.distributed import reconstruct_batch, table_hash
+    from dpcdvae.sampling.distributed import reconstruct_batch
+    from dpcdvae.structures.content import table_hash
 
     batches.check(decoding.batch_size)
     source = find_generative_model(model)

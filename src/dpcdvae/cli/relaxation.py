@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dpcdvae.io import Failure
     from dpcdvae.parallel import Engine
     from dpcdvae.relaxation.minimise import Settings
-    from dpcdvae.relaxation.relaxed import Relaxed
+    from dpcdvae.relaxation.relaxed_crystal import Relaxed
     from dpcdvae.structures.crystal import Crystal
 
 SETTINGS_OR = "the settings', or "
@@ -60,7 +60,7 @@ class Relaxing(Group):
 
     def stages(self) -> list[Settings]:
         from dpcdvae.relaxation.calculators import DEFAULT
-        from dpcdvae.relaxation.stages import stages_of
+        from dpcdvae.relaxation.staged_relaxation import stages_of
 
         rules = {
             "pressure": self.pressure, "optimizer": self.optimizer, "max_force": self.fmax, "max_stress": self.smax,
@@ -79,7 +79,7 @@ class Relaxing(Group):
     ) -> tuple[list[Relaxed], Call]:
         """The crystals relaxed, and the call with all that was chosen, defaults included."""
         from dpcdvae.relaxation.campaign import TIME_LIMIT
-        from dpcdvae.relaxation.stages import relax_in_stages
+        from dpcdvae.relaxation.staged_relaxation import relax_in_stages
 
         work, limit = self.work or work, self.time_limit or TIME_LIMIT
         results = relax_in_stages(
@@ -284,7 +284,7 @@ def _summary(results: Sequence[Relaxed], failures: Sequence[object]) -> Renderab
     from rich.table import Table
 
     from dpcdvae.relaxation.ground_state import reason_lines
-    from dpcdvae.relaxation.relaxed import count_reasons
+    from dpcdvae.relaxation.relaxed_crystal import count_reasons
 
     converged = [result for result in results if result.converged]
     table = Table(title=f"{len(converged)} of {len(results) + len(failures)} crystals converged", title_justify="left")

@@ -5,17 +5,13 @@ Nothing here needs torch before a batch is made, so a process that only hands ba
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
 import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from dpcdvae.errors import InputError
 from dpcdvae.files import sha256
@@ -111,15 +107,6 @@ def make_batches(
             f"{len(lost)} of {len(batches)} batches were lost ({lost[0].reason}): the others are kept, and the same "
             "command goes on; if it was the memory, give fewer --workers"
         )
-
-
-def table_hash(table: CrystalTable) -> str:
-    """Of all that reconstruction reads of a table, bit by bit."""
-    digest = hashlib.sha256()
-    for item in dataclasses.fields(table):
-        if item.name != "properties":
-            digest.update(np.ascontiguousarray(getattr(table, item.name)).tobytes())
-    return digest.hexdigest()
 
 
 def engine_of(workers: int | None, scheduler: str | None, device: str, batches: int) -> Engine:
