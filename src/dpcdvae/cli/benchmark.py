@@ -32,16 +32,16 @@ def benchmark(
     """
     from rich.console import Console
 
-    from dpcdvae.benchmark.suite import read_suite
+    from dpcdvae.comparison.suite import read_suite
     from dpcdvae.files import check_output, write_json
 
     if json is not None:
         check_output(json, overwrite=True)
     settings = read_suite(suite)
-    from dpcdvae.benchmark.run import benchmark as run
-    from dpcdvae.benchmark.tables import rich_table
+    from dpcdvae.comparison.compare_presets import compare_presets
+    from dpcdvae.comparison.tables import rich_table
 
-    document = run(settings, out, workers=workers)
+    document = compare_presets(settings, out, workers=workers)
     if json is not None:
         write_json(json, document)
     console = Console()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dpcdvae.benchmark.suite import Suite, flat
+from dpcdvae.comparison.suite import Suite, flat
 from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import dataset_path, load_dataset
 from dpcdvae.errors import InputError

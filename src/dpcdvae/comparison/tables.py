@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dpcdvae.benchmark.results import COLUMNS, Column
+from dpcdvae.comparison.results import COLUMNS, Column
 from dpcdvae.datasets.origin import noted
 from dpcdvae.presets import names
 

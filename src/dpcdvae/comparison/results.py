@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dpcdvae.benchmark.plan import Plan
-from dpcdvae.benchmark.stages import SAMPLES, Run
+from dpcdvae.comparison.plan import Plan
+from dpcdvae.comparison.train_and_evaluate import SAMPLES, Run
 from dpcdvae.evaluation import METRICS
 from dpcdvae.evaluation.report import tool_versions
 from dpcdvae.intervals import LEVEL
