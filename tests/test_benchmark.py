@@ -30,7 +30,7 @@ from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.parallel.store import Store
-from dpcdvae.training.module import TrainingDivergedError
+from dpcdvae.training.lightning_module import TrainingDivergedError
 
 TINY = """
 dataset = "prototypes"

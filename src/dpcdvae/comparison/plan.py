@@ -17,7 +17,7 @@ from dpcdvae.files import sha256
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.presets import merge
 from dpcdvae.structures.table import CrystalTable
-from dpcdvae.training.run import check_data, make_trainer
+from dpcdvae.training.train import check_data, make_trainer
 
 
 @dataclass(frozen=True)

@@ -84,9 +84,17 @@ def collect(plan: Plan, runs: Sequence[Run], epoch_seconds: dict[str, float]) ->
 
 def _run_document(run: Run) -> dict[str, Any]:
     document: dict[str, Any] = {
-        "preset": run.preset, "seed": run.seed, "folder": run.folder.name, "status": "pending", "reason": "",
-        "epochs": None, "best_epoch": None, "values": {}, "time": {}, "machine": None,
-    }  # fmt: skip
+        "preset": run.preset,
+        "seed": run.seed,
+        "folder": run.folder.name,
+        "status": "pending",
+        "reason": "",
+        "epochs": None,
+        "best_epoch": None,
+        "values": {},
+        "time": {},
+        "machine": None,
+    }
     training = run.record("training")
     if training is None:
         return document

@@ -23,8 +23,8 @@ from dpcdvae.files import write_json
 from dpcdvae.io import Failure, read, write
 from dpcdvae.model_store import CHECKPOINTS, best_checkpoint, read_description, read_json
 from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct
-from dpcdvae.training.module import TrainingDivergedError
-from dpcdvae.training.run import train
+from dpcdvae.training.lightning_module import TrainingDivergedError
+from dpcdvae.training.train import train
 
 SAMPLES = ("reconstructed", "generated")
 Tell = Callable[[str], None]

@@ -197,7 +197,8 @@ class Store:
             parsed = _parsed(os.pread(self._stream.fileno(), length, place))
         if parsed is None or parsed[0] != key:
             raise InputError(f"{self.path} was damaged while it was in use: give the command again")
-        return json.loads(parsed[1])
+        record: dict[str, Any] = json.loads(parsed[1])
+        return record
 
     def remove(self) -> None:
         """Removes the folder: all of it at once, or nothing."""
