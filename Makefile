@@ -1,6 +1,7 @@
 # make demo    crystals within minutes: install, generate with the bundled model, evaluate, draw
 # make test    the whole test suite
 # make lint    ruff and mypy
+# make test-minimum   a selection of tests with the lowest versions that pyproject.toml allows (a long installation)
 # make bench   speed and memory of this machine; OPTIONS=--quick for a short look
 #
 # Each creates the virtual environment it needs; PYTHON=python3.12 chooses the interpreter.
@@ -10,13 +11,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-minimum lint bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/dpcdvae demo --out demo
 
 test: $(VENV)/.installed-dev
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup
+
+MINIMUM := .venv-minimum
+MINIMUM_TESTS := $(patsubst %,tests/test_%.py,store result_cache io lattice graph picture validity stored_checkpoints)
+test-minimum:
+	@test -x $(MINIMUM)/bin/python || $(PYTHON) -m venv $(MINIMUM)
+	@$(MINIMUM)/bin/python tests/lowest_versions.py > $(MINIMUM)/requirements.txt
+	@$(MINIMUM)/bin/python -m pip install -q -r $(MINIMUM)/requirements.txt
+	@$(MINIMUM)/bin/python -m pip install -q --no-deps .
+	@OMP_NUM_THREADS=1 $(MINIMUM)/bin/pytest -q $(MINIMUM_TESTS)
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check src tests benchmarks
@@ -27,15 +37,15 @@ bench: $(VENV)/.installed-dev
 	@$(BIN)/python benchmarks/run.py $(OPTIONS)
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MINIMUM) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(VENV)/.installed: EXTRAS = evaluation
-$(VENV)/.installed-dev: EXTRAS = dev
+$(VENV)/.installed: TARGET = .
+$(VENV)/.installed-dev: TARGET = .[dev]
 
 # A stamp is as old as the last installation; a change of what is required installs again.
 $(VENV)/.installed $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	@echo "installing dpcdvae[$(EXTRAS)] into $(VENV) with $(PYTHON): some minutes, log in $(VENV)/install.log"
+	@echo "installing $(TARGET) into $(VENV) with $(PYTHON): some minutes, log in $(VENV)/install.log"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -c constraints.txt -e '.[$(EXTRAS)]' > $(VENV)/install.log 2>&1 \
+	@$(BIN)/python -m pip install -c constraints.txt -e '$(TARGET)' > $(VENV)/install.log 2>&1 \
 	  || { tail -5 $(VENV)/install.log >&2; exit 1; }
 	@touch $@

@@ -28,7 +28,7 @@ from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.sampling.generation import generate
 from dpcdvae.structures.table import CrystalTable, load_tables
-from dpcdvae.training.run import train
+from dpcdvae.training.train import train
 from speed import record
 from speed.cases import of_size
 from speed.command import Parser, positive, run, usable_device

@@ -37,8 +37,8 @@ from dpcdvae.nn.basis import legendre_harmonics
 from dpcdvae.structures.table import CrystalTable, save_tables
 from dpcdvae.tensors.graph import bond_graph, radius_graph
 from dpcdvae.training.loader import TrainingBatch, make_loader
-from dpcdvae.training.run import prepare
 from dpcdvae.training.sampler import EpochSampler
+from dpcdvae.training.train import prepare
 from speed import record
 from speed.against import source_of
 from speed.command import Parser, positive, run

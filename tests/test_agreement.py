@@ -33,7 +33,7 @@ from dpcdvae.sampling.interpolation import interpolate
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
-from dpcdvae.training.finish import WANTED, calibrate, threshold_of
+from dpcdvae.training.fit_prior_and_threshold import WANTED, calibrate, threshold_of
 from tensors import KnownStatistics, batch_of, random_crystal, table_of, tiny_model
 
 CRYSTALS = [random_crystal(k, n) for k, n in enumerate((5, 1, 3, 8, 4))]

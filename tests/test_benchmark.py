@@ -16,22 +16,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpcdvae.benchmark import run as running
-from dpcdvae.benchmark import stages
-from dpcdvae.benchmark.folder import claimed
-from dpcdvae.benchmark.plan import choose, make_plan
-from dpcdvae.benchmark.results import COLUMNS
-from dpcdvae.benchmark.run import benchmark
-from dpcdvae.benchmark.suite import Suite, read_suite
-from dpcdvae.benchmark.tables import labels, markdown
-from dpcdvae.benchmark.timing import epochs_within
 from dpcdvae.cli import main
+from dpcdvae.comparison import compare_presets as comparing
+from dpcdvae.comparison import train_and_evaluate as stages
+from dpcdvae.comparison.compare_presets import compare_presets
+from dpcdvae.comparison.plan import choose, make_plan
+from dpcdvae.comparison.results import COLUMNS
+from dpcdvae.comparison.suite import Suite, read_suite
+from dpcdvae.comparison.tables import labels, markdown
+from dpcdvae.comparison.timing import epochs_within
 from dpcdvae.config import load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.intervals import t_interval
 from dpcdvae.model_store import last_checkpoint, read_card
-from dpcdvae.training.module import TrainingDivergedError
+from dpcdvae.parallel.store import Store
+from dpcdvae.training.lightning_module import TrainingDivergedError
 
 TINY = """
 dataset = "prototypes"
@@ -88,7 +88,7 @@ def without_times(value: Any) -> Any:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A folder and document of the tiny suite, never interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder / "out", benchmark(suite(folder), folder / "out", workers=0)
+    return folder / "out", compare_presets(suite(folder), folder / "out", workers=0)
 
 
 def test_every_preset_and_seed_stands_in_the_document_and_the_table(whole: tuple[Path, dict[str, Any]]) -> None:
@@ -172,11 +172,11 @@ def test_stopped_at_any_stage_it_goes_on_to_the_same_document(
     if stage == "first epoch":  # a folder without a checkpoint
         shutil.rmtree(second / "training" / "checkpoints")
     kept = (first / "training.json").stat().st_mtime_ns
-    again = benchmark(suite(tmp_path), out, workers=0)
+    again = compare_presets(suite(tmp_path), out, workers=0)
     assert without_times(again) == without_times(whole[1])
     assert (first / "training.json").stat().st_mtime_ns == kept, "what was complete was done again"
-    monkeypatch.setattr(running, "finish", None)  # now there is nothing left to do
-    assert benchmark(suite(tmp_path), out, workers=0) == again
+    monkeypatch.setattr(comparing, "complete_run", None)  # now there is nothing left to do
+    assert compare_presets(suite(tmp_path), out, workers=0) == again
 
 
 def test_a_killed_benchmark_goes_on(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
@@ -200,10 +200,12 @@ def test_a_killed_benchmark_goes_on(tmp_path: Path, whole: tuple[Path, dict[str,
 
 def test_a_second_process_is_refused(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
     recorded = make_plan(suite(tmp_path)).recorded()
-    with claimed(whole[0], recorded), pytest.raises(InputError, match=f"in use by process {os.getpid()}"):
-        benchmark(suite(tmp_path), whole[0])
-    with claimed(whole[0], recorded):
-        pass
+    with (
+        Store(whole[0], recorded, instead=""),
+        pytest.raises(InputError, match=f"in use by process {os.getpid()}.*give another --out"),
+    ):
+        compare_presets(suite(tmp_path), whole[0])
+    Store(whole[0], recorded, instead="").close()
 
 
 def test_ctrl_c_ends_with_130_and_can_go_on(tmp_path: Path) -> None:
@@ -234,7 +236,8 @@ def test_a_model_that_diverges_stands_in_the_table_with_its_reason(
         return train(*args, preset=preset, **kwargs)
 
     monkeypatch.setattr(stages, "train", failing)
-    document = benchmark(suite(tmp_path, TINY.replace("seeds = [0, 1]", "seeds = [0]")), tmp_path / "out", workers=0)
+    one_seed = TINY.replace("seeds = [0, 1]", "seeds = [0]")
+    document = compare_presets(suite(tmp_path, one_seed), tmp_path / "out", workers=0)
     assert [run["status"] for run in document["runs"]] == ["done", "failed"]
     table = (tmp_path / "out" / "table.md").read_text()
     assert "| cdvae | " in table
@@ -258,7 +261,7 @@ def test_a_model_that_builds_no_crystal_gets_zeros_and_its_reason(
     monkeypatch.setattr(stages, "generate", lambda *a, **k: none(generate(*a, **k)))
     monkeypatch.setattr(stages, "reconstruct", lambda *a, **k: none(reconstruct(*a, **k)))
     text = TINY.replace("seeds = [0, 1]", "seeds = [0]").replace(', "compact/cdvae"', "")
-    document = benchmark(suite(tmp_path, text), tmp_path / "out", workers=0)
+    document = compare_presets(suite(tmp_path, text), tmp_path / "out", workers=0)
     run = document["runs"][0]
     assert run["status"] == "failed"
     assert "none of 3 crystals generated: the cell is no cell" in run["reason"]
@@ -273,13 +276,13 @@ def test_another_suite_in_an_old_folder_is_refused(
     other = suite_file(tmp_path, TINY.replace("epochs = 1", "epochs = 2"))
     assert main(["benchmark", str(other), "--out", str(whole[0])]) == 2
     error = capsys.readouterr().err
-    assert "another suite: epochs changed" in error
+    assert "was begun with suite.epochs 1, not 2" in error
     assert error.count("\n") == 1
     strange = tmp_path / "strange"
     strange.mkdir()
     (strange / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="is no benchmark"):
-        benchmark(suite(tmp_path), strange)
+    with pytest.raises(InputError, match="holds other files"):
+        compare_presets(suite(tmp_path), strange)
     assert [path.name for path in strange.iterdir()] == ["thesis.tex"]
 
 
@@ -323,15 +326,15 @@ def test_what_is_wrong_with_a_suite_is_one_line(
 
 def test_a_cpu_budget_sets_the_epochs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = TINY.replace("epochs = 1", "cpu_minutes = 0.001").replace("seeds = [0, 1]", "seeds = [0]")
-    document = benchmark(suite(tmp_path, text), tmp_path / "out", workers=0)
+    document = compare_presets(suite(tmp_path, text), tmp_path / "out", workers=0)
     measured = document["time"]["epoch_cpu_seconds_measured_first"]
     for run in document["runs"]:
         assert run["epochs"] == epochs_within(0.001, measured[run["preset"]])
         assert run["time"]["training_cpu_seconds"] > 0
     assert all(contender.config.train.accelerator == "cpu" for contender in make_plan(suite(tmp_path, text)).contenders)
 
-    monkeypatch.setattr(running, "epoch_cpu_seconds", None)  # not measured again
-    assert benchmark(suite(tmp_path, text), tmp_path / "out", workers=0) == document
+    monkeypatch.setattr(comparing, "epoch_cpu_seconds", None)  # not measured again
+    assert compare_presets(suite(tmp_path, text), tmp_path / "out", workers=0) == document
 
 
 def test_epochs_of_a_budget() -> None:

@@ -185,7 +185,7 @@ def test_other_formats_are_refused_in_one_line(tmp_path: Path, monkeypatch: pyte
         assert ".csv" in said
         assert ".parquet" in said
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    assert "pip install 'dpcdvae[evaluation]'" in message(lambda: check_table("table.parquet"))
+    assert "pip install 'dpcdvae[parquet]'" in message(lambda: check_table("table.parquet"))
     check_table("table.csv")
 
 

@@ -20,8 +20,8 @@ from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.graph import radius_graph
 from dpcdvae.tensors.noise import CrystalRandom
-from dpcdvae.training.run import prepare, train
 from dpcdvae.training.sampler import EpochSampler
+from dpcdvae.training.train import prepare, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

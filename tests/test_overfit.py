@@ -17,7 +17,7 @@ from dpcdvae.structures.bonds import crystal_nn_bonds
 from dpcdvae.structures.standardise import standardise
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
-from dpcdvae.training.run import prepare
+from dpcdvae.training.train import prepare
 
 SMALL = [
     "loss.kl=0.0", "model.latent_dim=32",

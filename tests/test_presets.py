@@ -19,7 +19,7 @@ from dpcdvae.model_store import last_checkpoint
 from dpcdvae.presets import FOLDER, Layer, load_preset, merge, names, preset_layers, preset_names
 from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct
 from dpcdvae.structures.table import CrystalTable
-from dpcdvae.training.run import train
+from dpcdvae.training.train import train
 from test_config import flat
 from test_regressor import with_density
 

@@ -30,8 +30,8 @@ from dpcdvae.sampling.generation import generate
 from dpcdvae.sampling.search import random_start
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.noise import CrystalRandom
-from dpcdvae.training import finish as finishing
-from dpcdvae.training.run import train
+from dpcdvae.training import fit_prior_and_threshold as finishing
+from dpcdvae.training.train import train
 from tensors import TINY, batch_of, default_dtype, random_crystal, shake
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -396,7 +396,7 @@ def test_finishing_again_changes_nothing(
 ) -> None:
     monkeypatch.setattr(finishing, "FEWEST", 10)
     shutil.copytree(whole, tmp_path / "again")
-    finishing.finish(tmp_path / "again", tables)
+    finishing.fit_prior_and_threshold(tmp_path / "again", tables)
     assert_same_checkpoint(best_checkpoint(tmp_path / "again"), best_checkpoint(whole))
 
 
@@ -412,7 +412,7 @@ def test_finishing_touches_the_prior_alone(
     }
     folder = tmp_path / "run" / "checkpoints" / "one"
     write_checkpoint(folder, weights, checkpoint.config, checkpoint.facts, {"state": torch.arange(3)})
-    finishing.finish(tmp_path / "run", tables)
+    finishing.fit_prior_and_threshold(tmp_path / "run", tables)
     after = read_checkpoint(folder)
     for name, value in weights.items():
         if not name.startswith("prior."):
@@ -431,7 +431,7 @@ def test_killed_between_training_and_the_end(
     for name in ("finish", "write_card"):  # before the end of a run begins, and before its last act
         folder = tmp_path / name
         with monkeypatch.context() as patch:
-            patch.setattr(f"dpcdvae.training.run.{name}", stop)
+            patch.setattr(f"dpcdvae.training.train.{name}", stop)
             with pytest.raises(KeyboardInterrupt):
                 run(tables, folder)
         assert load_model(folder, "cpu").prior.fitted is (name == "write_card")

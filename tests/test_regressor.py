@@ -20,7 +20,7 @@ from dpcdvae.model.trainable import TargetScaler
 from dpcdvae.model_store import read_card
 from dpcdvae.structures.table import CrystalTable, save_tables
 from dpcdvae.tensors.batch import CrystalBatch
-from dpcdvae.training.run import check_data, train
+from dpcdvae.training.train import check_data, train
 from tensors import default_dtype, random_crystal, shake, table_of
 
 SMALL = ["encoder.options.gine={hidden=32}", "model.property=density", "train.batch_size=16", "train.lr=0.003"]

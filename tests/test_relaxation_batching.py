@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -23,6 +23,8 @@ from crystal_files import message
 from dpcdvae.cli import main
 from dpcdvae.io import read, write
 from dpcdvae.parallel import Lost
+from dpcdvae.parallel.store import RECORDS, scan
+from dpcdvae.parallel.store import SETTINGS as SETTINGS_KEY
 from dpcdvae.relaxation import relax as relax_crystals
 from dpcdvae.relaxation.batching import relax_in_batches
 from dpcdvae.relaxation.calculators import batch_evaluator, build_calculator
@@ -30,7 +32,6 @@ from dpcdvae.relaxation.campaign import relax_all
 from dpcdvae.relaxation.minimise import Settings, relax
 from dpcdvae.relaxation.overlaps import closest_contact
 from dpcdvae.relaxation.relaxed_crystal import Relaxed
-from dpcdvae.relaxation.store import DATABASE
 from dpcdvae.structures.crystal import Crystal
 from toy_calculators import Together
 
@@ -162,15 +163,14 @@ def test_a_bug_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rows(work: Path) -> dict[str, dict[str, object]]:
     """id -> record, without the time it took."""
-    with sqlite3.connect(work / DATABASE) as database:
-        found = database.execute("SELECT id, record FROM results").fetchall()
-    return {id: {k: v for k, v in json.loads(record).items() if k != "seconds"} for id, record in found}
+    found = [json.loads(record.value) for record in scan(work / RECORDS) if record.key != SETTINGS_KEY]
+    return {record["id"]: {k: v for k, v in record.items() if k != "seconds"} for record in found}
 
 
 def test_stopped_and_killed_it_goes_on_with_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     write(crystals(9), tmp_path / "c.extxyz")
     command = [sys.executable, "-m", "dpcdvae", "relax", "c.extxyz", "--calculator", TOGETHER, "--pressure", "2",
                "--calculator-option", "delay=0.05", "--optimizer", "lbfgs", "--fmax", "0.1", "--smax", "2",
@@ -179,7 +179,7 @@ def test_stopped_and_killed_it_goes_on_with_what_is_missing(
     work = tmp_path / "a.extxyz.work"
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = subprocess.Popen([*command, "--out", "a.extxyz"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-        while len(rows(work) if (work / DATABASE).exists() and (work / DATABASE).stat().st_size else {}) <= kept:
+        while len(rows(work)) <= kept:
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(stop)

@@ -25,6 +25,7 @@ from dpcdvae.files import manifest_path
 from dpcdvae.io import Failure, read, write
 from dpcdvae.model_store import find_model
 from dpcdvae.parallel import HERE, LocalEngine, available_cores
+from dpcdvae.parallel.store import RECORDS, SETTINGS, scan
 from dpcdvae.sampling.distributed import engine_of, generate_batch, make_batches
 from dpcdvae.sampling.finished_batches import Part, Parts, is_writing, work_folder
 from dpcdvae.sampling.generation import generate
@@ -79,6 +80,11 @@ def whole(place: Path) -> Path:
     write(result.crystals, out)
     (place / "failures.json").write_text(json.dumps([[f.id, f.reason] for f in result.failures]))
     return out
+
+
+def kept_batches(out: Path) -> list[str]:
+    """Keys of the batches of a run that are on disk, in the order in which they were kept."""
+    return [record.key for record in scan(work_folder(out) / RECORDS) if record.key != SETTINGS]
 
 
 def failures_of(out: str | Path) -> list[list[str]]:
@@ -179,23 +185,24 @@ def test_another_model_in_its_place_is_noticed() -> None:
 def test_killed_and_started_again(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed.extxyz"
     process = subprocess.Popen([sys.executable, "-m", "dpcdvae", *RUN, "--out", str(out)], stderr=subprocess.PIPE)
-    while len(list(work_folder(out).glob("*.part"))) < 2:
+    while len(kept := kept_batches(out)) < 2:
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
     process.kill()
     process.communicate()
     assert not out.exists()
-    kept = {path: path.stat().st_mtime_ns for path in work_folder(out).glob("*.part")}
+    kept = kept_batches(out)
     assert 2 <= len(kept) < 6
-    changed: list[Path] = []
+    made: list[str] = []
 
     def watch(*_: Any) -> None:
-        changed.extend(path for path, time in kept.items() if path.stat().st_mtime_ns != time)
+        made.extend(kept_batches(out))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Parts, "begin_writing", before(Parts.begin_writing, watch))
         assert main([*RUN, "--out", str(out)]) == 0
-    assert not changed
+    assert made[: len(kept)] == kept
+    assert sorted(made, key=int) == [str(batch.start) for batch in batches_of(N, SIZE)], "each batch was made once"
     assert out.read_bytes() == whole.read_bytes()
     assert failures_of(out) == json.loads(Path("failures.json").read_text())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.extxyz", "killed.extxyz.manifest.json"]
@@ -262,16 +269,19 @@ def test_parts_come_back_bit_by_bit(tmp_path: Path) -> None:
     with Parts(tmp_path / "out", {"seed": 1}) as parts:
         parts.add(0, Part([crystal], failures, 40))
         parts.add(256, Part([], failures, 0))
-        (parts.folder / "1 (copy).part").touch()  # somebody else's
         assert parts.done() == {0, 256}
         ((back,), *told), empty = parts.get(0), parts.get(256)
         assert (told, empty) == ([failures, 40], Part([], failures, 0))
         assert back.id == crystal.id
         for name in ("atomic_numbers", "frac_coords", "lattice"):
             assert getattr(back, name).tobytes() == getattr(crystal, name).tobytes()
-        next(parts.folder.glob("*0.part")).write_bytes(b'[]\n{"format')
+        records = parts.folder / RECORDS
+        records.write_bytes(records.read_bytes().replace(b"sampling", b"smapling"))
         with pytest.raises(InputError, match="damaged"):
             parts.get(0)
+    with Parts(tmp_path / "out", {"seed": 1}) as parts:
+        assert parts.done() == set(), "a damaged batch is made again"
+        parts.add(0, Part([crystal], failures, 40))
     with pytest.raises(InputError, match="seed 1, not 2"):
         Parts(tmp_path / "out", {"seed": 2})
 
@@ -293,7 +303,7 @@ def test_parts_come_back_bit_by_bit(tmp_path: Path) -> None:
         (["--workers", "2", "--scheduler", "local:2"], "give one of them"),
         (["--workers", "-1"], "--workers"),
         (["--steps", "21", "--workers", "0"], "--steps must lie in 1..20"),
-        (["--seed", "8", "--out", "half.json"], "half.json.work holds a part of a run with seed 7, not 8"),
+        (["--seed", "8", "--out", "half.json"], "half.json.work was begun with seed 7, not 8"),
         (["--batch-size", "5", "--out", "half.json"], "batch_size 4, not 5"),
         (["--shard", "1/2", "--out", "half.json"], "shard None, not '1/2'"),
     ],

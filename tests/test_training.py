@@ -30,12 +30,12 @@ from dpcdvae.structures.bonds import crystal_nn_bonds
 from dpcdvae.structures.table import CrystalTable, save_tables
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.card import export, half_weights
+from dpcdvae.training.choose_precision import multiplies_bfloat16, resolve_precision
+from dpcdvae.training.lightning_module import TrainingModule, noise_generator
 from dpcdvae.training.loader import make_loader
-from dpcdvae.training.meter import LossMeter
-from dpcdvae.training.module import TrainingModule, noise_generator
-from dpcdvae.training.precision import multiplies_bfloat16, resolve_precision
-from dpcdvae.training.run import check_data, make_trainer, prepare, resumed_config, train
+from dpcdvae.training.loss_means import LossMeter
 from dpcdvae.training.sampler import EpochSampler
+from dpcdvae.training.train import check_data, make_trainer, prepare, resumed_config, train
 from tensors import random_crystal
 
 DPCDVAE = [sys.executable, "-m", "dpcdvae"]
@@ -380,8 +380,8 @@ def test_auto_precision_asks_the_processor(
 
 def test_auto_precision_follows_the_device_and_old_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     auto = config("train.precision=auto").train
-    monkeypatch.setattr("dpcdvae.training.precision.multiplies_bfloat16", lambda: True)
-    monkeypatch.setattr("dpcdvae.training.precision.CUDAAccelerator.is_available", lambda: True)
+    monkeypatch.setattr("dpcdvae.training.choose_precision.multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr("dpcdvae.training.choose_precision.CUDAAccelerator.is_available", lambda: True)
     assert resolve_precision(auto) == "32-true"
     monkeypatch.undo()
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
@@ -394,7 +394,7 @@ def test_auto_precision_is_told_and_kept(
     bfloat16: bool, tables: dict[str, CrystalTable], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("dpcdvae.training.precision.multiplies_bfloat16", lambda: bfloat16)
+    monkeypatch.setattr("dpcdvae.training.choose_precision.multiplies_bfloat16", lambda: bfloat16)
     folder = run(tables, tmp_path / "run", "train.max_epochs=1", "train.precision=auto", "train.accelerator=cpu")
     expected = "bf16-mixed" if bfloat16 else "32-true"
     assert capsys.readouterr().err.count(f"train.precision auto: {expected} here") == 1

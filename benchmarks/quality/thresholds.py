@@ -7,7 +7,7 @@ from typing import Any
 
 from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.training.finish import calibrate
+from dpcdvae.training.fit_prior_and_threshold import calibrate
 from quality.batches import kept, split_table
 
 

@@ -33,7 +33,7 @@ def build(components: str, kind: type[AnyConfig]) -> None:
 
 @functools.cache
 def make(train: str, kind: type[AnyConfig]) -> None:
-    from dpcdvae.training.run import make_trainer
+    from dpcdvae.training.train import make_trainer
 
     with tempfile.TemporaryDirectory() as folder:
         make_trainer(kind.from_dict({"train": json.loads(train), "kind": kind().kind}), Path(folder))
@@ -46,7 +46,7 @@ def names(entry: dict[str, Any]) -> None:
 
 def parts(entry: dict[str, Any]) -> None:
     """What torch and Lightning have to be imported for."""
-    from dpcdvae.training.run import check_data
+    from dpcdvae.training.train import check_data
 
     data = data_set(entry["dataset"])
     config = with_property(load_config(entry["preset"], entry["set"]), data)

@@ -14,8 +14,8 @@ from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.generation import generate, reconstruct
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
-from dpcdvae.training.module import TrainingModule
-from dpcdvae.training.run import prepare
+from dpcdvae.training.lightning_module import TrainingModule
+from dpcdvae.training.train import prepare
 from speed.counting import Counts, count
 from speed.timing import use_precision
 

@@ -16,7 +16,7 @@ from dpcdvae.structures.bonds import crystal_nn_bonds
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.card import export
-from dpcdvae.training.run import train
+from dpcdvae.training.train import train
 
 SETTINGS = [
     "model.latent_dim=8", "model.stats_hidden_dim=32", "model.max_atoms=4",

@@ -27,7 +27,7 @@ def benchmark(
     """
     from rich.console import Console
 
-    from dpcdvae.benchmark.suite import read_suite
+    from dpcdvae.comparison.suite import read_suite
     from dpcdvae.config import load_config
     from dpcdvae.datasets import dataset_path, load_dataset
     from dpcdvae.files import check_output, write_json
@@ -39,10 +39,10 @@ def benchmark(
         load_config(preset)
     if not dataset_path(settings.dataset).is_file():
         load_dataset(settings.dataset)  # says what is wrong, or builds it
-    from dpcdvae.benchmark.run import benchmark as run
-    from dpcdvae.benchmark.tables import rich_table
+    from dpcdvae.comparison.compare_presets import compare_presets
+    from dpcdvae.comparison.tables import rich_table
 
-    document = run(settings, out, workers=workers)
+    document = compare_presets(settings, out, workers=workers)
     if json is not None:
         write_json(json, document)
     console = Console()

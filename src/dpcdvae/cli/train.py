@@ -48,7 +48,7 @@ def train(
     from dpcdvae.datasets import dataset_path, load_dataset
     from dpcdvae.files import check_output, sha256
     from dpcdvae.model_store import find_model
-    from dpcdvae.training.processes import is_first_process
+    from dpcdvae.training.first_process import is_first_process
 
     overrides = [*(set_ or []), *([f"model.property={json.dumps(property_)}"] if property_ else [])]
     if resume and init:
@@ -56,7 +56,7 @@ def train(
     if resume and preset is not None:
         raise InputError("--resume continues a run with its own preset: leave out --preset, or change options by --set")
     if resume:
-        from dpcdvae.training.run import resumed_config
+        from dpcdvae.training.train import resumed_config
 
         config, preset, facts = resumed_config(out, overrides)
         dataset = dataset or str(facts["name"])
@@ -77,7 +77,7 @@ def train(
         facts["notes"] = dict(notes)
     config = with_property(config, data)
 
-    from dpcdvae.training.run import train as run
+    from dpcdvae.training.train import train as run
 
     folder = run(data.tables, facts, config, out, preset=preset, init=start, resume=resume)
     if is_first_process():

@@ -31,8 +31,11 @@ def describe(dataset: Dataset, path: Path | None = None) -> dict[str, Any]:
     elements = Counter({SYMBOLS[z]: int(n) for z, n in enumerate(np.bincount(numbers)) if n})
     return {
         "name": dataset.name,
-        **{key: metadata[key] for key in ("title", "licence", "citation", "version", "settings", "source", "notes")
-           if metadata.get(key)},
+        **{
+            key: metadata[key]
+            for key in ("title", "licence", "citation", "version", "settings", "source", "notes")
+            if metadata.get(key)
+        },
         "splits": {split: _split_facts(table) for split, table in tables.items()},
         "elements": dict(elements.most_common()),
         "properties": _property_facts(tables, metadata.get("columns", {})),
@@ -41,7 +44,7 @@ def describe(dataset: Dataset, path: Path | None = None) -> dict[str, Any]:
         "file": str(path),
         "bytes": path.stat().st_size,
         "sha256": sha256(path),
-    }  # fmt: skip
+    }
 
 
 def _split_facts(table: CrystalTable) -> dict[str, Any]:
@@ -82,8 +85,10 @@ def lines(facts: dict[str, Any]) -> list[str]:
     for name, numbers in facts["properties"].items():
         span = f"{numbers['min']:.4g} to {numbers['max']:.4g}" if "min" in numbers else "no value"
         mark = " [the energy of the protocol]" if name == facts["energy"] else ""
-        result.append(f"property: {name}, {numbers['unit'] or 'unit unknown'}, {span}, "
-                      f"{100 * numbers['coverage']:.4g} % of the crystals{mark}")  # fmt: skip
+        result.append(
+            f"property: {name}, {numbers['unit'] or 'unit unknown'}, {span}, "
+            f"{100 * numbers['coverage']:.4g} % of the crystals{mark}"
+        )
     for part, source in facts.get("source", {}).items():
         origin = ", ".join(filter(None, [source.get("git_blob") or source.get("sha256"), long_words(source)]))
         result.append(f"source: {part} {source['file']} {origin}")

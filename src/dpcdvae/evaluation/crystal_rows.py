@@ -132,6 +132,6 @@ def _pyarrow() -> Any:
         import pyarrow.parquet
     except ImportError as error:
         raise InputError(
-            "a table in .parquet needs pyarrow, which is not installed: pip install 'dpcdvae[evaluation]' or write .csv"
+            "a table in .parquet needs pyarrow, which is not installed: pip install 'dpcdvae[parquet]' or write .csv"
         ) from error
     return pyarrow

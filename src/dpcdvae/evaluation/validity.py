@@ -12,7 +12,6 @@ from math import gcd
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.errors import InputError
 from dpcdvae.structures.contacts import closest_contacts
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import SYMBOLS
@@ -106,12 +105,7 @@ def _why_not_neutral(composition: tuple[tuple[int, int], ...], table: str) -> st
 @cache
 def _smact_elements(table: str) -> tuple[Mapping[str, tuple[tuple[int, ...], float | None]], frozenset[str]]:
     """Oxidation states and Pauling electronegativity of each element that has states in the table; the metals."""
-    try:
-        import smact
-    except ImportError as error:
-        raise InputError(
-            "compositional validity needs SMACT, which is not installed: pip install 'dpcdvae[evaluation]'"
-        ) from error
+    import smact
 
     elements: dict[str, tuple[tuple[int, ...], float | None]] = {}
     for symbol in SYMBOLS[1:104]:  # SMACT's elements end at Lr

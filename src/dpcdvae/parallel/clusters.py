@@ -92,10 +92,14 @@ def _local(workers: int) -> Any:
     resource_tracker.ensure_running()  # started from a thread of the cluster, it would let Ctrl-C through again
     with interrupts_held_back():  # by the threads and processes that it starts, for good
         return LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, memory_limit=None, silence_logs=logging.CRITICAL,
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=None,
+            silence_logs=logging.CRITICAL,
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             env={"OMP_NUM_THREADS": str(threads_of_each(workers))},
-        )  # fmt: skip
+        )
 
 
 def _address_in(path: Path) -> str:

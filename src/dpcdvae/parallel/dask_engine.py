@@ -73,8 +73,8 @@ class DaskEngine(Engine):
         self._empty_since = None
         client = self._client or self._connect()
         batches = Batches(len(items))
-        flying: dict[Any, tuple[Future, list[int]]] = {}
-        done: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        flying: dict[Any, tuple[Future[Any], list[int]]] = {}
+        done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         while not (slots := self._look(client)):
             time.sleep(0.5)
         looked = time.monotonic()
@@ -168,7 +168,7 @@ class DaskEngine(Engine):
                 raise InputError(f"--scheduler {self.scheduler}: no dask worker for {WORKER_SECONDS:g} s{hint}")
             self._empty_since = now
 
-    def _result(self, future: Future) -> tuple[str, Any, float]:
+    def _result(self, future: Future[Any]) -> tuple[str, Any, float]:
         """What :func:`run_batch` gave; ("missed", ...) on its way to here; ("killer", ...) of workers."""
         from distributed import CancelledError, KilledWorker
 

@@ -1,13 +1,11 @@
 """Results kept between runs, so that an interrupted evaluation goes on and the next one starts where it can.
 
 A result belongs to the content of what it was computed from, not to its name, its place or what else was computed
-with it. Each is one line of text with its checksum, appended to one of 16 files of its kind and settings by the first
-digit of its key. No database, though it would find single keys faster: its locks hang or lie on network
-file systems, where homes are on clusters. Here nothing is locked. Several processes may append to a file, one may be
-killed within a line, two machines may write over each other: a line whose checksum is wrong counts as absent,
-the next one begins with a line break of its own, and what was lost is computed again. A file that has
-outgrown :data:`LARGEST` is replaced by its newer half, so that a kind stays below 16 times that; results of older
-versions and other settings stay until the folder is removed, which may be done at any time.
+with it. The results of a kind and its settings lie in 16 files of records (:mod:`dpcdvae.parallel.store`), by the first
+digit of their keys. Nothing is locked: several processes may append to a file, and where two machines write over each
+other the damaged lines count as absent and are computed again. A file that has outgrown :data:`LARGEST` is replaced by
+its newer half, so that a kind stays below 16 times that; results of older versions and other settings stay until the
+folder is removed, which may be done at any time.
 """
 
 from __future__ import annotations
@@ -17,9 +15,9 @@ import contextlib
 import hashlib
 import json
 import time
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +27,7 @@ import numpy.typing as npt
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output, home
 from dpcdvae.parallel.engine import Engine, Lost
+from dpcdvae.parallel.store import append, scan
 from dpcdvae.progress import Progress
 
 Vector = npt.NDArray[np.float64]
@@ -157,34 +156,28 @@ class Results:
 
 def load(folder: Path, kind: Kind, keys: Collection[str]) -> dict[str, Result]:
     """What is known of these keys."""
-    wanted: dict[str, set[bytes]] = {}
-    for key in keys:
-        wanted.setdefault(key[0], set()).add(key.encode())
+    wanted = set(keys)
     found: dict[str, Result] = {}
-    for digit, some in wanted.items():
-        for line in _lines(_file(folder, kind, digit)):
-            name, _, rest = line.partition(b" ")
-            if name in some and (result := _decoded(name, rest)) is not None:
-                found[name.decode()] = result
+    for digit in {key[0] for key in wanted}:
+        with contextlib.suppress(OSError):
+            found.update((key, _decoded(value)) for key, value, _ in scan(_file(folder, kind, digit)) if key in wanted)
     return found
 
 
 def store(folder: Path, kind: Kind, results: Mapping[str, Result]) -> None:
     """Adds results. A folder that cannot be written is none of the user's concern here."""
-    lines: dict[str, list[bytes]] = {}
+    by_digit: dict[str, dict[str, bytes]] = {}
     for key, result in results.items():
-        lines.setdefault(key[0], []).append(_encoded(key.encode(), result))
-    for digit, some in lines.items():
-        file = _file(folder, kind, digit)
-        try:
+        by_digit.setdefault(key[0], {})[key] = _encoded(result)
+    with contextlib.suppress(InputError, OSError):
+        for digit, some in by_digit.items():
+            file = _file(folder, kind, digit)
             file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("ab", buffering=0) as stream:  # one write, which a local file system does as a whole
-                stream.write(b"\n" + b"\n".join(some) + b"\n")
+            with FileIO(file, "a") as stream:
+                append(stream, some)
                 size = stream.tell()
             if size > LARGEST:
                 _halve(file)
-        except (InputError, OSError):
-            return
 
 
 def _halve(file: Path) -> None:
@@ -194,29 +187,16 @@ def _halve(file: Path) -> None:
         temporary.write_bytes(newer)
 
 
-def _lines(file: Path) -> list[bytes]:
-    try:
-        return file.read_bytes().split(b"\n")
-    except OSError:
-        return []
-
-
-def _encoded(key: bytes, result: Result) -> bytes:
-    """Key, letter and content, checksum."""
+def _encoded(result: Result) -> bytes:
+    """A letter for text or vector, then its bytes in base64."""
     if isinstance(result, str):
-        content = b"t" + binascii.b2a_base64(result.encode(), newline=False)
-    else:
-        content = b"v" + binascii.b2a_base64(np.ascontiguousarray(result, "<f8").tobytes(), newline=False)
-    return b"%b %b %08x" % (key, content, zlib.crc32(key + content))
+        return b"t" + binascii.b2a_base64(result.encode(), newline=False)
+    return b"v" + binascii.b2a_base64(np.ascontiguousarray(result, "<f8").tobytes(), newline=False)
 
 
-def _decoded(key: bytes, rest: bytes) -> Result | None:
-    """None for a line that is damaged."""
-    content, _, checksum = rest.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(key + content):
-        return None
-    plain = binascii.a2b_base64(content[1:])
-    return plain.decode() if content[:1] == b"t" else np.frombuffer(plain, "<f8").astype(np.float64)
+def _decoded(value: bytes) -> Result:
+    plain = binascii.a2b_base64(value[1:])
+    return plain.decode() if value[:1] == b"t" else np.frombuffer(plain, "<f8").astype(np.float64)
 
 
 def default_cache() -> Path:

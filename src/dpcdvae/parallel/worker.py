@@ -81,7 +81,7 @@ class Worker:
         Or ("died", exit code), which is none of its own.
         """
         try:
-            message = pickle.loads(self.connection.recv_bytes())
+            message: tuple[str, Any] = pickle.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(EXIT_SECONDS)

@@ -29,7 +29,7 @@ from dpcdvae.relaxation.calculators import (
 )
 from dpcdvae.relaxation.minimise import Settings, relax
 from dpcdvae.relaxation.relaxed_crystal import Relaxed, lost
-from dpcdvae.relaxation.store import Store
+from dpcdvae.relaxation.store import open_results
 from dpcdvae.structures.content import content_hash
 from dpcdvae.structures.crystal import Crystal
 
@@ -89,8 +89,8 @@ def relax_all(
     with ExitStack() as stack:
         if work is None:
             work = stack.enter_context(tempfile.TemporaryDirectory(prefix="dpcdvae-relax-"))
-        store = stack.enter_context(Store(work, shaping, retry=retry))
-        known = store.keys()
+        store = stack.enter_context(open_results(work, shaping, retry=retry))
+        known = set(store)
         todo = list({key: k for k, key in enumerate(keys) if key not in known and key not in given_up}.values())
         if known and todo:
             print(f"{work}: {len(set(keys) & known)} of {len(set(keys))} are there already", file=sys.stderr)
@@ -108,7 +108,7 @@ def relax_all(
                 if isinstance(result, Lost):  # nothing was learnt of the crystal: the next run tries it again
                     given_up[keys[k]] = result.reason
                 else:
-                    store.add(keys[k], crystals[k].id, result.converged, result.to_record())
+                    store.add(keys[k], {"id": crystals[k].id, **result.to_record()})
                 bar.advance()
         results = [
             lost(crystal, settings.pressure, given_up[key])

@@ -80,7 +80,7 @@ def _draw_panel(axes: Axes, crystal: Crystal) -> None:
     low, high = everything.min(axis=0), everything.max(axis=0)
 
     def fade(depth: float) -> float:
-        return FOG * (high[2] - depth) / max(high[2] - low[2], 1e-9)
+        return float(FOG * (high[2] - depth) / max(high[2] - low[2], 1e-9))
 
     strokes = []
     for corner, other in _edges(lattice):
@@ -101,9 +101,11 @@ def _draw_panel(axes: Axes, crystal: Crystal) -> None:
     _add_strokes(axes, strokes, np.sort(positions[:, 2] + radii))
     for number, (x, y, depth), radius in zip(numbers, positions, radii, strict=True):
         axes.imshow(
-            _ball(_faded(_colour(number), fade(depth))), extent=(x - radius, x + radius, y - radius, y + radius),
-            zorder=depth + radius, interpolation="antialiased",
-        )  # fmt: skip
+            _ball(_faded(_colour(number), fade(depth))),
+            extent=(x - radius, x + radius, y - radius, y + radius),
+            zorder=depth + radius,
+            interpolation="antialiased",
+        )
     _frame(axes, low, high)
     _label(axes, crystal)
 
@@ -129,9 +131,11 @@ def _add_strokes(axes: Axes, strokes: Sequence[_Stroke], tops: Array) -> None:
     for (layer, cap), members in layers.items():
         lines = LineCollection(
             [(stroke.start[:2], stroke.end[:2]) for stroke in members],
-            colors=[stroke.colour for stroke in members], linewidths=[stroke.width for stroke in members],
-            capstyle=cap, zorder=float(tops[layer] if layer < len(tops) else tops[-1] + 1) - 1e-6,
-        )  # fmt: skip
+            colors=[stroke.colour for stroke in members],
+            linewidths=[stroke.width for stroke in members],
+            capstyle=cap,
+            zorder=float(tops[layer] if layer < len(tops) else tops[-1] + 1) - 1e-6,
+        )
         axes.add_collection(lines, autolim=False)
 
 
@@ -164,9 +168,7 @@ def _label(axes: Axes, crystal: Crystal) -> None:
         x = 0.5 + step * (k - (len(elements) - 1) / 2)
         colour = _colour(number)
         axes.plot(x - 0.03, 0.045, "o", ms=7, mfc=colour, mec=colour * 0.6, mew=0.6, transform=axes.transAxes)
-        axes.text(
-            x - 0.003, 0.043, SYMBOLS[number], transform=axes.transAxes, va="center", fontsize=9, color="0.2"
-        )  # fmt: skip
+        axes.text(x - 0.003, 0.043, SYMBOLS[number], transform=axes.transAxes, va="center", fontsize=9, color="0.2")
 
 
 def title_of(crystal: Crystal) -> str:
@@ -238,7 +240,8 @@ def bonds_of(crystal: Crystal, atoms: DrawnAtoms) -> Iterator[tuple[int, Array, 
 
 def _heights(crystal: Crystal) -> Array:
     """(3,) Å, distances between opposite faces of the cell."""
-    return 1.0 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)
+    heights: Array = 1.0 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)
+    return heights
 
 
 def _view(lattice: Array) -> Array:

@@ -62,9 +62,7 @@ class CrystalBatch:
     @classmethod
     def unbonded(cls, atomic_numbers: Tensor, frac_coords: Tensor, lattice: Tensor, num_atoms: Tensor) -> CrystalBatch:
         none = num_atoms.new_zeros
-        return cls(
-            atomic_numbers, frac_coords, lattice, num_atoms, none((0, 2)), none((0, 3)), none(num_atoms.shape)
-        )  # fmt: skip
+        return cls(atomic_numbers, frac_coords, lattice, num_atoms, none((0, 2)), none((0, 3)), none(num_atoms.shape))
 
     def to_crystals(self, ids: Sequence[str] | None = None) -> list[Crystal]:
         """Coordinates wrapped into [0, 1). Values may be NaN: see :meth:`Crystal.problem`."""
@@ -99,11 +97,13 @@ class CrystalBatch:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> CrystalBatch:
         """Moves everything; ``dtype`` changes the floating-point fields only."""
-        return CrystalBatch(**{
-            item.name: value.to(device=device, dtype=dtype if value.is_floating_point() else None)
-            for item in dataclasses.fields(self)
-            for value in (getattr(self, item.name),)
-        })  # fmt: skip
+        return CrystalBatch(
+            **{
+                item.name: value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+                for item in dataclasses.fields(self)
+                for value in (getattr(self, item.name),)
+            }
+        )
 
 
 def segment_mean(values: Tensor, segment: Tensor, sizes: Tensor) -> Tensor:

@@ -61,11 +61,11 @@ class PeriodicGraph:
         """Features (N, K, F) of the opposite edges; zeros where there is none."""
         paired = self.reverse < self.reverse.numel()
         opposite = self.reverse.masked_fill(~paired, 0).flatten()
-        return _Swap.apply(edge_features, opposite, paired[..., None].to(edge_features.dtype))
+        return _swapped(edge_features, opposite, paired[..., None].to(edge_features.dtype))
 
     def of_source(self, atom_features: Tensor) -> Tensor:
         """(N, F) -> (N, K, F) those of each edge's atom j; of atom 0 in empty slots."""
-        return atom_features.index_select(0, self.source.flatten()).unflatten(0, self.source.shape)
+        return atom_features.index_select(0, self.source.flatten()).view(*self.source.shape, atom_features.shape[-1])
 
     @full_precision
     def cosines(self) -> Tensor:
@@ -94,7 +94,12 @@ class _Swap(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Swap.apply(gradient, *ctx.saved_tensors), None, None
+        return _swapped(gradient, *ctx.saved_tensors), None, None
+
+
+def _swapped(features: Tensor, opposite: Tensor, paired: Tensor) -> Tensor:
+    swapped: Tensor = _Swap.apply(features, opposite, paired)  # type: ignore[no-untyped-call]
+    return swapped
 
 
 def _reverse_slots(source: Tensor, image: Tensor, mask: Tensor) -> Tensor:
@@ -113,9 +118,14 @@ def _reverse_slots(source: Tensor, image: Tensor, mask: Tensor) -> Tensor:
 
 @full_precision
 def radius_graph(
-    frac_coords: Tensor, lattice: Tensor, num_atoms: Tensor, cutoff: float, max_neighbours: int,
-    *, complete: bool = True,
-) -> PeriodicGraph:  # fmt: skip
+    frac_coords: Tensor,
+    lattice: Tensor,
+    num_atoms: Tensor,
+    cutoff: float,
+    max_neighbours: int,
+    *,
+    complete: bool = True,
+) -> PeriodicGraph:
     """The nearest neighbours of every atom within ``cutoff``, over as many images as that needs.
 
     A shell of equal distances (relative tolerance ``SHELL_TOLERANCE``) that the cap would split is left

@@ -66,13 +66,15 @@ def parameters_from_lattice(lattice: Tensor) -> Tensor:
 
 def volume(lattice: Tensor) -> Tensor:
     """(..., 3, 3) -> (...,) Å^3, never negative."""
-    return torch.linalg.det(lattice).abs()
+    determinant: Tensor = torch.linalg.det(lattice)
+    return determinant.abs()
 
 
 def heights(lattice: Tensor) -> Tensor:
     """(..., 3, 3) -> (..., 3) Å: distances between opposite faces of the cell."""
     faces = torch.linalg.cross(lattice.roll(-1, -2), lattice.roll(-2, -2), dim=-1)
-    return volume(lattice)[..., None] / torch.linalg.vector_norm(faces, dim=-1)
+    areas: Tensor = torch.linalg.vector_norm(faces, dim=-1)
+    return volume(lattice)[..., None] / areas
 
 
 def wrap(frac_coords: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from dpcdvae.checkpoints.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from dpcdvae.datasets.catalogue import DATASETS
 from dpcdvae.datasets.origin import noted
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output, check_output, write_json
@@ -60,6 +61,8 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
             sha256=dataset["sha256"],
         ).to_json(),
     }
+    if dataset["name"] in DATASETS:  # the licence of the weights is for their owner to say
+        card["licence"] = {"data": DATASETS[dataset["name"]].licence}
     if atoms := train.get("batch_atoms"):
         card["batch_atoms"] = atoms
     if target:

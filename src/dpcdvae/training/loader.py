@@ -63,9 +63,16 @@ def targets_of(table: CrystalTable, target: str) -> torch.Tensor | None:
 
 
 def make_loader(
-    table: CrystalTable, batch_size: int, *, target: str, seed: int | None, batch_atoms: int = 0, rank: int = 0,
-    world_size: int = 1, pin_memory: bool = False,
-) -> Loader:  # fmt: skip
+    table: CrystalTable,
+    batch_size: int,
+    *,
+    target: str,
+    seed: int | None,
+    batch_atoms: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> Loader:
     """Batches as :class:`EpochSampler` fills them; ``target`` names the property that travels along, if any.
 
     In this process: assembling a batch takes a thousandth of a step (docs/training.md), less than handing it over.

@@ -35,9 +35,15 @@ class EpochSampler(Sampler[Share]):
     """
 
     def __init__(
-        self, num_atoms: npt.ArrayLike, batch_size: int, *, batch_atoms: int = 0, seed: int | None, rank: int = 0,
+        self,
+        num_atoms: npt.ArrayLike,
+        batch_size: int,
+        *,
+        batch_atoms: int = 0,
+        seed: int | None,
+        rank: int = 0,
         world_size: int = 1,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """``num_atoms`` (n,) of each crystal; without ``seed`` the order of the table, or by size, in every epoch."""
         self.num_atoms = np.asarray(num_atoms, dtype=np.int64)
         self.batch_size, self.batch_atoms, self.seed = batch_size, batch_atoms, seed
@@ -97,4 +103,5 @@ def _equal_cuts(sizes: Indices, parts: int) -> Indices:
     cuts = np.searchsorted(ends - sizes / 2, ends[-1] * np.arange(1, parts) / parts)
     steps = np.arange(parts - 1)
     cuts = np.maximum.accumulate(np.maximum(cuts, 1) - steps) + steps  # at least one crystal each, from the left
-    return np.minimum(cuts, len(sizes) - parts + 1 + steps)  # and from the right
+    inner: Indices = np.minimum(cuts, len(sizes) - parts + 1 + steps)  # and from the right
+    return inner

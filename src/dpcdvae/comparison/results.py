@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dpcdvae.benchmark.plan import Plan
-from dpcdvae.benchmark.stages import SAMPLES, Run
+from dpcdvae.comparison.plan import Plan
+from dpcdvae.comparison.train_and_evaluate import SAMPLES, Run
 from dpcdvae.evaluation import METRICS
 from dpcdvae.evaluation.report import tool_versions
 from dpcdvae.intervals import Interval, Number, t_interval
@@ -71,9 +71,17 @@ def collect(plan: Plan, runs: Sequence[Run], epoch_seconds: dict[str, float]) ->
 
 def _run_document(run: Run) -> dict[str, Any]:
     document: dict[str, Any] = {
-        "preset": run.preset, "seed": run.seed, "folder": run.folder.name, "status": "pending", "reason": "",
-        "epochs": None, "best_epoch": None, "values": {}, "time": {}, "machine": None,
-    }  # fmt: skip
+        "preset": run.preset,
+        "seed": run.seed,
+        "folder": run.folder.name,
+        "status": "pending",
+        "reason": "",
+        "epochs": None,
+        "best_epoch": None,
+        "values": {},
+        "time": {},
+        "machine": None,
+    }
     training = run.record("training")
     if training is None:
         return document

@@ -14,7 +14,7 @@ from dpcdvae.config import Config
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.loader import make_loader
-from dpcdvae.training.run import prepare
+from dpcdvae.training.train import prepare
 
 WARM_UP, MEASURED = 1, 4  # training steps; the first allocates memory
 

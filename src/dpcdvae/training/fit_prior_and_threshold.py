@@ -29,7 +29,9 @@ WANTED = 0.98  # share of decodes below the threshold that are the crystal that 
 SECONDS = 10.0  # for one comparison of two crystals
 
 
-def finish(run: str | Path, tables: Mapping[str, CrystalTable], device: torch.device | str = "auto") -> None:
+def fit_prior_and_threshold(
+    run: str | Path, tables: Mapping[str, CrystalTable], device: torch.device | str = "auto"
+) -> None:
     """Fits the prior of a run's best checkpoint on its training set and its threshold on its validation set.
 
     The checkpoint is written again, all other weights as they were. With fewer than ``FEWEST`` validation crystals

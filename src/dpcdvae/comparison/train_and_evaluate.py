@@ -1,7 +1,8 @@
 """What is done for one preset and seed: train, sample, evaluate. A stage that is complete is not done again.
 
-Its record (JSON) is written last and makes it complete. Sampling reads the best checkpoint and evaluation the files
-of crystals, so a benchmark that was stopped between them ends with the same numbers as one that was not.
+Its record, a JSON file for people too, is written last and makes it complete; a run whose folder is removed is done
+again. Sampling reads the best checkpoint and evaluation the files of crystals, so a benchmark that was stopped between
+them ends with the same numbers as one that was not.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.benchmark.plan import Contender, Plan
-from dpcdvae.benchmark.timing import machine
 from dpcdvae.checkpoints.checkpoint import load_model
+from dpcdvae.comparison.plan import Contender, Plan
+from dpcdvae.comparison.timing import machine
 from dpcdvae.evaluation import evaluate, resolve_reference
 from dpcdvae.files import write_json
 from dpcdvae.io import Failure, read, write
 from dpcdvae.model_store import CHECKPOINTS, best_checkpoint, read_description, read_json
 from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct
-from dpcdvae.training.module import TrainingDivergedError
-from dpcdvae.training.run import train
+from dpcdvae.training.lightning_module import TrainingDivergedError
+from dpcdvae.training.train import train
 
 SAMPLES = ("reconstructed", "generated")
 Tell = Callable[[str], None]
@@ -59,7 +60,7 @@ class Run:
         return all(self.record(f"{sample}.evaluation") for sample in SAMPLES)
 
 
-def finish(run: Run, plan: Plan, workers: int | None, tell: Tell) -> None:
+def complete_run(run: Run, plan: Plan, workers: int | None, tell: Tell) -> None:
     """Does the stages of a run that are left."""
     run.folder.mkdir(parents=True, exist_ok=True)
     training = run.record("training")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dpcdvae.benchmark.suite import Suite, flat
+from dpcdvae.comparison.suite import Suite, flat
 from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import dataset_path, load_dataset
 from dpcdvae.errors import InputError
@@ -17,7 +17,7 @@ from dpcdvae.files import sha256
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.presets import merge
 from dpcdvae.structures.table import CrystalTable
-from dpcdvae.training.run import check_data, make_trainer
+from dpcdvae.training.train import check_data, make_trainer
 
 
 @dataclass(frozen=True)

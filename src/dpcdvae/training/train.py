@@ -29,20 +29,26 @@ from dpcdvae.nn.layers import fit_scale_factors
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.card import write_card
-from dpcdvae.training.finish import finish
+from dpcdvae.training.choose_precision import resolve_precision
+from dpcdvae.training.epoch_log import EpochLog, TimeLimit
+from dpcdvae.training.first_process import is_first_process
+from dpcdvae.training.fit_prior_and_threshold import fit_prior_and_threshold
+from dpcdvae.training.lightning_module import TrainingModule
 from dpcdvae.training.loader import targets_of
-from dpcdvae.training.log import EpochLog, TimeLimit
-from dpcdvae.training.module import TrainingModule
-from dpcdvae.training.precision import resolve_precision
-from dpcdvae.training.processes import is_first_process
 
 RUN_FILE = "run.json"
 
 
 def train(
-    tables: Mapping[str, CrystalTable], dataset: dict[str, Any], config: AnyConfig, folder: str | Path,
-    *, preset: str, init: str | Path | StoredModel | None = None, resume: bool = False,
-) -> Path:  # fmt: skip
+    tables: Mapping[str, CrystalTable],
+    dataset: dict[str, Any],
+    config: AnyConfig,
+    folder: str | Path,
+    *,
+    preset: str,
+    init: str | Path | StoredModel | None = None,
+    resume: bool = False,
+) -> Path:
     """Trains on ``tables["train"]``, keeps the best by ``tables["val"]``; returns the run's folder.
 
     Args:
@@ -92,7 +98,7 @@ def train(
     _run(trainer, module, str(last_checkpoint(folder)) if resume else None)
     if trainer.is_global_zero and config.train.finish:
         if isinstance(model, CDVAE):
-            finish(folder, tables, trainer.strategy.root_device)
+            fit_prior_and_threshold(folder, tables, trainer.strategy.root_device)
         write_card(folder, tables)
     return folder
 
@@ -150,8 +156,10 @@ def _check_property(table: CrystalTable, split: str, name: str) -> None:
     if not known:
         raise InputError(f"property '{name}' has no value in the '{split}' split: there is nothing to learn from")
     if known < len(table):
-        print(f"{name}: known for {known} of {len(table)} crystals of '{split}'; the others do not count for it",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"{name}: known for {known} of {len(table)} crystals of '{split}'; the others do not count for it",
+            file=sys.stderr,
+        )
 
 
 @torch.no_grad()

@@ -82,8 +82,9 @@ class EpochLog(pl.Callback):
         print(
             f"epoch {epoch}/{last}  train {metrics['train/loss']:.4f}  val {metrics['val/loss']:.4f}"
             f"  [{terms}]  criterion {metrics['val/criterion']:.4f}{mark}  lr {lr:.2g}  {duration(seconds)}",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _close_bar(self) -> None:
         if self._bar is not None:

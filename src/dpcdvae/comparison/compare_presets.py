@@ -1,4 +1,4 @@
-"""The whole benchmark: times each preset, then one run after the other; stopped at any point, it goes on there."""
+"""Presets compared: each is timed, then trained and evaluated with each seed; a stopped comparison goes on."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dpcdvae.benchmark.folder import claimed
-from dpcdvae.benchmark.plan import Plan, make_plan
-from dpcdvae.benchmark.results import collect
-from dpcdvae.benchmark.stages import Run, finish
-from dpcdvae.benchmark.suite import Suite
-from dpcdvae.benchmark.tables import counted, markdown
-from dpcdvae.benchmark.timing import epoch_cpu_seconds, epochs_within
+from dpcdvae.comparison.plan import Plan, make_plan
+from dpcdvae.comparison.results import collect
+from dpcdvae.comparison.suite import Suite
+from dpcdvae.comparison.tables import counted, markdown
+from dpcdvae.comparison.timing import epoch_cpu_seconds, epochs_within
+from dpcdvae.comparison.train_and_evaluate import Run, complete_run
 from dpcdvae.files import write_json, write_text
-from dpcdvae.model_store import read_json
+from dpcdvae.parallel.store import Store
 from dpcdvae.progress import Progress, duration
 
-TIMING, RESULTS, TABLE = "timing.json", "results.json", "table.md"
+RESULTS, TABLE = "results.json", "table.md"
+TIMING = "epoch_cpu_seconds"
 ROUNDS = 3
 
 
-def benchmark(suite: Suite, out: str | Path, *, workers: int | None = None) -> dict[str, Any]:
+def compare_presets(suite: Suite, out: str | Path, *, workers: int | None = None) -> dict[str, Any]:
     """Does what is left of a suite in the folder ``out``; returns the document of its results.
 
     After every run the document (``results.json``) and the table (``table.md``) in ``out`` are those so far.
@@ -37,8 +37,8 @@ def benchmark(suite: Suite, out: str | Path, *, workers: int | None = None) -> d
     """
     out = Path(out)
     plan = make_plan(suite)
-    with claimed(out, plan.recorded()):
-        epoch_seconds = _timed(plan, out)
+    with Store(out, plan.recorded(), instead="give another --out") as store:
+        epoch_seconds = _timed(plan, store)
         runs = _runs(plan, out, epoch_seconds)
         document = _write(plan, runs, epoch_seconds, out)
         start = time.monotonic()
@@ -47,12 +47,12 @@ def benchmark(suite: Suite, out: str | Path, *, workers: int | None = None) -> d
             prefix = f"[{runs.index(run) + 1}/{len(runs)}] {run.preset}, seed {run.seed}"
             rest = len(left) - done
             guess = f"about {duration((time.monotonic() - start) / done * rest)}" if done else counted(rest, "run")
-            finish(run, plan, workers, partial(_tell_stage, prefix, guess))
+            complete_run(run, plan, workers, partial(_tell_stage, prefix, guess))
             document = _write(plan, runs, epoch_seconds, out)
     return document
 
 
-def _timed(plan: Plan, out: Path) -> dict[str, float]:
+def _timed(plan: Plan, store: Store) -> dict[str, float]:
     """CPU seconds of an epoch by preset, where the budget is CPU time.
 
     Measured before the first run and kept, so that a run that goes on keeps its number of epochs. In rounds, as a
@@ -60,8 +60,8 @@ def _timed(plan: Plan, out: Path) -> dict[str, float]:
     """
     if plan.suite.cpu_minutes is None:
         return {}
-    if (out / TIMING).exists():
-        return read_json(out / TIMING)
+    if TIMING in store:
+        return store.get(TIMING)
     measured: dict[str, list[float]] = {contender.preset: [] for contender in plan.contenders}
     with Progress("timing an epoch of each preset", ROUNDS * len(measured)) as bar:
         for _ in range(ROUNDS):
@@ -69,7 +69,7 @@ def _timed(plan: Plan, out: Path) -> dict[str, float]:
                 measured[contender.preset].append(epoch_cpu_seconds(contender.config, plan.tables))
                 bar.advance()
     seconds = {preset: median(times) for preset, times in measured.items()}
-    write_json(out / TIMING, seconds)
+    store.add(TIMING, seconds)
     for preset, epoch in seconds.items():
         epochs = epochs_within(plan.suite.cpu_minutes, epoch)
         _tell(f"{preset}: {epoch:.3g} CPU seconds an epoch, {counted(epochs, 'epoch')}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dpcdvae.benchmark.results import COLUMNS, Column
+from dpcdvae.comparison.results import COLUMNS, Column
 from dpcdvae.datasets.origin import noted
 from dpcdvae.intervals import Number
 from dpcdvae.presets import names
@@ -23,9 +23,14 @@ def rich_table(document: dict[str, Any]) -> Table:
 
     header, rows = _content(document)
     table = Table(
-        title=_title(document), title_justify="left", title_style="bold",
-        caption="\n".join(_caption(document)), caption_justify="left", show_lines=True, padding=(0, 0),
-    )  # fmt: skip
+        title=_title(document),
+        title_justify="left",
+        title_style="bold",
+        caption="\n".join(_caption(document)),
+        caption_justify="left",
+        show_lines=True,
+        padding=(0, 0),
+    )
     for number, name in enumerate(header):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
@@ -61,14 +66,16 @@ def _content(document: dict[str, Any]) -> tuple[list[str], list[list[Cell]]]:
     for label, row in zip(labels([row["preset"] for row in document["rows"]]), document["rows"], strict=True):
         seconds = row["time"].get("training_cpu_seconds")
         sampling = row["time"].get("generated_cpu_seconds_per_crystal")
-        rows.append([
-            (label, ""),
-            (f"{row['parameters'] / 1e6:.2f} M", ""),
-            ("-" if row["epochs"] is None else f"{row['epochs']:g}", ""),
-            ("-" if seconds is None else f"{seconds / 60:.2f}", ""),
-            *(_cell(column, row["values"][column.key]) for column in COLUMNS),
-            ("-" if sampling is None else f"{sampling:.2f}", ""),
-        ])  # fmt: skip
+        rows.append(
+            [
+                (label, ""),
+                (f"{row['parameters'] / 1e6:.2f} M", ""),
+                ("-" if row["epochs"] is None else f"{row['epochs']:g}", ""),
+                ("-" if seconds is None else f"{seconds / 60:.2f}", ""),
+                *(_cell(column, row["values"][column.key]) for column in COLUMNS),
+                ("-" if sampling is None else f"{sampling:.2f}", ""),
+            ]
+        )
     return header, rows
 
 
@@ -95,11 +102,14 @@ def _caption(document: dict[str, Any]) -> list[str]:
         f"whose prediction is valid count); all else: {suite['sample']['generate']} generated; "
         f"{suite['sample']['steps']} steps and at most {counted(suite['sample']['candidates'], 'candidate')} each",
         intervals,
-        *(f"{label}: {pending} of {len(suite['seeds'])} runs not done yet"
-          for label, row in rows if (pending := row["seeds"]["pending"])),
+        *(
+            f"{label}: {pending} of {len(suite['seeds'])} runs not done yet"
+            for label, row in rows
+            if (pending := row["seeds"]["pending"])
+        ),
         *(f"{label}: {_short(note)}" for label, row in rows for note in row["notes"]),
         *map(_machine, document["machines"]),
-    ]  # fmt: skip
+    ]
 
 
 def _machine(facts: dict[str, Any]) -> str:

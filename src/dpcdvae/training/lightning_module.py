@@ -16,7 +16,7 @@ from dpcdvae.model.trainable import Trainable
 from dpcdvae.nn.averaging import update_average
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.loader import Loader, TrainingBatch, make_loader
-from dpcdvae.training.meter import LossMeter
+from dpcdvae.training.loss_means import LossMeter
 from dpcdvae.training.sampler import Indices
 
 VALIDATION_EPOCH = 2**31  # the same noise every time, no training epoch's; and late, so that nothing is given away
@@ -57,9 +57,15 @@ class TrainingModule(pl.LightningModule):
         train, trainer = self.config.train, self.trainer
         pin_memory = trainer.strategy.root_device.type == "cuda"
         return make_loader(
-            self.tables[split], train.batch_size, batch_atoms=train.batch_atoms, target=self.model.target, seed=seed,
-            rank=trainer.global_rank, world_size=trainer.world_size, pin_memory=pin_memory,
-        )  # fmt: skip
+            self.tables[split],
+            train.batch_size,
+            batch_atoms=train.batch_atoms,
+            target=self.model.target,
+            seed=seed,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            pin_memory=pin_memory,
+        )
 
     def transfer_batch_to_device(self, batch: TrainingBatch, device: torch.device, dataloader_idx: int) -> Any:
         return batch.to(device, self.model.dtype)
@@ -133,16 +139,20 @@ class TrainingModule(pl.LightningModule):
         metrics = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
         epochs = self.current_epoch + 1  # behind this checkpoint, as it is written at the end of one
         checkpoint["dpcdvae_facts"] = {
-            **self.facts, "epoch": epochs, "metrics": metrics, "val_loss": metrics.get("val/criterion")
-        }  # fmt: skip
+            **self.facts,
+            "epoch": epochs,
+            "metrics": metrics,
+            "val_loss": metrics.get("val/criterion"),
+        }
         if self.average is not None:
             checkpoint["dpcdvae_average"] = self.average.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.average is not None:
-            self.average.load_state_dict(checkpoint.get("dpcdvae_average") or {
-                name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()
-            })  # fmt: skip
+            self.average.load_state_dict(
+                checkpoint.get("dpcdvae_average")
+                or {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
+            )
 
     # optimiser
 
