@@ -1,6 +1,6 @@
 """The quality of a model's crystals against the passes of the network, for every solver.
 
-    python benchmarks/steps.py [--model perov-5-compact] [--data perov_5] [-n 200] [--solvers eq7 ddim] [--steps 50 20]
+    python benchmarks/steps.py [--model perov-5-compact] [--data perov_5] [-n 200] [--solvers x0-jump] [--steps 50 20]
 
 For each solver and number of passes the first n crystals of the test split are reconstructed and n new ones generated,
 with the noise of one seed, and judged by dpcdvae.evaluation. The data set is the prepared one, or is prepared from the
@@ -28,7 +28,7 @@ from quality.batches import begun, cpu_seconds, crystals_of, failures_of, here, 
 from quality.judging import cell, judge  # noqa: E402
 from speed.command import Parser, positive, run, usable_device  # noqa: E402
 
-SOLVERS = ("eq7", "eq6", "ddim", "dpm++2m")
+SOLVERS = ("x0-jump", "ancestral", "ddim", "dpm++2m", "heun")
 STEPS = (100, 50, 20, 10)
 RECONSTRUCTED = {"match_rate": "none", "match_rms": "none"}
 GENERATED = {
@@ -190,7 +190,7 @@ def plot(record: dict[str, Any], n: int, file: Path) -> None:
         axis.set_xticks(passes, [str(steps) for steps in passes])
         axis.minorticks_off()
     for axis in axes[1]:
-        axis.set_xlabel("passes of the network")
+        axis.set_xlabel("steps of the solver")
     axes[0, 0].legend()
     figure.suptitle(f"{record['model']}, n = {n} + {n}, seed {record['seed']}; 95 % intervals")
     figure.savefig(file, dpi=110)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.config import Config
+from dpcdvae.diffusion.ddpm_solvers import DDPM_SOLVERS
+from dpcdvae.interfaces import ReverseRun
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.stats import Statistics, StatisticsDecoder
 from dpcdvae.structures.crystal import Crystal
@@ -229,3 +231,10 @@ TRUTH = [
         ]
     )
 ]  # fmt: skip
+
+
+def ddpm_step(solver: str, r_t: Tensor, noise_pred: Tensor, noise: Tensor, bar_t: float, bar_s: float) -> Tensor:
+    """The first step of a solver from ᾱ_t to ᾱ_s, where the network says ``noise_pred``."""
+    bars = [1.0, bar_t] if bar_s == 1 else [1.0, bar_s, bar_t]
+    run = ReverseRun(batch_of([random_crystal(0)]), lambda coords, level: noise_pred, lambda: noise)
+    return DDPM_SOLVERS[solver](run, bars).step(r_t, len(bars) - 1, len(bars) - 2)

@@ -58,7 +58,7 @@ def request_of(model: CDVAE, seed: int = 0, candidate: int = 0) -> Request:
 
 
 def decoded(model: CDVAE, candidates: int, candidate: int = 0, seed: int = 0) -> Decoded:
-    return decode_by_agreement(model, request_of(model, seed, candidate), Decoding(STEPS, "eq7", candidates))
+    return decode_by_agreement(model, request_of(model, seed, candidate), Decoding(STEPS, "x0-jump", candidates))
 
 
 def crystals_of(found: Decoded) -> list[Crystal]:
@@ -156,6 +156,8 @@ def patch_decode(monkeypatch: pytest.MonkeyPatch, answer: Callable[[int, list[Cr
             by_z.update(zip(map(tuple, z.tolist()), CRYSTALS, strict=True))
         made = answer(len(calls), [by_z[tuple(row)] for row in z.tolist()])
         calls.append(len(z))
+        for _ in range(STEPS):
+            options["on_step"](1)
         return batch_of(made, model.dtype), torch.ones(len(z), dtype=torch.bool)
 
     monkeypatch.setattr(agreement, "decode", fake)
@@ -396,7 +398,7 @@ def test_a_number_of_candidates_that_is_none(
 
 def test_a_model_without_a_threshold_takes_all_and_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     without, with_one = find_model(folder / "without"), find_model(folder / "model")
-    assert sampling_settings(without, 2, None, 4) == {"steps": 2, "solver": "eq7", "candidates": 4}
+    assert sampling_settings(without, 2, None, 4) == {"steps": 2, "solver": "x0-jump", "candidates": 4}
     error = capsys.readouterr().err
     assert "no agreement threshold" in error
     assert "all 4 candidates" in error

@@ -7,13 +7,17 @@ import torch
 from torch import Tensor
 
 from dpcdvae.diffusion.atom_types import (
+    MixedWithComposition,
     draw_types,
     noisy_type_probabilities,
     one_hot,
     type_sigmas,
     types_of_composition,
 )
+from dpcdvae.interfaces import TypeStep
+from dpcdvae.sampling.generation import generate
 from dpcdvae.tensors.noise import CrystalRandom
+from tensors import batch_of, random_crystal, tiny_model
 from test_diffusion import SEED, normal, uniform
 
 
@@ -140,3 +144,38 @@ class TestTypesOfComposition:
             draws = uniform(50, 14)[k : k + 1, : 2 * size], uniform(50, 14).flip(0)[k : k + 1, : 2 * size]
             alone = types_of_composition(composition[k : k + 1], sizes[k : k + 1], *draws)
             assert alone[0, :size].equal(together[k, :size])
+
+
+def test_the_reverse_loop_leaves_the_types_to_their_rule() -> None:
+    """A rule of another kind, types drawn from what the network says, needs its class alone."""
+    seen: list[TypeStep] = []
+
+    class Drawn(MixedWithComposition):
+        def update(self, step: TypeStep) -> Tensor:
+            seen.append(step)
+            return draw_types(step.logits.softmax(-1), step.uniform())
+
+    model = tiny_model()
+    likeliest = generate(model, 3, steps=3).crystals
+    model.types = Drawn(20, 0.01, 5.0, "sum")
+    crystals = generate(model, 3, steps=3).crystals
+    assert [step.remaining for step in seen] == pytest.approx([2 / 3, 1 / 3, 0])
+    assert seen[1].atomic_numbers.equal(draw_types(seen[0].logits.softmax(-1), seen[0].uniform()))
+    assert not seen[0].uniform().equal(seen[1].uniform())
+    both = zip(crystals, likeliest, strict=True)
+    assert any(drawn.composition != plain.composition for drawn, plain in both)
+    seen.clear()
+    generate(model, 1, steps=3, formula="SrTiO3")
+    assert not seen
+
+
+def test_noisy_types_are_scaled_by_their_level() -> None:
+    """At the smallest level nearly all types are kept; the loss is divided by σ'."""
+    model = tiny_model()
+    batch = batch_of([random_crystal(k) for k in range(40)])
+    composition = random_compositions(40)
+    for level, sigma in ((0.0, 0.01), (1 - 2**-53, 5.0)):
+        noisy = model.types.corrupt(batch, composition, torch.full((40,), level).double(), uniform(200))
+        assert noisy.scale.tolist() == pytest.approx([sigma] * 40)
+        kept = float((noisy.atomic_numbers == batch.atomic_numbers).double().mean())
+        assert kept == pytest.approx(1 / (1 + sigma), abs=0.12)

@@ -41,7 +41,7 @@ from quality.misses import cause  # noqa: E402
 from tensors import random_crystal, table_of, tiny_model  # noqa: E402
 
 N, MOST = 4, 3
-HOW = Decoding(3, "eq7", 1)
+HOW = Decoding(3, "x0-jump", 1)
 
 
 @pytest.fixture(scope="module")

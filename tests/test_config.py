@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dpcdvae.config import KINDS, config_from_dict, load_config
+from dpcdvae.config.options import COMPONENTS
 from dpcdvae.diffusion.ddpm import DDPM
 from dpcdvae.diffusion.score_matching import ScoreMatching
 from dpcdvae.errors import InputError
@@ -33,7 +34,7 @@ def test_the_published_configuration() -> None:
     assert load_config("paper/dp-cdvae-perov_5").train.batch_size == 512
     process = DDPM(carbon.diffusion.timesteps, carbon.diffusion.options).options
     assert (process.schedule, process.beta_start, process.beta_end) == ("sigmoid", 1e-10, 0.01)
-    assert (process.reverse_rule, process.turn_frame, process.time_input) == ("eq7", True, "step")
+    assert (process.reverse_rule, process.turn_frame, process.time_input) == ("x0-jump", True, "step")
 
 
 def test_the_published_configuration_of_cdvae() -> None:
@@ -80,11 +81,12 @@ def test_every_option_can_be_set(preset: str, option: str) -> None:
 
 def test_every_option_is_read() -> None:
     """An option that nothing reads would be ignored in silence. The weights of the loss are read by name."""
-    sources = [path for path in FOLDER.parent.rglob("*.py") if path.name != "config.py"]
+    sources = [path for path in FOLDER.parent.rglob("*.py") if path.parent.name != "config"]
     nodes = [node for path in sources for node in ast.walk(ast.parse(path.read_text()))]
     read = {node.attr for node in nodes if isinstance(node, ast.Attribute)} | {"kl"}
-    names = {name for kind in KINDS.values() for name in kind.option_names()}
-    assert {name.rpartition(".")[2] for name in names} <= read
+    names = {name.rpartition(".")[2] for kind in KINDS.values() for name in kind.option_names()}
+    names |= {name for table in COMPONENTS.values() for options in table.values() for name in options.model_fields}
+    assert names <= read
 
 
 def test_overrides_come_in_order_and_reach_options() -> None:
@@ -95,6 +97,16 @@ def test_overrides_come_in_order_and_reach_options() -> None:
     assert config.train.max_epochs == 4
     assert config.denoiser.options["fourier"] == [3, 8]
     assert config.train.precision == "bf16-mixed"
+
+
+def test_overrides_are_checked_together() -> None:
+    """In any order, as one may make sense by the next only."""
+    wide = ["diffusion.options.sigma_min=12.0", "diffusion.options.sigma_max=20.0", "diffusion.options.step_size=1e-3"]
+    named = ["encoder.options.gine.hidden=8", 'encoder.names=["gine"]']
+    for overrides in (wide, wide[::-1], named, named[::-1]):
+        load_config("compact/cdvae", overrides)
+    with pytest.raises(InputError, match=r"sigma_min=12.0: score-matching: option sigma_min = 12 must be below"):
+        load_config("compact/cdvae", wide[:1])
 
 
 def test_options_belong_to_the_component_they_were_written_for() -> None:
@@ -119,18 +131,30 @@ def test_a_file_of_ones_own_extends_presets_and_files(tmp_path: Path) -> None:
         ("trane.max_epochs=3", "did you mean 'train.max_epochs'"),
         ("max_epochs=3", "did you mean 'train.max_epochs'"),
         ("model.lr=1.0", "did you mean 'train.lr'"),
-        ("train.max_epochs=ten", "train.max_epochs: input should be a valid integer, not 'ten'"),
-        ('train.max_epochs="10"', "should be a valid integer, not '10'"),
-        ("train.max_epochs=0", "greater than 0"),
-        ("train.lr=nan", "finite"),
-        ("train.tensorboard=1", "valid boolean"),
-        ("train.devices=some", "valid integer or input should be 'auto', not 'some'"),
-        ("model.lattice_scaler=maxmin", "'standard' or 'minmax', not 'maxmin'"),
+        ("train.max_epochs=ten", "option train.max_epochs must be a whole number from 1 to 1000000, not 'ten'"),
+        ('train.max_epochs="10"', "must be a whole number from 1 to 1000000, not '10'"),
+        ("train.max_epochs=0", "from 1 to 1000000, not 0"),
+        ("train.lr=nan", "a number above 0 and up to 10, not nan"),
+        ("train.tensorboard=1", "must be true or false, not 1"),
+        ("train.devices=some", "a whole number from 1 to 1024 or 'auto', not 'some'"),
+        ("model.lattice_scaler=maxmin", "'standard' or 'minmax', not 'maxmin': did you mean 'minmax'?"),
         ("train=3", "is a section"),
         ("train.max_epochs", "section.option=value"),
-        ("encoder.options=3", "dictionary"),
-        ("encoder.names=gine", "list"),
+        ("encoder.options=3", "must be a table, not 3"),
+        ("encoder.names=gine", "a list of strings, not 'gine'"),
         ("model.poperty=x", "did you mean 'model.property'"),
+        ("diffusion.timesteps=1000000", "from 1 to 10000, not 1000000"),
+        ("denoiser.options.hidden=1000000", "option hidden of gemnet-t must be a whole number from 1 to 4096"),
+        ("denoiser.options.hiden=8", "unknown option of gemnet-t 'hiden': did you mean 'hidden'?"),
+        ("encoder.options.gine.hidden=8", "there is no 'gine' in encoder.names"),
+        ("encoder.names=['dimenet']", "unknown encoder 'dimenet': did you mean 'dimenet++'?"),
+        ("diffusion.name=ddmp", "unknown diffusion 'ddmp': did you mean 'ddpm'?"),
+        ("prior.name=flows", "unknown prior 'flows': did you mean 'flow'?"),
+        ("diffusion.options.reverse_rule=ddmi", "did you mean 'ddim'?"),
+        ("denoiser.options.time_embedding=3", "time_embedding must be even, not 3"),
+        ("denoiser.options.fourier=[3, 80]", "0 <= first <= last <= 32, not [3, 80]"),
+        ("denoiser.options.fourier=[1.5]", "option fourier of gemnet-t must be a list of whole numbers"),
+        (f"model.lattice_scaler={'x' * 5000}", "xxx..."),
     ],
 )
 def test_bad_overrides(override: str, message: str) -> None:

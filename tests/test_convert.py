@@ -18,7 +18,8 @@ from dpcdvae.checkpoints.foreign import Inert, read_pickle
 from dpcdvae.cli import main
 from dpcdvae.config import RegressorConfig
 from dpcdvae.errors import InputError
-from dpcdvae.model.regressor import PropertyRegressor, predict
+from dpcdvae.model.regressor import PropertyRegressor
+from dpcdvae.sampling.property_prediction import predict
 from dpcdvae.structures.crystal import Crystal
 from public_cdvae import HPARAMS, MEAN, PUBLISHED, SMALL, STD, public_prediction, public_state, publish
 from tensors import batch_of, cubic, default_dtype, random_crystal, table_of

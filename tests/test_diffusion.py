@@ -16,16 +16,17 @@ from dpcdvae.diffusion.atom_types import (
     one_hot,
 )
 from dpcdvae.diffusion.ddpm import DDPM, recentre
-from dpcdvae.diffusion.reverse_rules import REVERSE_RULES, eq6, eq7, nearest_image, posterior_sigma
+from dpcdvae.diffusion.ddpm_solvers import DDPM_SOLVERS, nearest_image, posterior_sigma
 from dpcdvae.diffusion.schedules import SCHEDULES
 from dpcdvae.errors import InputError
+from dpcdvae.interfaces import ReverseRun
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.decoding import decode
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.lattice import frac_to_cart, lattice_from_parameters, wrap
 from dpcdvae.tensors.noise import CrystalRandom
-from tensors import KnownStatistics, batch_of, default_dtype, random_crystal, tiny_model
+from tensors import KnownStatistics, batch_of, ddpm_step, default_dtype, random_crystal, tiny_model
 
 ENDS = 1e-10, 0.01  # the paper's
 SEED = 2024
@@ -184,15 +185,17 @@ def test_time_is_told_alike_in_training_and_sampling() -> None:
         assert process.time(101) == pytest.approx(expected)
 
 
-def test_projection_removes_each_crystals_mean() -> None:
+def test_target_and_prior_are_free_of_each_crystals_mean_if_asked() -> None:
     batch = batch_of([random_crystal(0), random_crystal(1, 1), random_crystal(2, 3)])
     vectors = normal(9, 3) + 5
-    projected = diffusion().project(batch, vectors)
-    assert batch.mean_over_atoms(projected).abs().max() < 1e-12
-    torch.testing.assert_close(diffusion().project(batch, projected), projected)
-    torch.testing.assert_close(vectors - projected, batch.per_atom(batch.mean_over_atoms(vectors)))
-    assert diffusion(mean_free=False).project(batch, vectors) is vectors
-    torch.testing.assert_close(diffusion().prior(batch, vectors), projected)
+    plain, free = (diffusion(mean_free=mean_free).to_target(batch, vectors) for mean_free in (False, True))
+    torch.testing.assert_close(frac_to_cart(plain, batch.per_atom(batch.lattice)), vectors)
+    assert batch.mean_over_atoms(free).abs().max() < 1e-12
+    torch.testing.assert_close(plain - free, batch.per_atom(batch.mean_over_atoms(plain)))
+    start = diffusion().prior(batch, vectors)
+    torch.testing.assert_close(start, vectors - batch.per_atom(batch.mean_over_atoms(vectors)))
+    run = diffusion().start(ReverseRun(batch, lambda coords, level: coords, lambda: vectors), "x0-jump").run
+    torch.testing.assert_close(run.noise(), start)
 
 
 # the frame of the clean coordinates
@@ -234,12 +237,12 @@ def test_training_sees_recentred_coordinates_if_asked() -> None:
         torch.testing.assert_close(result.frac_coords, expected)
 
 
-# the reverse rules
+# the solvers
 
 
 @pytest.mark.parametrize("t", [1, 2, 57, 200])
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
-def test_equation_6_is_the_textbook_posterior(name: str, t: int) -> None:
+def test_ancestral_is_the_textbook_posterior(name: str, t: int) -> None:
     """Ho et al. 2020, Eqs. 6-7: q(r_{t-1} | r_t, r_0)."""
     bars = diffusion(schedule=name).alphas_cumprod
     bar, before = bars[t], bars[t - 1]
@@ -249,32 +252,37 @@ def test_equation_6_is_the_textbook_posterior(name: str, t: int) -> None:
     mean = (math.sqrt(before) * beta * r_0 + math.sqrt(alpha) * (1 - before) * r_t) / (1 - bar)
     variance = (1 - before) / (1 - bar) * beta
     torch.testing.assert_close(
-        eq6(r_t, noise_pred, noise, bar, before), mean + math.sqrt(variance) * noise, rtol=1e-7, atol=1e-7
+        ddpm_step("ancestral", r_t, noise_pred, noise, bar, before),
+        mean + math.sqrt(variance) * noise,
+        rtol=1e-7,
+        atol=1e-7,
     )
 
 
 @pytest.mark.parametrize(("t", "s"), [(200, 199), (200, 20), (57, 3), (5, 0)])
-def test_equation_6_leaves_the_right_noise_at_any_stride(t: int, s: int) -> None:
+def test_ancestral_leaves_the_right_noise_at_any_stride(t: int, s: int) -> None:
     """r_t = √ᾱ_t r_0 + √(1-ᾱ_t) ε, with the true ε, becomes r_s = √ᾱ_s r_0 + √(1-ᾱ_s) ε'."""
     bars = diffusion(beta_end=0.05).alphas_cumprod
     zero, one = torch.zeros(1, 3).double(), torch.ones(1, 3).double()
 
     def step(r_0: Tensor, epsilon: Tensor, noise: Tensor) -> float:
         r_t = math.sqrt(bars[t]) * r_0 + math.sqrt(1 - bars[t]) * epsilon
-        return float(eq6(r_t, epsilon, noise, bars[t], bars[s])[0, 0])
+        return float(ddpm_step("ancestral", r_t, epsilon, noise, bars[t], bars[s])[0, 0])
 
     assert step(one, zero, zero) == pytest.approx(math.sqrt(bars[s]))
     spread = step(zero, one, zero), step(zero, zero, one)
     assert spread[0] ** 2 + spread[1] ** 2 == pytest.approx(1 - bars[s], abs=1e-12)
 
 
-def test_equation_7_jumps_to_the_predicted_crystal() -> None:
+def test_x0_jumps_to_the_predicted_crystal() -> None:
     bars = diffusion().alphas_cumprod
     r_t, noise_pred, noise = normal(3, 5, 3)
     r_0 = (wrap(r_t) - math.sqrt(1 - bars[90]) * noise_pred) / math.sqrt(bars[90])
     sigma = math.sqrt((1 - bars[89]) / (1 - bars[90]) * (1 - bars[90] / bars[89]))
-    torch.testing.assert_close(eq7(r_t, noise_pred, noise, bars[90], bars[89]), r_0 + sigma * noise)
-    torch.testing.assert_close(eq7(r_t + 3, noise_pred, noise, bars[90], bars[89]), r_0 + sigma * noise)
+    torch.testing.assert_close(ddpm_step("x0-jump", r_t, noise_pred, noise, bars[90], bars[89]), r_0 + sigma * noise)
+    torch.testing.assert_close(
+        ddpm_step("x0-jump", r_t + 3, noise_pred, noise, bars[90], bars[89]), r_0 + sigma * noise
+    )
 
 
 def test_the_last_step_adds_no_noise() -> None:
@@ -303,7 +311,7 @@ TRUTH = [
 
 # which image of r_t a rule works on
 IMAGE: dict[str, Callable[[Tensor], Tensor]] = {
-    "eq6": lambda r: r, "eq7": wrap, "ddim": nearest_image, "dpm++2m": nearest_image,
+    "ancestral": lambda r: r, "x0-jump": wrap, "ddim": nearest_image, "dpm++2m": nearest_image, "heun": nearest_image,
 }  # fmt: skip
 
 
@@ -342,7 +350,7 @@ def decode_with_oracle(steps: int, **options: object) -> tuple[CrystalBatch, Cry
 
 @pytest.mark.parametrize("steps", [200, 50, 10, 3, 1])
 @pytest.mark.parametrize("schedule", sorted(SCHEDULES))
-@pytest.mark.parametrize("rule", sorted(REVERSE_RULES))
+@pytest.mark.parametrize("rule", sorted(DDPM_SOLVERS))
 def test_oracle_brings_the_crystals_back(rule: str, schedule: str, steps: int) -> None:
     result, truth = decode_with_oracle(
         steps, timesteps=200, beta_end=0.05, beta_start=1e-6, reverse_rule=rule, schedule=schedule, mean_free=False
@@ -354,7 +362,7 @@ def test_oracle_brings_the_crystals_back(rule: str, schedule: str, steps: int) -
 
 
 @pytest.mark.parametrize("steps", [1000, 50, 3, 1])
-@pytest.mark.parametrize("rule", sorted(REVERSE_RULES))
+@pytest.mark.parametrize("rule", sorted(DDPM_SOLVERS))
 def test_oracle_brings_the_crystals_back_under_the_published_schedule(rule: str, steps: int) -> None:
     """T = 1000, noise without its mean: back up to the origin, which such noise does not know."""
     result, truth = decode_with_oracle(steps, timesteps=1000, beta_end=0.01, reverse_rule=rule)
@@ -364,7 +372,7 @@ def test_oracle_brings_the_crystals_back_under_the_published_schedule(rule: str,
     assert apart(moved, truth.frac_coords - truth.frac_coords[origin]).max() < 1e-9
 
 
-@pytest.mark.parametrize("rule", sorted(REVERSE_RULES))
+@pytest.mark.parametrize("rule", sorted(DDPM_SOLVERS))
 def test_oracle_works_with_time_as_a_fraction(rule: str) -> None:
     result, truth = decode_with_oracle(20, time_input="fraction", reverse_rule=rule, mean_free=False)
     assert apart(result.frac_coords, truth.frac_coords).max() < 1e-9
@@ -376,7 +384,7 @@ def test_a_wrong_oracle_does_not_bring_them_back() -> None:
     assert apart(result.frac_coords, truth.frac_coords).max() > 0.01
 
 
-def test_the_frame_is_turned_in_one_place() -> None:
+def test_the_model_gives_predictions_in_the_space_of_the_target() -> None:
     batch = batch_of([*TRUTH, random_crystal(3)])
     vectors, time = normal(len(batch.frac_coords), 3), torch.ones(len(batch)).double()
 

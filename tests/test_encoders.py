@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import re
 from typing import Any
@@ -264,7 +263,7 @@ def test_wrong_values_are_refused(name: str, option: str, value: object) -> None
 
 def test_a_network_without_width_is_refused() -> None:
     for name in ("dimenet++", "gine"):
-        with pytest.raises(InputError, match=r"above 0, not 0"):
+        with pytest.raises(InputError, match="a whole number from 1 to 4096, not 0"):
             ENCODERS[name](WIDTH, MAX_ATOMS, {"hidden": 0})
 
 
@@ -345,7 +344,7 @@ def test_wrong_lists_are_refused_in_one_line(values: dict[str, Any], message: st
 
 @pytest.mark.parametrize("names", [["dimenet++", ["gine", "num_atoms"]], "dimenet++", [1], None])
 def test_a_list_of_anything_but_names_is_refused(names: object) -> None:
-    with pytest.raises(InputError, match=r"option encoder\.names: .*not "):
+    with pytest.raises(InputError, match=r"option encoder\.names must be a list of strings, not "):
         Config.from_dict({"encoder": {"names": names}})
 
 
@@ -375,7 +374,7 @@ def test_num_atoms_counts_larger_crystals_as_the_largest() -> None:
 def test_dimenet_is_its_published_equations(same_atom_triplets: bool) -> None:
     encoder = make("dimenet++")
     assert isinstance(encoder, DimeNetEncoder)
-    encoder.options = dataclasses.replace(encoder.options, same_atom_triplets=same_atom_triplets)
+    encoder.options = encoder.options.model_copy(update={"same_atom_triplets": same_atom_triplets})
     for factor in encoder.modules():
         if isinstance(factor, ScaleFactor):
             factor.scale.fill_(1.7)

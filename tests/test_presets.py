@@ -14,10 +14,10 @@ from dpcdvae.checkpoints.checkpoint import build_model, load_model, load_regress
 from dpcdvae.config import Config, config_from_dict, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
-from dpcdvae.model.regressor import predict
 from dpcdvae.model_store import last_checkpoint
 from dpcdvae.presets import FOLDER, Layer, load_preset, merge, names, preset_layers, preset_names
 from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct
+from dpcdvae.sampling.property_prediction import predict
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.train import train
 from test_config import flat

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -455,6 +454,6 @@ def test_a_run_that_starts_from_weights_fits_a_prior_of_its_own(
 def test_a_config_names_its_prior_and_candidates() -> None:
     chosen = config("diffusion.sampling_candidates=3")
     assert (chosen.prior.name, chosen.diffusion.sampling_candidates) == ("flow", 3)
-    assert dataclasses.asdict(build_model(chosen).prior.options)["width"] == 16  # type: ignore[union-attr]
+    assert build_model(chosen).prior.options.width == 16  # type: ignore[union-attr]
     with pytest.raises(InputError, match=r"diffusion.sampling_candidates"):
         config("diffusion.sampling_candidates=0")

@@ -15,9 +15,10 @@ from dpcdvae.config import RegressorConfig, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.io import write
-from dpcdvae.model.regressor import PropertyRegressor, mean_absolute_error, predict
+from dpcdvae.model.regressor import PropertyRegressor
 from dpcdvae.model.trainable import TargetScaler
 from dpcdvae.model_store import read_card
+from dpcdvae.sampling.property_prediction import mean_absolute_error, predict
 from dpcdvae.structures.table import CrystalTable, save_tables
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.train import check_data, train

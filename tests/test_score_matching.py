@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise, product
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from dpcdvae.diffusion.atom_types import one_hot
 from dpcdvae.diffusion.score_matching import ScoreMatching
 from dpcdvae.errors import InputError
-from dpcdvae.interfaces import Pass
+from dpcdvae.interfaces import ReverseRun
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.decoding import decode
 from dpcdvae.structures.crystal import Crystal
@@ -68,7 +69,6 @@ def test_published_levels_are_geometric_from_a_hundredth_to_ten_angstrom() -> No
     assert [float(sigmas[0]), float(sigmas[-1])] == pytest.approx([0.01, 10])
     torch.testing.assert_close(sigmas[1:] / sigmas[:-1], torch.full((49,), 1000 ** (1 / 49)))
     assert diffusion.max_steps == 5000
-    assert diffusion.frame == "cartesian"
 
 
 def test_every_level_is_drawn_equally_often() -> None:
@@ -95,7 +95,7 @@ def test_time_is_told_alike_in_training_and_sampling() -> None:
         ({"sigma_min": 0.5, "sigma_max": 0.1}, "sigma_min = 0.5 .* below sigma_max = 0.1"),
         ({"sigma_min": 0.0}, "sigma_min .* above 0"),
         ({"sigma_min": 0.007}, "step_size = 0.0001 .* below 2 sigma_min² = 9.8e-05"),
-        ({"steps_per_level": 2.5}, "steps_per_level .* type int"),
+        ({"steps_per_level": 2.5}, "steps_per_level .* a whole number from 1 to 1000, not 2.5"),
         ({"sigma_mix": 0.1}, "did you mean 'sigma_min'"),
     ],
 )
@@ -222,12 +222,19 @@ def test_published_walk_makes_a_hundred_steps_at_every_level() -> None:
 # one step
 
 
+def step_of(
+    diffusion: ScoreMatching, batch: CrystalBatch, prediction: Tensor, noise: Tensor
+) -> Callable[[Tensor, int, int], Tensor]:
+    """The step of the walk whose network says ``prediction``."""
+    return diffusion.start(ReverseRun(batch, lambda coords, level: prediction, lambda: noise), "langevin").step
+
+
 @pytest.mark.parametrize(("level", "next_level"), [(50, 50), (30, 29), (1, 0)])
 def test_a_step_in_a_plain_loop(level: int, next_level: int) -> None:
     """x + α s + √(2α) ε', s = p/σ, α = ε (σ/σ_min)² (Song & Ermon 2019, Algorithm 1)."""
     diffusion, batch = process(step_size=3e-5, sigma_min=0.02), batch_of(awkward_crystals())
     coords, prediction, noise = (normal(len(batch.frac_coords), 3, seed=k) for k in range(3))
-    result = diffusion.step(batch, Pass(level, coords, prediction), next_level, noise)
+    result = step_of(diffusion, batch, prediction, noise)(coords, level, next_level)
     sigma = 0.02 * 500 ** ((level - 1) / 49)
     alpha = 3e-5 * (sigma / 0.02) ** 2
     atom = 0
@@ -248,12 +255,12 @@ def test_the_last_step_without_noise_goes_where_the_score_points(step_size: floa
     for level in (1, 20):
         sigma = diffusion.sigmas[level]
         prediction = frac_to_cart(batch.frac_coords - coords, batch.per_atom(batch.lattice)) / sigma
-        last = diffusion.step(batch, Pass(level, coords, prediction), 0, noise)
+        last = step_of(diffusion, batch, prediction, noise)(coords, level, 0)
         assert apart(last, batch.frac_coords, batch).max() < 1e-9
         published = process(step_size=step_size)  # all other steps are its own
         for after in (level, max(level - 1, 1)):
-            walked = diffusion.step(batch, Pass(level, coords, prediction), after, noise)
-            assert walked.equal(published.step(batch, Pass(level, coords, prediction), after, noise))
+            walked = step_of(diffusion, batch, prediction, noise)(coords, level, after)
+            assert walked.equal(step_of(published, batch, prediction, noise)(coords, level, after))
 
 
 @pytest.mark.parametrize("step_size", [1.9e-4, 1e-4, 1e-5])
@@ -273,8 +280,8 @@ def test_walk_at_one_level_ends_in_the_distribution_of_its_score(step_size: floa
     factor = 1 - alpha / variance
     for number in range(math.ceil(math.log(1e-2) / math.log(abs(factor))) if abs(factor) > 1e-3 else 3):
         x = 10 * (coords - 0.5)
-        now = Pass(level, coords, -sigma * x / variance)
-        coords = diffusion.step(batch, now, level, normal(atoms, 3, seed=number))
+        step = step_of(diffusion, batch, -sigma * x / variance, normal(atoms, 3, seed=number))
+        coords = step(coords, level, level)
     found = float((10 * (coords - 0.5)).square().mean())
     assert found / (variance / (1 - alpha / (2 * variance))) == pytest.approx(1, abs=0.04)
 
@@ -375,7 +382,8 @@ def test_a_wrong_score_does_not_find_the_crystals() -> None:
         model = model_with_oracle(truth, 20, steps_per_level=10, last_noise=False)
         assert isinstance(model.denoiser, Oracle)
         if mistake == "frame":
-            model.diffusion.frame = "fractional"
+            to_frac = lambda batch, vectors: cart_to_frac(vectors, batch.per_atom(batch.lattice))  # noqa: E731
+            model.diffusion.to_target = to_frac  # type: ignore[method-assign]
         else:
             model.denoiser.sigmas = [2 * sigma for sigma in model.denoiser.sigmas]
         assert apart(walk(model, len(TRUTH), 200).frac_coords, truth.frac_coords, truth).max() > 1e-3

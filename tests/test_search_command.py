@@ -19,10 +19,10 @@ from dpcdvae.datasets import dataset_file, load_dataset
 from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
 from dpcdvae.files import sha256
 from dpcdvae.io import cif_text, read, write
-from dpcdvae.model.regressor import predict
 from dpcdvae.model_store import best_checkpoint, find_model, read_card
 from dpcdvae.prototypes import build_prototypes
 from dpcdvae.sampling import search
+from dpcdvae.sampling.property_prediction import predict
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import SYMBOLS
 from tensors import random_crystal, table_of

@@ -194,7 +194,7 @@ def test_kl_and_denoising_losses_by_hand() -> None:
     squared = ((prediction - noise.coords) ** 2).sum(1)
     assert float(losses["coords"]) == pytest.approx(float((squared[:2].mean() + squared[2:].mean()) / 2))
     level = (noise.type_level * 20).long()
-    sigma = model.type_sigmas[level].tolist()
+    sigma = model.types.sigmas[level].tolist()
     entropy = -logits.log_softmax(1)[torch.arange(7), crystals.atomic_numbers - 1]
     expected = (float(entropy[:2].mean()) / sigma[0] + float(entropy[2:].mean()) / sigma[1]) / 2
     assert float(losses["types"]) == pytest.approx(expected)

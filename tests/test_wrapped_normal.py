@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 
 from dpcdvae.config import Config
 from dpcdvae.diffusion.atom_types import one_hot
-from dpcdvae.diffusion.wrapped_normal import WRAPPED_RULES, WrappedNormal, scaled_score, score_size
+from dpcdvae.diffusion.wrapped_normal import WRAPPED_SOLVERS, WrappedNormal, scaled_score, score_size
 from dpcdvae.errors import InputError
-from dpcdvae.interfaces import Pass
+from dpcdvae.interfaces import ReverseRun
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.decoding import decode
 from dpcdvae.sampling.generation import generate
@@ -128,7 +129,7 @@ def test_levels_are_those_of_diffcsp() -> None:
     assert [float(sigmas[t]) for t in (0, 1, 1000)] == pytest.approx([0, 0.005, 0.5])
     torch.testing.assert_close(sigmas[2:] / sigmas[1:-1], torch.full((999,), 100 ** (1 / 999)).double())
     assert process(1).sigmas == pytest.approx([0, 0.5])
-    assert (diffusion.frame, diffusion.max_steps, diffusion.solver) == ("fractional", 1000, "jump")
+    assert (diffusion.max_steps, diffusion.solver) == (1000, "x0-jump")
 
 
 @pytest.mark.parametrize("level", [1, 80, 150, 200])
@@ -155,7 +156,12 @@ def test_little_noise_is_the_target_itself() -> None:
     for mean_free in (True, False):
         diffusion = process(mean_free=mean_free)
         target = diffusion.corrupt(batch, noise, at_level(20, len(batch))).target
-        torch.testing.assert_close(target, -diffusion.project(batch, noise), rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            target,
+            -diffusion.start(ReverseRun(batch, no_network, lambda: noise), "x0-jump").run.noise(),
+            rtol=0,
+            atol=1e-9,
+        )
 
 
 @pytest.mark.parametrize("level", [1, 150, 200])
@@ -199,13 +205,13 @@ def test_the_prior_is_where_the_forward_process_ends() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sigma_min": 0.5}, "sigma_min = 0.5 and sigma_max = 0.5 .* sigma_min < sigma_max <= 1"),
-        ({"sigma_max": 0.001}, "sigma_min = 0.005 and sigma_max = 0.001"),
-        ({"sigma_max": 10.0}, r"sigma_max = 10 .* \(fractions of the cell"),
+        ({"sigma_min": 0.5}, "sigma_min = 0.5 must be below sigma_max = 0.5"),
+        ({"sigma_max": 0.001}, "sigma_min = 0.005 must be below sigma_max = 0.001"),
+        ({"sigma_max": 10.0}, "sigma_max .* above 0 and up to 1, not 10"),
         ({"sigma_min": 0.0}, "sigma_min .* above 0"),
         ({"sigma_max": math.nan}, "sigma_max .* above 0"),
-        ({"reverse_rule": "jmp"}, "did you mean 'jump'"),
-        ({"mean_free": 1}, "mean_free .* type bool"),
+        ({"reverse_rule": "jmp"}, "did you mean 'x0-jump'"),
+        ({"mean_free": 1}, "mean_free .* must be true or false, not 1"),
         ({"recentre": True}, "recentre"),
     ],
 )
@@ -223,20 +229,30 @@ def prediction_of(diffusion: WrappedNormal, level: int, score: Tensor) -> Tensor
     return score * diffusion.sigmas[level] / diffusion.sizes[level]
 
 
-@pytest.mark.parametrize("rule", sorted(WRAPPED_RULES))
+def no_network(frac_coords: Tensor, level: int) -> Tensor:
+    raise AssertionError("nothing is predicted here")
+
+
+def step_of(
+    diffusion: WrappedNormal, solver: str, batch: CrystalBatch, prediction: Tensor, noise: Tensor
+) -> Callable[[Tensor, int, int], Tensor]:
+    """The step of a solver whose network says ``prediction``."""
+    return diffusion.start(ReverseRun(batch, lambda coords, level: prediction, lambda: noise), solver).step
+
+
+@pytest.mark.parametrize("rule", sorted(WRAPPED_SOLVERS))
 def test_the_exact_score_of_little_noise_leads_home_in_one_step(rule: str) -> None:
     diffusion, batch = process(mean_free=False), batch_of(awkward_crystals())
     noise = normal(2, len(batch.frac_coords), 3)
     for level in (1, 50, 100):
         result = diffusion.corrupt(batch, noise[0], at_level(level, len(batch)))
-        now = Pass(level, result.frac_coords, result.target)
-        coords = diffusion.step(batch, now, 0, noise[1], solver=rule)
+        coords = step_of(diffusion, rule, batch, result.target, noise[1])(result.frac_coords, level, 0)
         assert coords.equal(wrap(coords))
         assert apart(coords, batch.frac_coords).max() < 1e-9
 
 
 @pytest.mark.parametrize(("t", "s"), [(90, 89), (90, 40), (40, 1)])
-@pytest.mark.parametrize("rule", sorted(WRAPPED_RULES))
+@pytest.mark.parametrize("rule", sorted(WRAPPED_SOLVERS))
 def test_exact_predictions_lead_to_the_noise_of_the_next_level(rule: str, t: int, s: int) -> None:
     """x_0 + σ_t ε becomes x_0 + σ_s ε', from how the step scales ε and its own noise; a flow has none."""
     diffusion, batch = process(mean_free=False), batch_of([random_crystal(0, 1)])
@@ -244,13 +260,13 @@ def test_exact_predictions_lead_to_the_noise_of_the_next_level(rule: str, t: int
 
     def step(past: Tensor, noise: Tensor) -> float:
         result = diffusion.corrupt(batch, past, at_level(t, 1))
-        now = Pass(t, result.frac_coords, result.target)
-        return float(apart(diffusion.step(batch, now, s, noise, solver=rule), clean).max())
+        coords = step_of(diffusion, rule, batch, result.target, noise)(result.frac_coords, t, s)
+        return float(apart(coords, clean).max())
 
     kept, added = step(epsilon, nothing), step(nothing, epsilon)
     assert math.hypot(kept, added) == pytest.approx(diffusion.sigmas[s], rel=1e-9)
-    assert (added == pytest.approx(0, abs=1e-12)) == (rule == "pf-ode")
-    assert (kept == pytest.approx(0, abs=1e-12)) == (rule == "jump")
+    assert (added == pytest.approx(0, abs=1e-12)) == (rule == "ddim")
+    assert (kept == pytest.approx(0, abs=1e-12)) == (rule == "x0-jump")
 
 
 MEAN, SPREAD, ATOMS = 0.4, 0.02, 20000
@@ -263,14 +279,14 @@ def spread_after(rule: str, steps: int) -> float:
     coords = MEAN + math.hypot(SPREAD, 0.06) * normal(ATOMS, 3)
     for number, (level, after) in enumerate(diffusion.levels(steps)):
         score = (MEAN - coords) / (SPREAD**2 + diffusion.sigmas[level] ** 2)
-        now = Pass(level, coords, prediction_of(diffusion, level, score))
-        coords = diffusion.step(batch, now, after, normal(ATOMS, 3, seed=number + 1), solver=rule)
+        prediction, noise = prediction_of(diffusion, level, score), normal(ATOMS, 3, seed=number + 1)
+        coords = step_of(diffusion, rule, batch, prediction, noise)(coords, level, after)
         assert coords.equal(wrap(coords))
     assert float(coords.mean()) == pytest.approx(MEAN, abs=1e-3)
     return float(coords.std())
 
 
-@pytest.mark.parametrize("rule", ["ancestral", "pf-ode"])
+@pytest.mark.parametrize("rule", ["ancestral", "ddim"])
 def test_small_steps_end_in_the_distribution_of_the_data(rule: str) -> None:
     few, many = (abs(spread_after(rule, steps) / SPREAD - 1) for steps in (10, 400))
     assert many < 0.02 < few
@@ -282,7 +298,7 @@ def test_jumps_end_between_the_data_and_their_mean() -> None:
     variance = SPREAD**2 + 0.06**2
     for t, s in itertools.pairwise(range(400, -1, -1)):
         variance = (SPREAD**2 / (SPREAD**2 + sigmas[t] ** 2)) ** 2 * variance + sigmas[s] ** 2
-    assert spread_after("jump", 400) == pytest.approx(math.sqrt(variance), rel=0.02)
+    assert spread_after("x0-jump", 400) == pytest.approx(math.sqrt(variance), rel=0.02)
     assert 0.5 < math.sqrt(variance) / SPREAD < 0.8
 
 
@@ -329,7 +345,7 @@ def decode_with_oracle(steps: int, solver: str, **options: object) -> tuple[Crys
 
 
 @pytest.mark.parametrize("steps", [100, 50, 10, 5])
-@pytest.mark.parametrize("rule", sorted(WRAPPED_RULES))
+@pytest.mark.parametrize("rule", sorted(WRAPPED_SOLVERS))
 def test_the_exact_score_brings_the_crystals_back(rule: str, steps: int) -> None:
     """The last pass begins where no image but the nearest counts."""
     result, truth = decode_with_oracle(steps, rule, mean_free=False)
@@ -339,14 +355,14 @@ def test_the_exact_score_brings_the_crystals_back(rule: str, steps: int) -> None
 
 
 @pytest.mark.parametrize("steps", [30, 10])
-@pytest.mark.parametrize("rule", sorted(WRAPPED_RULES))
+@pytest.mark.parametrize("rule", sorted(WRAPPED_SOLVERS))
 def test_the_exact_score_brings_the_crystals_back_up_to_a_translation(rule: str, steps: int) -> None:
     result, truth = decode_with_oracle(steps, rule)
     moved, wanted = (x - truth.per_atom(x[FIRST]) for x in (result.frac_coords, truth.frac_coords))
     assert apart(moved, wanted).max() < 1e-6
 
 
-@pytest.mark.parametrize("rule", sorted(WRAPPED_RULES))
+@pytest.mark.parametrize("rule", sorted(WRAPPED_SOLVERS))
 def test_one_pass_from_uniform_noise_knows_no_image(rule: str) -> None:
     """The denoised mean there is the mean of all images, which lies where the atom is: no rule finds home at once."""
     result, truth = decode_with_oracle(1, rule, mean_free=False)
@@ -363,8 +379,8 @@ def test_the_configured_rule_is_the_default_solver() -> None:
         made = generate(model, 1, steps=3, num_atoms=4, solver=solver).crystals
         return np.concatenate([crystal.frac_coords for crystal in made])
 
-    assert np.array_equal(coords("ancestral"), coords("jump", "ancestral"))
-    assert not np.array_equal(coords("ancestral"), coords("jump"))
+    assert np.array_equal(coords("ancestral"), coords("x0-jump", "ancestral"))
+    assert not np.array_equal(coords("ancestral"), coords("x0-jump"))
 
 
 def test_training_lowers_the_loss() -> None:

@@ -1,14 +1,16 @@
-"""The contracts between the model and its components. A component knows these and nothing of its peers."""
+"""The contracts between the model and its components. A component knows these and none of the other components."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.noise import CrystalRandom
 
 NUM_ELEMENTS = 100  # types are one-hot over atomic numbers 1..100
 
@@ -21,55 +23,58 @@ class LatentPosterior(NamedTuple):
 
 
 class Encoder(nn.Module, ABC):
-    """A crystal with its bonds -> features (C, out_features), the same for every description of the crystal.
+    """A network from bonded crystals to features (C, out_features) that do not depend on the description of a crystal.
 
-    Those of "num_atoms" and "lattice" depend on the choice of the cell as well: they are the same for every
+    The features of "num_atoms" and "lattice" depend on the choice of the cell as well. They are the same for every
     description that standardises (:func:`dpcdvae.structures.standardise.standardise`) to the same cell.
     """
 
     out_features: int
 
     @abstractmethod
-    def forward(self, batch: CrystalBatch) -> Tensor: ...
+    def forward(self, batch: CrystalBatch) -> Tensor:
+        """Features (C, out_features) of crystals with bonds."""
 
 
 class LatentPrior(nn.Module, ABC):
-    """What z is drawn from where nothing is encoded: fitted to the latents of the training set when a run ends."""
+    """The distribution that generation draws z from, fitted to the latents of the training set when a run ends."""
 
     @property
     def fitted(self) -> bool:
-        """Whether it can be drawn from."""
+        """Whether z can be drawn from it yet."""
         return True
 
     def fit(self, train: LatentPosterior, val: LatentPosterior, seed: int) -> None:
-        """Learns the distribution of z ~ N(μ, σ²) over the training crystals; ``val`` is what it may stop by."""
+        """Learns the distribution of z ~ N(μ, σ²) over the training crystals; may stop early by ``val``."""
 
     @abstractmethod
     def forward(self, noise: Tensor) -> Tensor:
-        """Standard normal noise (..., latent_dim) -> z of the same shape, one of each other whatever the batch."""
+        """Turns standard normal noise (..., latent_dim) into z of the same shape, each vector by itself."""
 
 
 class Denoiser(nn.Module, ABC):
-    """A noisy crystal -> what the diffusion needs to clean it."""
+    """A network that predicts, for a noisy crystal, the noise on its coordinates and its true atom types."""
 
     @abstractmethod
     def forward(self, noisy: CrystalBatch, z: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """
         Args:
-            noisy: coordinates of any image, types and lattice as the sampler has them.
-            z: (C, latent_dim). time: (C,) float, in the units the diffusion counts.
+            noisy: crystals with noisy coordinates (of any periodic image) and types, in the lattice of the sampler.
+            z: (C, latent_dim). time: (C,) float, in the units of :meth:`CoordinateDiffusion.time`.
 
         Returns:
-            vectors (N, 3), Cartesian, turning with the crystal; type logits (N, NUM_ELEMENTS).
+            vectors (N, 3), Cartesian, which turn with the crystal; type logits (N, NUM_ELEMENTS).
         """
 
 
 @dataclass(frozen=True)
 class Corrupted:
-    """Noisy coordinates and what a perfect denoiser would say about them.
+    """Noisy coordinates, and what a perfect denoiser would predict from them.
 
     Attributes:
-        frac_coords: (N, 3); time: (C,) as the denoiser is told; target: (N, 3) in the frame of the diffusion.
+        frac_coords: (N, 3) noisy.
+        time: (C,) as the denoiser is given it.
+        target: (N, 3) in the space of :meth:`CoordinateDiffusion.to_target`.
         weight: (C,) of each crystal's squared error in the loss.
     """
 
@@ -80,43 +85,53 @@ class Corrupted:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One evaluation of the denoiser in the reverse process.
+class ReverseRun:
+    """One reverse process, as a solver sees it.
 
     Attributes:
-        level: where; frac_coords: (N, 3) that it was shown; prediction: (N, 3) in the frame of the diffusion.
+        batch: the crystals, for their lattices and sizes; a solver is given the coordinates with each step.
+        predict: (frac_coords (N, 3), level) -> (N, 3), the denoiser's prediction in the space of the target.
+        noise: () -> (N, 3) standard normal, new with each call.
     """
 
-    level: int
-    frac_coords: Tensor
-    prediction: Tensor
+    batch: CrystalBatch
+    predict: Callable[[Tensor, int], Tensor]
+    noise: Callable[[], Tensor]
+
+
+class Solver(ABC):
+    """A rule for the steps of the reverse process. Each object serves one run and keeps its own state."""
+
+    def __init__(self, run: ReverseRun) -> None:
+        self.run = run
+
+    @abstractmethod
+    def step(self, frac_coords: Tensor, level: int, next_level: int) -> Tensor:
+        """Moves coordinates (N, 3) from a level to the next one, by as many calls of ``run.predict`` as it needs."""
 
 
 class CoordinateDiffusion(nn.Module, ABC):
-    """Noise on the coordinates, forwards and backwards. One reverse loop serves every kind.
+    """A noise process on the coordinates: how noise is added, which levels there are, and which solvers lead back.
 
     Attributes:
-        frame: where ``target`` and the prediction given to :meth:`step` live; the model turns the
-            denoiser's Cartesian vectors into it, in one place.
-        max_steps: evaluations of the denoiser in the whole reverse process.
-        solvers: names of the ways to make a step; solver: the one to take where nothing is asked.
+        max_steps: steps of the longest reverse process.
+        solvers: the solvers by name; solver: the name of the default one.
     """
 
-    frame: Literal["fractional", "cartesian"]
     max_steps: int
-    solvers: tuple[str, ...]
+    solvers: Mapping[str, Callable[..., Solver]]
     solver: str
 
     @abstractmethod
     def corrupt(self, batch: CrystalBatch, noise: Tensor, uniform: Tensor) -> Corrupted:
-        """Forward process on clean coordinates in the lattice that the denoiser will see.
+        """Adds noise to clean coordinates, in the lattice that the denoiser will see.
 
-        ``noise`` (N, 3) standard normal, ``uniform`` (C,) in [0, 1) chooses the level.
+        ``noise`` (N, 3) is standard normal; ``uniform`` (C,) in [0, 1) chooses the level of each crystal.
         """
 
-    def project(self, batch: CrystalBatch, vectors: Tensor) -> Tensor:
-        """Vectors (N, 3) in the frame of the target, projected on the space that targets can lie in."""
-        return vectors
+    @abstractmethod
+    def to_target(self, batch: CrystalBatch, vectors: Tensor) -> Tensor:
+        """Turns the denoiser's Cartesian vectors (N, 3) into the space in which ``target`` lies."""
 
     @abstractmethod
     def prior(self, batch: CrystalBatch, noise: Tensor) -> Tensor:
@@ -124,27 +139,58 @@ class CoordinateDiffusion(nn.Module, ABC):
 
     @abstractmethod
     def levels(self, steps: int) -> list[tuple[int, int]]:
-        """The reverse process in ``steps`` <= ``max_steps`` evaluations: pairs (level, next level), from noise to data.
+        """The reverse process in ``steps`` <= ``max_steps`` steps: pairs (level, next level), from noise to data.
 
-        Levels fall to 0, the data; a kind that stays at a level for a while names it twice.
+        Levels fall to 0, the data. A process with several steps at a level lists the level several times.
         """
 
     @abstractmethod
     def time(self, level: int) -> float:
-        """What the denoiser is told at a level."""
+        """The time that the denoiser is given at a level."""
 
     @abstractmethod
-    def step(
-        self,
-        batch: CrystalBatch,
-        now: Pass,
-        next_level: int,
-        noise: Tensor,
-        *,
-        solver: str | None = None,
-        before: Pass | None = None,
-    ) -> Tensor:
-        """One reverse step: (N, 3) coordinates at ``next_level``, by one of the ``solvers``.
+    def start(self, run: ReverseRun, solver: str) -> Solver:
+        """A solver for one reverse process, by its name in ``solvers``."""
 
-        ``noise`` (N, 3) standard normal; ``before`` is the pass of the step before, None in the first.
+
+class NoisyTypes(NamedTuple):
+    """Noisy atomic numbers (N,), and the scale (C,) that each crystal's cross entropy in the loss is divided by."""
+
+    atomic_numbers: Tensor
+    scale: Tensor
+
+
+class TypeStep(NamedTuple):
+    """One step of the reverse process, as the atom types see it.
+
+    Attributes:
+        atomic_numbers: (N,) before the step; logits: (N, NUM_ELEMENTS) of the denoiser's last prediction in it.
+        remaining: share of the reverse process that is left after the step, from 1 to 0.
+        uniform: () -> (N,) random numbers in (0, 1), which are drawn when it is called.
+    """
+
+    atomic_numbers: Tensor
+    logits: Tensor
+    remaining: float
+    uniform: Callable[[], Tensor]
+
+
+class TypeDiffusion(nn.Module, ABC):
+    """A noise process on the atom types: how noise is added, where the reverse process starts, and what a step does."""
+
+    @abstractmethod
+    def corrupt(self, batch: CrystalBatch, composition: Tensor, level: Tensor, uniform: Tensor) -> NoisyTypes:
+        """Draws noisy types for clean crystals.
+
+        Args:
+            composition: (C, NUM_ELEMENTS) probabilities of the elements, decoded from z.
+            level: (C,) in [0, 1), chooses the noise level; uniform: (N,) in [0, 1), chooses the types.
         """
+
+    @abstractmethod
+    def prior(self, composition: Tensor, num_atoms: Tensor, random: CrystalRandom) -> Tensor:
+        """Atomic numbers (N,) that the reverse process starts with, for crystals of ``num_atoms`` (C,) atoms."""
+
+    @abstractmethod
+    def update(self, step: TypeStep) -> Tensor:
+        """Atomic numbers (N,) after a step of the reverse process."""

@@ -1,24 +1,19 @@
-"""Tables of components by name: one entry is all it takes to add a variant."""
+"""Tables of components by name. To add a variant, add an entry."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
 
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import unknown_name
 
 T = TypeVar("T")
 
-MOST = 1_000_000  # of whatever an option counts: widths, layers, passes
-
 
 class Registry(Mapping[str, T], Generic[T]):
-    """A read-only mapping for its users; modules add to it with :meth:`register`.
+    """A mapping from names to components, which modules add to with :meth:`register`.
 
-    Asking for a name that is not there raises :class:`~dpcdvae.errors.InputError` with the
-    choices and the nearest name, so no caller has to check.
+    An unknown name raises :class:`~dpcdvae.errors.InputError` with the choices and the nearest name.
     """
 
     def __init__(self, kind: str, entries: Mapping[str, T] | None = None) -> None:
@@ -50,38 +45,3 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-
-@dataclasses.dataclass(frozen=True)
-class NoOptions:
-    """Of a component that has none."""
-
-
-def build_options(cls: type[T], values: Mapping[str, Any], component: str, may_be_zero: Collection[str] = ()) -> T:
-    """The options dataclass of a component from plain values (a preset's ``options`` table).
-
-    Raises:
-        InputError: an option the component does not have (the nearest is offered), of another type, or
-            a number below its range: above zero, or from zero for those in ``may_be_zero``.
-    """
-    defaults = {item.name: item.default for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for name, value in values.items():
-        if name not in defaults:
-            raise unknown_name(f"option of {component}", name, defaults)
-        kind = type(defaults[name])
-        fits = isinstance(value, list if kind is tuple else kind) and not (kind is int and isinstance(value, bool))
-        if not fits and not (kind is float and type(value) is int):
-            raise InputError(f"option {name} of {component} must be of type {kind.__name__}, not {value!r}")
-        if kind in (int, float) and not (0 < value < math.inf or (value == 0 and name in may_be_zero)):
-            least = "0 or more" if name in may_be_zero else "above 0"
-            raise InputError(f"option {name} of {component} must be {least}, not {value!r}")
-        if kind is int and value > MOST:
-            raise InputError(f"option {name} of {component} must be at most {MOST}, not {value!r}")
-    return cls(**{name: _converted(value, defaults[name]) for name, value in values.items()})
-
-
-def _converted(value: Any, default: Any) -> Any:
-    """TOML writes lists for tuples, and integers where a float is meant."""
-    if isinstance(value, list):
-        return tuple(value)
-    return float(value) if isinstance(default, float) else value

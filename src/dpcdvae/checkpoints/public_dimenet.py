@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dpcdvae.encoders.dimenet import DimeNetEncoder, DimeNetOptions
+from dpcdvae.config.fields import read_options
+from dpcdvae.config.options import DimeNetOptions
+from dpcdvae.encoders.dimenet import DimeNetEncoder
 from dpcdvae.errors import InputError
 
 PREFIX = "encoder."  # what the names begin with in the state dict of a whole model
@@ -47,7 +48,7 @@ def convert_encoder(public: Mapping[str, Tensor], where: str) -> tuple[dict[str,
         raise InputError(f"{where}: no layer {PREFIX}{missing[0]} ({len(missing)} missing): {_ADVICE}")
     if unknown := sorted(public.keys() - set(names.values())):
         raise InputError(f"{where}: unknown layer {PREFIX}{unknown[0]} ({len(unknown)} unknown): {_ADVICE}")
-    state = DimeNetEncoder(1, 1, asdict(options)).state_dict()
+    state = DimeNetEncoder(1, 1, options.model_dump()).state_dict()
     for ours, theirs in names.items():
         tensor, shape = public[theirs], tuple(state[ours].shape)
         if theirs == EMBEDDING and tensor.shape[0] <= shape[0]:
@@ -62,7 +63,7 @@ def convert_encoder(public: Mapping[str, Tensor], where: str) -> tuple[dict[str,
     sign = (-1.0) ** torch.arange(options.num_spherical).repeat_interleave(options.num_radial)
     for block in range(options.blocks):
         state[f"interactions.{block}.spherical.weight"] = state[f"interactions.{block}.spherical.weight"] * sign
-    return asdict(options), state
+    return options.model_dump(), state
 
 
 def _sizes(public: Mapping[str, Tensor], where: str) -> DimeNetOptions:
@@ -80,19 +81,20 @@ def _sizes(public: Mapping[str, Tensor], where: str) -> DimeNetOptions:
     if (targets := size(output + "lin.weight", 0)) != 1:
         raise InputError(f"{where} predicts {targets} numbers for a crystal: only models of one property are supported")
     num_radial = size("emb.lin_rbf.weight", 1)
-    return DimeNetOptions(
-        hidden=size(EMBEDDING, 1),
-        blocks=count("interaction_blocks"),
-        int_emb=size(first + "lin_down.weight", 0),
-        basis_emb=size(first + "lin_rbf1.weight", 0),
-        out_emb=size(output + "lin_up.weight", 0),
-        num_spherical=size(first + "lin_sbf1.weight", 1) // num_radial,
-        num_radial=num_radial,
-        layers_before_skip=count(first + "layers_before_skip"),
-        layers_after_skip=count(first + "layers_after_skip"),
-        output_layers=count(output + "lins"),
-        same_atom_triplets=False,
-    )
+    sizes = {
+        "hidden": size(EMBEDDING, 1),
+        "blocks": count("interaction_blocks"),
+        "int_emb": size(first + "lin_down.weight", 0),
+        "basis_emb": size(first + "lin_rbf1.weight", 0),
+        "out_emb": size(output + "lin_up.weight", 0),
+        "num_spherical": size(first + "lin_sbf1.weight", 1) // num_radial,
+        "num_radial": num_radial,
+        "layers_before_skip": count(first + "layers_before_skip"),
+        "layers_after_skip": count(first + "layers_after_skip"),
+        "output_layers": count(output + "lins"),
+        "same_atom_triplets": False,
+    }
+    return read_options(DimeNetOptions, sizes, where)
 
 
 def _public_names(o: DimeNetOptions) -> dict[str, str]:

@@ -15,6 +15,8 @@ from dpcdvae.cli.groups import command, option
 # Command -> the module in this package that defines a function (or a group `app`) of that name.
 COMMANDS = {
     "data": "data",
+    "presets": "config",
+    "config": "config",
     "train": "train",
     "export": "train",
     "convert": "convert",

@@ -127,7 +127,7 @@ def _load_energy_model(source: StoredModel, reference: Reference, engine: Engine
     """Raises InputError where it was trained for other crystals or another property than the reference's."""
     from dpcdvae.checkpoints.checkpoint import load_regressor
     from dpcdvae.evaluation import EnergyModel
-    from dpcdvae.model.regressor import predict_crystals
+    from dpcdvae.sampling.property_prediction import predict_crystals
 
     model = load_regressor(source, "cpu")
     if reference.energy and reference.energy != model.target:

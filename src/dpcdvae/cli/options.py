@@ -44,7 +44,10 @@ CalculatorOption = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
 Steps = Annotated[
-    int | None, typer.Option("--steps", min=1, help="Passes of the network; fewer is faster.", show_default=OWN)
+    int | None,
+    typer.Option(
+        "--steps", min=1, help="Steps of the solver, one pass of the network each (heun: two).", show_default=OWN
+    ),
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Write all numbers here too, for machines.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write; must not exist yet.")]
@@ -65,7 +68,9 @@ class Decoding(Group):
     seed: Seed = 0
     steps: Steps = None
     solver: str | None = option(
-        None, "How a step is made: eq7, eq6, ddim, dpm++2m; of wrapped-normal: jump, ancestral, pf-ode.", shown=OWN
+        None,
+        "How a step is made: x0-jump, ancestral, ddim, dpm++2m, heun; of wrapped-normal the first three.",
+        shown=OWN,
     )
     candidates: int | None = option(
         None,

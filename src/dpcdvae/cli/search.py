@@ -260,7 +260,7 @@ def _judge(
     """(crystals,) property of the valid ones, NaN for the others; how many valid ones it cannot tell, by reason."""
     import numpy as np
 
-    from dpcdvae.model.regressor import predict_crystals
+    from dpcdvae.sampling.property_prediction import predict_crystals
 
     values, candidates = np.full(len(crystals), np.nan), [c for c, good in zip(crystals, valid, strict=True) if good]
     values[valid], reasons = predict_crystals(judge, candidates, engine=engine, time_limit=time_limit)

@@ -1,8 +1,8 @@
-"""GemNet-T with direct vector output (Gasteiger et al. 2021; the "dT" form) as a denoiser.
+"""The denoiser GemNet-T with direct vector output (Gasteiger et al. 2021; the "dT" form).
 
-The atom features are [type embedding | z | time embedding | Fourier features of the coordinates]; see
-Pakornchote et al. 2024. The public code also evaluates an energy head in every output
-block and throws its result away; there is none here, which changes no output.
+The atom features are [type embedding | z | time embedding | Fourier features of the coordinates]; see Pakornchote et
+al. 2024. The public code also evaluates an energy head in every output block and discards its result. There is none
+here, which changes no output.
 """
 
 from __future__ import annotations
@@ -13,32 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.denoisers.gemnet_blocks import EdgeEmbedding, GemNetOptions, Interaction, VectorOutput, angular_weights
-from dpcdvae.errors import InputError
+from dpcdvae.config.fields import read_options
+from dpcdvae.config.options import GemNetOptions
+from dpcdvae.denoisers.gemnet_blocks import EdgeEmbedding, Interaction, VectorOutput, angular_weights
 from dpcdvae.interfaces import NUM_ELEMENTS, Denoiser
 from dpcdvae.nn.basis import GaussianRadialBasis, fourier_features, legendre_harmonics, sinusoidal_embedding
 from dpcdvae.nn.layers import Dense, ExactLinear, mlp
-from dpcdvae.registry import build_options
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.graph import radius_graph
 
-MAY_BE_ZERO = (
-    "atom_width", "blocks", "layers_before_skip", "layers_after_skip", "layers_concat", "layers_atom",
-    "feature_layers", "time_embedding",
-)  # fmt: skip
-
 
 class GemNetDenoiser(Denoiser):
+    """GemNet-T on the radius graph of the noisy crystals, which is searched anew with each call."""
+
     def __init__(self, latent_dim: int, options: Mapping[str, Any]) -> None:
         super().__init__()
-        o = build_options(GemNetOptions, options, "gemnet-t", MAY_BE_ZERO)
-        whole = all(type(n) is int for n in o.fourier)
-        if o.fourier and not (whole and len(o.fourier) == 2 and 0 <= o.fourier[0] <= o.fourier[1]):
-            raise InputError(
-                f"option fourier of gemnet-t must be whole numbers [first, last] or [], not {list(o.fourier)}"
-            )
-        if o.time_embedding % 2:
-            raise InputError(f"option time_embedding of gemnet-t must be even, not {o.time_embedding}")
+        o = read_options(GemNetOptions, options, "gemnet-t")
         self.options = o
         num_fourier = 6 * (o.fourier[1] - o.fourier[0] + 1) if o.fourier else 0
         num_features = o.hidden + latent_dim + o.time_embedding + num_fourier
@@ -49,7 +39,7 @@ class GemNetDenoiser(Denoiser):
             self.time_mlp = mlp(o.time_embedding, 4 * o.time_embedding, o.time_embedding)
         self.atom_features = mlp(num_features, width, width, o.feature_layers)
         self.radial_basis = GaussianRadialBasis(o.num_radial, o.cutoff, o.envelope_exponent)
-        # One down-projection of the radial basis for each use, shared by all blocks.
+        # One projection of the radial basis for each use, shared by all blocks.
         self.radial_triplet = Dense(o.num_radial, o.emb_rbf)
         self.radial_atom = Dense(o.num_radial, o.emb_rbf)
         self.radial_out = Dense(o.num_radial, o.emb_rbf)

@@ -1,50 +1,24 @@
-"""The blocks of GemNet-T in the (atoms, slots) layout. N atoms, K slots, h (N, A) and m (N, K, hidden).
+"""The blocks of GemNet-T. Atom features h are (N, A), messages m are (N, K, hidden): K slots for the edges of an atom.
 
-The triplets b -> a <- c of GemNet-T share the atom a, so each block of triplets is dense: (K, K) per atom.
+The triplets b -> a <- c of GemNet-T share the atom a, so the triplets of an atom are a dense block (K, K).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from dpcdvae.config.options import GemNetOptions
 from dpcdvae.nn.fused import activated_edges
 from dpcdvae.nn.layers import Dense, Residual, ScaleFactor, half_sum_, residual_mlp
 from dpcdvae.tensors.graph import PeriodicGraph
 from dpcdvae.tensors.lattice import full_precision
 
 
-@dataclass(frozen=True)
-class GemNetOptions:
-    """Defaults: the published denoiser. ``atom_width`` 0 carries all concatenated features through the network."""
-
-    hidden: int = 128
-    atom_width: int = 0
-    blocks: int = 3
-    num_radial: int = 128
-    num_spherical: int = 7
-    emb_trip: int = 64
-    emb_rbf: int = 16
-    emb_cbf: int = 16
-    bil_trip: int = 64
-    layers_before_skip: int = 1
-    layers_after_skip: int = 2
-    layers_concat: int = 1
-    layers_atom: int = 3
-    cutoff: float = 7.0
-    max_neighbours: int = 20
-    complete_search: bool = True  # False: the public code's neighbours, among 27 cells and cut in the order found
-    envelope_exponent: int = 5
-    feature_layers: int = 1  # hidden layers between the concatenated features and the network; CDVAE has none
-    time_embedding: int = 128
-    fourier: tuple[int, ...] = (3, 8)
-
-
 class EdgeEmbedding(nn.Module):
-    """Activated dense layer of [h_c | h_a | edge features]: the atoms' parts are multiplied before the gather."""
+    """An activated dense layer of [h_c | h_a | edge features], with the atoms' parts multiplied before the gather."""
 
     def __init__(self, atom_width: int, edge_features: int, hidden: int) -> None:
         super().__init__()
@@ -58,7 +32,7 @@ class EdgeEmbedding(nn.Module):
 
 
 class TripletInteraction(nn.Module):
-    """m_ca receives from every other edge m_ba at a, weighted by distance and angle; the result is divided by √2."""
+    """The update of m_ca by every other edge m_ba of atom a, weighted by distance and angle, and divided by √2."""
 
     def __init__(self, o: GemNetOptions) -> None:
         super().__init__()
@@ -80,13 +54,14 @@ class TripletInteraction(nn.Module):
         if self.sum_scale.fitting:
             self.sum_scale(self.bilinear(mixed), incoming, graph.mask)
         x = self.bilinear(mixed, self.sum_scale.scale)
-        # What half_sum_ makes of both, and of this with the skip, is in the gains.
+        # Two sums follow, (a + b)/√2 each: of both directions of an edge here, and with the skip in Interaction. The
+        # factor 1/√2 of each is in the gains, which multiply weights and not activations.
         return graph.swap(self.up_opposite(x, gain=1 / 2)).add_(self.up(x, gain=1 / 2))
 
 
 @full_precision
 def angular_weights(circular_basis: Tensor, harmonics: Tensor) -> Tensor:
-    """(N, K * emb_cbf, K) weight of each edge b of an atom in the sum for its edge c, the same in all blocks.
+    """Weights (N, K * emb_cbf, K) of each edge b of an atom in the sum for its edge c; the same in all blocks.
 
     Args:
         circular_basis: (N, K, emb_cbf, L) of the distances of c; harmonics: (N, K, L, K) of the angles between c and b.
@@ -96,7 +71,7 @@ def angular_weights(circular_basis: Tensor, harmonics: Tensor) -> Tensor:
 
 
 class AtomUpdate(nn.Module):
-    """The messages that arrive at an atom, weighted by distance and summed, through residual layers."""
+    """The update of an atom: its messages, weighted by distance and summed, through residual layers."""
 
     def __init__(self, o: GemNetOptions, atom_width: int) -> None:
         super().__init__()
@@ -110,6 +85,8 @@ class AtomUpdate(nn.Module):
 
 
 class Interaction(nn.Module):
+    """An interaction block: messages are updated by triplets, then atoms by messages, then messages by atoms."""
+
     def __init__(self, o: GemNetOptions, atom_width: int) -> None:
         super().__init__()
         self.skip = Dense(o.hidden, o.hidden, activation=True)
@@ -132,7 +109,7 @@ class Interaction(nn.Module):
 
 
 class VectorOutput(nn.Module):
-    """One scalar per edge (N, K, 1): how far the atom moves along it."""
+    """An output block: one scalar for each edge (N, K, 1), the length of its vector in the sum for the atom."""
 
     def __init__(self, o: GemNetOptions) -> None:
         super().__init__()
@@ -145,6 +122,6 @@ class VectorOutput(nn.Module):
         x = self.layers(m)
         if self.scale.fitting:
             self.scale(x * self.radial(out_basis), m, graph.mask)
-        # out(x * radial(basis)) with the sum over x made first, which leaves as few numbers as the basis has.
+        # This is out(x * radial(basis)), but the sum over x is made first, as the basis has fewer numbers.
         weight = self.radial.linear.weight * (self.out.linear.weight.mT * self.scale.scale)
         return (nn.functional.linear(x, weight.mT) * out_basis).sum(-1, keepdim=True, dtype=graph.vectors.dtype)

@@ -1,4 +1,4 @@
-"""Noise on the atom types, and types drawn from a composition (Eq. 9; CDVAE appendix B)."""
+"""Noise that mixes atom types with the composition, and types drawn from a composition (Eq. 9; CDVAE appendix B)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,57 @@ import math
 import torch
 from torch import Tensor
 
-from dpcdvae.interfaces import NUM_ELEMENTS
+from dpcdvae.interfaces import NUM_ELEMENTS, NoisyTypes, TypeDiffusion, TypeStep
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.noise import CrystalRandom
+
+
+class MixedWithComposition(TypeDiffusion):
+    """Types drawn from A + σ' A_z: the true type A mixed with the composition A_z, σ' geometric in T levels.
+
+    The reverse process starts with the atoms of the composition, in random order. After each step, an atom has the type
+    that the denoiser finds likeliest.
+    """
+
+    sigmas: Tensor
+
+    def __init__(self, timesteps: int, sigma_min: float, sigma_max: float, form: str) -> None:
+        """``form``: as :func:`noisy_type_probabilities` takes it."""
+        super().__init__()
+        self.form = form
+        sigmas = type_sigmas(timesteps, sigma_min, sigma_max)
+        self.register_buffer("sigmas", sigmas.to(torch.get_default_dtype()), persistent=False)
+
+    def corrupt(self, batch: CrystalBatch, composition: Tensor, level: Tensor, uniform: Tensor) -> NoisyTypes:
+        """The scale of the loss is σ', as in CDVAE."""
+        sigma = self.sigmas[(level * len(self.sigmas)).long().clamp(max=len(self.sigmas) - 1)]
+        types = one_hot(batch.atomic_numbers, composition.dtype)
+        probabilities = noisy_type_probabilities(types, batch.per_atom(composition), batch.per_atom(sigma), self.form)
+        return NoisyTypes(draw_types(probabilities, uniform), sigma)
+
+    def prior(self, composition: Tensor, num_atoms: Tensor, random: CrystalRandom) -> Tensor:
+        slots = int(num_atoms.max())
+        draws = random.uniform("composition", 2 * slots), random.uniform("shuffle", 2 * slots)
+        types = types_of_composition(composition, num_atoms, *draws)[:, :slots]
+        return types[torch.arange(slots, device=types.device) < num_atoms[:, None]]
+
+    def update(self, step: TypeStep) -> Tensor:
+        return step.logits.argmax(-1) + 1
 
 
 def one_hot(atomic_numbers: Tensor, dtype: torch.dtype) -> Tensor:
-    """(N,) 1..100 -> (N, 100)."""
+    """One-hot vectors (N, 100) of atomic numbers (N,) from 1 to 100."""
     return torch.nn.functional.one_hot(atomic_numbers - 1, NUM_ELEMENTS).to(dtype)
 
 
 def type_sigmas(timesteps: int, smallest: float, largest: float) -> Tensor:
-    """(T,) levels σ' of the type noise, geometric from small to large."""
+    """Levels σ' (T,) of the type noise, geometric from small to large."""
     ends = math.log(smallest), math.log(largest)
     return torch.linspace(*ends, timesteps, dtype=torch.float64).exp()
 
 
 def noisy_type_probabilities(types: Tensor, composition: Tensor, sigma: Tensor, form: str) -> Tensor:
-    """(N, 100) probabilities of Z_t (Eq. 9).
+    """Probabilities (N, 100) of the noisy types (Eq. 9).
 
     Args:
         types: (N, 100) one-hot A; composition: (N, 100) probabilities A_z; sigma: (N,) level σ'.
@@ -33,7 +68,7 @@ def noisy_type_probabilities(types: Tensor, composition: Tensor, sigma: Tensor, 
 
 
 def draw_types(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """One atomic number per row of (N, 100) by inversion; ``uniform`` (N,) in [0, 1)."""
+    """One atomic number for each row of probabilities (N, 100), by inversion; ``uniform`` (N,) in [0, 1)."""
     cumulative = probabilities.cumsum(-1)
     # In the wider of both types: a number just below 1 must not become 1, past every type.
     threshold = uniform[:, None] * cumulative[:, -1:]

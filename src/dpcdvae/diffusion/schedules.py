@@ -1,4 +1,4 @@
-"""Noise schedules: β_t for t = 1..T, float64. To add one: a function with a decorator."""
+"""Noise schedules: β_t for t = 1..T, float64. To add one: a function, its name in ``config/options.py``."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def sigmoid(timesteps: int, beta_start: float, beta_end: float) -> Tensor:
 
 @SCHEDULES.register("linear")
 def linear(timesteps: int, beta_start: float, beta_end: float) -> Tensor:
-    """β_t linear (Ho et al. 2020)."""
+    """The schedule with β_t linear (Ho et al. 2020)."""
     return _line(beta_start, beta_end, timesteps)
 
 
 @SCHEDULES.register("quadratic")
 def quadratic(timesteps: int, beta_start: float, beta_end: float) -> Tensor:
-    """√β_t linear."""
+    """The schedule with √β_t linear."""
     return _line(math.sqrt(beta_start), math.sqrt(beta_end), timesteps).square()
 
 

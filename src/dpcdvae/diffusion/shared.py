@@ -1,4 +1,4 @@
-"""What several diffusions do alike."""
+"""Functions that several diffusions share."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def even_strides(timesteps: int, steps: int) -> list[tuple[int, int]]:
 
 
 def without_mean(batch: CrystalBatch, vectors: Tensor) -> Tensor:
-    """(N, 3) less each crystal's mean, which says nothing: a crystal moved as a whole is the same crystal."""
+    """Vectors (N, 3) less each crystal's mean: a crystal moved as a whole is the same crystal."""
     return vectors - batch.per_atom(batch.mean_over_atoms(vectors))

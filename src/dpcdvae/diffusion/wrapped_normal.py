@@ -7,68 +7,76 @@ its cell and not in all of space, so no image of it is preferred and the coordin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dpcdvae.config.fields import read_options
+from dpcdvae.config.options import WrappedNormalOptions
 from dpcdvae.diffusion.shared import even_strides, without_mean
-from dpcdvae.errors import InputError
-from dpcdvae.interfaces import CoordinateDiffusion, Corrupted, Pass
-from dpcdvae.registry import Registry, build_options
+from dpcdvae.interfaces import CoordinateDiffusion, Corrupted, ReverseRun, Solver
+from dpcdvae.registry import Registry
 from dpcdvae.tensors.batch import CrystalBatch
-from dpcdvae.tensors.lattice import wrap
+from dpcdvae.tensors.lattice import cart_to_frac, wrap
 
-# Images to either side that the sums run over, exact to rounding up to MAX_SIGMA. There the density is uniform to 1e-8.
+# Images to either side that the sums run over: exact to rounding for σ <= 1, where the density is uniform to 1e-8.
 IMAGES = 8
-MAX_SIGMA = 1.0
 # For means over the density: points, and how many sigma to either side. Both exact to rounding (a smooth periodic or
 # vanishing function on even points).
 POINTS = 128
 REACH = 12
 
-# (x_t, move, noise, sigma_t, sigma_s) -> x_s for s < t; ``move`` = σ_t² score leads to the denoised mean; σ_0 = 0
-WrappedRule = Callable[[Tensor, Tensor, Tensor, float, float], Tensor]
-WRAPPED_RULES: Registry[WrappedRule] = Registry("solver")
+
+class WrappedSolver(Solver):
+    """A solver that knows the levels σ_0 = 0..σ_T and the scale of the network's prediction at each."""
+
+    def __init__(self, run: ReverseRun, sigmas: Sequence[float], scales: Sequence[float]) -> None:
+        super().__init__(run)
+        self.sigmas, self.scales = sigmas, scales
+
+    def to_mean(self, x_t: Tensor, t: int) -> Tensor:
+        """The move x̂_0 - x_t = σ_t² score to the denoised mean (Tweedie)."""
+        return self.sigmas[t] * self.scales[t] * self.run.predict(x_t, t)
 
 
-@WRAPPED_RULES.register("jump")
-def jump(x_t: Tensor, move: Tensor, noise: Tensor, sigma_t: float, sigma_s: float) -> Tensor:
-    """x_s = x̂_0 + σ_s ε', x̂_0 = x_t + σ_t² score (Tweedie): to the denoised crystal, and all noise of level s.
+WRAPPED_SOLVERS: Registry[type[WrappedSolver]] = Registry("solver of wrapped-normal")
+
+
+@WRAPPED_SOLVERS.register("x0-jump")
+class X0Jump(WrappedSolver):
+    """x_s = x̂_0 + σ_s ε': jumps to the denoised mean and adds all noise of level s.
 
     With the true x_0 for x̂_0 this is the forward process at s. The smaller noise of the posterior would not be: it
     belongs to a mean that keeps a part of x_t (``ancestral``).
     """
-    return x_t + move + sigma_s * noise
+
+    def step(self, x_t: Tensor, t: int, s: int) -> Tensor:
+        return wrap(x_t + self.to_mean(x_t, t) + self.sigmas[s] * self.run.noise())
 
 
-@WRAPPED_RULES.register("ancestral")
-def ancestral(x_t: Tensor, move: Tensor, noise: Tensor, sigma_t: float, sigma_s: float) -> Tensor:
+@WRAPPED_SOLVERS.register("ancestral")
+class Ancestral(WrappedSolver):
     """x_s = x_t + (σ_t² - σ_s²) score + √(σ_s² (σ_t² - σ_s²)/σ_t²) ε' (Song et al. 2021, Eq. 47)."""
-    kept = (sigma_s / sigma_t) ** 2
-    return x_t + (1 - kept) * move + sigma_s * math.sqrt(1 - kept) * noise
+
+    def step(self, x_t: Tensor, t: int, s: int) -> Tensor:
+        kept = (self.sigmas[s] / self.sigmas[t]) ** 2
+        fresh = self.sigmas[s] * math.sqrt(1 - kept) * self.run.noise()
+        return wrap(x_t + (1 - kept) * self.to_mean(x_t, t) + fresh)
 
 
-@WRAPPED_RULES.register("pf-ode")
-def probability_flow(x_t: Tensor, move: Tensor, noise: Tensor, sigma_t: float, sigma_s: float) -> Tensor:
-    """x_s = x_t + (σ_t - σ_s) σ_t score: Euler's step in σ along dx = -σ score dσ, no noise (Karras et al. 2022)."""
-    return x_t + (1 - sigma_s / sigma_t) * move
+@WRAPPED_SOLVERS.register("ddim")
+class DDIM(WrappedSolver):
+    """x_s = x_t + (σ_t - σ_s) σ_t score, no noise: Euler's step in σ along dx = -σ score dσ (Karras et al. 2022)."""
 
-
-@dataclass(frozen=True)
-class WrappedNormalOptions:
-    """σ in fractions of the cell (DiffCSP's). ``mean_free``: target and prediction without each crystal's mean."""
-
-    sigma_min: float = 0.005
-    sigma_max: float = 0.5
-    reverse_rule: str = "jump"
-    mean_free: bool = True
+    def step(self, x_t: Tensor, t: int, s: int) -> Tensor:
+        return wrap(x_t + (1 - self.sigmas[s] / self.sigmas[t]) * self.to_mean(x_t, t))
 
 
 class WrappedNormal(CoordinateDiffusion):
-    """x_t = π(x_0 + σ_t ε), one t = 1..T per crystal, σ_t geometric from σ_min to σ_max.
+    """The process x_t = π(x_0 + σ_t ε), one t = 1..T per crystal, σ_t geometric from σ_min to σ_max.
 
     **Target.** The score of the wrapped normal, ∂ log Σ_k N(d + k; 0, σ²) of each coordinate's displacement d, times
     σ and divided by its root mean square at the level. σ times the score is -ε while the noise is small, and at any
@@ -93,19 +101,13 @@ class WrappedNormal(CoordinateDiffusion):
 
     sigma_of_level: Tensor
     size_of_level: Tensor
+    solvers = WRAPPED_SOLVERS
 
     def __init__(self, timesteps: int, options: Mapping[str, Any]) -> None:
         super().__init__()
-        o = build_options(WrappedNormalOptions, options, "wrapped-normal")
-        if not o.sigma_min < o.sigma_max <= MAX_SIGMA:
-            raise InputError(
-                f"options sigma_min = {o.sigma_min:g} and sigma_max = {o.sigma_max:g} of wrapped-normal must be "
-                f"sigma_min < sigma_max <= {MAX_SIGMA:g} (fractions of the cell, which is full by then)"
-            )
-        WRAPPED_RULES[o.reverse_rule]
+        o = read_options(WrappedNormalOptions, options, "wrapped-normal")
         self.options, self.timesteps, self.max_steps = o, timesteps, timesteps
-        self.frame = "fractional"
-        self.solver, self.solvers = o.reverse_rule, tuple(WRAPPED_RULES)
+        self.solver = o.reverse_rule
         ends = math.log(o.sigma_max), math.log(o.sigma_min)
         sigmas = torch.linspace(*ends, timesteps, dtype=torch.float64).exp().flip(0)
         nothing = torch.zeros(1, dtype=torch.float64)
@@ -118,11 +120,15 @@ class WrappedNormal(CoordinateDiffusion):
         t = (uniform * self.timesteps).long().clamp(max=self.timesteps - 1) + 1
         sigma, size = (batch.per_atom(level[t])[:, None] for level in (self.sigma_of_level, self.size_of_level))
         moved = sigma * noise.double()
-        target = self.project(batch, scaled_score(moved, sigma) / size).to(noise.dtype)
+        target = self._mean_free(batch, scaled_score(moved, sigma) / size).to(noise.dtype)
         time = t.to(noise.dtype)
         return Corrupted(wrap(batch.frac_coords + moved.to(noise.dtype)), time, target, torch.ones_like(time))
 
-    def project(self, batch: CrystalBatch, vectors: Tensor) -> Tensor:
+    def to_target(self, batch: CrystalBatch, vectors: Tensor) -> Tensor:
+        """Fractional."""
+        return self._mean_free(batch, cart_to_frac(vectors, batch.per_atom(batch.lattice)))
+
+    def _mean_free(self, batch: CrystalBatch, vectors: Tensor) -> Tensor:
         return without_mean(batch, vectors) if self.options.mean_free else vectors
 
     def prior(self, batch: CrystalBatch, noise: Tensor) -> Tensor:
@@ -139,27 +145,18 @@ class WrappedNormal(CoordinateDiffusion):
     def time(self, level: int) -> float:
         return float(level)
 
-    def step(
-        self,
-        batch: CrystalBatch,
-        now: Pass,
-        next_level: int,
-        noise: Tensor,
-        *,
-        solver: str | None = None,
-        before: Pass | None = None,
-    ) -> Tensor:
-        sigma = self.sigmas[now.level]
-        move = sigma * self.sizes[now.level] * now.prediction
-        rule = WRAPPED_RULES[solver or self.solver]
-        return wrap(rule(now.frac_coords, move, self.project(batch, noise), sigma, self.sigmas[next_level]))
+    def start(self, run: ReverseRun, solver: str) -> WrappedSolver:
+        noise = run.noise
+        return WRAPPED_SOLVERS[solver](
+            replace(run, noise=lambda: self._mean_free(run.batch, noise())), self.sigmas, self.sizes
+        )
 
 
 def scaled_score(displacement: Tensor, sigma: Tensor) -> Tensor:
     """σ d/dd log Σ_k N(d + k; 0, σ²), elementwise: minus the mean of (d + k)/σ over the images k.
 
     Args:
-        displacement: d, in cells, of any image; sigma: broadcast against it, at most ``MAX_SIGMA``. Best in float64:
+        displacement: d, in cells, of any image; sigma: broadcast against it, at most 1. Best in float64:
             at large σ it is a small difference.
     """
     images = _images(displacement, sigma)

@@ -1,4 +1,4 @@
-"""Any list of encoders as one (Pakornchote et al. 2024: DP-CDVAE+N_a, +GINE, +N_a+GINE)."""
+"""The concatenation of several encoders (Pakornchote et al. 2024: DP-CDVAE+N_a, +GINE, +N_a+GINE)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dpcdvae.tensors.lattice import full_precision
 
 
 class Concatenation(Encoder):
-    """The features of all parts side by side, in the order given, mixed by an MLP to (C, out_features)."""
+    """An encoder that mixes the features of its parts by a perceptron: side by side, in the order given."""
 
     def __init__(
         self, parts: Mapping[str, Encoder], out_features: int, mixer_layers: int = 1, mixer_width: int = 0
@@ -36,6 +36,6 @@ class Concatenation(Encoder):
 
     @full_precision
     def _mixed(self, features: list[Tensor]) -> Tensor:
-        """Three digits of half precision are too few for a cell that the lattice decoder has to find in the latent."""
+        """The mixed features, in full precision: the lattice decoder needs more than three digits of a cell."""
         joined = torch.cat(features, -1)
         return self.mixer(joined.to(next(self.mixer.parameters()).dtype))

@@ -1,57 +1,35 @@
 """DimeNet++ (Gasteiger et al. 2020) on the bonds of a crystal.
 
-A message for each directed bond k -> j. Only for the sum over the triplets k -> j -> i are they laid out in the slots
-of j: it is a dense product over these, followed by one gather that hands it to j -> i. Anything else would be wasted
-on empty slots, half of them all where coordination varies as in a perovskite (12 for one atom, 2 for another).
+Each directed bond k -> j has a message. The messages are a flat list; only for the sum over the triplets k -> j -> i
+are they laid out in slots for each atom j, where the sum is one dense product. In slots everywhere, half of the work
+would be on empty ones where the coordination varies, as in a perovskite (12 for one atom, 2 for another).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from dpcdvae.config.fields import read_options
+from dpcdvae.config.options import DimeNetOptions
 from dpcdvae.interfaces import NUM_ELEMENTS, Encoder
 from dpcdvae.nn.basis import BesselRadialBasis, SphericalBesselBasis, legendre_harmonics
 from dpcdvae.nn.layers import ExactLinear, ScaleFactor
-from dpcdvae.registry import build_options
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.graph import PeriodicGraph, bond_graph
 
 
-@dataclass(frozen=True)
-class DimeNetOptions:
-    """Defaults: the published encoder (Pakornchote et al. 2024, public configuration)."""
-
-    hidden: int = 128
-    blocks: int = 4
-    int_emb: int = 64
-    basis_emb: int = 8
-    out_emb: int = 256
-    num_spherical: int = 7
-    num_radial: int = 6
-    cutoff: float = 7.0
-    envelope_exponent: int = 5  # counted as in the public code: p - 1 of DimeNet Eq. 8
-    layers_before_skip: int = 1
-    layers_after_skip: int = 2
-    output_layers: int = 3
-    same_atom_triplets: bool = True  # False, as in the public code: none where k and i are one atom, in whatever cells
-
-
-MAY_BE_ZERO = ("blocks", "layers_before_skip", "layers_after_skip", "output_layers")
-
-
 class DimeNetEncoder(Encoder):
-    """Bonded crystals -> (C, out_features): the mean over the atoms of the summed output blocks."""
+    """DimeNet++: the features (C, out_features) of a crystal are the mean over its atoms of all output blocks."""
 
     def __init__(self, out_features: int, max_atoms: int, options: Mapping[str, Any]) -> None:
         super().__init__()
         self.out_features = out_features
-        o = build_options(DimeNetOptions, options, "dimenet++", MAY_BE_ZERO)
+        o = read_options(DimeNetOptions, options, "dimenet++")
         self.options = o
         power = o.envelope_exponent + 1
         self.radial_basis = BesselRadialBasis(o.num_radial, o.cutoff, power)
@@ -107,13 +85,13 @@ class Bonds(NamedTuple):
         return cls(source, target, distances, slot, opposite, graph.mask.shape)
 
     def in_slots(self, values: Tensor) -> Tensor:
-        """(E, ...) -> (N, K, ...), zeros where there is no bond."""
+        """Values of the bonds (E, ...) laid out in the slots of their targets (N, K, ...), 0 in empty slots."""
         slots = values.new_zeros((self.shape.numel(), *values.shape[1:])).index_copy(0, self.slot, values)
         return slots.unflatten(0, self.shape)
 
 
 class Interaction(nn.Module):
-    """InteractionPP block: messages (E, hidden) updated by those arriving at their source atom."""
+    """An interaction block: messages (E, hidden) are updated by those that arrive at their source atom."""
 
     def __init__(self, o: DimeNetOptions) -> None:
         super().__init__()
@@ -143,7 +121,7 @@ class Interaction(nn.Module):
 
 
 class Output(nn.Module):
-    """OutputPP block: messages -> (N, out_features)."""
+    """An output block: the features (N, out_features) of each atom from its messages."""
 
     def __init__(self, o: DimeNetOptions, out_features: int) -> None:
         super().__init__()
@@ -158,7 +136,7 @@ class Output(nn.Module):
 
 
 class Skip(nn.Module):
-    """x + f(x) with f two dense layers."""
+    """A residual block x + f(x), with f two dense layers."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -169,7 +147,7 @@ class Skip(nn.Module):
 
 
 def linear(in_features: int, out_features: int, *, bias: bool = False) -> nn.Linear:
-    """Glorot-orthogonal: orthogonal, scaled to variance 2 / (fan in + fan out) (DimeNet)."""
+    """A linear layer with orthogonal weights, scaled to the variance 2 / (fan in + fan out) (DimeNet)."""
     layer = nn.Linear(in_features, out_features, bias=bias)
     nn.init.orthogonal_(layer.weight)
     with torch.no_grad():
@@ -181,4 +159,5 @@ def linear(in_features: int, out_features: int, *, bias: bool = False) -> nn.Lin
 
 
 def dense(in_features: int, out_features: int, *, bias: bool = True) -> nn.Sequential:
+    """A linear layer with SiLU."""
     return nn.Sequential(linear(in_features, out_features, bias=bias), nn.SiLU())

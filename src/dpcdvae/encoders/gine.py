@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dpcdvae.config.fields import read_options
+from dpcdvae.config.options import GINEOptions
 from dpcdvae.interfaces import NUM_ELEMENTS, Encoder
 from dpcdvae.nn.layers import ExactLinear, mlp
-from dpcdvae.registry import build_options
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.graph import PeriodicGraph, bond_graph
 
 
-@dataclass(frozen=True)
-class GINEOptions:
-    """Defaults: the published encoder (Pakornchote et al. 2024, public code)."""
-
-    hidden: int = 256
-    convolutions: int = 3
-
-
 class GINEEncoder(Encoder):
-    """Bonded crystals -> (C, out_features): the largest value that any atom gives to each feature.
+    """GINE: each feature (C, out_features) of a crystal is the largest value that any of its atoms gives.
 
-    It sees which elements are bonded and how far apart, but no angles.
+    It sees which elements are bonded and their distances, but no angles.
     """
 
     def __init__(self, out_features: int, max_atoms: int, options: Mapping[str, Any]) -> None:
         super().__init__()
         self.out_features = out_features
-        self.options = o = build_options(GINEOptions, options, "gine")
+        self.options = o = read_options(GINEOptions, options, "gine")
         self.atom_embedding = nn.Embedding(NUM_ELEMENTS + 1, o.hidden)
         self.edge_embedding = mlp(1, o.hidden, o.hidden)
         self.convolutions = nn.ModuleList(GINEConvolution(o.hidden) for _ in range(o.convolutions))
@@ -54,20 +46,20 @@ class GINEEncoder(Encoder):
 
 
 class GINEConvolution(nn.Module):
-    """x_i' = MLP(x_i + Σ_j ReLU(x_j + e_ij)) over the bonds of atom i (Hu et al. 2020, with ε = 0)."""
+    """The convolution x_i' = MLP(x_i + Σ_j ReLU(x_j + e_ij)) over the bonds of atom i (Hu et al. 2020, with ε = 0)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.mlp = mlp(width, width, width)
 
     def forward(self, atoms: Tensor, edges: Tensor, graph: PeriodicGraph) -> Tensor:
-        """``atoms`` (N, F), ``edges`` (N, K, F) -> (N, F)."""
+        """New atom features (N, F), from ``atoms`` (N, F) and ``edges`` (N, K, F)."""
         messages = (graph.of_source(atoms) + edges).relu() * graph.mask[..., None]
         return self.mlp(atoms + messages.sum(1))
 
 
 def max_over_atoms(values: Tensor, batch: CrystalBatch) -> Tensor:
-    """(N, F) -> (C, F). Atoms that share the maximum share its gradient, so that equivalent ones stay equal."""
+    """The largest values (C, F) of the atoms (N, F) of each crystal; atoms that share a maximum share its gradient."""
     crystal = batch.crystal_index[:, None].expand_as(values)
     lowest = values.new_full((len(batch), values.shape[1]), -torch.inf)
     return lowest.scatter_reduce(0, crystal, values, "amax")

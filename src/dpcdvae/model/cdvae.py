@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from dpcdvae.config import NORMAL, Config, LossConfig
 from dpcdvae.denoisers import DENOISERS
-from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
-from dpcdvae.diffusion.atom_types import draw_types, noisy_type_probabilities, one_hot, type_sigmas
+from dpcdvae.diffusion import COORDINATE_DIFFUSIONS, TYPE_DIFFUSIONS
 from dpcdvae.encoders import build_encoder
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import LatentPrior
@@ -20,19 +19,19 @@ from dpcdvae.model.trainable import TargetScaler, Trainable
 from dpcdvae.nn.layers import ExactLinear, mlp
 from dpcdvae.priors import PRIORS
 from dpcdvae.tensors.batch import CrystalBatch
-from dpcdvae.tensors.lattice import cart_to_frac, full_precision, heights, volume
+from dpcdvae.tensors.lattice import full_precision, heights, volume
 
 if TYPE_CHECKING:
     from dpcdvae.model.agreement import Agreement
 
-# A decoded cell is used only if it is one: the neighbour search needs about (cutoff / height)^3 images.
-MIN_HEIGHT = 0.5  # Å
+# Bounds of a decoded cell. The neighbour search needs about (cutoff / distance between opposite faces)^3 images.
+MIN_FACE_DISTANCE = 0.5  # Å
 MAX_LENGTH = 200.0  # Å
 MIN_VOLUME_PER_ATOM = 1.0  # Å^3
 
 
 class Noise(NamedTuple):
-    """Everything random in one training step.
+    """All random numbers of one training step.
 
     latent: (C, latent_dim) normal; coords: (N, 3) normal; level, type_level: (C,) uniform; types: (N,) uniform.
     """
@@ -45,7 +44,7 @@ class Noise(NamedTuple):
 
 
 class PropertyHead(nn.Module):
-    """z (C, latent_dim) -> (C,) a property, scaled."""
+    """A perceptron from z (C, latent_dim) to a scaled property (C,)."""
 
     def __init__(self, latent_dim: int, hidden_dim: int, hidden_layers: int) -> None:
         super().__init__()
@@ -58,10 +57,9 @@ class PropertyHead(nn.Module):
 
 
 class CDVAE(Trainable):
-    """Encoder, decoded statistics, and a denoiser of coordinates and types, as ``config`` combines them."""
+    """The model of a configuration: an encoder, decoded statistics, and a denoiser of coordinates and types."""
 
     config: Config
-    type_sigmas: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -73,9 +71,10 @@ class CDVAE(Trainable):
         self.denoiser = DENOISERS[config.denoiser.name](latent_dim, config.denoiser.options)
         diffusion = config.diffusion
         self.diffusion = COORDINATE_DIFFUSIONS[diffusion.name](diffusion.timesteps, diffusion.options)
-        sigmas = type_sigmas(diffusion.timesteps, diffusion.type_sigma_min, diffusion.type_sigma_max)
-        self.register_buffer("type_sigmas", sigmas.to(torch.get_default_dtype()), persistent=False)
-        # Fitted when training has ended: the optimiser has no business with it.
+        self.types = TYPE_DIFFUSIONS[diffusion.type_noise](
+            diffusion.timesteps, diffusion.type_sigma_min, diffusion.type_sigma_max
+        )
+        # Fitted when training has ended, not by the optimiser of the networks.
         self.prior = PRIORS[config.prior.name](latent_dim, config.prior.options).requires_grad_(False)
         self.agreement: Agreement | None = None  # set by whoever loads a checkpoint that knows it
         self.property_head: PropertyHead | None = None
@@ -85,19 +84,19 @@ class CDVAE(Trainable):
 
     @property
     def device(self) -> torch.device:
-        return self.type_sigmas.device
+        return self.mu.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.type_sigmas.dtype
+        return self.mu.weight.dtype
 
     def encode(self, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
-        """Bonded crystals -> mean and log variance of z, (C, latent_dim) each."""
+        """Mean and log variance of z, (C, latent_dim) each, for bonded crystals."""
         hidden = self.encoder(batch)
         return self.mu(hidden), self.log_var(hidden)
 
     def latent_prior(self, name: str | None = None) -> LatentPrior:
-        """What z is drawn from: the model's own prior, or "normal".
+        """The prior to draw z from: the model's own, or "normal".
 
         Raises:
             InputError: a prior that the model does not have, or that is not fitted yet.
@@ -113,11 +112,9 @@ class CDVAE(Trainable):
         return self.prior
 
     def denoise(self, noisy: CrystalBatch, z: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-        """The denoiser's vectors, turned into the frame of the diffusion's target, and type logits."""
+        """The denoiser's vectors (N, 3) in the space of the diffusion's target, and type logits (N, NUM_ELEMENTS)."""
         vectors, type_logits = self.denoiser(noisy, z, time)
-        if self.diffusion.frame == "fractional":
-            vectors = cart_to_frac(vectors, noisy.per_atom(noisy.lattice))
-        return self.diffusion.project(noisy, vectors), type_logits
+        return self.diffusion.to_target(noisy, vectors), type_logits
 
     def noise_like(self, batch: CrystalBatch, generator: torch.Generator | None = None) -> Noise:
         """Noise for one training step, drawn on the generator's device and moved to the batch's."""
@@ -172,42 +169,35 @@ class CDVAE(Trainable):
 
         lattice = batch.lattice if true_lattice else self._decoded_lattice(stats.lattice, batch)
         corrupted = self.diffusion.corrupt(batch.replace(lattice=lattice), noise.coords, noise.level)
-        level = (noise.type_level * len(self.type_sigmas)).long().clamp(max=len(self.type_sigmas) - 1)
-        sigma = self.type_sigmas[level]
-        noisy_types = self._noisy_types(batch, stats.composition, sigma, noise.types)
-        noisy = batch.replace(frac_coords=corrupted.frac_coords, lattice=lattice, atomic_numbers=noisy_types)
+        composition = stats.composition.detach().softmax(-1)
+        types = self.types.corrupt(batch, composition, noise.type_level, noise.types)
+        noisy = batch.replace(frac_coords=corrupted.frac_coords, lattice=lattice, atomic_numbers=types.atomic_numbers)
 
         prediction, type_logits = self.denoise(noisy, z, corrupted.time)
         squared = (prediction - corrupted.target).square().sum(-1)
         losses["coords"] = (batch.mean_over_atoms(squared) * corrupted.weight).mean()
         cross_entropy = nn.functional.cross_entropy(type_logits, batch.atomic_numbers - 1, reduction="none")
-        losses["types"] = (batch.mean_over_atoms(cross_entropy) / sigma).mean()
+        losses["types"] = (batch.mean_over_atoms(cross_entropy) / types.scale).mean()
         return losses
 
     def usable_lattice(self, lattice: Tensor, num_atoms: Tensor) -> Tensor:
-        """(C,) True for decoded cells (C, 3, 3) that a crystal with ``num_atoms`` can live in."""
+        """Whether each decoded cell (C, 3, 3) can hold ``num_atoms`` (C,) atoms: (C,) True or False."""
         flat = lattice.flatten(1)
         safe = torch.where(
             flat.isfinite().all(1)[:, None, None], lattice, torch.eye(3, dtype=lattice.dtype, device=lattice.device)
         )
         return (
             flat.isfinite().all(1)
-            & (heights(safe).amin(1) > MIN_HEIGHT)
+            & (heights(safe).amin(1) > MIN_FACE_DISTANCE)
             & (safe.abs().amax((1, 2)) < MAX_LENGTH)
             & (volume(safe) > MIN_VOLUME_PER_ATOM * num_atoms)
         )
 
     def _decoded_lattice(self, scaled: Tensor, batch: CrystalBatch) -> Tensor:
-        """The lattice as decoded with the true number of atoms; the true one where that is no cell (yet)."""
+        """The lattice as decoded with the true number of atoms; the true lattice where that is no usable cell."""
         lattice = self.stats.scaler.inverse(scaled.detach(), batch.num_atoms)
         usable = self.usable_lattice(lattice, batch.num_atoms)
         return torch.where(usable[:, None, None], lattice, batch.lattice)
-
-    def _noisy_types(self, batch: CrystalBatch, composition_logits: Tensor, sigma: Tensor, uniform: Tensor) -> Tensor:
-        composition = batch.per_atom(composition_logits.detach().softmax(-1))
-        types = one_hot(batch.atomic_numbers, composition.dtype)
-        form = self.config.diffusion.type_noise
-        return draw_types(noisy_type_probabilities(types, composition, batch.per_atom(sigma), form), uniform)
 
 
 def weighted_sum(losses: dict[str, Tensor], config: LossConfig, epoch: int) -> Tensor:

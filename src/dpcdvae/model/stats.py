@@ -1,4 +1,4 @@
-"""What z alone decides: number of atoms, lattice, composition; with the lattice's scaler in the weights."""
+"""The decoders of number of atoms, lattice and composition from z, and the scaler of the lattice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dpcdvae.tensors.lattice import full_precision, lattice_from_parameters, par
 
 
 class Statistics(NamedTuple):
-    """num_atoms: (C, max_atoms + 1) logits; lattice: (C, 6) scaled; composition: (C, 100) logits."""
+    """Decoded from z. num_atoms: (C, max_atoms + 1) logits; lattice: (C, 6) scaled; composition: (C, 100) logits."""
 
     num_atoms: Tensor
     lattice: Tensor
@@ -23,7 +23,7 @@ class Statistics(NamedTuple):
 
 
 class LatticeScaler(nn.Module):
-    """(C, 6) lengths and angles <-> numbers of order one, by statistics of the training set.
+    """Scales lengths and angles (C, 6) to numbers of order one and back, by statistics of the training set.
 
     Lengths are divided by the cube root of the number of atoms first (option ``lattice_per_atom``). A
     component that is constant in the training set (the angles of Perov-5) keeps its unit.
@@ -49,11 +49,11 @@ class LatticeScaler(nn.Module):
         self.scale.copy_(torch.where(scale > 1e-4, scale, torch.ones_like(scale)))
 
     def forward(self, lattice: Tensor, num_atoms: Tensor) -> Tensor:
-        """(C, 3, 3) -> (C, 6) scaled."""
+        """Scaled parameters (C, 6) of lattices (C, 3, 3)."""
         return (self._per_atom_parameters(lattice, num_atoms) - self.shift) / self.scale
 
     def inverse(self, scaled: Tensor, num_atoms: Tensor) -> Tensor:
-        """(C, 6) scaled -> (C, 3, 3); NaN where the six numbers make no cell."""
+        """Lattices (C, 3, 3) from scaled parameters (C, 6); NaN where the six numbers make no cell."""
         values = scaled * self.scale + self.shift
         lengths = values[:, :3] * self._size(values, num_atoms)
         lengths = torch.where(lengths > 0, lengths, torch.nan)
@@ -68,7 +68,7 @@ class LatticeScaler(nn.Module):
 
 
 class StatisticsDecoder(nn.Module):
-    """z (C, latent_dim) -> :class:`Statistics`, one multilayer perceptron for each."""
+    """Three perceptrons that decode :class:`Statistics` from z (C, latent_dim)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

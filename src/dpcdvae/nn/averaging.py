@@ -1,4 +1,4 @@
-"""Averaged weights."""
+"""An exponential moving average of weights."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 def update_average(average: Sequence[Tensor], weights: Sequence[Tensor], decay: float, step: int) -> None:
-    """Exponential moving average after ``step`` steps, faster in the first ones, when there is little to average."""
+    """Updates the average after step number ``step``; the decay is smaller in the first steps."""
     get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))(average, weights, step)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 def polynomial_envelope(x: Tensor, exponent: int) -> Tensor:
-    """u(x), 1 at x = 0, and 0 with its first and second derivative at x = 1; zero beyond (DimeNet Eq. 8)."""
+    """The cutoff u(x): 1 at x = 0; 0 beyond x = 1, where its first two derivatives vanish too (DimeNet Eq. 8)."""
     p = exponent
     a, b, c = -(p + 1) * (p + 2) / 2, p * (p + 2), -p * (p + 1) / 2
     return torch.where(x < 1, 1 + x**p * (a + x * (b + x * c)), torch.zeros_like(x))
@@ -34,14 +34,14 @@ class GaussianRadialBasis(nn.Module):
     def forward(self, distances: Tensor) -> Tensor:
         x = distances / self.cutoff
         exponents = ((x[..., None] - self.centres) * self.inverse_width).square_().mul_(-0.5)
-        # e^-40 is nothing beside 1 in float64 too. Smaller numbers are denormal in float32, at the latest when they are
-        # multiplied by a gradient, and arithmetic with those takes ten times as long and more.
+        # e^-40 is below the rounding of 1 in float64 too. Products of smaller numbers with gradients are denormal in
+        # float32, and arithmetic with denormal numbers takes more than ten times as long.
         gaussians = exponents.clamp_(min=-40.0).exp_()
         return gaussians * polynomial_envelope(x, self.exponent)[..., None]
 
 
 class BesselRadialBasis(nn.Module):
-    """sin(n π d / c) u(d/c) / (d/c), n = 1..num_radial, frequencies learnt: (...) Å -> (..., num_radial)."""
+    """Functions sin(n π d/c) u(d/c)/(d/c), n = 1..num_radial, frequencies learnt: (...) Å -> (..., num_radial)."""
 
     def __init__(self, num_radial: int, cutoff: float, envelope_exponent: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class BesselRadialBasis(nn.Module):
 
 
 class SphericalBesselBasis(nn.Module):
-    """Normalised j_l(z_ln d / c) u(d/c) / (d/c): (...) Å -> (..., num_spherical, num_radial) (DimeNet Eq. 6).
+    """Functions j_l(z_ln d/c) u(d/c)/(d/c), normalised: (...) Å -> (..., num_spherical, num_radial) (DimeNet Eq. 6).
 
     Evaluated in float64, as the upward recurrence cancels for small arguments; returned in the input's type.
     """
@@ -87,7 +87,7 @@ def _spherical_bessel(x: np.ndarray, order: int) -> np.ndarray:
 
 
 def spherical_bessel_zeros(num_orders: int, count: int) -> np.ndarray:
-    """(num_orders, count) first positive zeros of j_0, j_1, ...: those of j_l interlace those of j_{l-1}."""
+    """The first positive zeros (num_orders, count) of j_0, j_1, ...; those of j_l lie between those of j_{l-1}."""
     zeros = math.pi * np.arange(1, count + num_orders, dtype=np.float64)
     rows = [zeros[:count]]
     for order in range(1, num_orders):
@@ -103,7 +103,7 @@ def spherical_bessel_zeros(num_orders: int, count: int) -> np.ndarray:
 
 
 def legendre_harmonics(cosines: Tensor, num_spherical: int) -> Tensor:
-    """Y_l0 = sqrt((2l+1)/4π) P_l(cos θ), l < num_spherical: (N, K, K) -> (N, K, num_spherical, K).
+    """The harmonics Y_l0 = sqrt((2l+1)/4π) P_l(cos θ), l < num_spherical: (N, K, K) -> (N, K, num_spherical, K).
 
     The order of the axes makes the sum over the last edge of a triplet one batched matrix product.
     """
@@ -115,7 +115,7 @@ def legendre_harmonics(cosines: Tensor, num_spherical: int) -> Tensor:
 
 
 def fourier_features(frac_coords: Tensor, first: int, last: int) -> Tensor:
-    """sin, cos(2π 2^n x) for n = first..last: (N, 3) -> (N, 6 (last - first + 1)); published: n = 3..8."""
+    """Fourier features sin, cos(2π 2^n x), n = first..last: (N, 3) -> (N, 6 (last - first + 1)); published: 3..8."""
     frequencies = 2 * math.pi * 2.0 ** torch.arange(first, last + 1, device=frac_coords.device, dtype=frac_coords.dtype)
     # Wrapped first: the features have period 1, and large arguments would cost float32 its digits.
     angles = ((frac_coords - frac_coords.floor())[..., None] * frequencies).flatten(1)
@@ -123,7 +123,7 @@ def fourier_features(frac_coords: Tensor, first: int, last: int) -> Tensor:
 
 
 def sinusoidal_embedding(steps: Tensor, dim: int) -> Tensor:
-    """Transformer position embedding of integer time steps: (C,) -> (C, dim)."""
+    """The position embedding of transformers, for integer time steps: (C,) -> (C, dim)."""
     half = dim // 2
     exponents = torch.arange(half, device=steps.device, dtype=steps.dtype) / max(half - 1, 1)
     angles = steps[:, None] * torch.exp(-math.log(10_000.0) * exponents)

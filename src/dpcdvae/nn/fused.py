@@ -1,7 +1,7 @@
-"""Activated layers with gradients written by hand: as autograd's, in fewer ways through memory.
+"""Activated layers with gradients written by hand: the same as autograd's, with fewer reads and writes of memory.
 
-On a CPU the arithmetic between matrix products takes as long as these, in bfloat16 longer. Constants are multiplied
-into weights instead, which are few, forwards and backwards.
+On a CPU the elementwise arithmetic takes as long as the matrix products, in bfloat16 longer. So constant factors are
+multiplied into the weights, which are few, and not into the activations.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _linear, _silu, _silu_backward = torch.nn.functional.linear, torch.nn.functional
 
 
 def activated_linear(x: Tensor, weight: Tensor, gain: float = 1.0) -> Tensor:
-    """``gain`` SiLU(x Wᵀ) / 0.6, x (..., F); under autocast in its type."""
+    """The layer ``gain`` SiLU(x Wᵀ) / 0.6 for x (..., F); under autocast in its type."""
     return _ActivatedLinear.apply(*_cast(x, weight), gain * SILU_SCALE)
 
 
 def activated_edges(x: Tensor, weight: Tensor, of_source: Tensor, of_target: Tensor, source: Tensor) -> Tensor:
-    """The same of x (N, K, F), with parts (N, G) of both atoms added before the activation; source (N, K)."""
+    """That layer for x (N, K, F), with parts (N, G) of both atoms added before the activation; ``source`` is (N, K)."""
     return _ActivatedEdges.apply(*_cast(x, weight, of_source, of_target), source)
 
 
 def residual(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """(x + f(x)) / √2 with f two activated linear layers, x (..., F); under autocast in its type."""
+    """The block (x + f(x))/√2 for x (..., F), with f two activated linear layers; under autocast in its type."""
     return _Residual.apply(*_cast(x, first, second))
 
 
@@ -101,5 +101,5 @@ class _Residual(torch.autograd.Function):
 
 
 def _of_weight(gradient: Tensor, x: Tensor) -> Tensor:
-    """Of W in x Wᵀ."""
+    """The gradient of W in x Wᵀ."""
     return gradient.flatten(0, -2).mT @ x.flatten(0, -2)

@@ -14,17 +14,17 @@ from dpcdvae.tensors.lattice import full_precision
 
 
 def half_sum_(x: Tensor, y: Tensor) -> Tensor:
-    """(x + y) / √2, of the variance that both have. Overwrites ``y``, unless ``x`` is of a higher precision.
+    """The sum (x + y)/√2, which keeps the variance. Overwrites ``y``, unless ``x`` is of a higher precision.
 
-    Written over what only its caller holds, sums save a fresh tensor and a way through memory. Autograd allows it, as
-    the gradient of a sum does not need it; ``y`` must not be a view, whose gradient would be copied several times.
+    Overwriting saves memory. Autograd allows it, as the gradient of a sum does not need ``y``; but ``y`` must not be a
+    view, whose gradient would be copied several times.
     """
     total = y.add_(x) if torch.result_type(x, y) == y.dtype else x + y
     return total.mul_(1 / math.sqrt(2))
 
 
 def he_orthogonal_(weight: Tensor) -> Tensor:
-    """Orthogonal, then standardised over the inputs with variance 1/fan_in: decorrelated He scaling (GemNet)."""
+    """Makes weights orthogonal, then standardises them over the inputs to the variance 1/fan_in (GemNet)."""
     nn.init.orthogonal_(weight)
     fan_in = weight.shape[1:].numel()
     with torch.no_grad():
@@ -36,9 +36,9 @@ def he_orthogonal_(weight: Tensor) -> Tensor:
 
 
 class ExactLinear(nn.Linear):
-    """A linear layer in the precision of its weights, also under autocast: for what a network ends in.
+    """A linear layer in the precision of its weights, also under autocast: for the last layer of a network.
 
-    Small against the rest, and a result in bfloat16 would be known to a part in 256 only.
+    It takes little time, and in bfloat16 its result would be known to a part in 256 only.
     """
 
     @full_precision
@@ -47,7 +47,7 @@ class ExactLinear(nn.Linear):
 
 
 class Dense(nn.Module):
-    """Linear layer without bias, He-orthogonal, with an optional scaled SiLU."""
+    """A linear layer without bias, He-orthogonal, with an optional scaled SiLU."""
 
     def __init__(self, in_features: int, out_features: int, *, activation: bool = False) -> None:
         super().__init__()
@@ -56,13 +56,13 @@ class Dense(nn.Module):
         he_orthogonal_(self.linear.weight)
 
     def forward(self, x: Tensor, scale: Tensor | None = None, gain: float = 1.0) -> Tensor:
-        """``scale`` multiplies the product, by way of the weights, which are few; ``gain`` what an activation gives."""
+        """The layer's output. ``scale`` multiplies the weights, ``gain`` the result of the activation."""
         weight = self.linear.weight if scale is None else self.linear.weight * scale
         return activated_linear(x, weight, gain) if self.activation else nn.functional.linear(x, weight)
 
 
 class Residual(nn.Module):
-    """(x + f(x)) / √2 with f two activated dense layers (GemNet)."""
+    """A residual block (x + f(x))/√2, with f two activated dense layers (GemNet)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -74,11 +74,12 @@ class Residual(nn.Module):
 
 
 def residual_mlp(in_features: int, width: int, num_residual: int) -> nn.Sequential:
+    """An activated dense layer, then ``num_residual`` residual blocks."""
     return nn.Sequential(Dense(in_features, width, activation=True), *(Residual(width) for _ in range(num_residual)))
 
 
 def mlp(in_features: int, hidden: int, out_features: int, hidden_layers: int = 1) -> nn.Sequential:
-    """Linear-ReLU repeated ``hidden_layers`` times, then Linear."""
+    """A multilayer perceptron: Linear-ReLU repeated ``hidden_layers`` times, then Linear."""
     layers: list[nn.Module] = []
     width = in_features
     for _ in range(hidden_layers):
@@ -90,10 +91,10 @@ def mlp(in_features: int, hidden: int, out_features: int, hidden_layers: int = 1
 class ScaleFactor(nn.Module):
     """A constant that gives a layer's output the variance of its reference (GemNet, appendix on scaling).
 
-    The constants are fitted once, before training, by :func:`fit_scale_factors`; they travel with the
-    weights. A sum over neighbours or a product with a basis changes the variance by factors that depend
-    on the data, which no initialisation rule knows. Where ``scale`` joins the weights of a layer instead,
-    the factor is called while fitting only.
+    The constants are fitted once, before training, by :func:`fit_scale_factors`, and stored with the weights. A sum
+    over neighbours or a product with a basis changes the variance by factors that depend on the data, which no
+    initialisation rule knows. Where ``scale`` multiplies the weights of a layer instead, the module is called only
+    while fitting.
     """
 
     scale: Tensor
@@ -106,7 +107,7 @@ class ScaleFactor(nn.Module):
     def forward(
         self, x: Tensor, reference: Tensor, mask: Tensor | None = None, reference_mask: Tensor | None = None
     ) -> Tensor:
-        """``x`` scaled, in its place; while fitting, the masked entries of both (or all) decide the scale."""
+        """Scales ``x`` in place. While fitting, the scale is set first, from the entries that the masks choose."""
         if self.fitting:
             with torch.no_grad():
                 chosen = slice(None) if mask is None else mask
@@ -119,7 +120,7 @@ class ScaleFactor(nn.Module):
 
 @contextlib.contextmanager
 def fit_scale_factors(network: nn.Module) -> Iterator[None]:
-    """Inside, one forward pass of ``network`` on a typical batch sets every scale factor, first layer first."""
+    """A context in which one forward pass of ``network`` on a typical batch sets every scale factor."""
     factors = [module for module in network.modules() if isinstance(module, ScaleFactor)]
     for factor in factors:
         factor.fitting = True

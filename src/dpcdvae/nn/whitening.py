@@ -1,4 +1,4 @@
-"""Vectors <-> vectors of mean 0 and unit covariance."""
+"""Whitening: vectors to vectors of mean 0 and unit covariance, and back."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class Whitening(nn.Module):
-    """Mean and covariance of z ~ N(μ_k, σ_k²), k over many crystals, as a change of basis.
+    """A change of basis by the mean and the covariance of z ~ N(μ_k, σ_k²), k over many crystals.
 
-    The covariance of the mixture is that of the means, plus the mean of the variances (so it is never singular).
-    ``signal`` (dim,) tells of each whitened direction which part of its spread comes from the means: √ of the share of
-    its variance, 1 where the crystals differ and 0 where there is only the noise of their posteriors.
+    The covariance is that of the means, plus the mean of the variances, so it is never singular. ``signal`` (dim,) is
+    for each whitened direction the square root of the share of its variance that comes from the means: 1 where the
+    crystals differ, 0 where there is only the noise of their posteriors.
     """
 
     mean: Tensor
@@ -32,7 +32,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, mu: Tensor, log_var: Tensor) -> None:
-        """``mu`` and ``log_var``: (n, dim)."""
+        """Measures mean and covariance; ``mu`` and ``log_var`` are (n, dim)."""
         mu, variance = mu.double(), log_var.double().exp()
         covariance = torch.cov(mu.T, correction=0).reshape(mu.shape[1], -1) + variance.mean(0).diag()
         values, vectors = torch.linalg.eigh(covariance)
@@ -44,9 +44,9 @@ class Whitening(nn.Module):
         self.is_fitted.fill_(True)
 
     def colour(self, white: Tensor) -> Tensor:
-        """(..., dim) of unit covariance -> (..., dim) of that of the latents."""
+        """Vectors (..., dim) with the covariance of the latents, from vectors of unit covariance."""
         return self.mean + white @ self.basis.T
 
     def whiten(self, z: Tensor) -> Tensor:
-        """The inverse of :meth:`colour`."""
+        """Vectors (..., dim) of unit covariance, from latents: the inverse of :meth:`colour`."""
         return torch.linalg.solve(self.basis, (z - self.mean).reshape(-1, z.shape[-1]).T).T.reshape(z.shape)

@@ -2,9 +2,9 @@
 
 ``SIZE/SYSTEM-DATASET`` lays ``systems/SYSTEM.toml``, ``sizes/SIZE.toml`` and ``datasets/DATASET.toml`` over the
 schema's defaults, in this order; ``-DATASET`` may be left out, ``SIZE`` alone means its DP-CDVAE, and ``+CHOICE``
-lays ``choices/CHOICE.toml`` on top. A layer ``extends`` another of its folder. A table of it that is named by a
-system (or one it extends), a size, or ``SIZE/SYSTEM`` holds for these alone. Other names are single files here; a
-file of the user's own extends any of them.
+lays ``choices/CHOICE.toml`` on top. A layer ``extends`` another of its folder, and says in ``about`` what it is. Its
+tables that are named by a system (or one it extends), a size, or ``SIZE/SYSTEM`` hold for these alone. Other names are
+single files here; a file of the user's own extends any of them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dpcdvae.files import read_toml
 
 FOLDER = Path(__file__).parent
 DEFAULT_SYSTEM = "dp-cdvae"
+NO_OPTIONS = ("extends", "about")  # keys of a file that are no options
 
 
 class Layer(NamedTuple):
@@ -42,6 +43,23 @@ def names(folder: str = ".") -> list[str]:
 def preset_names() -> list[str]:
     """Every preset of this package, without the choices that ``+`` adds."""
     return [*names(), *_combinations()]
+
+
+def about(preset: str) -> str:
+    """What a preset of this package is, in one line; of ``+CHOICE``, what the choice changes.
+
+    Raises:
+        InputError: no such preset.
+    """
+    if preset.startswith("+"):
+        files = [f"choices/{preset[1:]}"]
+    elif preset in names():
+        files = [preset]
+    else:
+        name = _parse(preset)
+        files = [f"systems/{name.system}", f"sizes/{name.size}"]
+        files += [f"datasets/{name.dataset}"] if name.dataset else []
+    return "; ".join(str(_read(FOLDER / f"{file}.toml")["about"]) for file in files)
 
 
 def load_preset(preset: str | Path) -> dict[str, Any]:
@@ -107,11 +125,11 @@ def _file_layers(path: Path, seen: list[Path]) -> list[Layer]:
         circle = " -> ".join(p.stem for p in [*seen, path])
         raise InputError(f"preset {path}: 'extends' goes in a circle: {circle}")
     values = _read(path)
-    base = values.pop("extends", None)
+    base = values.get("extends")
     if base is not None and not isinstance(base, str):
         raise InputError(f"preset {path}: 'extends' names one other preset, not {base!r}")
     below = _layers(base, path.parent, [*seen, path]) if base else []
-    return [*below, Layer(str(path), values)]
+    return [*below, Layer(str(path), {key: value for key, value in values.items() if key not in NO_OPTIONS})]
 
 
 def _combined_layers(name: _Name) -> tuple[list[Layer], set[str]]:
@@ -132,7 +150,7 @@ def _selected(file: str, values: Mapping[str, Any], conditions: set[str]) -> lis
     """What a file says for everyone, then its tables for those who fulfil their condition."""
     conditional = {*names("systems"), *names("sizes")}
     conditional |= {f"{size}/{system}" for size in names("sizes") for system in names("systems")}
-    always = {key: value for key, value in values.items() if key not in conditional and key != "extends"}
+    always = {key: value for key, value in values.items() if key not in {*conditional, *NO_OPTIONS}}
     return [Layer(file, always)] + [
         Layer(f"{file} for {key}", value) for key, value in values.items() if key in conditional & conditions
     ]

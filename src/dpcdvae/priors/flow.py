@@ -1,13 +1,13 @@
-"""A small flow that carries standard normal noise to the latents of the training set (flow matching).
+"""The flow prior: a small network that moves standard normal noise to the latents of the training set (flow matching).
 
 Lipman et al., Flow Matching for Generative Modeling (2023): a network v(w, t) learns the velocity w_1 - w_0 of straight
 lines w_t = (1 - t) w_0 + t w_1 from noise w_0 to data w_1, here whitened latents z ~ N(μ, σ²) of training crystals. New
 latents are noise moved along v from t = 0 to 1. Each is a function of its own noise alone.
 
-Were the whitened latents normal, the velocity would be (2t - 1)/(t² + (1 - t)²) w. The network learns what is to be
-added to this, so an untrained flow is the Gaussian prior, and training can only add to it. Most directions of a latent
-hold nothing but the noise of the posteriors (on Carbon-24 all but ten of 128): the network sees and moves each one in
-proportion to what it tells of the crystals.
+If the whitened latents were normal, the velocity would be (2t - 1)/(t² + (1 - t)²) w. The network learns the difference
+from this, so an untrained flow is the Gaussian prior. Most directions of a latent hold only the noise of the posteriors
+(on Carbon-24 all but ten of 128): the network sees and moves each direction in proportion to the share of its variance
+that comes from differences between crystals.
 """
 
 from __future__ import annotations
@@ -15,42 +15,31 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dpcdvae.config.fields import read_options
+from dpcdvae.config.options import FlowOptions
 from dpcdvae.interfaces import LatentPosterior, LatentPrior
 from dpcdvae.nn.averaging import update_average
 from dpcdvae.nn.basis import sinusoidal_embedding
 from dpcdvae.nn.whitening import Whitening
 from dpcdvae.progress import Progress
-from dpcdvae.registry import build_options
 
 TIME_FEATURES, TIME_SCALE = 64, 1000.0  # t in [0, 1] as a position of the sinusoidal embedding
 DECAY = 0.999  # of the averaged weights
-MAX_GRADIENT = 1.0  # norm: without it a wide network may leave the start for ever in its first steps
-CHECK_EVERY = 100  # steps between two looks at the validation latents
+MAX_GRADIENT = 1.0  # norm: without a limit the first steps of a wide network may diverge
+CHECK_EVERY = 100  # steps between two validations
 VALIDATION_DRAWS = 4
 
 
-@dataclass(frozen=True)
-class FlowOptions:
-    """``width`` and residual ``layers`` of the network; ``steps`` of training, of ``batch`` latents each, at the
-    learning rate ``lr``, which falls to 0 by a cosine; ``passes``: midpoint steps from noise to latent."""
-
-    width: int = 256
-    layers: int = 4
-    steps: int = 2000
-    batch: int = 512
-    lr: float = 1e-3
-    passes: int = 32
-
-
 class Velocity(nn.Module):
-    """w (n, dim) at times t (n,) -> (n, dim): that of normal data, and what the network adds in the directions that
-    ``signal`` (dim,) weighs."""
+    """The velocity (n, dim) at w (n, dim) and times t (n,): that of normal data, plus the network's output.
+
+    ``signal`` (dim,) weighs the directions in the input and the output of the network.
+    """
 
     def __init__(self, dim: int, width: int, layers: int) -> None:
         super().__init__()
@@ -70,7 +59,7 @@ class Velocity(nn.Module):
 
 
 class Block(nn.Module):
-    """x + f(x, time)."""
+    """A residual block x + f(x, time)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -83,9 +72,11 @@ class Block(nn.Module):
 
 
 class FlowPrior(LatentPrior):
+    """z = the end of the flow that starts from standard normal noise."""
+
     def __init__(self, latent_dim: int, options: Mapping[str, Any]) -> None:
         super().__init__()
-        self.options = o = build_options(FlowOptions, options, "flow")
+        self.options = o = read_options(FlowOptions, options, "flow")
         self.whitening = Whitening(latent_dim)
         self.velocity = Velocity(latent_dim, o.width, o.layers)
 
@@ -103,9 +94,9 @@ class FlowPrior(LatentPrior):
         return self.whitening.colour(w).reshape(noise.shape)
 
     def fit(self, train: LatentPosterior, val: LatentPosterior, seed: int) -> None:
-        """Keeps the averaged weights of the lowest loss on ``val``: training latents are not to be learnt by heart.
+        """Trains the flow, and keeps the averaged weights of the lowest loss on ``val``.
 
-        Begins anew: what it was before does not matter, nor do numbers that were drawn elsewhere.
+        It starts from new weights, and depends on the latents and ``seed`` alone.
         """
         o = self.options
         self.whitening.fit(*train)
@@ -137,7 +128,7 @@ class FlowPrior(LatentPrior):
                 bar.advance()
 
     def _loss(self, network: Velocity, latents: LatentPosterior, generator: torch.Generator) -> Tensor:
-        """Mean square error of the velocity, for one draw of z, noise and t for each of the latents."""
+        """The mean square error of the velocity, with one draw of z, noise and t for each latent."""
 
         def draw(function: Callable[..., Tensor], *shape: int) -> Tensor:
             return function(*shape, generator=generator, dtype=latents.mu.dtype).to(latents.mu.device)
@@ -150,6 +141,6 @@ class FlowPrior(LatentPrior):
 
     @torch.no_grad()
     def _validation_loss(self, network: Velocity, val: LatentPosterior, seed: int) -> float:
-        """The same draws every time."""
+        """The loss on ``val``, with the same draws every time."""
         generator = torch.Generator().manual_seed(seed + 1)
         return float(sum(self._loss(network, val, generator) for _ in range(VALIDATION_DRAWS))) / VALIDATION_DRAWS

@@ -1,4 +1,4 @@
-"""One normal distribution with the mean and the whole covariance of the latents of the training set."""
+"""The Gaussian prior: one normal distribution with the mean and the covariance of the training set's latents."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
+from dpcdvae.config.fields import read_options
+from dpcdvae.config.options import NoOptions
 from dpcdvae.interfaces import LatentPosterior, LatentPrior
 from dpcdvae.nn.whitening import Whitening
-from dpcdvae.registry import NoOptions, build_options
 
 
 class GaussianPrior(LatentPrior):
+    """z ~ N(mean, covariance) of the latents of the training set."""
+
     def __init__(self, latent_dim: int, options: Mapping[str, Any]) -> None:
         super().__init__()
-        build_options(NoOptions, options, "gaussian")
+        read_options(NoOptions, options, "gaussian")
         self.whitening = Whitening(latent_dim)
 
     @property

@@ -1,4 +1,4 @@
-"""z ~ N(0, I), the prior of the paper, which the KL term of the loss draws the encoder towards."""
+"""The standard normal prior, the paper's: the KL term of the loss draws the encoder towards it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Any
 
 from torch import Tensor
 
+from dpcdvae.config.fields import read_options
+from dpcdvae.config.options import NoOptions
 from dpcdvae.interfaces import LatentPrior
-from dpcdvae.registry import NoOptions, build_options
 
 
 class NormalPrior(LatentPrior):
+    """z ~ N(0, I)."""
+
     def __init__(self, latent_dim: int, options: Mapping[str, Any]) -> None:
         super().__init__()
-        build_options(NoOptions, options, "normal")
+        read_options(NoOptions, options, "normal")
 
     def forward(self, noise: Tensor) -> Tensor:
         return noise

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -87,7 +86,7 @@ def encode_crystals(model: CDVAE, crystals: Sequence[Crystal | None]) -> tuple[l
 
 
 def decode_by_agreement(
-    model: CDVAE, request: Request, how: Decoding, on_pass: Callable[[float], Any] = lambda crystals: None
+    model: CDVAE, request: Request, how: Decoding, on_step: Callable[[float], Any] = lambda crystals: None
 ) -> Decoded:
     """Decodes every latent of a request up to ``how.candidates`` times and keeps the decode that lies nearest to it.
 
@@ -96,20 +95,24 @@ def decode_by_agreement(
     of a single decode.
 
     Args:
-        on_pass: told after each pass for how many crystals' passes it stands, of ``how.steps * how.candidates`` each.
+        on_step: told after each step for how many crystals it was, of ``how.steps * how.candidates`` steps of each.
     """
     threshold = 0.0 if model.agreement is None else model.agreement.threshold
     waiting = list(range(len(request.ids)))
     best: dict[int, _Candidate] = {}
     tried: dict[int, int] = {}
     passes = 0
+
+    def after_step(evaluations: int) -> None:
+        nonlocal passes
+        passes += len(waiting) * evaluations
+        on_step(len(waiting))
+
     for number in range(how.candidates):
         part = request.select(waiting, number)
         batch, usable = decode(
-            model, part.z, part.random, how.steps, part.num_atoms, part.types,
-            on_step=partial(on_pass, len(waiting)), solver=how.solver,
-        )  # fmt: skip
-        passes += len(waiting) * how.steps
+            model, part.z, part.random, how.steps, part.num_atoms, part.types, on_step=after_step, solver=how.solver
+        )
         candidates = _judged(model, batch.to_crystals(part.ids), usable.tolist(), part.z)
         done = []
         for k, candidate, real_cell in zip(waiting, candidates, usable.tolist(), strict=True):
@@ -118,7 +121,7 @@ def decode_by_agreement(
                 best[k] = candidate
             if candidate.distance <= threshold or not real_cell:
                 done.append(k)
-        on_pass(len(done) * how.steps * (how.candidates - number - 1))
+        on_step(len(done) * how.steps * (how.candidates - number - 1))
         waiting = sorted(set(waiting).difference(done))
         if not waiting:
             break

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from dpcdvae.config import Config, config_from_dict
+from dpcdvae.config.options import SOLVERS, canonical_solver
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.model_store import StoredModel
-
-# The names of a diffusion's solvers, which stand beside their formulas too, but those need torch.
-SOLVERS = {
-    "ddpm": ("eq7", "eq6", "ddim", "dpm++2m"),
-    "score-matching": ("langevin",),
-    "wrapped-normal": ("jump", "ancestral", "pf-ode"),
-}
 
 
 def generative_config(model: StoredModel) -> Config:
@@ -30,7 +24,7 @@ def check_choices(model: StoredModel, *, solver: str | None = None, prior: str |
     """The configuration of a model; raises InputError for a solver or a prior that it does not have."""
     config = generative_config(model)
     config.prior.chosen(prior)
-    solvers = SOLVERS.get(config.diffusion.name, ())
-    if solver is not None and solvers and solver not in solvers:
+    solvers = SOLVERS[config.diffusion.name]
+    if solver is not None and canonical_solver(solver) not in solvers:
         raise unknown_name("--solver of this model", solver, solvers)
     return config

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcdvae.config import MOST_CANDIDATES, Config
-from dpcdvae.diffusion.atom_types import types_of_composition
+from dpcdvae.config import MAX_CANDIDATES, Config
+from dpcdvae.config.options import canonical_solver
 from dpcdvae.errors import InputError, unknown_name
-from dpcdvae.interfaces import CoordinateDiffusion, Pass
+from dpcdvae.interfaces import CoordinateDiffusion, ReverseRun, TypeStep
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
@@ -21,7 +21,7 @@ from dpcdvae.tensors.noise import CrystalRandom
 
 @dataclass(frozen=True)
 class Decoding:
-    """How latents become crystals: ``steps`` passes by ``solver``, and the best of up to ``candidates`` decodes."""
+    """How latents are decoded: in ``steps`` steps of ``solver``, keeping the best of up to ``candidates`` decodes."""
 
     steps: int
     solver: str
@@ -36,24 +36,23 @@ class Decoding:
         solver: str | None = None,
         candidates: int | None = None,
     ) -> Decoding:
-        """As asked, or the model's own.
+        """What was asked for, and the model's own settings for what was not.
 
         Raises:
-            InputError: more passes than the reverse process has, a solver that it does not have, no candidate.
+            InputError: more steps than the reverse process has, a solver that it does not have, no candidate.
         """
-        most = diffusion.max_steps
+        max_steps = diffusion.max_steps
         if steps is None:
-            steps = min(config.diffusion.sampling_steps or most, most)
-        if not 1 <= steps <= most:
-            raise InputError(f"--steps must lie in 1..{most} for this model, not {steps}")
-        if solver is None:
-            solver = diffusion.solver
+            steps = min(config.diffusion.sampling_steps or max_steps, max_steps)
+        if not 1 <= steps <= max_steps:
+            raise InputError(f"--steps must lie in 1..{max_steps} for this model, not {steps}")
+        solver = diffusion.solver if solver is None else canonical_solver(solver)
         if solver not in diffusion.solvers:
             raise unknown_name("--solver of this model", solver, diffusion.solvers)
         if candidates is None:
             candidates = config.diffusion.sampling_candidates
-        if not 1 <= candidates <= MOST_CANDIDATES:
-            raise InputError(f"--candidates must lie in 1..{MOST_CANDIDATES}, not {candidates}")
+        if not 1 <= candidates <= MAX_CANDIDATES:
+            raise InputError(f"--candidates must lie in 1..{MAX_CANDIDATES}, not {candidates}")
         return cls(steps, solver, candidates)
 
 
@@ -68,7 +67,7 @@ class Request:
     types: Tensor | None = None
 
     def select(self, indices: Sequence[int], candidate: int) -> Request:
-        """The crystals at ``indices`` with the noise of one of their candidates."""
+        """The crystals at ``indices``, with the random numbers of one of their candidates."""
         chosen = torch.tensor(indices, device=self.z.device)
         num_atoms = types = None
         if self.num_atoms is not None:
@@ -98,13 +97,22 @@ def decode(
     steps: int,
     num_atoms: Tensor | None = None,
     types: Tensor | None = None,
-    on_step: Callable[[], Any] = lambda: None,
+    on_step: Callable[[int], Any] = lambda passes: None,
     solver: str | None = None,
 ) -> tuple[CrystalBatch, Tensor]:
-    """The reverse process: z (C, latent_dim) -> crystals, and (C,) whether each has a real cell.
+    """The reverse process from latents z (C, latent_dim) to crystals.
 
-    A crystal without one goes through the loop in a unit cell of 5 Å, so that the others keep their places.
-    One whose coordinates run away stays at the origin meanwhile, and ends with coordinates of NaN.
+    A crystal whose decoded lattice is no usable cell goes through the loop in a cubic cell of 5 Å, so that the others
+    keep their places. A crystal whose coordinates diverge is shown to the network at the origin from then on.
+
+    Args:
+        steps: of the solver.
+        num_atoms, types: (C,) and (N,), where they are given and not decoded.
+        on_step: called after each step with the passes of the network that it took.
+        solver: its name, by default the model's own.
+
+    Returns:
+        The crystals, with coordinates of NaN where they diverged; (C,) whether the decoded cell could be used.
     """
     stats = model.stats(z)
     if num_atoms is None:
@@ -112,33 +120,56 @@ def decode(
     lattice = model.stats.scaler.inverse(stats.lattice, num_atoms)
     usable = model.usable_lattice(lattice, num_atoms)
     lattice = torch.where(usable[:, None, None], lattice, 5 * torch.eye(3).to(lattice))
+    numbers = model.types.prior(stats.composition.softmax(-1), num_atoms, random) if types is None else types
+    run = _Run(model, z, random, CrystalBatch.unbonded(numbers, torch.zeros(len(numbers), 3).to(z), lattice, num_atoms))
 
-    slots = int(num_atoms.max())
-    real = torch.arange(slots, device=z.device) < num_atoms[:, None]  # (C, slots) -> the N atoms
-    if types is None:
-        draws = random.uniform("composition", 2 * slots), random.uniform("shuffle", 2 * slots)
-        start = types_of_composition(stats.composition.softmax(-1), num_atoms, *draws)[:, :slots][real]
-    else:
-        start = types
-
-    def noise(stream: str, step: int = 0) -> Tensor:
-        return random.normal(stream, 3 * slots, step).unflatten(1, (slots, 3))[real].to(z.dtype)
-
-    batch = CrystalBatch.unbonded(start, torch.zeros(len(start), 3).to(z), lattice, num_atoms)
-    batch = batch.replace(frac_coords=model.diffusion.prior(batch, noise("prior")))
-    finite = torch.ones_like(usable)
-    before: Pass | None = None
-    for number, (level, next_level) in enumerate(model.diffusion.levels(steps)):
-        time = torch.full((len(z),), model.diffusion.time(level)).to(z)
-        prediction, type_logits = model.denoise(batch, z, time)
-        now = Pass(level, batch.frac_coords, prediction)
-        coords = model.diffusion.step(batch, now, next_level, noise("step", number), solver=solver, before=before)
-        before = now
-        # A crystal that has run away is finished with, but must not take the neighbour search with it.
-        finite = finite & batch.mean_over_atoms(coords).isfinite().all(-1)
-        batch = batch.replace(frac_coords=coords.where(batch.per_atom(finite)[:, None], 0.0))
+    rule = model.diffusion.start(ReverseRun(run.batch, run.predict, run.noise), solver or model.diffusion.solver)
+    coords = model.diffusion.prior(run.batch, run.normal("prior"))
+    levels = model.diffusion.levels(steps)
+    for number, (level, next_level) in enumerate(levels, start=1):
+        before = run.passes
+        coords = rule.step(coords, level, next_level)
         if types is None:
-            batch = batch.replace(atomic_numbers=type_logits.argmax(-1) + 1)
-        on_step()
-    coords = batch.frac_coords.where(batch.per_atom(finite)[:, None], torch.nan)
-    return batch.replace(frac_coords=coords), usable
+            run.update_types(number, 1 - number / len(levels))
+        on_step(run.passes - before)
+    return run.batch.replace(frac_coords=coords.where(run.finite(coords), torch.nan)), usable
+
+
+class _Run:
+    """One reverse process: the crystals with their present types, and the network and the noise that a solver calls."""
+
+    def __init__(self, model: CDVAE, z: Tensor, random: CrystalRandom, batch: CrystalBatch) -> None:
+        self.model, self.z, self.random, self.batch = model, z, random, batch
+        self.slots = int(batch.num_atoms.max())
+        self.real = torch.arange(self.slots, device=z.device) < batch.num_atoms[:, None]  # (C, slots) -> the N atoms
+        self.converging = torch.ones(len(z), dtype=torch.bool, device=z.device)
+        self.passes = self.draws = 0
+        self.logits: Tensor
+
+    def normal(self, stream: str, number: int = 0) -> Tensor:
+        values = self.random.normal(stream, 3 * self.slots, number).unflatten(1, (self.slots, 3))
+        return values[self.real].to(self.z.dtype)
+
+    def noise(self) -> Tensor:
+        self.draws += 1
+        return self.normal("step", self.draws - 1)
+
+    def finite(self, coords: Tensor) -> Tensor:
+        """(N, 1) whether the coordinates of an atom's crystal have been finite in every pass, and are."""
+        self.converging = self.converging & self.batch.mean_over_atoms(coords).isfinite().all(-1)
+        return self.batch.per_atom(self.converging)[:, None]
+
+    def predict(self, frac_coords: Tensor, level: int) -> Tensor:
+        self.passes += 1
+        time = torch.full((len(self.z),), self.model.diffusion.time(level)).to(self.z)
+        # Coordinates that are not finite would spoil the neighbour search for the whole batch.
+        shown = self.batch.replace(frac_coords=frac_coords.where(self.finite(frac_coords), 0.0))
+        prediction, self.logits = self.model.denoise(shown, self.z, time)
+        return prediction
+
+    def update_types(self, number: int, remaining: float) -> None:
+        def uniform() -> Tensor:
+            return self.random.uniform("types", self.slots, number)[self.real]
+
+        step = TypeStep(self.batch.atomic_numbers, self.logits, remaining, uniform)
+        self.batch = self.batch.replace(atomic_numbers=self.model.types.update(step))

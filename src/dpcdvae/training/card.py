@@ -21,8 +21,9 @@ from dpcdvae.datasets.catalogue import DATASETS
 from dpcdvae.datasets.origin import noted
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output, check_output, write_json
-from dpcdvae.model.regressor import PropertyRegressor, mean_absolute_error
+from dpcdvae.model.regressor import PropertyRegressor
 from dpcdvae.model_store import CARD, StoredModel, best_checkpoint, find_model
+from dpcdvae.sampling.property_prediction import mean_absolute_error
 from dpcdvae.structures.summary import ReferenceStatistics
 from dpcdvae.structures.table import CrystalTable
 

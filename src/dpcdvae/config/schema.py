@@ -1,0 +1,143 @@
+"""Whole configurations of the kinds of models, checked from plain values."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import ValidationError
+
+from dpcdvae.config.fields import Section, read_options, wrong_value
+from dpcdvae.config.options import COMPONENTS
+from dpcdvae.config.sections import (
+    AnyModelConfig,
+    DenoiserConfig,
+    DiffusionConfig,
+    EncoderConfig,
+    LossConfig,
+    ModelConfig,
+    PriorConfig,
+    TrainConfig,
+)
+from dpcdvae.errors import InputError, unknown_name
+
+
+class AnyConfig(Section):
+    """All options that a model and its training are built from; stored with every checkpoint."""
+
+    free_form: ClassVar[tuple[str, ...]] = ()  # options that hold the tables of components
+    kind: str
+    model: AnyModelConfig = AnyModelConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    train: TrainConfig = TrainConfig()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return self.model_dump()
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """Every option as ``section.option``."""
+        return [
+            f"{name}.{option}"
+            for name, field in cls.model_fields.items()
+            if isinstance(field.default, Section)
+            for option in type(field.default).model_fields
+        ]
+
+    @classmethod
+    def section_names(cls) -> list[str]:
+        return [name for name, field in cls.model_fields.items() if isinstance(field.default, Section)]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str = "configuration") -> Self:
+        """A checked configuration; ``where`` names the source of the values.
+
+        Raises:
+            InputError: an unknown option or component, or a value that does not fit.
+        """
+        return cls.from_sections(values, where).with_checked_components(where)
+
+    @classmethod
+    def from_sections(cls, values: Mapping[str, Any], where: str) -> Self:
+        """A configuration whose components are not checked yet, as further overrides may change them."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = first["loc"][:2]  # section, option; a third part names the alternative of a union
+            option = ".".join(str(part) for part in place)
+            if first["type"] == "extra_forbidden":
+                raise unknown_option(cls, option, where) from None
+            section = cls.model_fields[str(place[0])]
+            options = type(section.default).model_fields if isinstance(section.default, Section) else {}
+            field = options.get(str(place[-1]), section)
+            raise InputError(f"{where}: option {option} {wrong_value(field, first)}") from None
+
+    def with_checked_components(self, where: str) -> Self:
+        """This configuration; raises InputError where a component is unknown or an option of one does not fit."""
+        try:
+            self.components()
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        return self
+
+    def components(self) -> dict[str, Section]:
+        """The options of every component, with defaults, by the table that they are written in.
+
+        Raises:
+            InputError: an unknown component or option, or a value that does not fit.
+        """
+        return {f"encoder.options.{name}": options for name, options in self.encoder.parts().items()}
+
+
+class Config(AnyConfig):
+    """A generative model: CDVAE, DP-CDVAE and all between."""
+
+    free_form = ("encoder.options", "denoiser.options", "diffusion.options", "prior.options")
+    kind: Literal["generative"] = "generative"
+    model: ModelConfig = ModelConfig()
+    denoiser: DenoiserConfig = DenoiserConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    prior: PriorConfig = PriorConfig()
+    loss: LossConfig = LossConfig()
+
+    def components(self) -> dict[str, Section]:
+        found = super().components()
+        for section in ("denoiser", "diffusion", "prior"):
+            chosen = getattr(self, section)
+            found[f"{section}.options"] = read_options(COMPONENTS[section][chosen.name], chosen.options, chosen.name)
+        return found
+
+
+class RegressorConfig(AnyConfig):
+    """A model that predicts a property of a crystal, such as its energy."""
+
+    free_form = ("encoder.options",)
+    kind: Literal["regressor"] = "regressor"
+
+
+KINDS: dict[str, type[AnyConfig]] = {"generative": Config, "regressor": RegressorConfig}
+
+
+def config_from_dict(values: Mapping[str, Any], where: str = "configuration") -> AnyConfig:
+    """The configuration of the kind that ``values["kind"]`` names (generative without it)."""
+    kind = values.get("kind", "generative")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise unknown_name("kind of model", str(kind), KINDS)
+    return KINDS[kind].from_dict(values, where)
+
+
+def unknown_option(kind: type[AnyConfig], option: str, where: str) -> InputError:
+    """An error that offers the nearest option of a kind of configuration, and lists the options of its section."""
+    section, _, last = option.rpartition(".")
+    names = kind.option_names()
+    if section in kind.section_names():
+        choices = [name for name in names if name.startswith(section + ".")]
+    else:
+        choices = kind.section_names()
+    elsewhere = [name for name in names if name.endswith("." + last)]  # the right name, the wrong section
+    near = elsewhere or difflib.get_close_matches(option, [*names, *choices], n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return InputError(f"{where}: unknown option '{option}': {hint}choose from {', '.join(choices)}")
