@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from dpcdvae import model_store
 from dpcdvae.checkpoints import checkpoint as checkpoint_module
 from dpcdvae.checkpoints.checkpoint import load_weights, read_checkpoint, read_training, write_checkpoint
-from dpcdvae.checkpoints.nested import join, split
+from dpcdvae.checkpoints.tensor_json import join, split
 from dpcdvae.errors import InputError
 
 CONFIG = {"model": {"latent_dim": 4}, "encoder": {"name": "dimenet++", "options": {"cutoff": 7.0}}}

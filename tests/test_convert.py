@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from dpcdvae.checkpoints.foreign import Inert, read_pickle
 from torch import Tensor
 
 from dpcdvae.checkpoints.checkpoint import load_model, load_regressor, load_weights, read_checkpoint
 from dpcdvae.checkpoints.convert import convert_property_model, read_property_model
-from dpcdvae.checkpoints.foreign import Inert, read_pickle
 from dpcdvae.cli import main
 from dpcdvae.config import RegressorConfig
 from dpcdvae.errors import InputError

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from dpcdvae import __version__, model_store
-from dpcdvae.checkpoints.nested import compact, join, split
+from dpcdvae.checkpoints.tensor_json import compact, join, split
 from dpcdvae.config import AnyConfig, config_from_dict
 from dpcdvae.errors import InputError, one_line, reason_of
 from dpcdvae.files import atomic_output
@@ -63,7 +63,7 @@ def write_checkpoint(
         weights: the weights to use, named as the bare model names them.
         config: what the model is built from.
         facts: about the training; ``val_loss`` and ``global_step`` tell the best and the last of a run.
-        training: all that is needed to go on: any nesting that :func:`dpcdvae.checkpoints.nested.split` takes.
+        training: all that is needed to go on: any nesting that :func:`dpcdvae.checkpoints.tensor_json.split` takes.
 
     Raises:
         TypeError: a value that cannot be stored, with its path.

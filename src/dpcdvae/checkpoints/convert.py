@@ -7,23 +7,25 @@ predicts one standardised property of a crystal. No code from these files is run
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from dpcdvae.checkpoints.checkpoint import write_checkpoint
-from dpcdvae.checkpoints.foreign import Inert, read_pickle
 from dpcdvae.checkpoints.public_dimenet import EMBEDDING, PREFIX, convert_encoder
 from dpcdvae.config import RegressorConfig
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, one_line
 from dpcdvae.files import sha256
 from dpcdvae.interfaces import NUM_ELEMENTS
+from dpcdvae.io.torch_files import Inert, load_torch
 
 SCALER, HPARAMS = "prop_scaler.pt", "hparams.yaml"
+MAX_SETTINGS = 10**6
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,13 @@ def read_property_model(source: str | Path, property: str | None = None) -> Prop
     path = _checkpoint_file(Path(source))
     settings = _Settings(path.with_name(HPARAMS))
     property = property or settings.get("data", "prop")
-    if not property:
+    if not isinstance(property, str) or not property:
         raise InputError(f"no {HPARAMS} beside {path} that names the property: add --property, such as heat_ref")
-    for place, wanted in (("readout", "mean"), ("otf_graph", "false")):
+    for place, wanted in (("readout", "mean"), ("otf_graph", False)):
         if settings.get("model", "encoder", place) not in (None, wanted):
-            raise InputError(f"{settings.path}: {place} is not '{wanted}': this variant of the model is not supported")
+            raise InputError(f"{settings.path}: {place} is not {wanted}: this variant of the model is not supported")
     mean, std = _read_scaler(path.with_name(SCALER))
-    content = read_pickle(path)
+    content = _read_torch(path)
     state = _state_dict(content, path)
     options, encoder = convert_encoder({k.removeprefix(PREFIX): v for k, v in state.items()}, str(path))
     for name in ("cutoff", "envelope_exponent"):
@@ -119,10 +121,20 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     return state
 
 
+def _read_torch(path: Path) -> Any:
+    try:
+        with path.open("rb") as stream:
+            return load_torch(stream)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
 def _read_scaler(path: Path) -> tuple[float, float]:
     if not path.is_file():
         raise InputError(f"{path} is missing: copy the scaler of the property beside the checkpoint")
-    content = read_pickle(path)
+    content = _read_torch(path)
     state = content.state if isinstance(content, Inert) else content
     values = [state.get(name) for name in ("means", "stds")] if isinstance(state, dict) else []
     numbers = [float(v) for v in values if isinstance(v, Tensor | float | int) and torch.as_tensor(v).numel() == 1]
@@ -152,30 +164,31 @@ def _known_elements(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
 
 
 class _Settings:
-    """The scalars of a ``hparams.yaml`` in block style, as OmegaConf writes it, without a YAML library."""
+    """The settings of a ``hparams.yaml``, as OmegaConf writes it; none where there is no such file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.values: dict[tuple[str, ...], str] = {}
         try:
             text = path.read_text(encoding="utf-8") if path.exists() else ""
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read {path}: {error}") from None
-        parents: list[tuple[int, str]] = []
-        for line in text.splitlines():
-            found = re.fullmatch(r"( *)(\w+):(?: +(.*?))?(?: +#.*)?\s*", line)
-            if found:
-                indent, key, value = len(found[1]), found[2], found[3]
-                parents = [parent for parent in parents if parent[0] < indent]
-                if value:
-                    self.values[*(name for _, name in parents), key] = value.strip("'\"")
-                parents.append((indent, key))
+            if len(text) > MAX_SETTINGS:
+                raise InputError(f"{path} has {len(text)} characters: no file of settings")
+            self.values = yaml.safe_load(text)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"cannot read {path}: {one_line(error)[:200]}") from None
 
-    def get(self, *place: str) -> str | None:
+    def get(self, *place: str) -> Any:
         """The value at a place, or the one that it refers to as ${section.key}; None where there is none."""
-        value = self.values.get(place)
-        if value and (reference := re.fullmatch(r"\$\{([\w.]+)\}", value)):
-            value = self.values.get(tuple(reference[1].split(".")))
+        value = self._at(place)
+        if isinstance(value, str) and (reference := re.fullmatch(r"\$\{([\w.]+)\}", value)):
+            value = self._at(reference[1].split("."))
+        return value
+
+    def _at(self, place: Sequence[str]) -> Any:
+        value = self.values
+        for name in place:
+            value = value.get(name) if isinstance(value, dict) else None
         return value
 
     def number(self, name: str, published: float) -> float:
@@ -183,12 +196,8 @@ class _Settings:
         value = self.get("model", "encoder", name)
         if value is None:
             return published
-        try:
-            number = type(published)(value)
-        except ValueError:
-            number = 0
-        if not 0 < number < float("inf"):
-            raise InputError(
-                f"{self.path}: {name} of the encoder must be a positive {type(published).__name__}, not {value!r}"
-            )
-        return number
+        kind = type(published)
+        fits = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+        if not fits or not 0 < value < float("inf"):
+            raise InputError(f"{self.path}: {name} of the encoder must be a positive {kind.__name__}, not {value!r}")
+        return kind(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import re
 import sys
 import urllib.parse
 import zlib
@@ -23,7 +22,7 @@ from dpcdvae.datasets.origin import long_words, with_origin
 from dpcdvae.datasets.preparation import Settings, prepare, summary
 from dpcdvae.datasets.store import Dataset, dataset_file
 from dpcdvae.errors import InputError
-from dpcdvae.io import Failure, read, read_csv
+from dpcdvae.io import Failure, read_placed
 from dpcdvae.parallel import HERE, Engine
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.table import CrystalTable, load_tables, save_tables
@@ -65,7 +64,7 @@ def get_dataset(
     settings = Settings(max_atoms=spec.max_atoms, primitive=primitive)
     dataset = _still_good(store_as, source, settings)
     if dataset is None:
-        parts = {split: _read_placed(file, read_csv) for split, file in found.items()}
+        parts = {split: _read_placed(file, "csv") for split, file in found.items()}
         dataset = _prepare_and_save(store_as, spec, source, settings, parts, engine, published_name=name)
     for split, facts in dataset.metadata["source"].items():
         print(f"{name} {split}: {long_words(facts)}", file=sys.stderr)
@@ -106,10 +105,10 @@ def add_dataset(
     spec = DatasetSpec(title=f"own data from {source.name}", max_atoms=max_atoms)
     hashes: dict[str, Any] = {"all": {"file": source.name, "sha256": files.sha256(source)}}
     if source.is_dir() and all(_split_file(source, split) for split in SPLITS):
-        parts = {split: _read_placed(file, read_csv) for split, file in _splits_in(source).items()}
+        parts = {split: _read_placed(file, "csv") for split, file in _splits_in(source).items()}
         return _prepare_and_save(name, spec, hashes, settings, parts, engine)
     hashes["all"] |= {"fractions": list(fractions), "seed": seed}
-    parts = {"all": _read_placed(source, read)}
+    parts = {"all": _read_placed(source)}
 
     def divide(tables: dict[str, CrystalTable]) -> dict[str, CrystalTable]:
         return split_by_seed(tables["all"], fractions, seed)
@@ -271,19 +270,12 @@ def _content(file: Path) -> bytes:
         raise InputError(f"{file} cannot be read: {error}") from error
 
 
-def _read_placed(
-    path: Path, reader: Callable[[Path, list[Failure]], list[Crystal]]
-) -> tuple[list[Crystal], list[str], list[Failure]]:
+def _read_placed(path: Path, format: str | None = None) -> tuple[list[Crystal], list[str], list[Failure]]:
     """Crystals, where each stands, and what could not be read."""
     print(f"reading {path}", file=sys.stderr)
     failures: list[Failure] = []
-    crystals = reader(path, failures)
-    if path.is_dir() or ".csv" not in path.suffixes[-2:]:
-        return crystals, [f"{path} '{crystal.id}'" for crystal in crystals], failures
-    # The reader gives the good rows in order and names the others.
-    bad = {int(match[1]) for failure in failures if (match := re.search(r" row (\d+)$", failure.where))}
-    rows = (row for row in range(1, len(crystals) + len(bad) + 1) if row not in bad)
-    return crystals, [f"{path} row {row}" for row in rows], failures
+    crystals, places = read_placed(path, failures, format=format)
+    return crystals, places, failures
 
 
 def _commas(values: Sequence[float]) -> str:

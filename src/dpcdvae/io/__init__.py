@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +13,15 @@ from pathlib import Path, PurePath
 
 from dpcdvae.errors import InputError, one_line, unknown_name
 from dpcdvae.files import atomic_output, check_output
+from dpcdvae.io.ase_files import parse_database, parse_traj
 from dpcdvae.io.atoms import RESERVED, parse_extxyz, parse_poscar, render_extxyz, render_poscar
-from dpcdvae.io.cif import cif_text, crystal_from_cif, parse_cif, render_cif
+from dpcdvae.io.cif import crystal_from_cif, parse_cif
+from dpcdvae.io.cif_writer import cif_text, render_cif
 from dpcdvae.io.documents import parse_json, render_json
-from dpcdvae.io.failures import Collector, Failure, ReportedError
+from dpcdvae.io.failures import Collector, Failure, ReportedError, parser_reason, printable
 from dpcdvae.io.peers import parse_npz, parse_pt, render_npz
 from dpcdvae.io.sources import Source, files_at
-from dpcdvae.io.tabular import parse_csv, render_csv
+from dpcdvae.io.tables import parse_csv, parse_parquet, render_csv
 from dpcdvae.progress import Progress
 from dpcdvae.registry import Registry
 from dpcdvae.structures.crystal import Crystal
@@ -32,6 +35,7 @@ __all__ = [
     "crystal_from_cif",
     "read",
     "read_csv",
+    "read_placed",
     "write",
 ]
 
@@ -58,6 +62,9 @@ FORMATS: Registry[Format] = Registry(
         "json": Format((".json",), parse_json, render_json),
         "npz": Format((".npz",), parse_npz, render_npz),
         "pt": Format((".pt",), parse_pt, None),
+        "parquet": Format((".parquet",), parse_parquet, None),
+        "traj": Format((".traj",), parse_traj, None),
+        "db": Format((".db",), parse_database, None),
     },
 )
 FOLDER, ZIP = "folder", "zip"  # of CIFs
@@ -69,9 +76,11 @@ def read(
     """Crystals of a file, or of every file of a folder or ``.zip`` (in natural order of their names).
 
     The ending of the name says the format: ``.cif`` (one or several data blocks), ``.extxyz``, ``.xyz``,
-    ``.vasp``, POSCAR, CONTCAR, ``.csv`` with a ``cif`` column, ``.json`` (pymatgen's or our own), ``.npz``
-    and ``.pt`` (see :mod:`dpcdvae.io.peers`), each also with ``.gz``. In a folder, files with other
-    endings are passed over. Ids are made unique: the second ``a`` becomes ``a-2``.
+    ``.vasp``, POSCAR, CONTCAR, ``.csv`` and ``.parquet`` with a ``cif`` column, ``.json`` (pymatgen's, the Materials
+    Project's or our own), ``.npz`` and ``.pt`` (see :mod:`dpcdvae.io.peers`), ``.traj`` and ``.db`` of ASE, each
+    also with ``.gz``. In a folder, files with other endings are passed over. Ids are made unique: the second ``a``
+    becomes ``a-2``. What is left out of crystals that are kept (text in a column of numbers, forces, atoms of
+    occupancy 0) is told on standard error, once for each kind.
 
     Args:
         path: what to read.
@@ -83,19 +92,7 @@ def read(
         InputError: nothing there, a format not known, a file that is no such file, no crystal in it;
             without ``failures`` also the first bad item, naming file, row or block, and reason.
     """
-    path = Path(path)
-    with Progress(f"reading {path.name}") as bar:
-        collector = Collector(failures, bar)
-        for source in files_at(path):
-            before = collector.count
-            if not path.is_dir() and path.suffix.lower() != ".zip":
-                _read_alone(source, _format_of(source), collector)
-            elif (format := _format_or_none(source.name)) is not None:
-                with collector.item(source.stem, source.where):
-                    format.parse(source.load(), source.where, source.stem, collector)
-            if counts is not None:
-                counts[source.where] = collector.count - before
-    return _checked(collector, path)
+    return _read(Path(path), None, failures, counts)[0]
 
 
 def read_csv(path: str | Path, failures: list[Failure] | None = None) -> list[Crystal]:
@@ -103,12 +100,37 @@ def read_csv(path: str | Path, failures: list[Failure] | None = None) -> list[Cr
 
     Rows count from 1, the header aside; numbers in other columns become properties.
     """
-    path = Path(path)
+    return _read(Path(path), FORMATS["csv"], failures, None)[0]
+
+
+def read_placed(path: Path, failures: list[Failure], *, format: str | None = None) -> tuple[list[Crystal], list[str]]:
+    """:func:`read`, with the place of each crystal (file and row, block or frame).
+
+    Args:
+        format: a name in ``FORMATS``, to overrule the ending.
+    """
+    return _read(path, FORMATS[format] if format else None, failures, None)
+
+
+def _read(
+    path: Path, format: Format | None, failures: list[Failure] | None, counts: dict[str, int] | None
+) -> tuple[list[Crystal], list[str]]:
     with Progress(f"reading {path.name}") as bar:
         collector = Collector(failures, bar)
         for source in files_at(path):
-            _read_alone(source, FORMATS["csv"], collector)
-    return _checked(collector, path)
+            before = collector.count
+            if not path.is_dir() and path.suffix.lower() != ".zip":
+                _read_alone(source, format or _format_of(source), collector)
+            elif (known := format or _format_or_none(source.name)) is not None:
+                with collector.item(source.stem, source.where):
+                    known.parse(source.load(), source.where, source.stem, collector)
+            if counts is not None:
+                counts[source.where] = collector.count - before
+    for line in collector.told():
+        print(f"note: {line}", file=sys.stderr)
+    if not collector.crystals and not collector.failed:
+        raise InputError(f"{path}: no crystals in it (formats: {', '.join(FORMATS)})")
+    return _unique([_named(crystal) for crystal in collector.crystals]), collector.places
 
 
 def _read_alone(source: Source, format: Format, collector: Collector) -> None:
@@ -116,14 +138,16 @@ def _read_alone(source: Source, format: Format, collector: Collector) -> None:
         format.parse(source.load(), source.where, source.stem, collector)
     except ReportedError:
         raise
-    except InputError as error:
-        raise InputError(f"{source.where}: {one_line(error)}") from error
+    except Exception as error:
+        raise InputError(f"{source.where}: {one_line(parser_reason(error))}") from error
 
 
-def _checked(collector: Collector, path: Path) -> list[Crystal]:
-    if not collector.crystals and not collector.failed:
-        raise InputError(f"{path}: no crystals in it (formats: {', '.join(FORMATS)})")
-    return _unique(collector.crystals)
+def _named(crystal: Crystal) -> Crystal:
+    """With an id and names of properties that a terminal and a table can show."""
+    if crystal.id.isprintable() and all(name.isprintable() for name in crystal.properties):
+        return crystal
+    properties = {printable(name): value for name, value in crystal.properties.items()}
+    return replace(crystal, id=printable(crystal.id), properties=properties)
 
 
 def write(crystals: Iterable[Crystal], path: str | Path, *, format: str | None = None, overwrite: bool = False) -> Path:
@@ -180,7 +204,7 @@ def check_destination(path: str | Path, *, format: str | None = None, overwrite:
 
 def _writable(crystal: Crystal, number: int) -> Crystal:
     """With an id of printable characters, and only properties that are finite and that no format uses itself."""
-    id = " ".join("".join(ch if ch.isprintable() else " " for ch in crystal.id).split()) or f"crystal-{number}"
+    id = printable(crystal.id) or f"crystal-{number}"
     taken = ("", "cif", "formula", *RESERVED)
     properties = {k: float(v) for k, v in crystal.properties.items() if k not in taken and math.isfinite(v)}
     return replace(crystal, id=id, properties=properties)

@@ -1,7 +1,11 @@
-"""The two formats of atoms in Cartesian or fractional coordinates: extended XYZ and VASP's POSCAR."""
+"""The two formats of atoms in Cartesian or fractional coordinates: extended XYZ and VASP's POSCAR.
+
+PLACEHOLDER
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -10,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.errors import InputError
-from dpcdvae.io.cif import right_handed
+from dpcdvae.io.cif_writer import right_handed
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode
-from dpcdvae.io.species import atomic_number_of
+from dpcdvae.io.species import atomic_number, atomic_number_of
 from dpcdvae.structures.crystal import Crystal
 
 _QUOTED = r'"(?:\\.|[^"\\])*"'
-_PAIR = re.compile(rf"({_QUOTED}|[^\s=]+)\s*=\s*({_QUOTED}|\{{[^}}]*\}}|\[[^\]]*\]|\S+)")
+_PAIR = re.compile(rf"({_QUOTED}|[^\s=]+)\s*=\s*({_QUOTED}|\{{[^}}]*\}}|\[(?:[^\[\]]|\[[^\]]*\])*\]|\S+)")
 _WORD = re.compile(r"[A-Za-z_][\w.:/+-]*$", re.ASCII)
 _ID_KEYS = ("id", "material_id", "name")
 RESERVED = ("Lattice", "Properties", "pbc", *_ID_KEYS)
@@ -44,15 +48,22 @@ def parse_extxyz(data: bytes, where: str, stem: str, collector: Collector) -> No
         with collector.item(id, place):
             if len(frame) < int(count) + 1:
                 raise InputError(f"cut off: {count} atoms announced, {max(len(frame) - 1, 0)} there")
-            collector.add(_frame(frame, id), place)
+            crystal, left_out = _frame(frame, id)
+            collector.add(crystal, place)
+            if left_out:
+                collector.note(f"left out, as no single numbers: {', '.join(left_out)[:200]}", place)
         position += int(count) + 2
 
 
-def _frame(lines: Sequence[str], id: str) -> Crystal:
+def _frame(lines: Sequence[str], id: str) -> tuple[Crystal, list[str]]:
+    """The crystal, and the names of what is in the frame but not in it."""
     info = {_bare(key): _bare(value) for key, value in _PAIR.findall(lines[0])}
     id = next((info[key] for key in _ID_KEYS if info.get(key)), id)
     if "Lattice" not in info:
         raise InputError("no Lattice: a crystal needs its cell")
+    periodic = _words(info.get("pbc", "T"))
+    if not all(word.lower() in ("t", "true", "1") for word in periodic):
+        raise InputError(f'pbc="{" ".join(periodic)[:30]}": not periodic in three directions, so no crystal')
     columns, offset = {}, 0
     specification = info.get("Properties", "species:S:1:pos:R:3").split(":")
     if len(specification) % 3 or not all(width.isdecimal() for width in specification[2::3]):
@@ -68,15 +79,18 @@ def _frame(lines: Sequence[str], id: str) -> Crystal:
         raise InputError(f"a line of atoms has fewer than {offset} columns")
     numbers = np.array([_species(row[species]) for row in rows], np.int64)
     first = columns["pos"]
-    lattice = _floats(info["Lattice"].split(), "Lattice")
+    lattice = _floats(_words(info["Lattice"]), "Lattice")
     if len(lattice) != 9:
         raise InputError(f"Lattice has {len(lattice)} numbers, 9 are needed")
     cart_coords = _floats([v for row in rows for v in row[first : first + 3]], "a coordinate").reshape(-1, 3)
-    properties = {k: v for k, text in info.items() if k not in RESERVED and (v := _finite(text)) is not None}
-    return _from_cartesian(numbers, cart_coords, lattice.reshape(3, 3), id, properties)
+    values = {key: _finite(text) for key, text in info.items() if key not in RESERVED}
+    properties = {key: value for key, value in values.items() if value is not None}
+    left_out = [name for name in columns if name not in ("species", "Z", "numbers", "pos")]
+    left_out += [key for key, value in values.items() if value is None and info[key].lower() not in ("nan", "inf")]
+    return from_cartesian(numbers, cart_coords, lattice.reshape(3, 3), id, properties), left_out
 
 
-def _from_cartesian(
+def from_cartesian(
     numbers: npt.NDArray[np.int64],
     cart_coords: npt.NDArray[np.float64],
     lattice: npt.NDArray[np.float64],
@@ -90,6 +104,11 @@ def _from_cartesian(
     return Crystal(numbers, frac_coords, lattice, id, properties or {})
 
 
+def _words(text: str) -> list[str]:
+    """Of ``1 0 0``, ``{1 0 0}`` or ``[[1, 0, 0], [0, 1, 0]]``."""
+    return re.sub(r"[{}\[\],]", " ", text).split()
+
+
 def _bare(text: str) -> str:
     if text[0] == '"' and text[-1] == '"' and len(text) > 1:
         return re.sub(r"\\(.)", r"\1", text[1:-1])
@@ -97,7 +116,7 @@ def _bare(text: str) -> str:
 
 
 def _species(text: str) -> int:
-    return int(text) if text.isdecimal() else atomic_number_of(text)
+    return atomic_number(int(text)) if text.isdecimal() and len(text) < 10 else atomic_number_of(text)
 
 
 def _floats(words: Sequence[str], what: str) -> npt.NDArray[np.float64]:
@@ -105,6 +124,14 @@ def _floats(words: Sequence[str], what: str) -> npt.NDArray[np.float64]:
         return np.array([float(word) for word in words], np.float64)
     except ValueError as error:
         raise InputError(f"{what} is not a number ({error})") from None
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _finite(text: str) -> float | None:
@@ -153,7 +180,9 @@ def _poscar(lines: Sequence[str], id: str) -> Crystal:
     """https://www.vasp.at/wiki/index.php/POSCAR"""
     if len(lines) < 8:
         raise InputError("cut off: a POSCAR has at least 8 lines")
-    scale = _floats(lines[1].split()[:3], "the scaling factor")
+    lines = [*lines[:1], *(re.split(r"[!#]", line)[0] for line in lines[1:7]), *lines[7:]]  # comments
+    words = list(itertools.takewhile(_is_number, lines[1].split()[:3]))
+    scale = _floats(words, "the scaling factor")
     lattice = _floats([v for line in lines[2:5] for v in line.split()[:3]], "a lattice vector")
     if len(scale) not in (1, 3) or len(lattice) != 9:
         raise InputError("a scaling factor and three lattice vectors are needed in lines 2 to 5")
@@ -177,7 +206,7 @@ def _poscar(lines: Sequence[str], id: str) -> Crystal:
         raise InputError(f"cut off: {len(atomic_numbers)} atoms announced")
     coords = _floats([v for row in rows for v in row], "a coordinate").reshape(-1, 3)
     if mode in ("c", "k"):
-        return _from_cartesian(atomic_numbers, coords * scale, lattice, id)
+        return from_cartesian(atomic_numbers, coords * scale, lattice, id)
     return Crystal(atomic_numbers, coords, lattice, id)
 
 

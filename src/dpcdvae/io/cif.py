@@ -1,54 +1,61 @@
-"""CIF: a quick strict reader for plain P1 files, pymatgen's parser for all others, and a writer.
+"""CIF read: gemmi for the syntax and the settings of space groups, the atoms and what contradicts them here.
 
-The quick path reads what pymatgen, ASE and this module write for a crystal without symmetry, about
-ten times faster than a full parser; it gives up (and pymatgen takes over) on anything it does
-not know. Both keep the coordinates as printed: pymatgen's habit of moving 0.3333 to 1/3 is off.
+A block without symmetry keeps the order and the coordinates of its file. In other blocks the atoms of each site follow
+one another, wrapped into [0, 1). What a file says twice must agree: the formula and the sites, the operations and the
+cell. A crystal that could be two is refused.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import quote, unquote
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from urllib.parse import unquote
 
 import numpy as np
+from gemmi import cif
 
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, one_line
+from dpcdvae.io.cif_symmetry import Items, settings
+from dpcdvae.io.cif_writer import CELL, ID, PROPERTY_NAME, PROPERTY_VALUE, SITE
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode
-from dpcdvae.io.species import atomic_number_of
+from dpcdvae.io.special_positions import Array, Operations, orbit, printed_error
+from dpcdvae.io.species import atomic_number_of, number_of_label
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
+from dpcdvae.structures.elements import ATOMIC_NUMBERS, SYMBOLS
+from dpcdvae.structures.occupancy import TOLERANCE, atom_on_place
 
 MAX_CIF_BYTES = 10_000_000  # of one data block; a crystal of 100 000 atoms has about 5 MB
+MAX_ATOMS = 50_000
+"""Atoms of one crystal that symmetry may make of what a file lists."""
 
-_TOKEN = re.compile(r"""'(?:[^'\n]|'(?=\S))*'|"(?:[^"\n]|"(?=\S))*"|\#[^\n]*|\S+""")
-_CELL = [f"_cell_{kind}" for kind in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")]
-_SITE = "_atom_site_"
-# Our own items; CIF reserves no prefix for them, and other readers pass over what they do not know.
-_ID, _PROPERTY_NAME, _PROPERTY_VALUE = "_dpcdvae_id", "_dpcdvae_property_name", "_dpcdvae_property_value"
-_OWN_ID = re.compile(rf"^{_ID}\s+'([^']*)'", re.MULTILINE)
-_NOT_GIVEN = (".", "?")
-_PARSER_ERRORS = (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, AssertionError)
+_BLOCK_OR_FIELD = re.compile(r"^(?:data_(\S*)|;)", re.MULTILINE | re.IGNORECASE)
+_WANTED = ("_cell_", SITE, "_symmetry_", "_space_group", "_chemical_formula_sum", "_dpcdvae_")
+_NOT_GIVEN = (".", "?", "")
+
+Note = Callable[[str], None]
 
 
-def crystal_from_cif(text: str, id: str = "") -> Crystal:
+def crystal_from_cif(text: str, id: str = "", note: Note = lambda text: None) -> Crystal:
     """The crystal of a CIF with one data block.
-
-    Atoms keep the order of the file in the quick path; pymatgen sorts those of other files by
-    electronegativity. Coordinates are as printed or wrapped into [0, 1).
 
     Args:
         text: the CIF. id: name of the crystal; if empty, the one this package wrote into the CIF.
+        note: told what was left out (atoms of occupancy 0) or overruled.
 
     Raises:
-        InputError: no or several data blocks, partial occupancies, isotopes, dummy species, or text
-            that pymatgen cannot parse. A NaN lattice is not an error here: see ``Crystal.problem``.
+        InputError: no or several data blocks, text that is no CIF, partial occupancies, isotopes, dummy species,
+            a symmetry that is not known or cannot be told, a formula that the sites do not give.
+            A NaN lattice is not an error here: see ``Crystal.problem``.
     """
     blocks = _crystal_blocks(text)
     if len(blocks) != 1:
         raise InputError(f"one CIF data block with a cell is needed, found {len(blocks)}")
-    return _crystal_from_block(blocks[0][1], id or _own_id(blocks[0][1]))
+    return _crystal(_items(blocks[0][1]), id, note)
 
 
 def parse_cif(data: bytes, where: str, stem: str, collector: Collector) -> None:
@@ -57,186 +64,281 @@ def parse_cif(data: bytes, where: str, stem: str, collector: Collector) -> None:
     if not blocks:
         raise InputError("no CIF data block with a cell in it")
     for number, (name, block) in enumerate(blocks, 1):
-        id = _own_id(block) or (stem if len(blocks) == 1 else name)
         place = where if len(blocks) == 1 else f"{where} block {number} (data_{name})"
-        with collector.item(id, place):
-            collector.add(_crystal_from_block(block, id), place)
+        fallback = stem if len(blocks) == 1 else name
+        with collector.item(fallback, place):
+            crystal = _crystal(_items(block), "", lambda text, place=place: collector.note(text, place))  # type: ignore[misc]
+            collector.add(crystal if crystal.id else crystal.with_id(fallback), place)
 
 
 def _crystal_blocks(text: str) -> list[tuple[str, str]]:
-    return [(name, block) for name, block in split_blocks(text) if "_cell_" in block or _SITE in block]
-
-
-def _own_id(block: str) -> str:
-    match = _OWN_ID.search(block)
-    return unquote(match[1]) if match else ""
+    return [(name, block) for name, block in split_blocks(text) if "_cell" in block or "_atom_site" in block]
 
 
 def split_blocks(text: str) -> Iterator[tuple[str, str]]:
-    """(name, text) of each data block. Text fields, which may hold anything, become a placeholder."""
-    lines: list[str] = []
-    name, in_field = None, False
-    for line in text.splitlines():
-        if line.startswith(";"):
+    """(name, text) of each data block. A ``data_`` within a text field, which may hold anything, begins none."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    starts, in_field = [], False
+    for match in _BLOCK_OR_FIELD.finditer(text):
+        if match[1] is None:
             in_field = not in_field
-            line = "'text field'" if in_field else ""
-        elif in_field:
-            continue
-        elif line[:5].lower() == "data_":
-            if name is not None:
-                yield name, "\n".join(lines)
-            name, lines = line[5:].strip(), []
-        lines.append(line)
-    if name is not None:
-        yield name, "\n".join(lines)
+        elif not in_field:
+            starts.append((match.start(), match[1]))
+    for (start, name), (end, _) in pairwise([*starts, (len(text), "")]):
+        yield name, text[start:end]
 
 
-def _crystal_from_block(block: str, id: str) -> Crystal:
+def _items(block: str) -> Items:
+    """The values that can matter by their tag, in lower case and with ``_`` for the ``.`` of newer dictionaries.
+
+    Raises:
+        InputError: the block is too large, no CIF, or gives an item twice.
+    """
     if len(block) > MAX_CIF_BYTES:
         raise InputError(f"a CIF of {len(block) / 1e6:.0f} MB: more than {MAX_CIF_BYTES / 1e6:.0f} MB for one crystal")
-    items = _items(block)
-    if items is None:
-        return _with_pymatgen(block, id)
-    # Checked here because pymatgen takes Vac for vanadium and drops atoms whose occupancy is not given.
-    for text in items.get(_SITE + "type_symbol", ()):
-        atomic_number_of(_unquoted(text))
-    crystal = _plain_p1(items, id)
-    if crystal is None and any(v in _NOT_GIVEN for v in items.get(_SITE + "occupancy", ())):
-        raise InputError("an occupancy is not given ('.' or '?'): write 1")
-    return crystal if crystal is not None else _with_pymatgen(block, id)
-
-
-def _items(block: str) -> dict[str, list[str]] | None:
-    """Values by tag (lower case), one or a column of them; None if the text is no plain CIF."""
-    tokens = [t for t in _TOKEN.findall(block) if t[0] != "#"]
-    items: dict[str, list[str]] = {}
-    i, end = 1, len(tokens)  # tokens[0] is data_...
-    while i < end:
-        token = tokens[i]
-        if token[0] == "_" and i + 1 < end and tokens[i + 1][0] != "_" and tokens[i + 1].lower() != "loop_":
-            items[token.lower()] = [tokens[i + 1]]
-            i += 2
-        elif token.lower() == "loop_":
-            first = i + 1
-            i = first
-            while i < end and tokens[i][0] == "_":
-                i += 1
-            tags, start = tokens[first:i], i
-            while i < end and tokens[i][0] != "_" and tokens[i].lower() != "loop_":
-                i += 1
-            if not tags or i == start or (i - start) % len(tags):
-                return None
-            for column, tag in enumerate(tags):
-                items[tag.lower()] = tokens[start + column : i : len(tags)]
+    try:
+        document = cif.read_string(block, 0)
+    except (ValueError, RuntimeError) as error:
+        found = re.match(r"string:(\d+)(?::\d+\(\d+\))?(?: in data_\S*)?:? (.*)", one_line(error))
+        raise InputError(f"not a CIF ({f'line {found[1]} of the block: {found[2]}' if found else error})") from None
+    items: dict[str, Sequence[str]] = {}
+    for item in document[0]:
+        if (pair := item.pair) is not None:
+            tags, values = pair[:1], pair[1:]
+        elif (loop := item.loop) is not None and loop.tags[0].lower().startswith(_WANTED):
+            tags, values = loop.tags, loop.values
         else:
-            return None
+            continue
+        for column, tag in enumerate(tags):
+            name = tag.lower().replace(".", "_")
+            if not name.startswith(_WANTED):
+                continue
+            column_values = values[column :: len(tags)]
+            if name in items and items[name] != column_values:
+                raise InputError(f"two values of {tag}: which one counts cannot be told")
+            items[name] = column_values
     return items
 
 
-def _plain_p1(items: Mapping[str, Sequence[str]], id: str) -> Crystal | None:
-    """The crystal of a block without symmetry, esds or unusual columns; None leaves it to pymatgen."""
-    if not _is_p1(items) or _SITE + "attached_hydrogens" in items:
-        return None
-    try:
-        parameters = np.array([float(items[tag][0]) for tag in _CELL])
-        columns = [np.array([float(v) for v in items[f"{_SITE}fract_{axis}"]]) for axis in "xyz"]
-        occupancies = [1.0 if v in _NOT_GIVEN else float(v) for v in items.get(_SITE + "occupancy", ())]
-        species = items[_SITE + "type_symbol"]
-        names, values = items.get(_PROPERTY_NAME, ()), items.get(_PROPERTY_VALUE, ())
-        properties = {unquote(_unquoted(n)): float(v) for n, v in zip(names, values, strict=True)}
-    except (KeyError, ValueError):
-        return None
-    numbers = [atomic_number_of(_unquoted(text)) for text in species]
-    if len({len(numbers), *map(len, columns)}) > 1:
-        return None
-    if any(o != 1.0 for o in occupancies):
-        raise InputError(f"crystal '{id}' has partial occupancies: give an ordered structure")
-    lattice = lattice_from_parameters(parameters[:3], parameters[3:])
-    return Crystal(np.array(numbers, np.int64), np.stack(columns, -1), lattice, id, properties)
+@dataclass(frozen=True)
+class _Sites:
+    """What a block lists: the atoms before symmetry."""
+
+    labels: Sequence[str]
+    numbers: Sequence[int]
+    coords: Array
+    occupancies: Array | None  # None where all are full
+    printed: Sequence[Sequence[str]]  # the three coordinates of each, as text
 
 
-def _is_p1(items: Mapping[str, Sequence[str]]) -> bool:
-    """Symmetry is stated, and every statement says P1."""
-    statements = []
-    for tag in ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz"):
-        if tag in items:
-            statements.append([_unquoted(v).replace(" ", "").lower() for v in items[tag]] == ["x,y,z"])
-    for tag in ("_symmetry_space_group_name_h-m", "_space_group_name_h-m_alt"):
-        if tag in items:
-            statements.append(_unquoted(items[tag][0]).replace(" ", "") == "P1")
-    for tag in ("_symmetry_int_tables_number", "_space_group_it_number"):
-        if tag in items:
-            statements.append(items[tag][0] == "1")
-    return bool(statements) and all(statements)
-
-
-def _unquoted(token: str) -> str:
-    return token[1:-1] if token[0] in "'\"" and len(token) > 1 and token[-1] == token[0] else token
-
-
-def _with_pymatgen(block: str, id: str) -> Crystal:
-    from pymatgen.io.cif import CifParser
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            parser = CifParser.from_str(block, frac_tolerance=0.0)
-            structures = parser.parse_structures(primitive=False, check_occu=True, on_error="raise")
-        except _PARSER_ERRORS as error:  # whatever a third-party parser meets in arbitrary text
-            raise InputError(f"not a CIF that pymatgen can parse ({type(error).__name__}: {error})") from error
-    return Crystal.from_pymatgen(structures[0], id)
-
-
-def cif_text(crystal: Crystal) -> str:
-    """P1 CIF with 8 decimals, ASCII, the same for the same crystal; id and properties as own items.
-
-    A left-handed cell (a, b, c) is written as (-a, -b, -c) with negated coordinates: the same atoms in
-    space. Lengths and angles alone would turn it into its mirror image.
-    """
-    crystal = right_handed(crystal)
-    label = re.sub(r"[^A-Za-z0-9_.+-]", "_", crystal.id)[:70] or crystal.formula
-    # + 0.0 and round: no "-0.00000000"
-    lengths, angles, coords = (np.round(v, 8) + 0.0 for v in (crystal.lengths, crystal.angles, crystal.frac_coords))
-    lines = [f"data_{label}"]
-    if crystal.id:
-        lines.append(f"{_ID} '{_quoted(crystal.id)}'")
-    lines += [f"{tag} {value:.8f}" for tag, value in zip(_CELL, [*lengths, *angles], strict=True)]
-    composition = " ".join(f"{symbol}{count}" for symbol, count in crystal.composition.items())
-    lines += [
-        f"_cell_volume {crystal.volume:.8f}",
-        f"_chemical_formula_sum '{composition}'",
-        "_symmetry_space_group_name_H-M 'P 1'",
-        "_symmetry_Int_Tables_number 1",
-        "loop_",
-        " _symmetry_equiv_pos_site_id",
-        " _symmetry_equiv_pos_as_xyz",
-        "  1 'x, y, z'",
-    ]
-    if crystal.properties:
-        lines += ["loop_", f" {_PROPERTY_NAME}", f" {_PROPERTY_VALUE}"]
-        lines += [f"  '{_quoted(name)}' {float(value)!r}" for name, value in crystal.properties.items()]
-    columns = ("type_symbol", "label", "symmetry_multiplicity", "fract_x", "fract_y", "fract_z", "occupancy")
-    lines += ["loop_", *(f" {_SITE}{column}" for column in columns)]
-    lines += [
-        f"  {symbol} {symbol}{index} 1 {x:.8f} {y:.8f} {z:.8f} 1"
-        for index, (symbol, (x, y, z)) in enumerate(zip(crystal.symbols, coords, strict=True))
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def render_cif(crystals: Sequence[Crystal]) -> bytes:
-    return "\n".join(cif_text(crystal) for crystal in crystals).encode("ascii")
-
-
-def right_handed(crystal: Crystal) -> Crystal:
-    """The same atoms in space, described by a cell with a positive triple product."""
-    if np.linalg.det(crystal.lattice) >= 0:
-        return crystal
+def _crystal(items: Items, id: str, note: Note) -> Crystal:
+    id = id or (unquote(cif.as_string(items[ID][0])) if ID in items else "")
+    parameters = [_numbers(items, tag)[0] for tag in CELL]
+    lattice = lattice_from_parameters(np.array(parameters[:3]), np.array(parameters[3:]))
+    sites = _sites(items)
+    found = settings(items, lattice, note)
+    total = len(found[0]) * len(sites.numbers)
+    if len(found[0]) > 1 and total > MAX_ATOMS:
+        raise InputError(f"up to {total} atoms in the cell: more than {MAX_ATOMS}")
+    orbits = _orbits(sites, found, items)
+    numbers, coords = _atoms(sites, orbits, note)
+    if (formula := _formula(items)) and not _proportional(formula, Counter(numbers)):
+        composition = " ".join(f"{SYMBOLS[z]}{n}" for z, n in sorted(Counter(numbers).items()))
+        raise InputError(f"the formula says {cif.as_string(items['_chemical_formula_sum'][0])[:60]}, "
+                         f"but the sites give {composition}")  # fmt: skip
+    names = [unquote(cif.as_string(name)) for name in items.get(PROPERTY_NAME, ())]
+    values = _numbers(items, PROPERTY_VALUE) if names else []
     return Crystal(
-        crystal.atomic_numbers, -crystal.frac_coords, -crystal.lattice, crystal.id, crystal.properties
+        np.array(numbers, np.int64), coords, lattice, id, dict(zip(names, map(float, values), strict=True))
     )  # fmt: skip
 
 
-def _quoted(text: str) -> str:
-    """Any text as printable ASCII without quotes; ``unquote`` undoes it."""
-    return quote(text, safe=" !$&()*+,-./:;<=>?@[]^_`{|}~")
+def _numbers(items: Items, tag: str) -> list[float]:
+    """Numbers without their standard uncertainties."""
+    if not items.get(tag):
+        raise InputError(f"no {tag}")
+    texts = items[tag]
+    try:
+        return [float(text) for text in texts]
+    except ValueError:
+        pass
+    values = []
+    for text in texts:
+        try:
+            values.append(float(re.sub(r"\(\d+\)$", "", text)))
+        except ValueError:
+            raise InputError(f"{tag} '{text[:30]}' is not a number") from None
+    return values
+
+
+def _sites(items: Items) -> _Sites:
+    printed = [items.get(f"{SITE}fract_{axis}", ()) for axis in "xyz"]
+    if not all(printed):
+        raise InputError("no atoms with fractional coordinates (_atom_site_fract_x, _y, _z)")
+    coords = np.array([_numbers(items, f"{SITE}fract_{axis}") for axis in "xyz"]).T
+    count = len(coords)
+    labels = [_bare(text) for text in items.get(SITE + "label", ())] or [f"{k + 1}" for k in range(count)]
+    if SITE + "type_symbol" in items:
+        numbers = [atomic_number_of(_bare(text)) for text in items[SITE + "type_symbol"]]
+    elif SITE + "label" in items:
+        numbers = [number_of_label(label, _formula(items)) for label in labels]
+    else:
+        raise InputError("the sites have no _atom_site_type_symbol and no _atom_site_label")
+    if not count == len(numbers) == len(labels):
+        raise InputError("the columns of the atom sites differ in length")
+    for label, attached in zip(labels, items.get(SITE + "attached_hydrogens", ()), strict=False):
+        if attached not in (*_NOT_GIVEN, "0"):
+            raise InputError(f"site {label} has {attached[:10]} attached hydrogens that have no coordinates")
+    texts = items.get(SITE + "occupancy", ())
+    occupancies = None
+    if not all(text == "1" for text in texts):
+        given = ["1" if text in _NOT_GIVEN else text for text in texts]
+        occupancies = np.array(_numbers({"occupancy": given}, "occupancy"))
+        if (np.abs(occupancies - 1) <= TOLERANCE).all():
+            occupancies = None
+    return _Sites(labels, numbers, coords, occupancies, list(zip(*printed, strict=True)))
+
+
+def _bare(text: str) -> str:
+    return cif.as_string(text) if text[0] in "'\";" else text
+
+
+def _orbits(sites: _Sites, found: Sequence[Operations], items: Items) -> list[Array]:
+    """The atoms of each site; of several settings, those of the one that the rest of the file speaks for."""
+    ways = [_images(sites, operations) for operations in found]
+    if len(ways) == 1:
+        return ways[0]
+    fitting = [k for k, orbits in enumerate(ways) if _agrees(sites, orbits, items)]
+    names = " or ".join(found[k].name for k in fitting or range(len(found)))
+    if not fitting:
+        raise InputError(f"the setting cannot be told: with none of {names} do formula, Z and multiplicities agree")
+    if any(not _same(ways[fitting[0]], ways[k]) for k in fitting[1:]):
+        raise InputError(f"the setting cannot be told: {names}? List the operations, or give the Hall symbol")
+    return ways[fitting[0]]
+
+
+def _images(sites: _Sites, operations: Operations) -> list[Array]:
+    if len(operations) == 1 or not np.isfinite(sites.coords).all():
+        return list(sites.coords[:, None])
+    return [
+        orbit(position, printed_error(texts), operations)
+        for position, texts in zip(sites.coords, sites.printed, strict=True)
+    ]
+
+
+def _agrees(sites: _Sites, orbits: Sequence[Array], items: Items) -> bool:
+    """Whether formula, formula units in the cell and multiplicities, as far as stated, are those of the atoms."""
+    for tag in ("symmetry_multiplicity", "site_symmetry_multiplicity"):
+        stated = items.get(SITE + tag, ())
+        if any(text.isdecimal() and int(text) != len(o) for text, o in zip(stated, orbits, strict=False)):
+            return False
+    counts: defaultdict[int, float] = defaultdict(float)
+    for k, (number, atoms) in enumerate(zip(sites.numbers, orbits, strict=True)):
+        counts[number] += len(atoms) * (1.0 if sites.occupancies is None else sites.occupancies[k])
+    formula = _formula(items)
+    if not formula:
+        return True
+    units = items.get("_cell_formula_units_z", ["?"])[0]
+    # Some programs write the formula of the whole cell, beside the number of units in it.
+    whole = [sum(formula.values()) * factor for factor in ((int(units), 1) if units.isdecimal() else ())]
+    fits = not whole or any(abs(sum(counts.values()) - total) < 0.01 * total for total in whole)
+    return fits and _proportional(formula, counts)
+
+
+def _same(first: Sequence[Array], second: Sequence[Array]) -> bool:
+    """Whether each site has the same atoms in two settings."""
+    for a, b in zip(first, second, strict=True):
+        if len(a) != len(b):
+            return False
+        apart = a[:, None] - b[None]
+        if np.abs(apart - np.round(apart)).max(-1).min(1).max() > 1e-4:
+            return False
+    return True
+
+
+def _atoms(sites: _Sites, orbits: Sequence[Array], note: Note) -> tuple[list[int], Array]:
+    """Atomic numbers and positions, with every place judged by what all sites together put there."""
+    if sites.occupancies is None:
+        if all(len(atoms) == 1 for atoms in orbits):
+            return list(sites.numbers), np.concatenate(orbits)
+        kept = list(range(len(orbits)))
+        _refuse_listed_twice(sites, orbits)
+    else:
+        kept, left_out = [], False
+        for place in _places(sites, orbits, sites.occupancies):
+            amounts: defaultdict[int, float] = defaultdict(float)
+            for k in place:
+                amounts[sites.numbers[k]] += float(sites.occupancies[k])
+            try:
+                number = atom_on_place(amounts)
+            except InputError as error:
+                raise InputError(f"site {sites.labels[place[0]][:20]}: {error}") from None
+            left_out |= number is None
+            kept += [k for k in place if sites.numbers[k] == number and sites.occupancies[k] != 0][:1]
+        if left_out:
+            note("atoms of occupancy 0 are left out")
+    numbers = [sites.numbers[k] for k in kept for _ in orbits[k]]
+    return numbers, np.concatenate([orbits[k] for k in kept]) if kept else np.zeros((0, 3))
+
+
+def _places(sites: _Sites, orbits: Sequence[Array], occupancies: Array) -> list[list[int]]:
+    """Sites by place. Two full ones stay apart wherever they are: atoms that overlap are not for a reader to judge."""
+    places: list[list[int]] = []
+    for k, full in enumerate(np.abs(occupancies - 1) <= TOLERANCE):
+        shared = None if full else next((p for p in places if _together(sites, orbits, p[0], k)), None)
+        if shared is None:
+            places.append([k])
+        else:
+            shared.append(k)
+    return places
+
+
+def _together(sites: _Sites, orbits: Sequence[Array], first: int, second: int) -> bool:
+    error = printed_error(sites.printed[first]) + printed_error(sites.printed[second])
+    apart = orbits[first] - sites.coords[second]
+    return bool((np.abs(apart - np.round(apart)) <= np.maximum(error, 1e-4)).all(-1).any())
+
+
+def _refuse_listed_twice(sites: _Sites, orbits: Sequence[Array]) -> None:
+    """Raises InputError where one site is an image of another, as in a list of all atoms beside all operations."""
+    by_size = defaultdict(list)
+    for k, atoms in enumerate(orbits):
+        by_size[sites.numbers[k], len(atoms)].append(k)
+    for (_, size), same in by_size.items():
+        for k, first in enumerate(same) if size > 1 else ():
+            for second in same[k + 1 :]:
+                if _together(sites, orbits, first, second):
+                    raise InputError(f"sites {sites.labels[first]} and {sites.labels[second]} are one by symmetry")
+
+
+def _formula(items: Items) -> Mapping[int, float] | None:
+    """Atoms by atomic number of the formula that the file states; None if it states none that can be read."""
+    return _parsed_formula(items["_chemical_formula_sum"][0]) if "_chemical_formula_sum" in items else None
+
+
+@lru_cache(maxsize=4096)
+def _parsed_formula(text: str) -> Mapping[int, float] | None:
+    text = cif.as_string(text)
+    if text.isupper() and re.search(r"[A-Z]{2}", text):  # CO: Co, or C and O
+        return None
+    counts: defaultdict[int, float] = defaultdict(float)
+    for symbol, amount, wrong in re.findall(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?(?:\(\d+\))?|([^\s,'])", text):
+        number = ATOMIC_NUMBERS.get("H" if symbol == "D" else symbol)
+        if wrong or number is None:
+            return None
+        counts[number] += float(amount or 1)
+    return {number: count for number, count in counts.items() if count} or None
+
+
+def _proportional(formula: Mapping[int, float], counts: Mapping[int, float]) -> bool:
+    """Exactly if all are whole numbers, to 1 % of each element if not."""
+    counts = {number: count for number, count in counts.items() if count}
+    if set(formula) != set(counts):
+        return False
+    all_formula, all_counts = sum(formula.values()), sum(counts.values())
+    if all(formula[z] * all_counts == counts[z] * all_formula for z in counts):
+        return True
+    whole = all(float(value).is_integer() for value in (*formula.values(), *counts.values()))
+    return not whole and all(
+        abs(formula[z] * all_counts - counts[z] * all_formula) <= 0.01 * counts[z] * all_formula for z in counts
+    )

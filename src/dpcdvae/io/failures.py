@@ -6,9 +6,14 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, reason_of
 from dpcdvae.progress import Progress
 from dpcdvae.structures.crystal import Crystal
+
+
+def printable(text: str) -> str:
+    """One line without control characters, which a terminal or a table would obey."""
+    return " ".join((text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)).split())
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,11 @@ class Collector:
 
     def __init__(self, failures: list[Failure] | None, progress: Progress) -> None:
         self.crystals: list[Crystal] = []
+        self.places: list[str] = []
+        """Where each crystal stands."""
         self.failed = 0
+        self.notes: dict[str, tuple[int, str]] = {}
+        """What was left out of crystals that were kept: how often, and where first."""
         self._failures = failures
         self._progress = progress
 
@@ -41,7 +50,7 @@ class Collector:
         return len(self.crystals) + self.failed
 
     def fail(self, id: str, where: str, reason: str) -> None:
-        failure = Failure(id, where, " ".join(reason.split()))
+        failure = Failure(printable(id), where, printable(reason))
         if self._failures is None:
             raise ReportedError(str(failure))
         self._failures.append(failure)
@@ -50,19 +59,35 @@ class Collector:
 
     @contextlib.contextmanager
     def item(self, id: str, where: str) -> Iterator[None]:
-        """An InputError inside is a failure of this item alone."""
+        """Whatever a parser raises inside is a failure of this item alone."""
         try:
             yield
         except ReportedError:
             raise
-        except InputError as error:
-            self.fail(id, where, str(error))
+        except Exception as error:
+            self.fail(id, where, parser_reason(error))
 
     def add(self, crystal: Crystal, where: str) -> None:
         """Keeps a crystal, unless it has NaN or no volume."""
         reason = crystal.problem()
         if reason is None:
             self.crystals.append(crystal)
+            self.places.append(where)
             self._progress.advance()
         else:
             self.fail(crystal.id, where, reason)
+
+    def note(self, text: str, where: str, count: int = 1) -> None:
+        """Something that was left out of a crystal: told once for each text, with a count and the first place."""
+        before, first = self.notes.get(text, (0, where))
+        self.notes[text] = before + count, first
+
+    def told(self) -> list[str]:
+        """The notes, a line each."""
+        return [f"{first}: {text}" + (f" ({count} times)" if count > 1 else "")
+                for text, (count, first) in self.notes.items()]  # fmt: skip
+
+
+def parser_reason(error: Exception) -> str:
+    """Why something could not be read: the line of an InputError, kind and text of any other exception."""
+    return str(error) if isinstance(error, InputError) else f"cannot be read ({reason_of(error)})"

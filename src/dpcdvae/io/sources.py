@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import re
@@ -11,9 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, one_line
+from dpcdvae.io.failures import printable
 
 MAX_BYTES = 2**31  # of one file, unpacked; the largest data set in use has about 0.1 GB
+MAX_RATIO, ALWAYS_ALLOWED = 100, 2**26
+"""A file may unpack to this many times its size (text of crystals: 5 to 30), and to 64 MiB in any case."""
 
 
 @dataclass(frozen=True)
@@ -37,35 +41,45 @@ def files_at(path: Path) -> Iterator[Source]:
     Raises:
         InputError: no such path, or a broken archive.
     """
+    try:
+        yield from _files_at(path)
+    except (OSError, ValueError) as error:  # a name too long or with NUL, a folder above that may not be entered
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{printable(str(path))[:200]}: cannot be read ({one_line(error)[:200]})") from error
+
+
+def _files_at(path: Path) -> Iterator[Source]:
     if path.is_dir():
         for file in sorted((p for p in path.rglob("*") if p.is_file()), key=lambda p: _natural(str(p))):
             if _is_wanted(file.relative_to(path)):
-                yield from files_at(file)
+                yield from _files_at(file)
+    elif not path.exists():
+        raise InputError(f"no such file or folder: {path}")
+    elif not path.is_file():  # reading could wait for ever, or never end
+        raise InputError(f"{path}: a pipe or a device, not a file")
     elif path.suffix.lower() == ".zip":
         yield from _archived(path)
-    elif path.exists():
-        yield Source(str(path), _plain_name(path.name), lambda: _read(path))
     else:
-        raise InputError(f"no such file or folder: {path}")
+        yield Source(printable(str(path)), _plain_name(path.name), lambda: _read(path))
 
 
 def _archived(path: Path) -> Iterator[Source]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [e for e in archive.infolist() if not e.is_dir() and _is_wanted(PurePath(e.filename))]
+            check_claims(archive, path.stat().st_size)
             for entry in sorted(entries, key=lambda e: _natural(e.filename)):
-                where = f"{path}:{entry.filename}"
+                where = printable(f"{path}:{entry.filename}")
 
                 def load(entry: zipfile.ZipInfo = entry, where: str = where) -> bytes:
                     try:
                         with archive.open(entry) as stream:
-                            return _unpacked(stream.read(MAX_BYTES + 1), entry.filename)
+                            return _unpacked(stream.read(), entry.filename)
                     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
                         raise InputError(f"cannot be unpacked ({error})") from error
 
                 yield Source(where, _plain_name(PurePath(entry.filename).name), load)
-    except FileNotFoundError:
-        raise InputError(f"no such file: {path}") from None
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{path}: not a zip archive, or cut off ({error})") from error
 
@@ -81,10 +95,13 @@ def _read(path: Path) -> bytes:
 def _unpacked(data: bytes, name: str) -> bytes:
     if name.lower().endswith(".gz"):
         try:
+            limit = most_unpacked(len(data))
             with gzip.open(io.BytesIO(data)) as stream:
-                data = stream.read(MAX_BYTES + 1)
+                data = stream.read(limit + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"not a gzip file, or cut off ({error})") from error
+        if limit < len(data) <= MAX_BYTES:
+            raise InputError(f"unpacks to more than {MAX_RATIO} times its size: not a file of crystals")
     if len(data) > MAX_BYTES:
         raise InputError(f"larger than {MAX_BYTES / 2**30:.0f} GiB: split it")
     if not data.strip():
@@ -92,12 +109,31 @@ def _unpacked(data: bytes, name: str) -> bytes:
     return data
 
 
+def most_unpacked(packed: int) -> int:
+    """The most bytes that a file of ``packed`` bytes may unpack to."""
+    return min(MAX_BYTES, max(ALWAYS_ALLOWED, MAX_RATIO * packed))
+
+
+def check_claims(archive: zipfile.ZipFile, size: int) -> None:
+    """Raises InputError if the files of an archive of ``size`` bytes would unpack to far more than it holds."""
+    claimed = sum(entry.file_size for entry in archive.infolist())
+    if claimed > max(ALWAYS_ALLOWED, MAX_RATIO * size) or any(e.file_size > MAX_BYTES for e in archive.infolist()):
+        raise InputError(f"{archive.filename or 'the file'} would unpack to {claimed / 2**30:.1f} GiB, "
+                         f"{claimed / max(size, 1):.0f} times its size: refused")  # fmt: skip
+
+
 def decode(data: bytes) -> str:
-    """Text of a file. Raises InputError if it is not UTF-8."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"not a text file in UTF-8 (byte {error.start}): save it as UTF-8") from None
+    """Text of a file in UTF-8, UTF-16 (with its mark) or, where it is neither, ISO-8859-1.
+
+    Raises:
+        InputError: it holds NUL, so it is no text.
+    """
+    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "iso-8859-1"):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = data.decode(encoding)
+            if "\0" not in text:
+                return text
+    raise InputError("not a text file: save it as text in UTF-8")
 
 
 def _plain_name(name: str) -> str:
@@ -106,7 +142,7 @@ def _plain_name(name: str) -> str:
 
 def _is_wanted(path: PurePath) -> bool:
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return not hidden and path.name != "manifest.json" and not path.name.endswith(".manifest.json")
+    return not hidden and path.name not in ("manifest.json", "Thumbs.db") and not path.name.endswith(".manifest.json")
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -3,25 +3,58 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 from dpcdvae.errors import InputError
-from dpcdvae.structures.elements import ATOMIC_NUMBERS
+from dpcdvae.structures.elements import ATOMIC_NUMBERS, MAX_ATOMIC_NUMBER
 
-_SPECIES = re.compile(r"([A-Za-z]{1,3})(?:\d*(?:\.\d+)?[+-]?|[+-]\d+(?:\.\d+)?)$")  # Fe, Fe3+, Fe+3, O2-, Na1
+_SPECIES = re.compile(r"([A-Za-z]{1,3})(?:\d*(?:\.\d+)?[+-]?|[+-]\d+(?:\.\d+)?)$", re.ASCII)  # Fe3+, Fe+3, O2-, Na1
 
 
 def atomic_number_of(species: str) -> int:
-    """Atomic number of ``Fe``, ``Fe3+`` or ``O2-``.
+    """Atomic number of ``Fe``, ``FE``, ``Fe3+`` or ``O2-``.
 
     Raises:
         InputError: an isotope of hydrogen (D, T), a dummy species (X, Vac), or no element.
     """
     match = _SPECIES.match(species)
-    symbol = match[1] if match else species
+    symbol = match[1].capitalize() if match else species
     if symbol in ATOMIC_NUMBERS:
         return ATOMIC_NUMBERS[symbol]
     if symbol in ("D", "T"):
         raise InputError(f"isotope '{species}': write it as H")
-    near = symbol.capitalize()
-    hint = f": did you mean '{near}'?" if near in ATOMIC_NUMBERS else ""
-    raise InputError(f"'{species[:20]}' is not an element{hint}")
+    raise InputError(f"'{species[:20]}' is not an element")
+
+
+def atomic_number(value: int) -> int:
+    """A number that a file gives for an element.
+
+    Raises:
+        InputError: it is none of 1 to 118.
+    """
+    if not 1 <= value <= MAX_ATOMIC_NUMBER:
+        shown = str(value) if abs(value) < 10**9 else "an atomic number of many digits"
+        raise InputError(f"{shown} is not an atomic number: they lie in 1..{MAX_ATOMIC_NUMBER}")
+    return value
+
+
+def number_of_label(label: str, formula: Container[int] | None) -> int:
+    """Atomic number of a site that has a label alone, such as ``Fe1``, ``O2a`` or ``OW``.
+
+    Args:
+        formula: the atomic numbers of the crystal, where known, for labels such as ``CO1`` (Co, or C).
+
+    Raises:
+        InputError: no element, or two that it may be.
+    """
+    match = re.match(r"([A-Za-z])([A-Za-z]?)", label, re.ASCII)
+    if match is None:
+        raise InputError(f"label '{label[:20]}' names no element: add _atom_site_type_symbol")
+    two, one = (match[1] + match[2]).capitalize(), match[1].upper()
+    if match[2].islower() and two in ATOMIC_NUMBERS:
+        return ATOMIC_NUMBERS[two]
+    found = {ATOMIC_NUMBERS[s] for s in (one, two) if s in ATOMIC_NUMBERS}
+    likely = {number for number in found if formula is None or number in formula}
+    if len(likely or found) > 1:
+        raise InputError(f"label '{label[:20]}' may be {two} or {one}: add _atom_site_type_symbol")
+    return (likely or found).pop() if found else atomic_number_of(label)

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.errors import InputError
-from dpcdvae.structures.elements import ATOMIC_MASSES, MAX_ATOMIC_NUMBER, SYMBOLS
+from dpcdvae.structures.elements import ATOMIC_MASSES, ATOMIC_NUMBERS, MAX_ATOMIC_NUMBER, SYMBOLS
+from dpcdvae.structures.occupancy import atom_on_place
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -155,18 +156,26 @@ class Crystal:
         cls, structure: Structure, id: str = "", properties: Mapping[str, float] | None = None
     ) -> Crystal:
         """Raises InputError on partial occupancy, isotopes' and dummy species, and an empty structure."""
-        if not structure.is_ordered:
-            raise InputError(f"crystal '{id}' has partial occupancies: give an ordered structure")
-        numbers = []
+        numbers, coords = [], []
         for site in structure:
-            element = getattr(site.specie, "element", site.specie)  # Species -> Element
-            number = getattr(element, "Z", 0)
-            if type(site.specie).__name__ == "DummySpecies" or not 1 <= number <= MAX_ATOMIC_NUMBER:
-                raise InputError(f"crystal '{id}': '{site.specie}' is not an element")
-            if getattr(element, "symbol", "") != SYMBOLS[number]:
-                raise InputError(f"crystal '{id}': isotope '{site.specie}': write it as {SYMBOLS[number]}")
-            numbers.append(number)
-        return cls(np.array(numbers, np.int64), structure.frac_coords, structure.lattice.matrix, id, properties or {})
+            amounts: Counter[int] = Counter()
+            for species, amount in site.species.items():
+                element = getattr(species, "element", species)  # Species -> Element
+                number = getattr(element, "Z", 0)
+                if type(species).__name__ == "DummySpecies" or not 1 <= number <= MAX_ATOMIC_NUMBER:
+                    raise InputError(f"crystal '{id}': '{species}' is not an element")
+                if getattr(element, "symbol", "") != SYMBOLS[number]:
+                    raise InputError(f"crystal '{id}': isotope '{species}': write it as {SYMBOLS[number]}")
+                amounts[number] += amount
+            try:
+                atom = atom_on_place(amounts)
+            except InputError as error:
+                raise InputError(f"crystal '{id}': {error}") from None
+            if atom is not None:
+                numbers.append(atom)
+                coords.append(site.frac_coords)
+        frac_coords = np.array(coords, np.float64).reshape(-1, 3)
+        return cls(np.array(numbers, np.int64), frac_coords, structure.lattice.matrix, id, properties or {})
 
     def to_ase(self) -> Atoms:
         from ase import Atoms
@@ -178,9 +187,16 @@ class Crystal:
 
     @classmethod
     def from_ase(cls, atoms: Atoms, id: str = "") -> Crystal:
-        """Raises InputError without a three-dimensional cell. Scalar ``info`` entries become properties."""
-        if atoms.cell.rank < 3:
-            raise InputError(f"crystal '{id}' has no three-dimensional cell")
+        """Scalar ``info`` entries become properties.
+
+        Raises:
+            InputError: no three-dimensional cell, not periodic along all of it, or partial occupancies (which ASE
+                keeps in ``info``).
+        """
+        if atoms.cell.rank < 3 or not atoms.pbc.all():
+            raise InputError(f"crystal '{id}' has no three-dimensional cell with periodic boundaries")
+        for amounts in atoms.info.get("occupancy", {}).values():
+            atom_on_place({ATOMIC_NUMBERS.get(symbol, 0): amount for symbol, amount in amounts.items()})
         properties = {
             k: float(v) for k, v in atoms.info.items() if isinstance(v, (int, float)) and not isinstance(v, bool)
         }
@@ -201,18 +217,17 @@ def lattice_from_parameters(
     Returns:
         (..., 3, 3), rows are the vectors. Angles that close no cell give NaN.
     """
-    cos_alpha, cos_beta, cos_gamma = np.moveaxis(np.cos(np.radians(angles)), -1, 0)
-    sin_alpha, sin_beta = (np.sin(np.radians(angles[..., i])) for i in (0, 1))
+    radians = np.radians(angles)
+    cosines, sines = np.cos(radians), np.sin(radians)
+    (cos_alpha, cos_beta, cos_gamma), (sin_alpha, sin_beta, _) = (
+        [values[..., axis] for axis in range(3)] for values in (cosines, sines)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         cos_gamma_star = (cos_alpha * cos_beta - cos_gamma) / (sin_alpha * sin_beta)
         sin_gamma_star = np.sqrt(1.0 - cos_gamma_star**2)
-    a, b, c = np.moveaxis(lengths, -1, 0)
-    zero = np.zeros_like(a)
-    return np.stack(
-        [
-            np.stack([a * sin_beta, zero, a * cos_beta], -1),
-            np.stack([-b * sin_alpha * cos_gamma_star, b * sin_alpha * sin_gamma_star, b * cos_alpha], -1),
-            np.stack([zero, zero, c], -1),
-        ],
-        -2,
-    )
+    a, b, c = (lengths[..., axis] for axis in range(3))
+    lattice = np.zeros((*np.broadcast_shapes(lengths.shape, angles.shape), 3))
+    lattice[..., 0, 0], lattice[..., 0, 2] = a * sin_beta, a * cos_beta
+    lattice[..., 1, 0], lattice[..., 1, 1] = -b * sin_alpha * cos_gamma_star, b * sin_alpha * sin_gamma_star
+    lattice[..., 1, 2], lattice[..., 2, 2] = b * cos_alpha, c
+    return lattice

@@ -1,0 +1,185 @@
+"""Tables with a crystal in each row: CSV, the format of CDVAE's data sets, and Parquet."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dpcdvae.errors import InputError
+from dpcdvae.io.cif import MAX_CIF_BYTES, Note, crystal_from_cif
+from dpcdvae.io.cif_writer import cif_text
+from dpcdvae.io.documents import crystal_from_document
+from dpcdvae.io.failures import Collector
+from dpcdvae.io.sources import decode, most_unpacked
+from dpcdvae.structures.crystal import Crystal
+
+ID_COLUMNS = ("material_id", "id")
+
+Row = Mapping[str, Any]
+
+_INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?$")  # what pandas calls the number of a row
+_ABSENT = {"", "nan", "na", "n/a", "none", "null", "-", "--", "inf", "-inf"}
+_NUMBER_AND_MORE = re.compile(r"[<>=~≈≤≥±+\-−\s]*[.,]?\d")  # 7.1 eV, <0.1, 6,6: not NaCl, P1
+_GUARD = "'"  # keeps a spreadsheet from working out a cell that begins like a formula
+
+
+def parse_csv(data: bytes, where: str, stem: str, collector: Collector) -> None:
+    """Adds the crystal of every row, in order; rows count from 1, the header aside.
+
+    ``material_id`` or ``id`` gives the id (else file and row), every finite number in another column
+    a property; empty cells and columns of text are left out.
+
+    Raises:
+        InputError: not a CSV, or one without a column of crystals.
+    """
+    limit = csv.field_size_limit(MAX_CIF_BYTES)  # the default of 131072 is a crystal of 2000 atoms
+    try:
+        reader = csv.DictReader(io.StringIO(decode(data), newline=""), strict=True)
+        _add_rows(reader, reader.fieldnames or [], where, stem, collector)
+    except csv.Error as error:
+        raise InputError(f"not a CSV file ({error})") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def parse_parquet(data: bytes, where: str, stem: str, collector: Collector) -> None:
+    """:func:`parse_csv` for a Parquet file. Needs pyarrow.
+
+    Raises:
+        InputError: not a Parquet file, one that claims far more than it holds, no column of crystals, no pyarrow.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise InputError("Parquet needs pyarrow: pip install 'dpcdvae[evaluation]'") from None
+    try:
+        file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"not a Parquet file, or cut off ({error})") from error
+    about = file.metadata
+    claimed = sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
+    # A repeated value takes no room in the file, but time and memory as crystals.
+    if claimed > most_unpacked(len(data)) or about.num_rows > len(data):
+        raise InputError(f"claims {about.num_rows} rows and {claimed} bytes in a file of {len(data)}: refused")
+
+    def rows() -> Iterator[Row]:
+        for batch in file.iter_batches(batch_size=1000):
+            yield from batch.to_pylist()
+
+    _add_rows(rows(), file.schema_arrow.names, where, stem, collector)
+
+
+def _add_rows(rows: Iterable[Row], columns: Sequence[str], where: str, stem: str, collector: Collector) -> None:
+    rows = iter(rows)
+    first = next(rows, None)
+    column = _crystal_column(columns, first or {})
+    id_column = next((c for c in ID_COLUMNS if c in columns), None)
+    candidates = [c for c in columns if c not in (column, *ID_COLUMNS) and not _INDEX.match(c or "")]
+    numeric: set[str] = set()
+    texts: dict[str, Counter[str]] = {name: Counter() for name in candidates}
+    for number, row in enumerate([] if first is None else _chained(first, rows), 1):
+        cell = row[id_column] if id_column else None
+        id = _unguarded("" if cell is None else str(cell)) or f"{stem}-{number}"
+        place = f"{where} row {number}"
+        with collector.item(id, place):
+            if not row[column]:
+                raise InputError(f"the cell '{column}' is empty")
+            crystal = _crystal(row[column], id, lambda text, place=place: collector.note(text, place))  # type: ignore[misc]
+            numbers = {}
+            for name in candidates:
+                if (value := _number(row[name])) is not None:
+                    numbers[name] = value
+                    numeric.add(name)
+                elif isinstance(row[name], str) and row[name].strip().lower() not in _ABSENT:
+                    texts[name][row[name] if len(texts[name]) < 1000 else ""] += 1
+            collector.add(replace(crystal, properties=numbers), place)
+    for name, cells in texts.items():
+        odd = next((text for text in cells if _NUMBER_AND_MORE.match(text)), None)
+        if cells and (name in numeric or odd is not None):
+            example = odd if odd is not None else next(iter(cells))
+            collector.note(
+                f"column '{name}': {cells.total()} cells are no numbers and were left out, such as '{example[:30]}'",
+                where,
+            )
+
+
+def _chained(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
+    yield first
+    yield from rest
+
+
+def _crystal_column(columns: Sequence[str], row: Row) -> str:
+    """``cif`` or, without such a column, the only one whose first cell is a crystal."""
+    if "cif" in columns:
+        return "cif"
+    found = [name for name in columns if name and _looks_like_crystal(row.get(name))]
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(repr(c) for c in (found or columns)[:12])
+    what = "several columns hold crystals" if found else "no column 'cif', and none that holds crystals"
+    raise InputError(f"{what} (columns: {listed}): name the column that holds the CIF text 'cif'")
+
+
+def _looks_like_crystal(cell: Any) -> bool:
+    if isinstance(cell, dict):
+        return "sites" in cell and "lattice" in cell
+    if not isinstance(cell, str):
+        return False
+    return ("_cell_length_a" in cell) if "data_" in cell else (cell.lstrip()[:1] == "{" and "lattice" in cell)
+
+
+def _crystal(cell: Any, id: str, note: Note) -> Crystal:
+    """A CIF, or a pymatgen ``Structure`` as a dictionary, in JSON's or Python's notation."""
+    if isinstance(cell, dict):
+        return crystal_from_document(cell, id, note)
+    if isinstance(cell, bytes):
+        cell = decode(cell)
+    if cell.lstrip()[:1] != "{":
+        return crystal_from_cif(cell, id, note)
+    if len(cell) > MAX_CIF_BYTES:
+        raise InputError(f"a dictionary of {len(cell) / 1e6:.0f} MB for one crystal")
+    try:
+        document = json.loads(cell)
+    except ValueError:
+        try:
+            document = ast.literal_eval(cell.strip())
+        except (ValueError, SyntaxError) as error:
+            raise InputError(f"a dictionary in neither JSON's nor Python's notation ({error})") from None
+    return crystal_from_document(document, id, note)
+
+
+def _number(cell: Any) -> float | None:
+    """None for what is empty, text, or not finite ('InF' is indium fluoride, not infinity)."""
+    if isinstance(cell, bool) or (not cell and cell != 0):
+        return None
+    try:
+        value = float(cell) if not isinstance(cell, str) or "_" not in cell else math.nan
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def render_csv(crystals: Sequence[Crystal]) -> bytes:
+    """CDVAE's format: material_id, cif, formula, then the properties by name; absent ones are empty."""
+    names = sorted({name for crystal in crystals for name in crystal.properties})
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["material_id", "cif", "formula", *names])
+    for crystal in crystals:
+        cells = [repr(float(crystal.properties[n])) if n in crystal.properties else "" for n in names]
+        id = _GUARD + crystal.id if crystal.id[:1] in tuple("=+-@") else crystal.id
+        writer.writerow([id, cif_text(replace(crystal, properties={})), crystal.formula, *cells])
+    return stream.getvalue().encode()
+
+
+def _unguarded(id: str) -> str:
+    return id[1:] if id[:1] == _GUARD and id[1:2] in tuple("=+-@") else id
