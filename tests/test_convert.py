@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from dpcdvae.checkpoints.foreign import Inert, read_pickle
 from torch import Tensor
 
 from dpcdvae.checkpoints.checkpoint import load_model, load_regressor, load_weights, read_checkpoint
@@ -18,6 +17,7 @@ from dpcdvae.checkpoints.convert import convert_property_model, read_property_mo
 from dpcdvae.cli import main
 from dpcdvae.config import RegressorConfig
 from dpcdvae.errors import InputError
+from dpcdvae.io.torch_files import Inert, load_torch
 from dpcdvae.model.regressor import PropertyRegressor, predict
 from dpcdvae.structures.crystal import Crystal
 from public_cdvae import HPARAMS, MEAN, PUBLISHED, SMALL, STD, public_prediction, public_state, publish
@@ -146,8 +146,8 @@ def test_a_malicious_pickle_does_nothing(tmp_path: pathlib.Path, published: path
     }
     for name, attack in attacks.items():
         torch.save({"state_dict": attack, "more": [attack]}, tmp_path / f"{name}.ckpt")
-        content = read_pickle(tmp_path / f"{name}.ckpt")
-        assert isinstance(content["state_dict"], Inert)
+        with (tmp_path / f"{name}.ckpt").open("rb") as stream:
+            assert isinstance(load_torch(stream)["state_dict"], Inert)
         torch.save(attack, published / "prop_scaler.pt")
         with pytest.raises(InputError, match="no scaler of one property"):
             read_property_model(published)
@@ -160,7 +160,8 @@ def test_tensors_and_plain_values_are_read(tmp_path: pathlib.Path) -> None:
     shared = torch.arange(6.0).reshape(2, 3)
     content = {"a": shared, "b": shared.t(), "c": torch.nn.Parameter(shared), "n": [1, 2.5, None, "text", (True,)]}
     torch.save(content, tmp_path / "file.pt")
-    read = read_pickle(tmp_path / "file.pt")
+    with (tmp_path / "file.pt").open("rb") as stream:
+        read = load_torch(stream)
     assert read["n"] == content["n"]
     for name in "abc":
         torch.testing.assert_close(read[name], content[name].detach())
@@ -208,15 +209,19 @@ GENERATIVE = {"fc_mu.weight": torch.zeros(2, 2), "decoder.fc_atom.weight": torch
         broken(lambda f: [file.unlink() for file in f.glob("*.ckpt")], r"holds no \.ckpt file"),
         broken(lambda f: (f / "last.ckpt").touch(), r"holds 2 \.ckpt files \(.*last\.ckpt\): give the path of the one"),
         broken(lambda f: (f / "prop_scaler.pt").unlink(), r"prop_scaler\.pt is missing"),
-        broken(lambda f: (f / "prop_scaler.pt").write_bytes(b"no zip"), r"prop_scaler\.pt is cut off or was not writ"),
+        broken(lambda f: (f / "prop_scaler.pt").write_bytes(b"no zip"), r"prop_scaler\.pt: cut off, or not written by"),
         broken(save_scaler(means=torch.zeros(6), stds=torch.ones(6)), "no scaler of one property"),
         broken(save_scaler(means=torch.tensor(0.0)), "needs means and stds"),
         broken(save_scaler(means=torch.tensor(0.0), stds=torch.tensor(0.0)), r"the spread 0\.0"),
-        broken(cut_off, "is cut off"),
+        broken(cut_off, "cut off, or not written by"),
         broken(lambda f: torch.save([1], next(f.glob("*.ckpt"))), "no Lightning checkpoint"),
         broken(lambda f: torch.save({"state_dict": {"a": 1}}, next(f.glob("*.ckpt"))), "no state_dict of tensors"),
         broken(rewrite(lambda s: s.update(GENERATIVE)), r"is a generative CDVAE \(it has decoder, fc_mu\)"),
         broken(rewrite(lambda s: s.update({"head.weight": torch.zeros(1)})), "another kind of model"),
+        broken(
+            lambda f: torch.save({"state_dict": {"encoder.x": torch.zeros(1).expand(10**12)}}, next(f.glob("*.ckpt"))),
+            "claims more numbers than",
+        ),
         broken(rewrite(lambda s: s.clear()), r"no layer encoder\.output_blocks\.0\.lin\.weight"),
         broken(rewrite(lambda s: s.pop("encoder.interaction_blocks.1.lin_ji.bias")), r"no layer .*\.1\.lin_ji\.bias"),
         broken(rewrite(lambda s: s.update({"encoder.x": torch.zeros(1)})), r"unknown layer encoder\.x \(1 unknown\)"),
@@ -224,10 +229,15 @@ GENERATIVE = {"fc_mu.weight": torch.zeros(2, 2), "decoder.fc_atom.weight": torch
         broken(reshape("output_blocks.0.lin.weight", 6, 10), "predicts 6 numbers for a crystal"),
         broken(reshape("emb.emb.weight", 120, 12), r"emb\.emb\.weight has shape \(120, 12\), not \(101, 12\)"),
         broken(rewrite(lambda s: s["encoder.rbf.freq"].fill_(math.nan)), "rbf.freq is not finite"),
-        broken(edit("readout: mean", "readout: sum"), "readout is not 'mean'"),
-        broken(edit("otf_graph: false", "otf_graph: true"), "otf_graph is not 'false'"),
+        broken(edit("readout: mean", "readout: sum"), "readout is not mean"),
+        broken(edit("otf_graph: false", "otf_graph: true"), "otf_graph is not False"),
         broken(edit("cutoff: 7.0", "cutoff: far"), "cutoff of the encoder must be a positive float, not 'far'"),
         broken(edit("exponent: 5", "exponent: 5.5"), "must be a positive int, not"),
+        broken(edit("cutoff: 7.0", "cutoff: .inf"), "must be a positive float, not inf"),
+        broken(edit("cutoff: 7.0", "cutoff: [7.0"), r"cannot read .*hparams\.yaml.*expected"),
+        broken(edit("readout: mean", "readout: !!python/object/apply:os.getcwd []"), "could not determine a con"),
+        broken(lambda f: (f / "hparams.yaml").write_text("a: " + "[" * 10**4), r"cannot read .*hparams\.yaml"),
+        broken(lambda f: (f / "hparams.yaml").write_text("- heat_ref"), r"no hparams.yaml beside"),
         broken(edit("  prop: heat_ref\n", ""), "names the property"),
     ],
 )  # fmt: skip

@@ -17,7 +17,6 @@ from dpcdvae.datasets import (
     add_dataset,
     dataset_file,
     get_dataset,
-    home,
     load_dataset,
     load_split,
     prepared_names,
@@ -25,6 +24,7 @@ from dpcdvae.datasets import (
 from dpcdvae.datasets.building import split_by_seed
 from dpcdvae.datasets.preparation import Settings, by_reason, prepare
 from dpcdvae.errors import InputError
+from dpcdvae.files import home
 from dpcdvae.io import Failure, cif_text
 from dpcdvae.parallel import HERE, LocalEngine
 from dpcdvae.prototypes import build_prototypes

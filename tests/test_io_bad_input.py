@@ -32,16 +32,18 @@ BAD_CIFS = {
     "tritium": (GOOD.replace("  Na Na0", "  T T0"), "isotope 'T': write it as H"),
     "dummy": (GOOD.replace("  Na Na0", "  X X0"), "'X' is not an element"),
     "vacancy": (GOOD.replace("  Na Na0", "  Vac Na0"), "'Vac' is not an element"),
-    "upper case": (GOOD.replace("  Na Na0", "  NA NA0"), "'NA' is not an element: did you mean 'Na'?"),
     "no element": (GOOD.replace("  Na Na0", "  Qq Qq0"), "'Qq' is not an element"),
     "NaN lattice": (GOOD.replace("_cell_length_a 4.00000000", "_cell_length_a nan"), "the lattice is not finite"),
     "infinite coordinate": (GOOD.replace("0.50000000 1\n", "inf 1\n"), "coordinates are not finite"),
     "no volume": (GOOD.replace("_cell_length_a 4.00000000", "_cell_length_a 0.0"), "degenerate"),
     "impossible angles": (GOOD.replace("_cell_angle_alpha 90.0", "_cell_angle_alpha 179.0")
                               .replace("_cell_angle_beta 90.0", "_cell_angle_beta 20.0"), "the lattice is not finite"),
-    "no atoms": (GOOD[: GOOD.index("loop_\n _atom_site")], "pymatgen can parse"),
+    "no atoms": (GOOD[: GOOD.index("loop_\n _atom_site")], "no atoms with fractional coordinates"),
     "no data block": ("hello world\n", "no CIF data block"),
-    "words for numbers": (GOOD.replace("0.50000000 1\n", "half 1\n"), "pymatgen can parse"),
+    "words for numbers": (GOOD.replace("0.50000000 1\n", "half 1\n"), "_atom_site_fract_z 'half' is not a number"),
+    "no value": (GOOD.replace("0.50000000 1\n", "0.5\n"), "Wrong number of values in loop"),
+    "open quote": (GOOD.replace("'P 1'", "'P 1"), "line 10 of the block: unterminated 'string'"),
+    "two lengths": (GOOD + "_cell_length_a 5\n", "two values of _cell_length_a"),
     "cut off": (GOOD[:-30], ""),
 }  # fmt: skip
 
@@ -78,7 +80,7 @@ def test_row_17_is_named_and_the_others_are_read(kind: str, tmp_path: Path, salt
 def test_csv_without_cif_column(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,structure\n1,x\n")
     said = message(lambda: read(tmp_path / "a.csv"))
-    assert "no column 'cif' (columns: 'id', 'structure')" in said
+    assert "no column 'cif', and none that holds crystals (columns: 'id', 'structure')" in said
     assert message(lambda: read(tmp_path / "a.csv", [])) == said  # no list of failures helps here
 
 
@@ -130,7 +132,7 @@ def test_integers_of_thousands_of_digits(name: str, content: str, tmp_path: Path
     assert message(lambda: read(tmp_path / name)).startswith(str(tmp_path / name))
 
 
-def test_pickles_are_refused(tmp_path: Path) -> None:
+def test_pickles_run_nothing(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
 
     class Payload:
@@ -138,12 +140,14 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "pwned",)  # type: ignore[return-value]
 
     peer_file(tmp_path / "evil.pt", build_prototypes()[:2], extra=Payload())
-    assert "refused" in message(lambda: read(tmp_path / "evil.pt"))
+    assert len(read(tmp_path / "evil.pt")) == 2
+    torch.save(Payload(), tmp_path / "whole.pt")
+    assert "a dictionary of tensors is needed" in message(lambda: read(tmp_path / "whole.pt"))
     torch.save(Payload(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert "refused" in message(lambda: read(tmp_path / "old.pt"))
+    assert "not written by torch.save (1.6 or later)" in message(lambda: read(tmp_path / "old.pt"))
     arrays = dict.fromkeys(("frac_coords", "num_atoms", "atom_types", "lengths", "angles"), np.array([Payload()]))
     np.savez(tmp_path / "evil.npz", **arrays, allow_pickle=True)
-    assert "plain arrays" in message(lambda: read(tmp_path / "evil.npz"))
+    assert message(lambda: read(tmp_path / "evil.npz")).startswith(str(tmp_path / "evil.npz"))
     assert not (tmp_path / "pwned").exists()
 
 
@@ -223,10 +227,8 @@ def test_text_fields_and_missing_values(tmp_path: Path) -> None:
     text = GOOD.replace("loop_\n _atom_site_type", field).replace("0.50000000 1\n", "0.50000000 .\n")
     assert text.count("title") == 2
     assert crystal_from_cif(text).symbols == ["Na", "Cl"]
-    symmetric = (
-        text.replace("'P 1'", "'P -1'").replace("Number 1", "Number 2").replace("Tables_number 1", "Tables_number 2")
-    )
-    assert "occupancy is not given" in message(lambda: crystal_from_cif(symmetric))
+    symmetric = text.replace("'P 1'", "'P -1'").replace("Tables_number 1", "Tables_number 2").replace("?", ".")
+    assert crystal_from_cif(symmetric.replace("  1 'x, y, z'", "  1 'x,y,z'\n 2 '-x,-y,-z'")).symbols == ["Na", "Cl"]
 
 
 @pytest.mark.parametrize(

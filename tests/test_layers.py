@@ -21,7 +21,7 @@ PACKAGE = ROOT / "src" / "dpcdvae"
 TORCH_FREE, COMPARISON, BRANCH, TOP = 5, 13, "branch", "top"
 
 # The one torch among the torch-free floors: peers' eval_*.pt are torch files. It is imported when such a file is read.
-LAZY_TORCH = {"io/peers.py"}
+LAZY_TORCH = {"io/torch_files.py"}
 
 # What a machine that only trains may lack.
 CHEMISTRY = ["pymatgen", "ase", "spglib", "smact", "matminer"]

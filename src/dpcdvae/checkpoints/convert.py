@@ -22,10 +22,10 @@ from dpcdvae.config import RegressorConfig
 from dpcdvae.errors import InputError, one_line
 from dpcdvae.files import sha256
 from dpcdvae.interfaces import NUM_ELEMENTS
-from dpcdvae.io.torch_files import Inert, load_torch
+from dpcdvae.io.torch_files import Inert, holds_its_numbers, load_torch
 
 SCALER, HPARAMS = "prop_scaler.pt", "hparams.yaml"
-MAX_SETTINGS = 10**6
+MAX_SETTINGS, MAX_BRACKETS = 10**6, 1000  # PyYAML takes the square of the depth
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise InputError(f"{path} is no Lightning checkpoint: it holds no state_dict of tensors")
+    if claims := next((name for name, tensor in state.items() if not holds_its_numbers(tensor)), None):
+        raise InputError(f"{path} is damaged: {claims} claims more numbers than the file holds")
     if others := sorted({name.partition(".")[0] for name in state} - {"encoder"}):
         kind = "a generative CDVAE" if "decoder" in others else "another kind of model"
         raise InputError(f"{path} is {kind} (it has {', '.join(others[:4])}): a property model has an encoder alone")
@@ -170,8 +172,8 @@ class _Settings:
         self.path = path
         try:
             text = path.read_text(encoding="utf-8") if path.exists() else ""
-            if len(text) > MAX_SETTINGS:
-                raise InputError(f"{path} has {len(text)} characters: no file of settings")
+            if len(text) > MAX_SETTINGS or text.count("[") + text.count("{") > MAX_BRACKETS:
+                raise InputError(f"cannot read {path}: too long or too deep for a file of settings")
             self.values = yaml.safe_load(text)
         except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
             if isinstance(error, InputError):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -34,6 +35,7 @@ MAX_ATOMS = 50_000
 """Atoms of one crystal that symmetry may make of what a file lists."""
 
 _BLOCK_OR_FIELD = re.compile(r"^(?:data_(\S*)|;)", re.MULTILINE | re.IGNORECASE)
+_OF_CRYSTAL = re.compile("_cell[_.]|_atom_site[_.]", re.IGNORECASE)
 _WANTED = ("_cell_", SITE, "_symmetry_", "_space_group", "_chemical_formula_sum", "_dpcdvae_")
 _NOT_GIVEN = (".", "?", "")
 
@@ -72,7 +74,7 @@ def parse_cif(data: bytes, where: str, stem: str, collector: Collector) -> None:
 
 
 def _crystal_blocks(text: str) -> list[tuple[str, str]]:
-    return [(name, block) for name, block in split_blocks(text) if "_cell" in block or "_atom_site" in block]
+    return [(name, block) for name, block in split_blocks(text) if _OF_CRYSTAL.search(block)]
 
 
 def split_blocks(text: str) -> Iterator[tuple[str, str]]:
@@ -102,15 +104,16 @@ def _items(block: str) -> Items:
         found = re.match(r"string:(\d+)(?::\d+\(\d+\))?(?: in data_\S*)?:? (.*)", one_line(error))
         raise InputError(f"not a CIF ({f'line {found[1]} of the block: {found[2]}' if found else error})") from None
     items: dict[str, Sequence[str]] = {}
-    for item in document[0]:
+    block_items: Any = document[0]
+    for item in block_items:
         if (pair := item.pair) is not None:
-            tags, values = pair[:1], pair[1:]
-        elif (loop := item.loop) is not None and loop.tags[0].lower().startswith(_WANTED):
+            tags, values = [pair[0]], [pair[1]]
+        elif (loop := item.loop) is not None and _item(loop.tags[0]).startswith(_WANTED):
             tags, values = loop.tags, loop.values
         else:
             continue
         for column, tag in enumerate(tags):
-            name = tag.lower().replace(".", "_")
+            name = _item(tag)
             if not name.startswith(_WANTED):
                 continue
             column_values = values[column :: len(tags)]
@@ -118,6 +121,10 @@ def _items(block: str) -> Items:
                 raise InputError(f"two values of {tag}: which one counts cannot be told")
             items[name] = column_values
     return items
+
+
+def _item(tag: str) -> str:
+    return tag.lower().replace(".", "_")
 
 
 @dataclass(frozen=True)

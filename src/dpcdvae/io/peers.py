@@ -19,8 +19,8 @@ import numpy.typing as npt
 from dpcdvae.errors import InputError, one_line
 from dpcdvae.io.cif_writer import right_handed
 from dpcdvae.io.failures import Collector
-from dpcdvae.io.sources import check_claims
-from dpcdvae.io.torch_files import as_numpy, load_torch
+from dpcdvae.io.sources import check_claims, read_at_most
+from dpcdvae.io.torch_files import load_arrays
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
 
 Array = npt.NDArray[Any]
@@ -46,7 +46,8 @@ def parse_npz(data: bytes, where: str, stem: str, collector: Collector) -> None:
 
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
     """An array whose header claims no more than the bytes behind it."""
-    stream = io.BytesIO(archive.read(entry))
+    with archive.open(entry) as packed:
+        stream = io.BytesIO(read_at_most(packed, entry.file_size))
     version = np.lib.format.read_magic(stream)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read_header(stream)
@@ -59,14 +60,7 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
 
 def parse_pt(data: bytes, where: str, stem: str, collector: Collector) -> None:
     """The five tensors; objects of other classes beside them are passed over, and no code is run."""
-    import torch
-
-    content = load_torch(io.BytesIO(data))
-    if not isinstance(content, dict):
-        raise InputError(f"a dictionary of tensors is needed, found a {type(content).__name__}")
-    if missing := [key for key in KEYS if not isinstance(content.get(key), torch.Tensor)]:
-        raise InputError(f"no tensor {', '.join(missing)} (found {', '.join(map(str, content))[:200]})")
-    arrays = {key: as_numpy(content[key], key) for key in KEYS}
+    arrays = load_arrays(io.BytesIO(data), KEYS)
     if arrays["frac_coords"].ndim == 2:
         _add_crystals(arrays, [], where, stem, collector)
         return

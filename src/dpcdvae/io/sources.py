@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import IO
 
 from dpcdvae.errors import InputError, one_line
 from dpcdvae.io.failures import printable
@@ -75,7 +76,7 @@ def _archived(path: Path) -> Iterator[Source]:
                 def load(entry: zipfile.ZipInfo = entry, where: str = where) -> bytes:
                     try:
                         with archive.open(entry) as stream:
-                            return _unpacked(stream.read(), entry.filename)
+                            return _unpacked(read_at_most(stream, entry.file_size), entry.filename)
                     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
                         raise InputError(f"cannot be unpacked ({error})") from error
 
@@ -87,7 +88,7 @@ def _archived(path: Path) -> Iterator[Source]:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
-            return _unpacked(stream.read(MAX_BYTES + 1), path.name)
+            return _unpacked(read_at_most(stream, MAX_BYTES + 1), path.name)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})") from error
 
@@ -97,7 +98,7 @@ def _unpacked(data: bytes, name: str) -> bytes:
         try:
             limit = most_unpacked(len(data))
             with gzip.open(io.BytesIO(data)) as stream:
-                data = stream.read(limit + 1)
+                data = read_at_most(stream, limit + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"not a gzip file, or cut off ({error})") from error
         if limit < len(data) <= MAX_BYTES:
@@ -107,6 +108,15 @@ def _unpacked(data: bytes, name: str) -> bytes:
     if not data.strip():
         raise InputError("the file is empty")
     return data
+
+
+def read_at_most(stream: IO[bytes], limit: int) -> bytes:
+    """The content of a stream, cut off at ``limit``. Python's own ``read`` would allocate what is asked for at once."""
+    parts, left = [], limit
+    while left > 0 and (part := stream.read(min(left, 2**20))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def most_unpacked(packed: int) -> int:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dpcdvae.errors import InputError
+
 Array = npt.NDArray[np.float64]
 
 UNIT = 0.7
@@ -55,6 +57,9 @@ def orbit(position: Array, error: Array, operations: Operations) -> Array:
 
     Args:
         position: (3,) as printed. error: (3,) of each coordinate.
+
+    Raises:
+        InputError: near several special positions that exclude one another, so that the digits cannot tell.
     """
     rotations, translations = operations.rotations, operations.translations
     position, fixing = _on_special_position(position, error, operations)
@@ -72,13 +77,13 @@ def orbit(position: Array, error: Array, operations: Operations) -> Array:
 
 
 def _on_special_position(position: Array, error: Array, operations: Operations) -> tuple[Array, int]:
-    """The position nearest by that the most operations fix, and how many these are."""
+    """The nearby position that the most operations fix, and how many these are."""
     rotations, translations = operations.rotations, operations.translations
     moves = rotations @ position + translations - position
     back = np.round(moves)
     sizes = np.abs(rotations - np.eye(3)) @ error + EXACT
     for part in (1.0, 0.5, 0.25):
-        fixing = (np.abs(moves - back) <= part * sizes).all(1)
+        fixing = np.all(np.abs(moves - back) <= part * sizes, axis=1)
         if fixing.sum() == 1:
             return position, 1
         # The mean over a group of operations fixes a point; over some of one, the mean of means goes there.
@@ -89,7 +94,8 @@ def _on_special_position(position: Array, error: Array, operations: Operations) 
             if np.abs(moved - before).max() < 1e-13:
                 break
         rest = rotations @ moved + translations - moved
-        fixed = (np.abs(rest - np.round(rest)) <= EXACT / 10).all(1)
+        fixed = np.all(np.abs(rest - np.round(rest)) <= EXACT / 10, axis=1)
         if fixed[fixing].all() and (np.abs(moved - position) <= 2 * error.max() + EXACT).all():
             return moved, int(fixed.sum())
-    return position, 1
+    place = ", ".join(f"{x:g}" for x in position)
+    raise InputError(f"the site at {place} may lie on one of several special positions: give more digits")

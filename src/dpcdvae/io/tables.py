@@ -28,6 +28,7 @@ Row = Mapping[str, Any]
 _INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?$")  # what pandas calls the number of a row
 _ABSENT = {"", "nan", "na", "n/a", "none", "null", "-", "--", "inf", "-inf"}
 _NUMBER_AND_MORE = re.compile(r"[<>=~≈≤≥±+\-−\s]*[.,]?\d")  # 7.1 eV, <0.1, 6,6: not NaCl, P1
+_LIKE_FORMULA = re.compile("'*[=+@-]")
 _GUARD = "'"  # keeps a spreadsheet from working out a cell that begins like a formula
 
 
@@ -176,10 +177,10 @@ def render_csv(crystals: Sequence[Crystal]) -> bytes:
     writer.writerow(["material_id", "cif", "formula", *names])
     for crystal in crystals:
         cells = [repr(float(crystal.properties[n])) if n in crystal.properties else "" for n in names]
-        id = _GUARD + crystal.id if crystal.id[:1] in tuple("=+-@") else crystal.id
+        id = _GUARD + crystal.id if _LIKE_FORMULA.match(crystal.id) else crystal.id
         writer.writerow([id, cif_text(replace(crystal, properties={})), crystal.formula, *cells])
     return stream.getvalue().encode()
 
 
 def _unguarded(id: str) -> str:
-    return id[1:] if id[:1] == _GUARD and id[1:2] in tuple("=+-@") else id
+    return id[1:] if id[:1] == _GUARD and _LIKE_FORMULA.match(id) else id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -158,7 +158,7 @@ class Crystal:
         """Raises InputError on partial occupancy, isotopes' and dummy species, and an empty structure."""
         numbers, coords = [], []
         for site in structure:
-            amounts: Counter[int] = Counter()
+            amounts: defaultdict[int, float] = defaultdict(float)
             for species, amount in site.species.items():
                 element = getattr(species, "element", species)  # Species -> Element
                 number = getattr(element, "Z", 0)
