@@ -110,7 +110,7 @@ def _unpacked(data: bytes, name: str) -> bytes:
     return data
 
 
-def read_at_most(stream: IO[bytes], limit: int) -> bytes:
+def read_at_most(stream: IO[bytes] | gzip.GzipFile, limit: int) -> bytes:
     """The content of a stream, cut off at ``limit``. Python's own ``read`` would allocate what is asked for at once."""
     parts, left = [], limit
     while left > 0 and (part := stream.read(min(left, 2**20))):

@@ -113,9 +113,7 @@ def load_torch(stream: IO[bytes]) -> Any:
     except InputError:
         raise
     except Exception as error:  # whatever zipfile, pickle and torch meet in arbitrary bytes
-        raise InputError(
-            f"damaged, or no file of torch.save ({one_line(error)[:200] or type(error).__name__})"
-        ) from None
+        raise InputError(f"damaged, or no file of torch.save ({reason_of(error)})") from None
 
 
 def holds_its_numbers(tensor: Tensor) -> bool:
