@@ -23,6 +23,7 @@ from dpcdvae.io import Failure, read
 from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import find_model
+from dpcdvae.parallel.store import RECORDS, SETTINGS, scan
 from dpcdvae.sampling import agreement
 from dpcdvae.sampling.agreement import Decoded, decode_by_agreement, latent_distances
 from dpcdvae.sampling.decoding import Decoding, Request, decode
@@ -378,7 +379,7 @@ def test_shards_processes_and_a_stop_change_no_digit(
     with monkeypatch.context() as patch:
         patch.setattr(Parts, "add", stop_at_the_third)
         assert main([*command, "--workers", "0", "--out", str(stopped)]) == 130
-    assert len(list(work_folder(stopped).glob("*.part"))) == 2
+    assert [record.key for record in scan(work_folder(stopped) / RECORDS) if record.key != SETTINGS] == ["0", "3"]
     assert main([*command[:-1], "2", "--workers", "0", "--out", str(stopped)]) == 2  # another number of candidates
     assert main([*command, "--workers", "0", "--out", str(stopped)]) == 0
     assert stopped.read_bytes() == whole.read_bytes()

@@ -306,7 +306,7 @@ def test_another_suite_in_an_old_folder_is_refused(
         ("steps = 3", "steps = 501", r"sample.steps = 501: preset 'compact/cdvae' has 500 at most"),
         ("steps = 3", "steps =", "is not TOML"),
         ("model.latent_dim = 16", "model.latent_din = 16", "unknown option 'model.latent_din'.*latent_dim"),
-        ("model.latent_dim = 16", "model.latent_dim = true", "option model.latent_dim: .*not True"),
+        ("model.latent_dim = 16", "model.latent_dim = true", "option model.latent_dim .*not True"),
         ("model.latent_dim = 16", "model.max_atoms = 2", "more than model.max_atoms = 2"),
         ("model.latent_dim = 16", "train.seed = 3", r"cannot say train.seed: the suite does, with seeds"),
         ("model.latent_dim = 16", "train.max_epochs = 3", "cannot say train.max_epochs"),

@@ -94,7 +94,7 @@ def test_closed_pipe_is_quiet() -> None:
 
 
 def command_paths() -> list[list[str]]:
-    groups = {"data": ["list", "get", "add", "info"]}
+    groups = {"data": ["list", "get", "add", "info"], "config": ["show"]}
     return [[name, *inner.split()] for name in COMMANDS for inner in groups.get(name, [""])]
 
 

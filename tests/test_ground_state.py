@@ -18,6 +18,7 @@ from crystal_files import message
 from dpcdvae.cli import main
 from dpcdvae.intervals import Number
 from dpcdvae.io import Failure, write
+from dpcdvae.parallel.store import RECORDS
 from dpcdvae.relaxation import ranking
 from dpcdvae.relaxation.from_files import pair_relaxed
 from dpcdvae.relaxation.ground_state import ground_state, reason_lines
@@ -190,7 +191,7 @@ def test_without_a_folder_results_are_kept_beside_what_is_written(tmp_path: Path
     command = ["ground-state", str(tmp_path / "c.extxyz"), "--calculator", "toy_calculators:Spring", "--workers", "0"]
     assert main(command) == 0
     assert main([*command, "--json", str(tmp_path / "t.json")]) == 0
-    kept = sorted(path.parent.name for path in tmp_path.glob("*/results.sqlite"))
+    kept = sorted(path.parent.name for path in tmp_path.glob(f"*/{RECORDS}"))
     assert kept == ["c.extxyz.work", "t.json.work"]
 
 

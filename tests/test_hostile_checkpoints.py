@@ -73,7 +73,7 @@ def test_a_huge_number_is_refused_before_anything_is_allocated(folder: Path, pat
 
 
 def test_a_network_that_the_weights_are_not_of_is_refused(folder: Path) -> None:
-    changed(folder, "config/model/stats_hidden_layers", 10**6)
+    changed(folder, "config/model/stats_hidden_layers", 32)
     assert "does not fit the model that its config.json describes" in refused(folder)
     source = find_model(folder)
     with pytest.raises(InputError, match="does not fit"):

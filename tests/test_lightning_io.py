@@ -161,7 +161,7 @@ def test_the_best_and_the_last_are_kept(keep: int, tmp_path: Path) -> None:
     assert names(tmp_path) == sorted([*(f"epoch={epoch:04d}" for epoch in best), "last"])
     assert model_store.best_checkpoint(tmp_path).name == f"epoch={best[0]:04d}"
     last = read_checkpoint(model_store.last_checkpoint(tmp_path))
-    assert last.folder.name == "last"
+    assert Path(last.source.place).name == "last"
     assert last.facts == {"epoch": EPOCHS - 1, "global_step": 3 * EPOCHS, "val_loss": losses[EPOCHS - 1]}
     assert last.config == {"width": 8}
     assert equal(last.weights, dict(module.model.state_dict()))

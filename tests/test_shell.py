@@ -246,7 +246,7 @@ def bad(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train prototype --out x", "did you mean 'prototypes'"),
         ("train prototypes --preset compat --out x", "did you mean 'compact'"),
         ("train prototypes --set train.epochs=3 --out x", "did you mean 'train.max_epochs'"),
-        ("train prototypes --set train.max_epochs=many --out x", "valid integer"),
+        ("train prototypes --set train.max_epochs=many --out x", "must be a whole number"),
         ("train prototypes --set diffusion.options.schedule=cosin --out x", "did you mean 'cosine'"),
         ("train prototypes --set encoder.names=['dimnet'] --out x", "did you mean 'dimenet++'"),
         ("train prototypes --set encoder.names=[] --out x", "encoder.names is empty"),
