@@ -110,9 +110,12 @@ def measure(a: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
         "most": a.most,
     }  # fmt: skip
     result = {
-        **key, "threshold": threshold, "cpu_seconds": dict(seconds), "machine": here(a.device),
+        **key,
+        "threshold": threshold,
+        "cpu_seconds": dict(seconds),
+        "machine": here(a.device),
         **summary(Candidates.of(passes), model.agreement.threshold, how.steps),
-    }  # fmt: skip
+    }
     record["results"] = [*(old for old in record["results"] if not key.items() <= old.items()), result]
     write_json(out, record)
     return result

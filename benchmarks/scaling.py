@@ -157,8 +157,10 @@ def line(facts: dict[str, Any]) -> str:
     times = PER_MILLION / facts["crystals"]
     text = f"{facts['what']:32} {facts['crystals']:9} {facts['atoms']:5}  "
     if "bytes" in facts:
-        text += (f"write {facts['write_seconds'] * times:7.0f} s  read {facts['read_seconds'] * times:7.0f} s  "
-                 f"{facts['bytes'] * times / 1e6:7.0f} MB  {facts['files'] * times:9.0f} files")  # fmt: skip
+        text += (
+            f"write {facts['write_seconds'] * times:7.0f} s  read {facts['read_seconds'] * times:7.0f} s  "
+            f"{facts['bytes'] * times / 1e6:7.0f} MB  {facts['files'] * times:9.0f} files"
+        )
     else:
         text += f"compare {facts['compare_seconds']:7.1f} s for these, {facts['duplicates']} duplicates"
     return f"{text}   ({facts['mib']:.0f} MiB, {facts['mib_of_crystals']:.0f} with the crystals alone)"
@@ -185,8 +187,10 @@ def print_costs() -> None:
         for passes, rate in rates.items():
             hours = PER_MILLION / rate / 3600 * (1 if gpu else threads)
             unit = "GPU hours" if gpu else "core hours"
-            print(f"{preset:28} {data:12} {batch:5} {passes:6} {rate:10.2f}  {hours:.0f} {unit} "
-                  f"({device}, {threads} threads, {run['machine']['date']}, {run['machine']['revision']})")  # fmt: skip
+            print(
+                f"{preset:28} {data:12} {batch:5} {passes:6} {rate:10.2f}  {hours:.0f} {unit} "
+                f"({device}, {threads} threads, {run['machine']['date']}, {run['machine']['revision']})"
+            )
 
 
 if __name__ == "__main__":

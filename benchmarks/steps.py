@@ -32,9 +32,13 @@ SOLVERS = ("x0-jump", "ancestral", "ddim", "dpm++2m", "heun")
 STEPS = (100, 50, 20, 10)
 RECONSTRUCTED = {"match_rate": "none", "match_rms": "none"}
 GENERATED = {
-    "coverage_recall": "", "coverage_precision": "", "density_wasserstein": "none", "num_elements_wasserstein": "none",
-    "structural_validity": "", "compositional_validity": "",
-}  # fmt: skip
+    "coverage_recall": "",
+    "coverage_precision": "",
+    "density_wasserstein": "none",
+    "num_elements_wasserstein": "none",
+    "structural_validity": "",
+    "compositional_validity": "",
+}
 TITLES = {
     "match_rate": "match", "match_rms": "<rms>", "coverage_recall": "COV-R", "coverage_precision": "COV-P",
     "density_wasserstein": "W density", "num_elements_wasserstein": "W elements",
@@ -78,9 +82,11 @@ def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
     source = find_model(arguments.model)
     model = load_model(source, arguments.device)
     setting = {
-        "model": Path(arguments.model).name, "model_sha256": source.sha256,
-        "reference": f"{arguments.data}:test", "seed": arguments.seed,
-    }  # fmt: skip
+        "model": Path(arguments.model).name,
+        "model_sha256": source.sha256,
+        "reference": f"{arguments.data}:test",
+        "seed": arguments.seed,
+    }
     record = begun(out, setting, {"results": []})
     ids = [str(id) for id in table.ids]
     for steps in arguments.steps:

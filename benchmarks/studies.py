@@ -99,8 +99,9 @@ def main() -> None:
             f"two of the runs bear the same name ({', '.join(names)}): evaluate them into two --out folders"
         )
     for option, given, known in (
-        ("--priors", arguments.priors, PRIOR_NAMES), ("--leave-out", arguments.leave_out, (*GENERATED, "none"))
-    ):  # fmt: skip
+        ("--priors", arguments.priors, PRIOR_NAMES),
+        ("--leave-out", arguments.leave_out, (*GENERATED, "none")),
+    ):
         if odd := [name for name in given if name not in known]:
             raise unknown_name(option, odd[0], known)
     for given, name in zip(arguments.runs, names, strict=True):
@@ -163,15 +164,19 @@ class Study:
             file = self.work / f"{self.a.data}-{self.a.split}-{chosen}-{self.key(first, count)}"
             part = self.table.select(range(first, first + count))
             how: dict[str, Any] = {"steps": self.how.steps, "candidates": candidates, "seed": self.a.seed}
-            made.append(kept(file, lambda part=part, first=first, how=how: stored(
-                reconstruct(self.model, part, first=first, **how)
-            )))  # fmt: skip
+            made.append(
+                kept(
+                    file,
+                    lambda part=part, first=first, how=how: stored(reconstruct(self.model, part, first=first, **how)),
+                )
+            )
         crystals, failures = crystals_of(made), failures_of(made)
         reference = f"{self.a.data}:{self.a.split}"
         return {
             **judge_reconstruction(crystals, failures, reference, [str(id) for id in self.table.ids]),
-            "passes_per_crystal": sum(batch["passes"] for batch in made) / self.a.n, "cpu_seconds": cpu_seconds(made),
-        }  # fmt: skip
+            "passes_per_crystal": sum(batch["passes"] for batch in made) / self.a.n,
+            "cpu_seconds": cpu_seconds(made),
+        }
 
     def key(self, first: int, count: int) -> str:
         return f"{self.how.solver}-{self.how.steps}-{self.a.seed}-{first}-{count}.json"
@@ -197,9 +202,12 @@ class Study:
             ]
             found = judge(crystals_of(made), failures_of(made), f"{self.a.data}:test", protocol(self.a.leave_out))
             self.record["generation"][name] = {
-                **self.record["generation"].get(name, {}), **found, "prior": fitted, "cpu_seconds": cpu_seconds(made),
+                **self.record["generation"].get(name, {}),
+                **found,
+                "prior": fitted,
+                "cpu_seconds": cpu_seconds(made),
                 "median_distance_to_training": float(nearest(self.all_latents(source), train.mu).median()),
-            }  # fmt: skip
+            }
             told = ", ".join(f"{metric} {cell(number)}" for metric, number in found.items())
             self.save(f"{self.name}: {name}, {told}")
 

@@ -46,11 +46,12 @@ from speed.timing import PRECISIONS, use_precision
 from speed.worker import SOURCE
 
 TINY = [
-    "model.latent_dim=16", "model.stats_hidden_dim=16",
+    "model.latent_dim=16",
+    "model.stats_hidden_dim=16",
     "encoder.options.dimenet++={hidden=16, blocks=1, int_emb=8, out_emb=16, output_layers=1}",
     "denoiser.options={hidden=16, atom_width=16, blocks=1, num_radial=8, emb_trip=8, emb_cbf=4, bil_trip=8,"
     " layers_atom=1, time_embedding=16, fourier=[]}",
-]  # fmt: skip
+]
 
 
 def main() -> None:
@@ -97,24 +98,29 @@ def parts(table: CrystalTable, arguments: argparse.Namespace) -> dict[str, Any]:
     plain, average = torch.optim.Adam(parameters, 1e-9), copy.deepcopy(trainee.model).requires_grad_(False)
     averaged = list(average.parameters()), parameters
     trainee.step(batch)  # gradients for the optimisers
-    found = medians({
-        "whole step": lambda: trainee.step(batch),
-        "batch put together": lambda: next(loader),
-        "bond graph": lambda: bond_graph(crystals.bonds, crystals.bond_images, crystals.num_bonds, *cell),
-        "bases of the bonds": bases,
-        "encoder, both passes": lambda: trainee.encode(batch),
-        "radius graph": lambda: radius_graph(
-            crystals.frac_coords, crystals.lattice, crystals.num_atoms, options.cutoff, options.max_neighbours
-        ),
-        "Adam, fused": trainee.optimizer.step,
-        "Adam, as torch chooses": plain.step,
-        "clipping": lambda: torch.nn.utils.clip_grad_value_(parameters, 1.0),
-        "average": lambda: get_ema_multi_avg_fn(0.999)(*averaged, 0),
-    }, arguments.rounds)  # fmt: skip
+    found = medians(
+        {
+            "whole step": lambda: trainee.step(batch),
+            "batch put together": lambda: next(loader),
+            "bond graph": lambda: bond_graph(crystals.bonds, crystals.bond_images, crystals.num_bonds, *cell),
+            "bases of the bonds": bases,
+            "encoder, both passes": lambda: trainee.encode(batch),
+            "radius graph": lambda: radius_graph(
+                crystals.frac_coords, crystals.lattice, crystals.num_atoms, options.cutoff, options.max_neighbours
+            ),
+            "Adam, fused": trainee.optimizer.step,
+            "Adam, as torch chooses": plain.step,
+            "clipping": lambda: torch.nn.utils.clip_grad_value_(parameters, 1.0),
+            "average": lambda: get_ema_multi_avg_fn(0.999)(*averaged, 0),
+        },
+        arguments.rounds,
+    )
     for name, seconds in found.items():
         print(f"{name:24}{seconds * 1e3:10.2f} ms {seconds / found['whole step']:8.2%}")
-    print(f"{int(crystals.num_atoms.sum())} atoms, {bonds.mask.shape[1]} slots for bonds of which "
-          f"{float(bonds.mask.float().mean()):.0%} are filled")  # fmt: skip
+    print(
+        f"{int(crystals.num_atoms.sum())} atoms, {bonds.mask.shape[1]} slots for bonds of which "
+        f"{float(bonds.mask.float().mean()):.0%} are filled"
+    )
     return {"seconds": found}
 
 
@@ -129,9 +135,11 @@ def batches(table: CrystalTable, arguments: argparse.Namespace) -> dict[str, Any
         sizes = np.array([table.num_atoms[share.indices].sum() for share in shares])
         searched = sum(table.num_atoms[s.indices].sum() * table.num_atoms[s.indices].max() for s in shares)
         found[name] = {
-            "batches": len(shares), "crystals": [f(len(s.indices) for s in shares) for f in (min, max)],
-            "atoms": [int(sizes.min()), int(sizes.max())], "pairs_searched": int(searched),
-        }  # fmt: skip
+            "batches": len(shares),
+            "crystals": [f(len(s.indices) for s in shares) for f in (min, max)],
+            "atoms": [int(sizes.min()), int(sizes.max())],
+            "pairs_searched": int(searched),
+        }
     loaders = {
         name: iter(make_loader(table, arguments.batch, target="", seed=0, batch_atoms=n)) for name, n in ways.items()
     }
@@ -184,8 +192,10 @@ def processes(table: CrystalTable, arguments: argparse.Namespace) -> dict[str, A
             found[name].append({key: float(row[key]) for key in ("seconds", "cpu_seconds")})
     for name, rows in found.items():
         wall = [row["seconds"] for row in rows]
-        print(f"{name:24}{some / statistics.median(wall):7.1f} crystals/s, seconds {wall}, "
-              f"CPU seconds of the first process {[row['cpu_seconds'] for row in rows]}")  # fmt: skip
+        print(
+            f"{name:24}{some / statistics.median(wall):7.1f} crystals/s, seconds {wall}, "
+            f"CPU seconds of the first process {[row['cpu_seconds'] for row in rows]}"
+        )
     return {"epochs": found}
 
 
@@ -209,8 +219,10 @@ def precision(table: CrystalTable, arguments: argparse.Namespace) -> dict[str, A
     base = seconds["other, float32" if arguments.against else "here, float32"]
     for name, values in seconds.items():
         ratios = sorted(a / b for a, b in zip(base, values, strict=True))
-        print(f"{name:16} {statistics.median(values):.3f} s a step, fastest {min(values):.3f}; base / this: "
-              f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]")  # fmt: skip
+        print(
+            f"{name:16} {statistics.median(values):.3f} s a step, fastest {min(values):.3f}; base / this: "
+            f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+        )
     return {"seconds": seconds}
 
 

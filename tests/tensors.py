@@ -230,7 +230,7 @@ TRUTH = [
             ([22, 8, 8], [4.0, 7.0, 9.0], [50, 35, 30]),  # skewed: the nearest image is some cells away
         ]
     )
-]  # fmt: skip
+]
 
 
 def ddpm_step(solver: str, r_t: Tensor, noise_pred: Tensor, noise: Tensor, bar_t: float, bar_s: float) -> Tensor:

@@ -109,8 +109,10 @@ def test_every_preset_and_seed_stands_in_the_document_and_the_table(whole: tuple
     table = (out / "table.md").read_text()
     assert table == markdown(document)
     assert [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")] == [
-        "| preset", "| dp-cdvae-na", "| cdvae"
-    ]  # fmt: skip
+        "| preset",
+        "| dp-cdvae-na",
+        "| cdvae",
+    ]
     assert "t-interval over seeds" in table
 
 
@@ -152,8 +154,9 @@ def test_overrides_hold_for_every_preset_and_nothing_else_changes(tmp_path: Path
         assert contender.config.loss == original.loss  # type: ignore[attr-defined]
         assert contender.config.encoder.names == original.encoder.names
         assert contender.configured(7, 3).train.model_dump() == contender.config.train.model_dump() | {
-            "seed": 7, "max_epochs": 3
-        }  # fmt: skip
+            "seed": 7,
+            "max_epochs": 3,
+        }
 
 
 @pytest.mark.parametrize("stage", ["first epoch", "training", "reconstructed", "generated.evaluation"])
@@ -356,8 +359,9 @@ def test_t_interval_is_that_of_scipy() -> None:
 
 def test_labels_leave_out_what_all_presets_share() -> None:
     assert labels(["compact/dp-cdvae-gine-perov_5", "compact/dp-cdvae-na-gine-perov_5"]) == [
-        "dp-cdvae-gine", "dp-cdvae-na-gine"
-    ]  # fmt: skip
+        "dp-cdvae-gine",
+        "dp-cdvae-na-gine",
+    ]
     assert labels(["compact/cdvae", "paper/cdvae"]) == ["compact/cdvae", "paper/cdvae"]
     assert labels(["compact/cdvae"]) == ["compact/cdvae"]
 

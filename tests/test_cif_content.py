@@ -75,8 +75,9 @@ def test_structures_of_pymatgen_and_ase_are_judged_by_the_same_rule() -> None:
     with pytest.raises(InputError, match="partial occupancies"):
         Crystal.from_pymatgen(Structure(lattice, [{"Fe": 0.5, "Co": 0.5}], [[0, 0, 0]]))
     with pytest.raises(InputError, match="partial occupancies"):
-        Crystal.from_ase(ase_crystal(["Fe"], [(0, 0, 0)], spacegroup=229, cellpar=[2.9] * 3 + [90] * 3,
-                                     occupancies=[0.5]))  # fmt: skip
+        Crystal.from_ase(
+            ase_crystal(["Fe"], [(0, 0, 0)], spacegroup=229, cellpar=[2.9] * 3 + [90] * 3, occupancies=[0.5])
+        )
     with pytest.raises(InputError, match="periodic"):
         Crystal.from_ase(Atoms("Fe", cell=np.eye(3), pbc=(True, True, False)))
 

@@ -141,8 +141,12 @@ def test_a_group_of_options_is_declared_once_and_the_call_holds_every_parameter(
     # All but the outputs; without the underscore that keeps a name from being a word of Python.
     assert first.arguments == {"degrees": 180.0, "fast": True, "cake": "round", "steps": None}
     assert second.resolved(steps=4, solver="eq7").arguments == {
-        "degrees": 200.0, "fast": False, "cake": "plain", "steps": 4, "solver": "eq7"
-    }  # fmt: skip
+        "degrees": 200.0,
+        "fast": False,
+        "cake": "plain",
+        "steps": 4,
+        "solver": "eq7",
+    }
     assert run(kitchen, ["bake", "--out", "x"]) == 2
 
 
@@ -165,8 +169,11 @@ def test_h_is_help_everywhere(path: list[str], capsys: pytest.CaptureFixture[str
 )
 def test_the_shell_completes_commands_options_and_names(words: str, expected: str) -> None:
     environment = {
-        **os.environ, "_DPCDVAE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")),
-    }  # fmt: skip
+        **os.environ,
+        "_DPCDVAE_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
     done = subprocess.run(
         [sys.executable, "-m", "dpcdvae"], env=environment, capture_output=True, text=True, check=False
     )
@@ -208,9 +215,13 @@ def test_names_that_nobody_has_are_told_before_torch_is_loaded(tmp_path: Path) -
         "    assert not {'torch', 'lightning'} & set(sys.modules), line\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(list(SLIPS))], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "DPCDVAE_HOME": str(tmp_path / "home")}, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", program, json.dumps(list(SLIPS))],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "DPCDVAE_HOME": str(tmp_path / "home")},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     told = re.findall(r"^# (.*)\n(.*)$", done.stderr, re.MULTILINE)
     assert len(told) == len(SLIPS)

@@ -241,11 +241,14 @@ GENERATIVE = {"fc_mu.weight": torch.zeros(2, 2), "decoder.fc_atom.weight": torch
         broken(lambda f: (f / "hparams.yaml").write_text("- heat_ref"), r"no hparams.yaml beside"),
         broken(edit("  prop: heat_ref\n", ""), "names the property"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line(
-    published: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str],
-    change: Callable[[pathlib.Path], object], message: str,
-) -> None:  # fmt: skip
+    published: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[pathlib.Path], object],
+    message: str,
+) -> None:
     change(published)
     with pytest.raises(InputError, match=message):
         convert_property_model(published, tmp_path / "model")

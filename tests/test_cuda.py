@@ -65,9 +65,7 @@ def test_random_numbers_do_not_depend_on_the_device() -> None:
 
 def test_graphs_are_equal(table: CrystalTable) -> None:
     batch = CrystalBatch.from_table(table, dtype=torch.float64)
-    here, there = (
-        radius_graph(b.frac_coords, b.lattice, b.num_atoms, 7.0, 20) for b in (batch, batch.to("cuda"))
-    )  # fmt: skip
+    here, there = (radius_graph(b.frac_coords, b.lattice, b.num_atoms, 7.0, 20) for b in (batch, batch.to("cuda")))
     torch.testing.assert_close(here.distances, there.distances.cpu())
     assert torch.equal(here.mask, there.mask.cpu())
 

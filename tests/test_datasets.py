@@ -83,11 +83,13 @@ BAD = {
     "isotope": (changed(cif_text(rock_salt()), " Na Na0", " D D0"), "isotope 'D'|not an element"),
     "dummy": (changed(cif_text(rock_salt()), " Na Na0", " Xx Xx0"), "'Xx.*' is not an element|parse"),
     "element 104": (cif_text(Crystal(np.array([104]), np.zeros((1, 3)), 4 * np.eye(3), "x")), "element Rf is beyond"),
-    "NaN lattice": (changed(cif_text(rock_salt()), "_cell_length_a 3.9", "_cell_length_a nan 0.9")
-                    .replace("nan 0.9", "nan #"), "the lattice is not finite"),
+    "NaN lattice": (
+        changed(cif_text(rock_salt()), "_cell_length_a 3.9", "_cell_length_a nan 0.9").replace("nan 0.9", "nan #"),
+        "the lattice is not finite",
+    ),
     "isolated": (cif_text(Crystal(np.array([2]), np.zeros((1, 3)), 9 * np.eye(3), "x")), "atom 1 is isolated"),
     "flat": (cif_text(Crystal(np.array([6]), np.zeros((1, 3)), np.diag([3, 3, 1e-5]), "x")), "cell is degenerate"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", BAD)

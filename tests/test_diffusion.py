@@ -306,13 +306,17 @@ TRUTH = [
             ([11, 17], [4.0, 5.0, 6.0], [80, 100, 110]),
         ]
     )
-]  # fmt: skip
+]
 
 
 # which image of r_t a rule works on
 IMAGE: dict[str, Callable[[Tensor], Tensor]] = {
-    "ancestral": lambda r: r, "x0-jump": wrap, "ddim": nearest_image, "dpm++2m": nearest_image, "heun": nearest_image,
-}  # fmt: skip
+    "ancestral": lambda r: r,
+    "x0-jump": wrap,
+    "ddim": nearest_image,
+    "dpm++2m": nearest_image,
+    "heun": nearest_image,
+}
 
 
 def exact_noise(model: CDVAE, truth: CrystalBatch, noisy: CrystalBatch, time: Tensor) -> Tensor:

@@ -251,8 +251,12 @@ def test_a_batch_is_its_crystals(dtype: torch.dtype) -> None:
         alone = graph_of(batch_of([crystal], dtype))
         atoms = slice(first, first + crystal.num_atoms)
         assert together.mask[atoms].equal(alone.mask)
-        torch.testing.assert_close(together.distances[atoms][alone.mask].sort().values,
-                                   alone.distances[alone.mask].sort().values, rtol=0, atol=0)  # fmt: skip
+        torch.testing.assert_close(
+            together.distances[atoms][alone.mask].sort().values,
+            alone.distances[alone.mask].sort().values,
+            rtol=0,
+            atol=0,
+        )
         sources = together.source[atoms][alone.mask]
         assert ((sources >= first) & (sources < first + crystal.num_atoms)).all()
         first += crystal.num_atoms

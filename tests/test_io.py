@@ -47,9 +47,7 @@ def test_poscar_round_trip_groups_elements(crystal: Crystal, tmp_path_factory: p
     back = read(write([crystal], tmp_path_factory.mktemp("io") / "POSCAR"))[0]
     elements = list(dict.fromkeys(crystal.symbols))
     order = sorted(range(crystal.num_atoms), key=lambda i: elements.index(crystal.symbols[i]))
-    grouped = replace(
-        crystal, atomic_numbers=crystal.atomic_numbers[order], frac_coords=crystal.frac_coords[order]
-    )  # fmt: skip
+    grouped = replace(crystal, atomic_numbers=crystal.atomic_numbers[order], frac_coords=crystal.frac_coords[order])
     assert_same_crystal(grouped, back, 1e-9)
     assert back.id == crystal.id
     assert np.linalg.det(back.lattice) > 0  # VASP refuses the other sign

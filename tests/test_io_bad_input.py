@@ -36,8 +36,12 @@ BAD_CIFS = {
     "NaN lattice": (GOOD.replace("_cell_length_a 4.00000000", "_cell_length_a nan"), "the lattice is not finite"),
     "infinite coordinate": (GOOD.replace("0.50000000 1\n", "inf 1\n"), "coordinates are not finite"),
     "no volume": (GOOD.replace("_cell_length_a 4.00000000", "_cell_length_a 0.0"), "degenerate"),
-    "impossible angles": (GOOD.replace("_cell_angle_alpha 90.0", "_cell_angle_alpha 179.0")
-                              .replace("_cell_angle_beta 90.0", "_cell_angle_beta 20.0"), "the lattice is not finite"),
+    "impossible angles": (
+        GOOD.replace("_cell_angle_alpha 90.0", "_cell_angle_alpha 179.0").replace(
+            "_cell_angle_beta 90.0", "_cell_angle_beta 20.0"
+        ),
+        "the lattice is not finite",
+    ),
     "no atoms": (GOOD[: GOOD.index("loop_\n _atom_site")], "no atoms with fractional coordinates"),
     "no data block": ("hello world\n", "no CIF data block"),
     "words for numbers": (GOOD.replace("0.50000000 1\n", "half 1\n"), "_atom_site_fract_z 'half' is not a number"),
@@ -45,7 +49,7 @@ BAD_CIFS = {
     "open quote": (GOOD.replace("'P 1'", "'P 1"), "line 10 of the block: unterminated 'string'"),
     "two lengths": (GOOD + "_cell_length_a 5\n", "two values of _cell_length_a"),
     "cut off": (GOOD[:-30], ""),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", BAD_CIFS)

@@ -191,9 +191,13 @@ def test_averaged_weights_are_the_ones_to_use_and_the_raw_ones_go_on(whole: tupl
 
 def test_an_average_of_other_weights_is_a_bug(tmp_path: Path) -> None:
     checkpoint = {
-        "state_dict": {"model.w": torch.ones(1)}, "epoch": 0, "global_step": 1,
-        "dpcdvae_config": {}, "dpcdvae_facts": {}, "dpcdvae_average": {"v": torch.ones(1)},
-    }  # fmt: skip
+        "state_dict": {"model.w": torch.ones(1)},
+        "epoch": 0,
+        "global_step": 1,
+        "dpcdvae_config": {},
+        "dpcdvae_facts": {},
+        "dpcdvae_average": {"v": torch.ones(1)},
+    }
     with pytest.raises(ValueError, match="v"):
         SafetensorsIO().save_checkpoint(checkpoint, tmp_path / "c")
 

@@ -247,9 +247,13 @@ def start(folder: Path, arguments: str, **environment: str) -> tuple[subprocess.
     script = folder / "script.py"
     script.write_text(SCRIPT.format(arguments=arguments))
     program = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         env=os.environ | environment,
-    )  # fmt: skip
+    )
     assert program.stdout is not None
     line = program.stdout.readline()
     assert line, program.communicate()

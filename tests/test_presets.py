@@ -110,8 +110,11 @@ def test_names_that_are_none() -> None:
     with pytest.raises(InputError, match=r"choice of a preset.*did you mean 'authors-code'"):
         load_preset("compact+author-code")
     for preset in (
-        "paper/cdvae+authors-variant", "compact+authors-variant", "energy+authors-code", "compact/cdvae+wrapped"
-    ):  # fmt: skip
+        "paper/cdvae+authors-variant",
+        "compact+authors-variant",
+        "energy+authors-code",
+        "compact/cdvae+wrapped",
+    ):
         with pytest.raises(InputError, match="has nothing to say of"):
             load_preset(preset)
     assert load_preset("compact") == load_preset("compact/dp-cdvae")

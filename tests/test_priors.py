@@ -322,13 +322,17 @@ def test_a_search_starts_from_the_latents_of_generation(name: str) -> None:
 # at the end of a run
 
 SETTINGS = [
-    "model.latent_dim=8", "model.stats_hidden_dim=16", "train.batch_size=16", "train.max_epochs=2",
+    "model.latent_dim=8",
+    "model.stats_hidden_dim=16",
+    "train.batch_size=16",
+    "train.max_epochs=2",
     "encoder.options.dimenet++={hidden=8, blocks=1, int_emb=4, basis_emb=4, out_emb=8, output_layers=1}",
     "encoder.options.lattice={hidden=8}",
     "denoiser.options={hidden=8, atom_width=12, blocks=1, num_radial=8, emb_trip=4, emb_rbf=4, emb_cbf=4,"
     " bil_trip=4, layers_atom=1, time_embedding=8, fourier=[]}",
-    "prior.name=flow", "prior.options={width=16, layers=1, steps=20, batch=32, passes=4}",
-]  # fmt: skip
+    "prior.name=flow",
+    "prior.options={width=16, layers=1, steps=20, batch=32, passes=4}",
+]
 
 
 @pytest.fixture(scope="module")

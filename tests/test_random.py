@@ -79,8 +79,12 @@ def test_hash_is_splitmix64() -> None:
     states = torch.tensor(1234567) + torch.arange(1, 6) * _GOLDEN
     outputs = [value % (1 << 64) for value in _mix(states).tolist()]
     assert outputs == [
-        6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821
-    ]  # fmt: skip
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 12345])

@@ -51,9 +51,7 @@ def run(numbers: Sequence[int], folder: Path | None, kind: Kind = KIND) -> tuple
 
 
 def same(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    return all(
-        a == b if isinstance(a, str) else np.array_equal(a, b) for a, b in zip(one, other, strict=True)
-    )  # fmt: skip
+    return all(a == b if isinstance(a, str) else np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_with_and_without_cache_the_numbers_are_the_same(tmp_path: Path) -> None:

@@ -56,11 +56,15 @@ def record(model: CDVAE) -> list[list[dict[str, Any]]]:
             [
                 {"coords": coords, "types": types, "lattice": lattice, "z": latent, "time": float(t)}
                 for coords, types, lattice, latent, t in zip(
-                    noisy.frac_coords.split(sizes), noisy.atomic_numbers.split(sizes), noisy.lattice, z, time,
+                    noisy.frac_coords.split(sizes),
+                    noisy.atomic_numbers.split(sizes),
+                    noisy.lattice,
+                    z,
+                    time,
                     strict=True,
                 )
             ]
-        )  # fmt: skip
+        )
         logits = torch.nn.functional.one_hot(noisy.atomic_numbers % 100, 100).to(z)
         return 0.1 * torch.sin(noisy.frac_coords), logits
 

@@ -186,9 +186,7 @@ def test_step_0_is_what_reconstruct_makes(model: CDVAE) -> None:
 
 def test_a_point_that_does_not_move_gives_the_same_crystal_at_every_step(model: CDVAE) -> None:
     """The noise of a starting point does not depend on the saved point; batches do not matter either."""
-    result = optimize(
-        model, random_start(model, 3), gradient_steps=6, lr=1e-300, saved=4, steps=4, batch_size=2
-    )  # fmt: skip
+    result = optimize(model, random_start(model, 3), gradient_steps=6, lr=1e-300, saved=4, steps=4, batch_size=2)
     assert [(p, k) for p, k in result.places] == [(p, k) for p in range(4) for k in range(3)]
     assert [c.id for c in result.crystals] == [f"0-{k}@{step}" for step in (0, 2, 4, 6) for k in range(3)]
     for point in range(1, 4):

@@ -29,10 +29,13 @@ from tensors import random_crystal, table_of
 from test_search import CRYSTALS
 
 SMALL = [
-    "train.max_epochs=2", "train.batch_size=32", "model.latent_dim=16", "diffusion.timesteps=50",
+    "train.max_epochs=2",
+    "train.batch_size=32",
+    "model.latent_dim=16",
+    "diffusion.timesteps=50",
     "denoiser.options={hidden=16, atom_width=16, blocks=1, num_radial=8, emb_trip=8, emb_cbf=4, bil_trip=8,"
     " layers_atom=1, time_embedding=16, fourier=[]}",
-]  # fmt: skip
+]
 SEARCH = ["--gradient-steps", "100", "--lr", "0.01", "--saved", "3", "--steps", "3", "--workers", "0"]
 
 
@@ -165,9 +168,11 @@ def test_an_evaluation_records_the_hashes_of_all_that_it_read(here: Path) -> Non
     assert main([*line, "--baselines", "none", "--workers", "0", "--json", "numbers.json"]) == 0
     manifest = json.loads(Path("numbers.json.manifest.json").read_text())
     expected = {
-        "crystals": sha256("some.json"), "reference": sha256("known.json"), "training": sha256(dataset_file("own")),
+        "crystals": sha256("some.json"),
+        "reference": sha256("known.json"),
+        "training": sha256(dataset_file("own")),
         "energy_model": find_model("JUDGE").sha256,
-    }  # fmt: skip
+    }
     assert {key: manifest[f"{key}_sha256"] for key in expected} == expected
     given = {"training": "own:train", "energy_model": "JUDGE", "baselines": "none", "workers": 0, "paired": False}
     assert {key: manifest["arguments"][key] for key in given} == given

@@ -223,10 +223,8 @@ def stop(*_: Any) -> None:
 @pytest.mark.parametrize("suffix", ["", ".extxyz"], ids=["folder", "file"])
 @pytest.mark.parametrize("old", [False, True], ids=["new", "overwrite"])
 @pytest.mark.parametrize(
-    "where",
-    ["Parts.add", "Parts.get", "Parts.begin_writing", "io.write",
-     "files.write_manifest", "Parts.remove"],
-)  # fmt: skip
+    "where", ["Parts.add", "Parts.get", "Parts.begin_writing", "io.write", "files.write_manifest", "Parts.remove"]
+)
 def test_stopped_anywhere(tmp_path: Path, where: str, old: bool, suffix: str) -> None:
     """Before each of its acts in turn: what was there stays or is complete, and the same command completes it."""
     out = tmp_path / f"out{suffix}"

@@ -218,9 +218,12 @@ def test_a_loss_of_two_batches_is_the_mean_of_theirs() -> None:
     parts = []
     for k, atoms in ((0, slice(0, 2)), (1, slice(2, 7))):
         single = type(noise)(
-            noise.latent[k : k + 1], noise.coords[atoms], noise.level[k : k + 1], noise.type_level[k : k + 1],
+            noise.latent[k : k + 1],
+            noise.coords[atoms],
+            noise.level[k : k + 1],
+            noise.type_level[k : k + 1],
             noise.types[atoms],
-        )  # fmt: skip
+        )
         parts.append(model.losses(batch_of([crystals[k]], bonded=True), single, true_lattice=True))
     for name, loss in together.items():
         assert float(loss) == pytest.approx((float(parts[0][name]) + float(parts[1][name])) / 2, rel=1e-6), name

@@ -37,11 +37,12 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("git") is None, reason="runs are pinned to git commits, and there is no git"),
 ]
 TINY = [
-    "model.latent_dim=16", "model.stats_hidden_dim=16",
+    "model.latent_dim=16",
+    "model.stats_hidden_dim=16",
     "encoder.options.dimenet++={hidden=16, blocks=1, int_emb=8, out_emb=16, output_layers=1}",
     "denoiser.options={hidden=16, atom_width=16, blocks=1, num_radial=8, emb_trip=8, emb_cbf=4, bil_trip=8,"
     " layers_atom=1, time_embedding=16, fourier=[]}",
-]  # fmt: skip
+]
 MINUTES = 0.06
 
 
@@ -82,8 +83,10 @@ class Place:
         return subprocess.Popen(
             [sys.executable, str(script), "--state", str(state), "--queue", str(self.queue), *options],
             env={**os.environ, "PYTHONPATH": str(self.checkout / "src"), "DPCDVAE_HOME": str(self.home)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def call(self, *options: str, state: Path | None = None) -> tuple[int, str, str]:
         process = self.start(*options, state=state)
@@ -169,8 +172,9 @@ def test_a_killed_queue_trains_as_one_that_was_never_stopped(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     hand, run = tmp_path / "run", worked.state / "runs" / "one"
-    options = [part for option in (*TINY, "train.max_minutes=1e-9", "train.max_epochs=1000")
-               for part in ("--set", option)]  # fmt: skip
+    options = [
+        part for option in (*TINY, "train.max_minutes=1e-9", "train.max_epochs=1000") for part in ("--set", option)
+    ]
     assert main(["train", "few", "--preset", "compact", "--out", str(hand), *options]) == 0
     assert len(rows(hand)) == 1
     planned = worked.record("one")["planned_epochs"]

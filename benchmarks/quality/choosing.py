@@ -100,8 +100,9 @@ def summary(candidates: Candidates, threshold: float, steps: int) -> dict[str, A
         place, tried = adaptive(candidates, threshold, k)
         stopping[str(k)] = {
             **rates(rms[rows, place]),
-            "mean_candidates": float(tried.mean()), "mean_passes": steps * float(tried.mean()),
-        }  # fmt: skip
+            "mean_candidates": float(tried.mean()),
+            "mean_passes": steps * float(tried.mean()),
+        }
     return {"best_of": by_k, "adaptive": stopping, "curve": curve(candidates)}
 
 
@@ -121,11 +122,14 @@ def curve(candidates: Candidates) -> list[dict[str, Any]]:
         if len(counts):
             bins.append(
                 {
-                    "distance": float(np.median(distance[inside])), "from": float(distance[inside].min()),
-                    "to": float(distance[inside].max()), "candidates": int(inside.sum()),
-                    "match": share(counts), "interval": bootstrap(counts, share, seed=0),
+                    "distance": float(np.median(distance[inside])),
+                    "from": float(distance[inside].min()),
+                    "to": float(distance[inside].max()),
+                    "candidates": int(inside.sum()),
+                    "match": share(counts),
+                    "interval": bootstrap(counts, share, seed=0),
                 }
-            )  # fmt: skip
+            )
     return bins
 
 
@@ -151,12 +155,14 @@ def markdown(result: dict[str, Any]) -> str:
     threshold = result["threshold"]
     return "\n\n".join(
         [
-            f"Match rate (%), 95 % interval; {what}:", markdown_table(header, match),
-            "Mean rms distance of the matches:", markdown_table(header, rms),
+            f"Match rate (%), 95 % interval; {what}:",
+            markdown_table(header, match),
+            "Mean rms distance of the matches:",
+            markdown_table(header, rms),
             f"Stopping at a latent distance of {threshold['threshold']:.3f} ({threshold['from']}):",
             markdown_table(columns, stopping),
         ]
-    )  # fmt: skip
+    )
 
 
 def percent(number: dict[str, Any]) -> str:

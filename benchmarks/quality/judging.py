@@ -26,7 +26,7 @@ def judge(
         against = against.only(set(ids))
     report = evaluate(
         crystals, against, paired=bool(ids), failures=failures, protocol=protocol, baselines=(), workers=0
-    )  # fmt: skip
+    )
     return {name: number.to_json() for name, number in report.numbers}
 
 

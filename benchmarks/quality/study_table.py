@@ -47,11 +47,15 @@ def _tables(records: list[dict[str, Any]]) -> str:
     shown = {name: title for name, title in TITLES.items() if any(name in g for r in records for g in generations(r))}
     second = [
         [
-            r["name"], prior, *(cell(found.get(name)) for name in shown),
-            plain(found["median_distance_to_training"]), plain(r["held_out_distance"]),
+            r["name"],
+            prior,
+            *(cell(found.get(name)) for name in shown),
+            plain(found["median_distance_to_training"]),
+            plain(r["held_out_distance"]),
         ]
-        for r in records for prior, found in r["generation"].items()
-    ]  # fmt: skip
+        for r in records
+        for prior, found in r["generation"].items()
+    ]
     columns = ["run", "z from", *shown.values(), "distance of z", "held out"]
     return markdown_table(header, first) + "\n\n" + markdown_table(columns, second)
 

@@ -78,12 +78,18 @@ def check_entries(source: Path, entries: Sequence[Entry]) -> list[str]:
     Raises:
         InputError: for the first of the entries that it cannot train.
     """
-    values = [{"name": entry.name, "dataset": entry.dataset, "preset": entry.preset, "set": settings(entry)}
-              for entry in entries]  # fmt: skip
+    values = [
+        {"name": entry.name, "dataset": entry.dataset, "preset": entry.preset, "set": settings(entry)}
+        for entry in entries
+    ]
     done = subprocess.run(
-        [sys.executable, "-P", str(source / CHECK)], input=json.dumps(values), env=environment(source), cwd=source,
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-P", str(source / CHECK)],
+        input=json.dumps(values),
+        env=environment(source),
+        cwd=source,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode == 2:
         raise InputError(last_line(done.stderr))
     if done.returncode:

@@ -42,9 +42,12 @@ class Entry:
     def recipe(self) -> dict[str, Any]:
         """What decides the trained model, the length of the training aside; as JSON holds it."""
         return {
-            "dataset": self.dataset, "preset": self.preset, "seed": self.seed, "set": list(self.set),
+            "dataset": self.dataset,
+            "preset": self.preset,
+            "seed": self.seed,
+            "set": list(self.set),
             "property": self.property,
-        }  # fmt: skip
+        }
 
 
 def read_queue(path: Path) -> list[Entry]:

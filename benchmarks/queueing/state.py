@@ -129,8 +129,10 @@ class Run:
                         raise DamagedError(f"{file} is damaged, it has no {key}: {self._instead(file)}")
             elif (weights := self.weights()) is not None and not {"entry", "minutes_spent"} <= weights.keys():
                 folder = WEIGHTS / self.name
-                raise DamagedError(f"{folder / WEIGHTS_FILE} is damaged, it lacks entry or minutes_spent: put back a "
-                                   f"copy of it, or remove {folder}")  # fmt: skip
+                raise DamagedError(
+                    f"{folder / WEIGHTS_FILE} is damaged, it lacks entry or minutes_spent: put back a "
+                    f"copy of it, or remove {folder}"
+                )
             self.rows()
         except DamagedError as error:
             return error

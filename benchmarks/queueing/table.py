@@ -21,9 +21,12 @@ def _row(run: Run) -> tuple[str, ...]:
         return (run.name, "damaged", "-", "-", "-")
     rows, planned = run.rows(), run.record.get("planned_epochs", "?")
     return (
-        run.name, _state(run), f"{len(rows)}/{planned}" if rows else "-", f"{run.spent():.1f}/{run.minutes():g}",
+        run.name,
+        _state(run),
+        f"{len(rows)}/{planned}" if rows else "-",
+        f"{run.spent():.1f}/{run.minutes():g}",
         f"{min(float(row['val/criterion']) for row in rows):.4f}" if rows else "-",
-    )  # fmt: skip
+    )
 
 
 def _state(run: Run) -> str:

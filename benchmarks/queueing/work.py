@@ -86,8 +86,9 @@ class Queue:
         going_on = ["--set", f"train.max_epochs={planned}", "--set", "train.max_minutes=0"]
         if run.record.get("finish_at_end"):
             going_on += ["--set", f"{FINISH}=true"]
-        call(["train", "--resume", "--out", str(run.folder), *going_on],
-             source=source, log=run.log, held=held, tick=tick)  # fmt: skip
+        call(
+            ["train", "--resume", "--out", str(run.folder), *going_on], source=source, log=run.log, held=held, tick=tick
+        )
         _remove_leftovers(run.model)
         call(["export", str(run.folder), "--out", str(run.model)], source=source, log=run.log, held=held)
         run.write(state="finished")

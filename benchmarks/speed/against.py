@@ -17,9 +17,11 @@ from speed.record import ROOT
 from speed.worker import SOURCE, WorkerError, in_new_process
 
 WHAT = {
-    "sampling pass": ("pass", "seconds"), "training step": ("step", "seconds"),
-    "memory of a pass": ("pass", "peak_mib"), "memory of a step": ("step", "peak_mib"),
-}  # fmt: skip
+    "sampling pass": ("pass", "seconds"),
+    "training step": ("step", "seconds"),
+    "memory of a pass": ("pass", "peak_mib"),
+    "memory of a step": ("step", "peak_mib"),
+}
 AGREEMENT = 1e-4  # relative, of norms and losses in float32
 
 

@@ -56,10 +56,12 @@ class _Operators(TorchDispatchMode):
         outputs = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
         if outputs and not _is_view(func):
             flops = flop_registry.get(func._overloadpacket)
-            self.counts.operators.append((
-                float(flops(*args, **kwargs, out_val=out)) if flops else 0.0,
-                float(sum(x.numel() * x.element_size() for x in [*inputs, *outputs])),
-            ))  # fmt: skip
+            self.counts.operators.append(
+                (
+                    float(flops(*args, **kwargs, out_val=out)) if flops else 0.0,
+                    float(sum(x.numel() * x.element_size() for x in [*inputs, *outputs])),
+                )
+            )
         return out
 
 

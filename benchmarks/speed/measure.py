@@ -35,9 +35,13 @@ def measure(
     place = torch.device(device)
     work = Workload(preset, table, place, precision)
     result: dict[str, Any] = {
-        "preset": preset, "batch": len(table), "atoms": int(table.num_atoms.sum()), "precision": precision,
-        "parameters": sum(p.numel() for p in work.model.parameters()), "check": work.check(),
-    }  # fmt: skip
+        "preset": preset,
+        "batch": len(table),
+        "atoms": int(table.num_atoms.sum()),
+        "precision": precision,
+        "parameters": sum(p.numel() for p in work.model.parameters()),
+        "check": work.check(),
+    }
     functions: dict[str, Callable[[], object]] = {"pass": work.sampling_pass, "step": work.training_step}
     counts = {"pass": work.count_pass, "step": work.count_step}
     published = {"pass": PUBLISHED_PASS, "step": PUBLISHED_STEP}
@@ -85,7 +89,9 @@ def _generation(work: Workload, device: torch.device, rounds: int) -> dict[str, 
     rest = max(0.0, short - passes(work.model, few) * a_pass)
     default, crystals = passes(work.model), len(work.table)
     return {
-        "seconds_per_pass": a_pass, "other_seconds": rest, "default_passes": default,
+        "seconds_per_pass": a_pass,
+        "other_seconds": rest,
+        "default_passes": default,
         "crystals_per_second": crystals / (rest + default * a_pass),
         "crystals_per_second_1000_passes": crystals / (rest + 1000 * a_pass),
-    }  # fmt: skip
+    }

@@ -29,10 +29,13 @@ def machine(device: str, threads: int) -> dict[str, Any]:
     models = [row.partition(":")[2].strip() for row in rows if row.startswith("model name")]
     cpu = models[0] if models else platform.processor() or platform.machine()
     return {
-        "device": cpu if device == "cpu" else torch.cuda.get_device_name(device), "threads": threads,
-        "torch": torch.__version__, "python": platform.python_version(), "date": time.strftime("%Y-%m-%d"),
+        "device": cpu if device == "cpu" else torch.cuda.get_device_name(device),
+        "threads": threads,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
         "revision": revision(ROOT),
-    }  # fmt: skip
+    }
 
 
 def revision(folder: Path) -> str:
@@ -90,11 +93,13 @@ def line(case: dict[str, Any]) -> str:
     a_pass, step, made = (case.get(part) or {} for part in ("pass", "step", "generation"))
     trained = case["batch"] / step["seconds"] if step else None
     columns = [
-        f"{name:34.34} {case['batch']:5}", _times(a_pass), _times(step),
+        f"{name:34.34} {case['batch']:5}",
+        _times(a_pass),
+        _times(step),
         f"{_cell(trained, 7)} {_cell(made.get('crystals_per_second'), 6)} "
         + _cell(made.get("crystals_per_second_1000_passes"), 6),
         " ".join(_cell(part.get("peak_mib"), 5) for part in (a_pass, step)),
-    ]  # fmt: skip
+    ]
     return " | ".join(columns)
 
 

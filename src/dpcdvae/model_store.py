@@ -210,8 +210,12 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not that of a checkpoint: it holds no JSON object")
     level: list[Any] = [value]
     for _ in range(MOST_NESTED):
-        level = [inner for item in level if isinstance(item, dict | list)
-                 for inner in (item.values() if isinstance(item, dict) else item)]  # fmt: skip
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
     if level:
         raise InputError(f"{path} is not that of a checkpoint: it is nested more than {MOST_NESTED} deep")
     return value

@@ -115,9 +115,13 @@ def _public_names(o: DimeNetOptions) -> dict[str, str]:
     for block in range(o.blocks):
         ours, theirs = f"interactions.{block}", f"interaction_blocks.{block}"
         for ours_layer, theirs_layer in (
-            ("radial.0", "lin_rbf1"), ("radial.1", "lin_rbf2"), ("spherical", "lin_sbf1"),
-            ("spherical_up", "lin_sbf2"), ("down.0", "lin_down"), ("up.0", "lin_up"),
-        ):  # fmt: skip
+            ("radial.0", "lin_rbf1"),
+            ("radial.1", "lin_rbf2"),
+            ("spherical", "lin_sbf1"),
+            ("spherical_up", "lin_sbf2"),
+            ("down.0", "lin_down"),
+            ("up.0", "lin_up"),
+        ):
             add(f"{ours}.{ours_layer}", f"{theirs}.{theirs_layer}", bias=False)
         for ours_layer, theirs_layer in (("incoming.0", "lin_kj"), ("own.0", "lin_ji"), ("final.0", "lin")):
             add(f"{ours}.{ours_layer}", f"{theirs}.{theirs_layer}")

@@ -63,13 +63,18 @@ class Relaxing(Group):
         from dpcdvae.relaxation.staged_relaxation import stages_of
 
         rules = {
-            "pressure": self.pressure, "optimizer": self.optimizer, "max_force": self.fmax, "max_stress": self.smax,
+            "pressure": self.pressure,
+            "optimizer": self.optimizer,
+            "max_force": self.fmax,
+            "max_stress": self.smax,
             "max_steps": self.steps,
-        }  # fmt: skip
+        }
         stages = stages_of(
-            self.calculator or DEFAULT, parse_options(self.calculator_option or ()), settings=self.settings,
+            self.calculator or DEFAULT,
+            parse_options(self.calculator_option or ()),
+            settings=self.settings,
             **{name: value for name, value in rules.items() if value is not None},
-        )  # fmt: skip
+        )
         for stage in stages:
             check_calculator(stage.calculator)
         return stages

@@ -148,8 +148,11 @@ def interpolate(
     how = decoding.settings(source)
     for crystal in table:
         if crystal.num_atoms > most:
-            print(f"note: '{crystal.id}' has {crystal.num_atoms} atoms and this model decodes at most {most}: "
-                  "that end will not come back as it is", file=sys.stderr)  # fmt: skip
+            print(
+                f"note: '{crystal.id}' has {crystal.num_atoms} atoms and this model decodes at most {most}: "
+                "that end will not come back as it is",
+                file=sys.stderr,
+            )
     result = interpolation.interpolate(loaded, table, n, batch_size=decoding.batch_size, **how)
     _write(call.resolved(**how), result, out, {"model_sha256": source.sha256}, overwrite)
 
@@ -254,9 +257,12 @@ def _valid(crystals: Sequence[Crystal]) -> npt.NDArray[np.bool_]:
 
 
 def _judge(
-    judge: PropertyRegressor, crystals: Sequence[Crystal], valid: npt.NDArray[np.bool_], engine: Engine,
+    judge: PropertyRegressor,
+    crystals: Sequence[Crystal],
+    valid: npt.NDArray[np.bool_],
+    engine: Engine,
     time_limit: float,
-) -> tuple[npt.NDArray[np.float64], dict[str, int]]:  # fmt: skip
+) -> tuple[npt.NDArray[np.float64], dict[str, int]]:
     """(crystals,) property of the valid ones, NaN for the others; how many valid ones it cannot tell, by reason."""
     import numpy as np
 

@@ -111,8 +111,10 @@ def _print_errors(folder: Path) -> None:
     for split, error in card.get("errors", {}).items():
         unit, missing = card["property"]["unit"], error["without_value"]
         note = f", {missing} without a value left out" if missing else ""
-        print(f"{split}: mean absolute error {error['mae']:.4f} ({card['property']['name']}: {unit or 'unit unknown'}; "
-              f"{error['crystals']} crystals{note})")  # fmt: skip
+        print(
+            f"{split}: mean absolute error {error['mae']:.4f} ({card['property']['name']}: {unit or 'unit unknown'}; "
+            f"{error['crystals']} crystals{note})"
+        )
 
 
 def export(

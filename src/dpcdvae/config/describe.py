@@ -77,9 +77,7 @@ def _table(rows: list[OptionRow]) -> list[str]:
     lines = ["", "| option | default | unit | values | meaning |", "|---|---|---|---|---|"]
     for row in rows:
         name = f"`{row.name.rpartition('.')[2]}`"
-        cells = [
-            f"*{name}*" if row.group else name, f"`{written(row.default)}`", row.unit, row.allowed, row.meaning,
-        ]  # fmt: skip
+        cells = [f"*{name}*" if row.group else name, f"`{written(row.default)}`", row.unit, row.allowed, row.meaning]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return lines
 

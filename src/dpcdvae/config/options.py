@@ -141,9 +141,10 @@ class DDPMOptions(Section):
     mean_free: bool = option(True, "remove each crystal's mean from the noise")
     recentre: bool = option(True, "put the centre of the clean coordinates at the origin")
     turn_frame: bool = option(
-        True, "turn the Cartesian output into fractional vectors; false: take its numbers as fractional",
+        True,
+        "turn the Cartesian output into fractional vectors; false: take its numbers as fractional",
         group=AUTHORS_CODE,
-    )  # fmt: skip
+    )
     time_input: Literal["step", "fraction"] = option(
         "step", "the denoiser is given t, or the fraction t/T", group=AUTHORS_CODE
     )

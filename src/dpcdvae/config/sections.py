@@ -156,9 +156,12 @@ class TrainConfig(Section):
     max_epochs: int = option(3000, "epochs at most", "epochs", ge=1, le=MAX_EPOCHS)
     batch_size: int = option(256, "crystals of one process in a step", "crystals", ge=1, le=MAX_BATCH)
     batch_atoms: int = option(
-        0, "fill batches with crystals of like size up to about so many atoms; 0: batch_size crystals", "atoms",
-        ge=0, le=MAX_BATCH,
-    )  # fmt: skip
+        0,
+        "fill batches with crystals of like size up to about so many atoms; 0: batch_size crystals",
+        "atoms",
+        ge=0,
+        le=MAX_BATCH,
+    )
     lr: float = option(1e-3, "learning rate of Adam", gt=0, le=10)
     lr_schedule: Literal["plateau", "cosine"] = option(
         "plateau", "lower the rate where the loss does not fall, or by a cosine to min_lr at max_epochs"

@@ -107,12 +107,15 @@ def parse_database(data: bytes, where: str, stem: str, collector: Collector) -> 
                 values = json.loads(pairs) if pairs else {}
                 collector.add(
                     _crystal(
-                        np.frombuffer(numbers, "<i4"), np.frombuffer(positions, "<f8").reshape(-1, 3),
-                        np.frombuffer(cell, "<f8").reshape(3, 3), np.array([pbc >> axis & 1 for axis in range(3)]),
-                        id, {**values, "energy": energy},
+                        np.frombuffer(numbers, "<i4"),
+                        np.frombuffer(positions, "<f8").reshape(-1, 3),
+                        np.frombuffer(cell, "<f8").reshape(3, 3),
+                        np.array([pbc >> axis & 1 for axis in range(3)]),
+                        id,
+                        {**values, "energy": energy},
                     ),
                     place,
-                )  # fmt: skip
+                )
     except (sqlite3.Error, OverflowError, MemoryError) as error:
         raise InputError(f"not an SQLite database of ASE, or damaged ({one_line(error)[:100]})") from None
     finally:
@@ -120,9 +123,13 @@ def parse_database(data: bytes, where: str, stem: str, collector: Collector) -> 
 
 
 def _crystal(
-    numbers: npt.NDArray[Any], positions: npt.NDArray[Any], cell: npt.NDArray[Any], pbc: npt.NDArray[Any], id: str,
+    numbers: npt.NDArray[Any],
+    positions: npt.NDArray[Any],
+    cell: npt.NDArray[Any],
+    pbc: npt.NDArray[Any],
+    id: str,
     values: Mapping[str, Any],
-) -> Crystal:  # fmt: skip
+) -> Crystal:
     if pbc.size != 3 or not pbc.astype(bool).all():
         raise InputError(f"pbc {pbc.astype(bool).tolist()}: not periodic in three directions, so no crystal")
     properties = {

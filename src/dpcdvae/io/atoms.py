@@ -153,9 +153,8 @@ def render_extxyz(crystals: Sequence[Crystal]) -> bytes:
         lines += [str(crystal.num_atoms), " ".join([*pairs, 'pbc="T T T"'])]
         coords = np.round(crystal.cart_coords, 10) + 0.0  # no "-0.0000000000"
         lines += [
-            f"{symbol:<2} {x:.10f} {y:.10f} {z:.10f}"
-            for symbol, (x, y, z) in zip(crystal.symbols, coords, strict=True)
-        ]  # fmt: skip
+            f"{symbol:<2} {x:.10f} {y:.10f} {z:.10f}" for symbol, (x, y, z) in zip(crystal.symbols, coords, strict=True)
+        ]
     return ("\n".join(lines) + "\n").encode()
 
 

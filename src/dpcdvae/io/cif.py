@@ -151,13 +151,13 @@ def _crystal(items: Items, id: str, note: Note) -> Crystal:
     numbers, coords = _atoms(sites, orbits, note)
     if (formula := _formula(items)) and not _proportional(formula, Counter(numbers)):
         composition = " ".join(f"{SYMBOLS[z]}{n}" for z, n in sorted(Counter(numbers).items()))
-        raise InputError(f"the formula says {cif.as_string(items['_chemical_formula_sum'][0])[:60]}, "
-                         f"but the sites give {composition}")  # fmt: skip
+        raise InputError(
+            f"the formula says {cif.as_string(items['_chemical_formula_sum'][0])[:60]}, "
+            f"but the sites give {composition}"
+        )
     names = [unquote(cif.as_string(name)) for name in items.get(PROPERTY_NAME, ())]
     values = _numbers(items, PROPERTY_VALUE) if names else []
-    return Crystal(
-        np.array(numbers, np.int64), coords, lattice, id, dict(zip(names, map(float, values), strict=True))
-    )  # fmt: skip
+    return Crystal(np.array(numbers, np.int64), coords, lattice, id, dict(zip(names, map(float, values), strict=True)))
 
 
 def _numbers(items: Items, tag: str) -> list[float]:

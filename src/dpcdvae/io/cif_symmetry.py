@@ -86,9 +86,7 @@ def _listed(items: Items) -> tuple[str, ...]:
     centring = [cif.as_string(text).rpartition(",")[0] for text in items.get(_MAGNETIC_CENTRING, ())] or ["x,y,z"]
     if len(magnetic) * len(centring) > MOST_OPERATIONS:
         raise InputError(f"more than {MOST_OPERATIONS} symmetry operations: no space group has so many")
-    return tuple(
-        (_operation(move) * _operation(text)).wrap().triplet() for move in centring for text in magnetic
-    )  # fmt: skip
+    return tuple((_operation(move) * _operation(text)).wrap().triplet() for move in centring for text in magnetic)
 
 
 def _operation(text: str) -> gemmi.Op:
@@ -146,9 +144,8 @@ def _from_name(name: str, code: str) -> tuple[Operations, ...] | None:
     return tuple(
         _setting(other.xhm())
         for other in gemmi.spacegroup_table()
-        if other.number == found.number
-        and (other.hm == found.hm or (_short(other.hm) == _short(found.hm) == short))
-    )  # fmt: skip
+        if other.number == found.number and (other.hm == found.hm or (_short(other.hm) == _short(found.hm) == short))
+    )
 
 
 def _short(name: str) -> str:

@@ -93,9 +93,11 @@ def crystal_from_document(entry: Any, id: str, note: Any) -> Crystal:
             raise InputError("atomic_numbers must be integers")
         return Crystal(
             np.array([atomic_number(z) for z in entry["atomic_numbers"]], np.int64),
-            np.array(entry["frac_coords"], np.float64), np.array(entry["lattice"], np.float64), id,
+            np.array(entry["frac_coords"], np.float64),
+            np.array(entry["lattice"], np.float64),
+            id,
             _numbers(entry.get("properties")),
-        )  # fmt: skip
+        )
     except KeyError as error:
         raise InputError(f"not a crystal: no {error}") from None
 

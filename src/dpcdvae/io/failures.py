@@ -84,8 +84,10 @@ class Collector:
 
     def told(self) -> list[str]:
         """The notes, a line each."""
-        return [f"{first}: {text}" + (f" ({count} times)" if count > 1 else "")
-                for text, (count, first) in self.notes.items()]  # fmt: skip
+        return [
+            f"{first}: {text}" + (f" ({count} times)" if count > 1 else "")
+            for text, (count, first) in self.notes.items()
+        ]
 
 
 def parser_reason(error: Exception) -> str:

@@ -128,8 +128,10 @@ def check_claims(archive: zipfile.ZipFile, size: int) -> None:
     """Raises InputError if the files of an archive of ``size`` bytes would unpack to far more than it holds."""
     claimed = sum(entry.file_size for entry in archive.infolist())
     if claimed > max(ALWAYS_ALLOWED, MAX_RATIO * size) or any(e.file_size > MAX_BYTES for e in archive.infolist()):
-        raise InputError(f"{archive.filename or 'the file'} would unpack to {claimed / 2**30:.1f} GiB, "
-                         f"{claimed / max(size, 1):.0f} times its size: refused")  # fmt: skip
+        raise InputError(
+            f"{archive.filename or 'the file'} would unpack to {claimed / 2**30:.1f} GiB, "
+            f"{claimed / max(size, 1):.0f} times its size: refused"
+        )
 
 
 def decode(data: bytes) -> str:

@@ -126,9 +126,12 @@ class CDVAE(Trainable):
             return function(*shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
 
         return Noise(
-            draw(torch.randn, crystals, self.config.model.latent_dim), draw(torch.randn, atoms, 3),
-            draw(torch.rand, crystals), draw(torch.rand, crystals), draw(torch.rand, atoms),
-        )  # fmt: skip
+            draw(torch.randn, crystals, self.config.model.latent_dim),
+            draw(torch.randn, atoms, 3),
+            draw(torch.rand, crystals),
+            draw(torch.rand, crystals),
+            draw(torch.rand, atoms),
+        )
 
     def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
         self.stats.scaler.fit(crystals.lattice, crystals.num_atoms)

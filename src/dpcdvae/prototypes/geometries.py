@@ -261,8 +261,12 @@ def spinel(a: float, b: float, x: float) -> Cell:
     side = (5 / 4 * s + sqrt(25 / 16 * s**2 - 11 / 16 * (3 * s**2 - d_b**2))) * 32 / 11
     u = 1 / 8 + s / side
     octahedral = [_CENTRE, (1 / 2, 1 / 4, 1 / 4), (1 / 4, 1 / 2, 1 / 4), (1 / 4, 1 / 4, 1 / 2)]
-    cube = [(u, u, u), (3 / 4 - u, 1 / 4 - u, 1 / 2 + u), (1 / 4 - u, 1 / 2 + u, 3 / 4 - u),
-            (1 / 2 + u, 3 / 4 - u, 1 / 4 - u)]  # fmt: skip
+    cube = [
+        (u, u, u),
+        (3 / 4 - u, 1 / 4 - u, 1 / 2 + u),
+        (1 / 4 - u, 1 / 2 + u, 3 / 4 - u),
+        (1 / 2 + u, 3 / 4 - u, 1 / 4 - u),
+    ]
     anions = [*cube, *[(-p, -q, -r) for p, q, r in cube]]
     return _cell("F", _cubic(side), [(1 / 8, 1 / 8, 1 / 8), (7 / 8, 7 / 8, 7 / 8)], octahedral, anions)
 

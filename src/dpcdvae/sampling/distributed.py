@@ -52,9 +52,13 @@ def generate_batch(model: StoredModel, device: str, crystals: range, *, first: i
     from dpcdvae.sampling.generation import generate
 
     result = generate(
-        loaded(model, device), len(crystals), first=first + crystals.start, batch_size=len(crystals),
-        on_progress=report, **options,
-    )  # fmt: skip
+        loaded(model, device),
+        len(crystals),
+        first=first + crystals.start,
+        batch_size=len(crystals),
+        on_progress=report,
+        **options,
+    )
     return Part(result.crystals, result.failures, result.passes)
 
 
@@ -67,7 +71,7 @@ def reconstruct_batch(
     first, table = crystals
     result = reconstruct(
         loaded(model, device), table, first=first, batch_size=len(table), on_progress=report, **options
-    )  # fmt: skip
+    )
     return Part(result.crystals, result.failures, result.passes)
 
 
