@@ -78,14 +78,15 @@ def measure(a: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     from dpcdvae.model.agreement import Agreement
     from dpcdvae.model_store import find_model
     from dpcdvae.parallel import LocalEngine
-    from dpcdvae.sampling.decoding import Decoding, evaluating
+    from dpcdvae.sampling.choices import Decoding
+    from dpcdvae.sampling.decoding import evaluating
     from quality.criteria import decode_once
     from quality.thresholds import find_threshold
 
     table = split_table(a.data, a.split, a.n)
     source = find_model(a.model)
     model, checkpoint = load_model(source, a.device), source.sha256
-    how = Decoding.of(model.config, model.diffusion, a.steps, None, a.most)
+    how = Decoding.of(model.config, a.steps, None, a.most)
     record = begun(out, {"model": name, "checkpoint": checkpoint}, {"results": []})
     work = a.work / f"candidates-{name}-{checkpoint[:8]}"
     threshold = find_threshold(model, name, a.data, a.calibration, work)

@@ -114,13 +114,13 @@ class Study:
     def __init__(self, given: str, name: str, arguments: argparse.Namespace) -> None:
         from dpcdvae.checkpoints.checkpoint import load_model
         from dpcdvae.model_store import find_model
-        from dpcdvae.sampling.decoding import Decoding
+        from dpcdvae.sampling.choices import Decoding
 
         self.given, self.name, self.a = given, name, arguments
         self.table = split_table(arguments.data, arguments.split, arguments.n)
         self.source = find_model(given)
         self.model: CDVAE = load_model(self.source, arguments.device)
-        self.how = Decoding.of(self.model.config, self.model.diffusion, arguments.steps, None, 1)
+        self.how = Decoding.of(self.model.config, arguments.steps, None, 1)
         self.out: Path = arguments.out / f"{name}.json"
         self.work: Path = arguments.work / f"studies-{name}-{self.source.sha256[:8]}"
         setting = {

@@ -6,11 +6,11 @@ import os
 import signal
 
 from dpcdvae.io import Failure
-from dpcdvae.sampling.finished_batches import Part
+from dpcdvae.sampling.finished_batches import GenerationResult
 
 
-def die_at_8(crystals: range) -> Part:
+def die_at_8(crystals: range) -> GenerationResult:
     """A batch whose crystals all fail, or the end of the process."""
     if crystals.start == 8:
         os.kill(os.getpid(), signal.SIGKILL)
-    return Part([], [Failure(str(k), "sampling", "no cell") for k in crystals], 0)
+    return GenerationResult([], [Failure(str(k), "sampling", "no cell") for k in crystals], 0)

@@ -26,10 +26,11 @@ from dpcdvae.model_store import find_model
 from dpcdvae.parallel.store import RECORDS, SETTINGS, scan
 from dpcdvae.sampling import agreement
 from dpcdvae.sampling.agreement import Decoded, decode_by_agreement, latent_distances
-from dpcdvae.sampling.decoding import Decoding, Request, decode
+from dpcdvae.sampling.choices import Decoding, sampling_settings
+from dpcdvae.sampling.decoding import Request, decode
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.finished_batches import Parts, work_folder
-from dpcdvae.sampling.generation import generate, reconstruct, sampling_settings
+from dpcdvae.sampling.generation import generate, reconstruct
 from dpcdvae.sampling.interpolation import interpolate
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.tensors.batch import CrystalBatch

@@ -18,7 +18,7 @@ from dpcdvae.cli import COMMANDS, main
 from dpcdvae.cli.exit_codes import run
 from dpcdvae.cli.groups import Call, Group, command, option
 from dpcdvae.cli.options import Out, Steps
-from dpcdvae.cli.outputs import check_apart
+from dpcdvae.cli.outputs import check_paths
 from dpcdvae.errors import InputError
 from dpcdvae.progress import Progress, duration, progress
 
@@ -283,9 +283,9 @@ def test_outputs_stay_apart_from_inputs(tmp_path: Path) -> None:
     (model / "card.json").write_text("{}")
     crystals = folder / "a.cif"
     crystals.write_text("")
-    check_apart([tmp_path / "new.json", None], [crystals, folder, "perov_5:test", None])
-    check_apart([model / "numbers.json"], [model])  # beside a model nothing is taken for a crystal
+    check_paths([tmp_path / "new.json", None], [crystals, folder, "perov_5:test", None])
+    check_paths([model / "numbers.json"], [model])  # beside a model nothing is taken for a crystal
     with pytest.raises(InputError, match="is an input"):
-        check_apart([folder / ".." / "cifs" / "a.cif"], [crystals])
+        check_paths([folder / ".." / "cifs" / "a.cif"], [crystals])
     with pytest.raises(InputError, match="among the crystals"):
-        check_apart([folder / "numbers.json"], [str(folder)])
+        check_paths([folder / "numbers.json"], [str(folder)])

@@ -16,7 +16,8 @@ from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.model_store import last_checkpoint
 from dpcdvae.presets import FOLDER, Layer, load_preset, merge, names, preset_layers, preset_names
-from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct
+from dpcdvae.sampling.finished_batches import GenerationResult
+from dpcdvae.sampling.generation import generate, reconstruct
 from dpcdvae.sampling.property_prediction import predict
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.train import train

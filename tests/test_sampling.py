@@ -17,7 +17,8 @@ from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.priors.normal import NormalPrior
 from dpcdvae.sampling.conditions import Condition, parse_formula
 from dpcdvae.sampling.decoding import decode
-from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct
+from dpcdvae.sampling.finished_batches import GenerationResult
+from dpcdvae.sampling.generation import generate, reconstruct
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import ATOMIC_NUMBERS
 from dpcdvae.tensors.batch import CrystalBatch

@@ -27,7 +27,7 @@ from dpcdvae.model_store import find_model
 from dpcdvae.parallel import HERE, LocalEngine, available_cores
 from dpcdvae.parallel.store import RECORDS, SETTINGS, scan
 from dpcdvae.sampling.distributed import engine_of, generate_batch, make_batches
-from dpcdvae.sampling.finished_batches import Part, Parts, is_writing, work_folder
+from dpcdvae.sampling.finished_batches import GenerationResult, Parts, is_writing, work_folder
 from dpcdvae.sampling.generation import generate
 from dpcdvae.sampling.shards import Shard, batches_of
 from dpcdvae.structures.crystal import Crystal
@@ -265,11 +265,11 @@ def test_parts_come_back_bit_by_bit(tmp_path: Path) -> None:
     crystal = Crystal(np.array([6, 8]), np.array([[0.1, 1 / 3, 1e-17], [0.5, 0.7, 0.9]]), np.eye(3) * np.pi, 'a "b"')
     failures = [Failure("x", "sampling", "the decoded lattice is no cell")]
     with Parts(tmp_path / "out", {"seed": 1}) as parts:
-        parts.add(0, Part([crystal], failures, 40))
-        parts.add(256, Part([], failures, 0))
+        parts.add(0, GenerationResult([crystal], failures, 40))
+        parts.add(256, GenerationResult([], failures, 0))
         assert parts.done() == {0, 256}
         ((back,), *told), empty = parts.get(0), parts.get(256)
-        assert (told, empty) == ([failures, 40], Part([], failures, 0))
+        assert (told, empty) == ([failures, 40], GenerationResult([], failures, 0))
         assert back.id == crystal.id
         for name in ("atomic_numbers", "frac_coords", "lattice"):
             assert getattr(back, name).tobytes() == getattr(crystal, name).tobytes()
@@ -279,7 +279,7 @@ def test_parts_come_back_bit_by_bit(tmp_path: Path) -> None:
             parts.get(0)
     with Parts(tmp_path / "out", {"seed": 1}) as parts:
         assert parts.done() == set(), "a damaged batch is made again"
-        parts.add(0, Part([crystal], failures, 40))
+        parts.add(0, GenerationResult([crystal], failures, 40))
     with pytest.raises(InputError, match="seed 1, not 2"):
         Parts(tmp_path / "out", {"seed": 2})
 
@@ -363,6 +363,6 @@ def test_here_needs_no_processes(tmp_path: Path) -> None:
     """An engine without any is the plain loop."""
     batches = batches_of(5, 2)
     with Parts(tmp_path / "out.json", {}) as parts:
-        made = [Part([random_crystal(k) for k in batch], [], len(batch)) for batch in batches]
+        made = [GenerationResult([random_crystal(k) for k in batch], [], len(batch)) for batch in batches]
         make_batches(lambda part: part, made, batches, parts, HERE, "testing")
         assert parts.done() == {0, 2, 4}

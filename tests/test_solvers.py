@@ -17,7 +17,7 @@ from torch import Tensor
 from dpcdvae.cli import main
 from dpcdvae.cli.options import Decoding as DecodingOptions
 from dpcdvae.config import Config, config_from_dict
-from dpcdvae.config.options import SOLVER_ALIASES, SOLVERS, DDPMOptions
+from dpcdvae.config.options import DIFFUSION_OPTIONS, SOLVER_ALIASES, DDPMOptions
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
 from dpcdvae.diffusion.ddpm import DDPM
 from dpcdvae.diffusion.ddpm_solvers import (
@@ -33,8 +33,9 @@ from dpcdvae.errors import InputError
 from dpcdvae.interfaces import NUM_ELEMENTS, ReverseRun
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import find_model
-from dpcdvae.sampling.decoding import Decoding
-from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct, sampling_settings
+from dpcdvae.sampling.choices import Decoding, sampling_settings
+from dpcdvae.sampling.finished_batches import GenerationResult
+from dpcdvae.sampling.generation import generate, reconstruct
 from dpcdvae.sampling.interpolation import interpolate
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.lattice import wrap
@@ -296,7 +297,7 @@ def test_the_configured_rule_is_the_default_solver(rule: str) -> None:
 @pytest.mark.parametrize(("alias", "name"), SOLVER_ALIASES.items())
 def test_aliases_are_taken_for_the_names(alias: str, name: str) -> None:
     """On the command line, in configurations of older checkpoints, and never in what is written."""
-    assert Decoding.of(quick_model().config, quick_model().diffusion, 2, alias).solver == name
+    assert Decoding.of(quick_model().config, 2, alias).solver == name
     options = DDPMOptions.model_validate({"reverse_rule": alias})
     assert options.reverse_rule == name
     values = {"diffusion": {"name": "wrapped-normal", "options": {"reverse_rule": "pf-ode"}}}
@@ -327,7 +328,7 @@ def test_score_matching_has_the_walk_alone() -> None:
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The help names every rule; the manifest tells what was done; a name that is none is told at once."""
     named = {name: set(build(20, {}).solvers) for name, build in COORDINATE_DIFFUSIONS.items()}
-    assert named == {name: set(solvers) for name, solvers in SOLVERS.items()}
+    assert named == {name: set(options.solvers) for name, options in DIFFUSION_OPTIONS.items()}
     option: Any = DecodingOptions.__dataclass_fields__["solver"].default
     assert all(rule in option.help for name in ("ddpm", "wrapped-normal") for rule in named[name])
     line = ["generate", BUNDLED, "-n", "1", "--workers", "0", "--out", str(tmp_path / "x.extxyz")]

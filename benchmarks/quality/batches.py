@@ -18,7 +18,7 @@ from speed.command import json_object, real_data
 from speed.record import machine
 
 if TYPE_CHECKING:
-    from dpcdvae.sampling.generation import GenerationResult
+    from dpcdvae.sampling.finished_batches import GenerationResult
     from dpcdvae.structures.table import CrystalTable
 
 BATCH = 100

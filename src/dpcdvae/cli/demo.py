@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Seed, Steps, complete_models
-from dpcdvae.cli.outputs import NONE_BUILT, not_built
+from dpcdvae.cli.outputs import facts_of
 from dpcdvae.errors import InputError
 
 
@@ -40,15 +40,14 @@ def demo(
     from dpcdvae.evaluation import evaluate, resolve_reference
     from dpcdvae.io import write
     from dpcdvae.report.picture import draw
-    from dpcdvae.sampling.generation import generate, sampling_settings
+    from dpcdvae.sampling.choices import sampling_settings
+    from dpcdvae.sampling.generation import generate
 
     reference = resolve_reference(source)
     loaded = load_model(source)
     how = sampling_settings(source, steps)
     result = generate(loaded, n, seed=seed, **how)
-    failures = not_built(result.failures)
-    if not result.crystals:
-        raise InputError(NONE_BUILT.format(n))
+    facts = {"model_sha256": source.sha256, **facts_of(result)}
     report = evaluate(result.crystals, reference, failures=result.failures, seed=seed)
     with atomic_output(out) as folder:
         folder.mkdir()
@@ -56,8 +55,7 @@ def demo(
         write(result.crystals, folder / "crystals.extxyz")
         draw(result.crystals, folder / "crystals.png")
         write_json(folder / "evaluation.json", report.to_json())
-        facts = {"model_sha256": source.sha256, "crystals": len(result.crystals), "failures": failures}
-        call.resolved(**how).write_manifest(folder, facts)
+        call.resolved(**how).write_manifest(folder, {"crystals": len(result.crystals), **facts})
     Console(soft_wrap=True).print(report.table())
     print(f"\n{len(result.crystals)} crystals in {out}:")
     print(f"  {out / 'crystals'}/          a CIF for each")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dpcdvae.cli.energies import HullEnergies
 from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Crystals, Json, Overwrite, Processes, Seed, complete_datasets, complete_models
-from dpcdvae.cli.outputs import check_apart, check_distinct, console
+from dpcdvae.cli.outputs import check_paths, console
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def evaluate(
     from dpcdvae.model_store import find_property_model
 
     outputs = [output for output in (json, markdown, table, picture) if output is not None]
-    check_distinct(*outputs)
-    check_apart(outputs, [crystals, reference, training, hull.phases])
+    check_paths(outputs, [crystals, reference, training, hull.phases])
     for output in outputs:
         check_output(output, overwrite=overwrite)
         if output.is_dir():
@@ -100,10 +99,14 @@ def evaluate(
         columns = report.crystals() if table is not None else {}
     screen = console()
     screen.print(report.table(screen.width))
-    facts = {"crystals_sha256": sha256(crystals), "reference_sha256": target.sha256}
-    facts |= {} if learnt is None else {"training_sha256": learnt.sha256}
-    facts |= {} if energy is None else {"energy_model_sha256": energy.sha256}
-    facts |= {} if stability is None else {"phases_sha256": stability.phases.sha256}
+    sources = {
+        "reference": target,
+        "training": learnt,
+        "energy_model": energy,
+        "phases": stability and stability.phases,
+    }
+    hashes = {"crystals": sha256(crystals)} | {name: used.sha256 for name, used in sources.items() if used is not None}
+    facts = {f"{name}_sha256": digest for name, digest in hashes.items()}
     if json is not None:
         write_json(json, report.to_json())
     if markdown is not None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.cli.groups import Call, Group, argument, option
 from dpcdvae.cli.options import OWN, Decoding, Model, Out, Overwrite, Scheduler, complete_datasets
-from dpcdvae.cli.outputs import NONE_BUILT, not_built, write_crystals
+from dpcdvae.cli.outputs import facts_of, write_crystals
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
     from dpcdvae.model_store import StoredModel
-    from dpcdvae.sampling.finished_batches import Part, Parts
+    from dpcdvae.sampling.finished_batches import GenerationResult, Parts
 
 ELSEWHERE = ("model", "workers", "scheduler")  # arguments that do not shape the crystals; the model's hash does
 
@@ -71,13 +71,12 @@ def generate(
       dpcdvae generate perov-5-compact -n 1000000 --shard 3/100 --out shards/3.extxyz
     """
     from dpcdvae.model_store import find_generative_model
-    from dpcdvae.sampling.choices import check_choices
+    from dpcdvae.sampling.choices import generative_config
     from dpcdvae.sampling.distributed import generate_batch
 
     batches.check(decoding.batch_size)
     source = find_generative_model(model)
-    config = check_choices(source, solver=decoding.solver, prior=prior)
-    options = {**decoding.settings(source), "prior": config.prior.chosen(prior)}
+    options = {**decoding.settings(source), "prior": generative_config(source).prior.chosen(prior)}
     make = partial(generate_batch, first=first, options={**options, "num_atoms": num_atoms, "formula": formula})
     _run(call.resolved(**options), "generating", source, n, batches, decoding, make, lambda numbers: numbers)
 
@@ -105,19 +104,19 @@ def reconstruct(
     """
     from dpcdvae.datasets import load_split
     from dpcdvae.model_store import find_generative_model
-    from dpcdvae.sampling.choices import check_choices
+    from dpcdvae.sampling.choices import generative_config
     from dpcdvae.sampling.distributed import reconstruct_batch
     from dpcdvae.structures.content import table_hash
 
     batches.check(decoding.batch_size)
     source = find_generative_model(model)
-    config = check_choices(source, solver=decoding.solver)
+    options = decoding.settings(source)
     table = load_split(crystals)
     table = table.select(range(min(limit or len(table), len(table))))
     from dpcdvae.sampling.generation import check_reconstructible
 
-    check_reconstructible(table, config.model.max_atoms if force_num_atoms or force_types else None)
-    options = decoding.settings(source)
+    most = generative_config(source).model.max_atoms
+    check_reconstructible(table, most if force_num_atoms or force_types else None)
     forced = {"force_num_atoms": force_num_atoms, "force_types": force_types, "sample_latent": sample_latent}
     _run(
         call.resolved(**options), "reconstructing", source, len(table), batches, decoding,
@@ -133,7 +132,7 @@ def _run(
     total: int,
     batches: Batches,
     decoding: Decoding,
-    make: Callable[..., Part],
+    make: Callable[..., GenerationResult],
     item_of: Callable[[range], Any],
     **facts: Any,
 ) -> None:
@@ -164,17 +163,14 @@ def _write(
     call: Call, batches: Batches, parts: Parts, todo: list[range], batch_size: int, facts: dict[str, Any]
 ) -> None:
     """A shard without any crystal has a manifest alone."""
-    made = [parts.get(numbers.start) for numbers in todo]
-    crystals = [crystal for part in made for crystal in part.crystals]
-    failures = not_built([failure for part in made for failure in part.failures])
-    total, out, shard = len(crystals) + len(failures), batches.out, batches.shard
+    result, out, shard = parts.joined(numbers.start for numbers in todo), batches.out, batches.shard
+    crystals, total = result.crystals, len(result.crystals) + len(result.failures)
     if not crystals and shard is None:
         parts.remove()
-        raise InputError(NONE_BUILT.format(total))
+    facts |= facts_of(result, may_be_empty=shard is not None)
     parts.begin_writing()
     if not crystals and out.exists():
         raise InputError(f"shard {shard} has no crystals, so nothing replaces {out}: remove it")
-    facts = {**facts, "passes": sum(part.passes for part in made), "failures": failures}
     write_crystals(call, crystals, out, facts, overwrite=True, through=parts.folder / "complete")
     parts.remove()
     if not todo:

@@ -81,8 +81,8 @@ class Decoding(Group):
     device: str = option("auto", "cpu, cuda, or auto.")
 
     def settings(self, model: StoredModel) -> dict[str, Any]:
-        """Seed, steps, solver and candidates, the model's own where none are given."""
-        from dpcdvae.sampling.generation import sampling_settings
+        """Seed, steps, solver and candidates, the model's own where none are given; raises InputError for a slip."""
+        from dpcdvae.sampling.choices import sampling_settings
 
         return {"seed": self.seed, **sampling_settings(model, self.steps, self.solver, self.candidates)}
 

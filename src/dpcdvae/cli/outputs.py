@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dpcdvae.cli.groups import Call
-    from dpcdvae.io import Failure
+    from dpcdvae.sampling.finished_batches import GenerationResult
     from dpcdvae.structures.crystal import Crystal
-
-NONE_BUILT = "none of {} crystals could be built: the model needs more training"
 
 
 def write_crystals(
@@ -47,11 +45,26 @@ def write_crystals(
     call.write_manifest(out, {"crystals": len(crystals), **facts})
 
 
-def not_built(failures: Sequence[Failure]) -> list[dict[str, str]]:
-    """Crystals that could not be built, for a manifest; the first few are named on standard error."""
-    for failure in failures[:5]:
+def facts_of(result: GenerationResult, *, may_be_empty: bool = False) -> dict[str, Any]:
+    """What a manifest says of crystals from a model; raises InputError where none could be built.
+
+    The first few that could not be built are named on standard error.
+    """
+    for failure in result.failures[:5]:
         print(f"not built: {failure.id}: {failure.reason}", file=sys.stderr)
-    return [{"id": failure.id, "reason": failure.reason} for failure in failures]
+    if not result.crystals and not may_be_empty:
+        raise InputError(f"none of {len(result.failures)} crystals could be built: the model needs more training")
+    return {"passes": result.passes, "failures": [{"id": f.id, "reason": f.reason} for f in result.failures]}
+
+
+def write_report(call: Call, report: Any, path: Path | None, facts: Mapping[str, Any]) -> None:
+    """Prints the table of a report; writes its numbers to ``path``, where one is given, with their manifest."""
+    from dpcdvae.files import write_json
+
+    console().print(report.table())
+    if path is not None:
+        write_json(path, report.to_json())
+        call.write_manifest(path, facts)
 
 
 def console() -> Console:
@@ -61,21 +74,20 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 120)
 
 
-def check_distinct(*outputs: Path | None) -> None:
-    """Raises InputError where two outputs of one command would be the same file."""
-    given = [output.resolve() for output in outputs if output is not None]
-    for output in given:
-        if given.count(output) > 1:
-            raise InputError(f"{output} is named for two outputs: give each a name of its own")
+def check_paths(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None] = ()) -> None:
+    """Raises InputError where two outputs are the same file, or one would replace an input or become one of its files.
 
-
-def check_apart(outputs: Sequence[Path | None], inputs: Sequence[str | Path | None]) -> None:
-    """Raises InputError where an output would replace an input, or become one of its crystals."""
-    for source in (Path(given).resolve() for given in inputs if given is not None and Path(given).exists()):
-        for output in (path for path in outputs if path is not None):
-            if output.resolve() == source:
+    ``None`` stands for an option that is not given.
+    """
+    given = [(path, path.resolve()) for path in outputs if path is not None]
+    sources = [Path(path).resolve() for path in inputs if path is not None and Path(path).exists()]
+    for output, target in given:
+        if sum(target == other for _, other in given) > 1:
+            raise InputError(f"{target} is named for two outputs: give each a name of its own")
+        for source in sources:
+            if target == source:
                 raise InputError(f"{output} is an input of this command: give the output another name")
-            if source.is_dir() and output.resolve().parent == source and not _is_model(source):
+            if source.is_dir() and target.parent == source and not _is_model(source):
                 raise InputError(f"{output} would lie among the crystals of {source}: write it elsewhere")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dpcdvae.cli.energies import check_calculator, parse_options
 from dpcdvae.cli.groups import Call, Group, argument, option
 from dpcdvae.cli.options import CalculatorOption, Crystals, Json, Overwrite, Processes, Seed
-from dpcdvae.cli.outputs import check_apart, check_distinct, console, write_crystals
+from dpcdvae.cli.outputs import check_paths, console, write_crystals, write_report
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -142,8 +142,7 @@ def relax(
             return
     if out is None:
         raise InputError("where to write? give --out FILE")
-    check_distinct(out, ranked, relaxing.work)
-    check_apart([out, ranked, relaxing.work], [crystals, read_jobs])
+    check_paths([out, ranked, relaxing.work], [crystals, read_jobs])
     for output in filter(None, (out, ranked)):
         check_destination(output, overwrite=overwrite)
     with processes.engine() as engine:
@@ -182,15 +181,14 @@ def ground_state(
       dpcdvae ground-state crystals.extxyz --relaxed relaxed.extxyz --pressure 10
     """
     from dpcdvae.evaluation import read_generated
-    from dpcdvae.files import check_output, sha256, write_json
+    from dpcdvae.files import check_output, sha256
     from dpcdvae.io import read
     from dpcdvae.relaxation.batching import check_one_process
     from dpcdvae.relaxation.from_files import pair_relaxed
     from dpcdvae.relaxation.ground_state import ground_state as compare
 
     check_one_process(relaxing.batch, processes.workers, processes.scheduler)
-    check_distinct(json, relaxing.work)
-    check_apart([json, relaxing.work], [crystals, relaxed])
+    check_paths([json, relaxing.work], [crystals, relaxed])
     if json is not None:
         check_output(json, overwrite=overwrite)
     stages, pressure = [], relaxing.pressure or 0.0
@@ -207,11 +205,8 @@ def ground_state(
             work = Path(f"{json or crystals}.work")
             results, call = relaxing.run(generated.crystals, stages, call, work, engine)
         report = compare(results, failures=generated.failures, engine=engine, seed=seed)
-    console().print(report.table())
-    if json is not None:
-        write_json(json, report.to_json())
-        hashes = {"crystals_sha256": crystals, "relaxed_sha256": relaxed}
-        call.write_manifest(json, {name: sha256(path) for name, path in hashes.items() if path is not None})
+    facts = {"crystals_sha256": sha256(crystals)} | ({"relaxed_sha256": sha256(relaxed)} if relaxed else {})
+    write_report(call, report, json, facts)
 
 
 def _relaxes_nothing(option: str, given: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dpcdvae.cli.groups import Call, argument, option
 from dpcdvae.cli.options import Decoding, Json, Model, Out, Overwrite, Processes
-from dpcdvae.cli.outputs import NONE_BUILT, check_distinct, console, not_built, write_crystals
+from dpcdvae.cli.outputs import check_paths, facts_of, write_crystals, write_report
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dpcdvae.model.regressor import PropertyRegressor
     from dpcdvae.model_store import StoredModel
     from dpcdvae.parallel import Engine
-    from dpcdvae.sampling.generation import GenerationResult
+    from dpcdvae.sampling.finished_batches import GenerationResult
     from dpcdvae.structures.crystal import Crystal
     from dpcdvae.structures.table import CrystalTable
 
@@ -58,29 +58,26 @@ def optimize(
       dpcdvae optimize runs/perov -n 100 --start perov_5:test --energy-model runs/energy --out best.extxyz
     """
     from dpcdvae.evaluation.success import SearchReport, check_tools, thresholds
-    from dpcdvae.files import check_output, write_json
+    from dpcdvae.files import check_output
     from dpcdvae.io import check_destination
     from dpcdvae.model_store import find_generative_model, find_property_model
-    from dpcdvae.sampling.choices import check_choices
 
-    check_distinct(out, json)
+    check_paths([out, json])
     check_destination(out, overwrite=overwrite)
     if json is not None:
         check_output(json, overwrite=overwrite)
     check_tools()
     source = find_generative_model(model)
     energy = None if energy_model is None else find_property_model(energy_model)
-    check_choices(source, solver=decoding.solver)
+    how = decoding.settings(source)
     engine = processes.engine()
     table = None if start == RANDOM else _first_crystals(start, n)
     import numpy as np
 
     from dpcdvae.checkpoints.checkpoint import load_model
     from dpcdvae.sampling import search
-    from dpcdvae.sampling.generation import GenerationResult
 
     loaded = load_model(source, decoding.device)
-    how = decoding.settings(source)
     search.property_head(loaded)
     known = source.card().get("property", {})
     goals = thresholds(known.get("quantiles", {}), maximize=maximize)
@@ -104,11 +101,8 @@ def optimize(
         result.predicted if values is None else result.spread(values, np.nan), result.spread(valid, False), goals, lost,
         {**call.arguments, **hashes},
     )  # fmt: skip
-    _write(call, GenerationResult(crystals, result.failures, result.passes), out, hashes, overwrite)
-    console().print(report.table())
-    if json is not None:
-        write_json(json, report.to_json())
-        call.write_manifest(json, hashes)
+    _write(call, replace(result, crystals=crystals), out, hashes, overwrite)
+    write_report(call, report, json, hashes)
 
 
 def interpolate(
@@ -133,19 +127,18 @@ def interpolate(
     """
     from dpcdvae.io import check_destination
     from dpcdvae.model_store import find_generative_model
-    from dpcdvae.sampling.choices import check_choices
+    from dpcdvae.sampling.choices import generative_config
     from dpcdvae.structures.table import CrystalTable
 
     check_destination(out, overwrite=overwrite)
     source = find_generative_model(model)
-    most = check_choices(source, solver=decoding.solver).model.max_atoms
+    how, most = decoding.settings(source), generative_config(source).model.max_atoms
     ends = [bonded_crystal(text) for text in (from_, to)]
     table = CrystalTable.from_crystals([crystal for crystal, _ in ends], [bonds for _, bonds in ends])
     from dpcdvae.checkpoints.checkpoint import load_model
     from dpcdvae.sampling import interpolation
 
     loaded = load_model(source, decoding.device)
-    how = decoding.settings(source)
     for crystal in table:
         if crystal.num_atoms > most:
             print(
@@ -158,13 +151,8 @@ def interpolate(
 
 
 def _write(call: Call, result: GenerationResult, out: Path, hashes: dict[str, str], overwrite: bool) -> None:
-    failures = not_built(result.failures)
-    total = len(result.crystals) + len(failures)
-    if not result.crystals:
-        raise InputError(NONE_BUILT.format(total))
-    facts = {**hashes, "passes": result.passes, "failures": failures}
-    write_crystals(call, result.crystals, out, facts, overwrite=overwrite)
-    print(f"{out}: {len(result.crystals)} of {total} crystals")
+    write_crystals(call, result.crystals, out, hashes | facts_of(result), overwrite=overwrite)
+    print(f"{out}: {len(result.crystals)} of {len(result.crystals) + len(result.failures)} crystals")
 
 
 def bonded_crystal(text: str) -> Prepared:

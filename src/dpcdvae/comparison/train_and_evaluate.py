@@ -22,7 +22,8 @@ from dpcdvae.evaluation import evaluate, resolve_reference
 from dpcdvae.files import write_json
 from dpcdvae.io import Failure, read, write
 from dpcdvae.model_store import CHECKPOINTS, best_checkpoint, read_description, read_json
-from dpcdvae.sampling.generation import GenerationResult, generate, reconstruct
+from dpcdvae.sampling.finished_batches import GenerationResult
+from dpcdvae.sampling.generation import generate, reconstruct
 from dpcdvae.training.lightning_module import TrainingDivergedError
 from dpcdvae.training.train import train
 

@@ -5,7 +5,8 @@ The components themselves need torch, their options do not. So a configuration i
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BeforeValidator, model_validator
 
@@ -23,12 +24,6 @@ SOLVER_ALIASES = {"eq7": "x0-jump", "eq6": "ancestral", "jump": "x0-jump", "pf-o
 
 DDPMSolverName = Literal["x0-jump", "ancestral", "ddim", "dpm++2m", "heun"]
 WrappedSolverName = Literal["x0-jump", "ancestral", "ddim"]
-# The solvers of each diffusion; a test compares them with the classes, which need torch.
-SOLVERS: dict[str, tuple[str, ...]] = {
-    "ddpm": get_args(DDPMSolverName),
-    "score-matching": ("langevin",),
-    "wrapped-normal": get_args(WrappedSolverName),
-}
 
 
 def canonical_solver(name: Any) -> Any:
@@ -129,9 +124,29 @@ class GemNetOptions(Section):
         return self
 
 
-class DDPMOptions(Section):
+class DiffusionOptions(Section):
+    """What the options of a diffusion say of its reverse process.
+
+    Attributes:
+        solvers: names of its solvers; a test compares them with the classes, which need torch.
+    """
+
+    solvers: ClassVar[tuple[str, ...]]
+
+    @property
+    def solver(self) -> str:
+        """The solver where none is asked for."""
+        return str(getattr(self, "reverse_rule", self.solvers[0]))
+
+    def max_steps(self, timesteps: int) -> int:
+        """Steps of the longest reverse process over so many noise levels."""
+        return timesteps * int(getattr(self, "steps_per_level", 1))
+
+
+class DDPMOptions(DiffusionOptions):
     """Denoising diffusion of fractional coordinates."""
 
+    solvers = get_args(DDPMSolverName)
     schedule: Literal["sigmoid", "linear", "quadratic", "cosine"] = option("sigmoid", "noise schedule β_t")
     beta_start: float = option(1e-10, "β at the first level; not of cosine", gt=0, le=1)
     beta_end: float = option(0.01, "β at the last level; not of cosine", gt=0, le=2)
@@ -150,9 +165,10 @@ class DDPMOptions(Section):
     )
 
 
-class ScoreMatchingOptions(Section):
+class ScoreMatchingOptions(DiffusionOptions):
     """Score matching in Å with annealed Langevin dynamics, CDVAE's."""
 
+    solvers = ("langevin",)
     sigma_min: float = option(0.01, "σ of the last noise level", "Å", gt=0, le=100)
     sigma_max: float = option(10.0, "σ of the first noise level", "Å", gt=0, le=100)
     steps_per_level: int = option(100, "Langevin steps at each level", ge=1, le=MAX_STEPS_PER_LEVEL)
@@ -171,9 +187,10 @@ class ScoreMatchingOptions(Section):
         return self
 
 
-class WrappedNormalOptions(Section):
+class WrappedNormalOptions(DiffusionOptions):
     """Diffusion on the torus, by the score of the wrapped normal."""
 
+    solvers = get_args(WrappedSolverName)
     sigma_min: float = option(0.005, "σ of the last noise level", "cell lengths", gt=0, le=1)
     sigma_max: float = option(0.5, "σ of the first level, where the cell is filled", "cell lengths", gt=0, le=1)
     reverse_rule: Annotated[WrappedSolverName, BeforeValidator(canonical_solver)] = option(
@@ -208,14 +225,14 @@ ENCODER_OPTIONS: Registry[type[Section]] = Registry(
     {"dimenet++": DimeNetOptions, "gine": GINEOptions, "lattice": LatticeOptions, "num_atoms": NumAtomsOptions},
 )
 DENOISER_OPTIONS: Registry[type[Section]] = Registry("denoiser", {"gemnet-t": GemNetOptions})
-DIFFUSION_OPTIONS: Registry[type[Section]] = Registry(
+DIFFUSION_OPTIONS: Registry[type[DiffusionOptions]] = Registry(
     "diffusion",
     {"ddpm": DDPMOptions, "score-matching": ScoreMatchingOptions, "wrapped-normal": WrappedNormalOptions},
 )
 PRIOR_OPTIONS: Registry[type[Section]] = Registry(
     "prior", {"normal": NoOptions, "gaussian": NoOptions, "flow": FlowOptions}
 )
-COMPONENTS: dict[str, Registry[type[Section]]] = {
+COMPONENTS: dict[str, Mapping[str, type[Section]]] = {
     "encoder": ENCODER_OPTIONS,
     "denoiser": DENOISER_OPTIONS,
     "diffusion": DIFFUSION_OPTIONS,

@@ -33,8 +33,8 @@ class DDPM(CoordinateDiffusion):
     def __init__(self, timesteps: int, options: Mapping[str, Any]) -> None:
         super().__init__()
         o = read_options(DDPMOptions, options, "ddpm")
-        self.options, self.timesteps, self.max_steps = o, timesteps, timesteps
-        self.solver = o.reverse_rule
+        self.options, self.timesteps = o, timesteps
+        self.max_steps, self.solver = o.max_steps(timesteps), o.solver
         betas = SCHEDULES[o.schedule](timesteps, o.beta_start, o.beta_end)
         alphas_cumprod = torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
         if not bool((betas > 0).all() and (alphas_cumprod.diff() < 0).all() and (alphas_cumprod > 0).all()):

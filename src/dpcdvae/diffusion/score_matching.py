@@ -38,8 +38,7 @@ class Langevin(Solver):
         return wrap(frac_coords + cart_to_frac(move, self.run.batch.per_atom(self.run.batch.lattice)))
 
 
-LANGEVIN = "langevin"
-SCORE_SOLVERS: Registry[type[Langevin]] = Registry("solver of score-matching", {LANGEVIN: Langevin})
+SCORE_SOLVERS: Registry[type[Langevin]] = Registry("solver of score-matching", {"langevin": Langevin})
 
 
 class ScoreMatching(CoordinateDiffusion):
@@ -51,12 +50,12 @@ class ScoreMatching(CoordinateDiffusion):
 
     sigma_of_level: Tensor
     solvers = SCORE_SOLVERS
-    solver = LANGEVIN
 
     def __init__(self, timesteps: int, options: Mapping[str, Any]) -> None:
         super().__init__()
         o = read_options(ScoreMatchingOptions, options, "score-matching")
-        self.options, self.timesteps, self.max_steps = o, timesteps, timesteps * o.steps_per_level
+        self.options, self.timesteps = o, timesteps
+        self.max_steps, self.solver = o.max_steps(timesteps), o.solver
         sigmas = torch.linspace(math.log(o.sigma_min), math.log(o.sigma_max), timesteps, dtype=torch.float64).exp()
         self.sigmas = [0.0, *sigmas.tolist()]  # index level = 0..L, exact for the walk
         self.register_buffer(

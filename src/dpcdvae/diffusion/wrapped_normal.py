@@ -106,8 +106,8 @@ class WrappedNormal(CoordinateDiffusion):
     def __init__(self, timesteps: int, options: Mapping[str, Any]) -> None:
         super().__init__()
         o = read_options(WrappedNormalOptions, options, "wrapped-normal")
-        self.options, self.timesteps, self.max_steps = o, timesteps, timesteps
-        self.solver = o.reverse_rule
+        self.options, self.timesteps = o, timesteps
+        self.max_steps, self.solver = o.max_steps(timesteps), o.solver
         ends = math.log(o.sigma_max), math.log(o.sigma_min)
         sigmas = torch.linspace(*ends, timesteps, dtype=torch.float64).exp().flip(0)
         nothing = torch.zeros(1, dtype=torch.float64)

@@ -1,11 +1,53 @@
-"""What may be asked of a model in a file: read from its configuration alone, so that a slip is answered at once."""
+"""How a model samples: what is asked for, checked against its configuration alone, so before torch is loaded."""
 
 from __future__ import annotations
 
-from dpcdvae.config import Config, config_from_dict
-from dpcdvae.config.options import SOLVERS, canonical_solver
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dpcdvae.config import MAX_CANDIDATES, Config, config_from_dict
+from dpcdvae.config.fields import read_options
+from dpcdvae.config.options import DIFFUSION_OPTIONS, canonical_solver
 from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.model.agreement import Agreement
 from dpcdvae.model_store import StoredModel
+
+BATCH_SIZE = 256  # crystals at a time
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How latents are decoded: in ``steps`` steps of ``solver``, keeping the best of up to ``candidates`` decodes."""
+
+    steps: int
+    solver: str
+    candidates: int
+
+    @classmethod
+    def of(
+        cls, config: Config, steps: int | None = None, solver: str | None = None, candidates: int | None = None
+    ) -> Decoding:
+        """What was asked for, and the model's own settings for what was not.
+
+        Raises:
+            InputError: more steps than the reverse process has, a solver that it does not have, no candidate.
+        """
+        diffusion = config.diffusion
+        options = read_options(DIFFUSION_OPTIONS[diffusion.name], diffusion.options, diffusion.name)
+        max_steps = options.max_steps(diffusion.timesteps)
+        if steps is None:
+            steps = min(diffusion.sampling_steps or max_steps, max_steps)
+        if not 1 <= steps <= max_steps:
+            raise InputError(f"--steps must lie in 1..{max_steps} for this model, not {steps}")
+        solver = options.solver if solver is None else canonical_solver(solver)
+        if solver not in options.solvers:
+            raise unknown_name("--solver of this model", solver, options.solvers)
+        if candidates is None:
+            candidates = diffusion.sampling_candidates
+        if not 1 <= candidates <= MAX_CANDIDATES:
+            raise InputError(f"--candidates must lie in 1..{MAX_CANDIDATES}, not {candidates}")
+        return cls(steps, solver, candidates)
 
 
 def generative_config(model: StoredModel) -> Config:
@@ -20,11 +62,18 @@ def generative_config(model: StoredModel) -> Config:
     return config
 
 
-def check_choices(model: StoredModel, *, solver: str | None = None, prior: str | None = None) -> Config:
-    """The configuration of a model; raises InputError for a solver or a prior that it does not have."""
-    config = generative_config(model)
-    config.prior.chosen(prior)
-    solvers = SOLVERS[config.diffusion.name]
-    if solver is not None and canonical_solver(solver) not in solvers:
-        raise unknown_name("--solver of this model", solver, solvers)
-    return config
+def sampling_settings(
+    model: StoredModel, steps: int | None = None, solver: str | None = None, candidates: int | None = None
+) -> dict[str, Any]:
+    """``steps``, ``solver``, ``candidates`` that a model samples with (:meth:`Decoding.of`), before it is loaded.
+
+    Says on standard error where candidates are asked of a model that has no threshold to stop at.
+    """
+    how = Decoding.of(generative_config(model), steps, solver, candidates)
+    agreement = Agreement.of_checkpoint(model.description["facts"], model.where)
+    if how.candidates > 1 and (agreement is None or agreement.threshold == 0):
+        print(
+            f"{model.name} has no agreement threshold: every crystal takes all {how.candidates} candidates",
+            file=sys.stderr,
+        )
+    return asdict(how)

@@ -10,50 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcdvae.config import MAX_CANDIDATES, Config
-from dpcdvae.config.options import canonical_solver
-from dpcdvae.errors import InputError, unknown_name
-from dpcdvae.interfaces import CoordinateDiffusion, ReverseRun, TypeStep
+from dpcdvae.interfaces import ReverseRun, TypeStep
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How latents are decoded: in ``steps`` steps of ``solver``, keeping the best of up to ``candidates`` decodes."""
-
-    steps: int
-    solver: str
-    candidates: int
-
-    @classmethod
-    def of(
-        cls,
-        config: Config,
-        diffusion: CoordinateDiffusion,
-        steps: int | None = None,
-        solver: str | None = None,
-        candidates: int | None = None,
-    ) -> Decoding:
-        """What was asked for, and the model's own settings for what was not.
-
-        Raises:
-            InputError: more steps than the reverse process has, a solver that it does not have, no candidate.
-        """
-        max_steps = diffusion.max_steps
-        if steps is None:
-            steps = min(config.diffusion.sampling_steps or max_steps, max_steps)
-        if not 1 <= steps <= max_steps:
-            raise InputError(f"--steps must lie in 1..{max_steps} for this model, not {steps}")
-        solver = diffusion.solver if solver is None else canonical_solver(solver)
-        if solver not in diffusion.solvers:
-            raise unknown_name("--solver of this model", solver, diffusion.solvers)
-        if candidates is None:
-            candidates = config.diffusion.sampling_candidates
-        if not 1 <= candidates <= MAX_CANDIDATES:
-            raise InputError(f"--candidates must lie in 1..{MAX_CANDIDATES}, not {candidates}")
-        return cls(steps, solver, candidates)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dpcdvae.files import sha256
 from dpcdvae.model_store import WEIGHTS, StoredModel
 from dpcdvae.parallel import Engine, LocalEngine, Lost, available_cores, engine_for, report
 from dpcdvae.progress import Progress
-from dpcdvae.sampling.finished_batches import Part, Parts
+from dpcdvae.sampling.finished_batches import GenerationResult, Parts
 
 if TYPE_CHECKING:
     from dpcdvae.model.cdvae import CDVAE
@@ -34,49 +34,43 @@ def loaded(model: StoredModel, device: str) -> CDVAE:
         return load_model(model, device)
     except InputError:
         weights = model.folder / WEIGHTS
-        if not weights.is_file() or (found := sha256(weights)) != model.sha256:
-            state = (
-                f"its weights have the hash {found[:12]}, not {model.sha256[:12]}"
-                if weights.is_file()
-                else "its weights are gone"
-            )
+        found = sha256(weights) if weights.is_file() else ""
+        if found != model.sha256:
+            state = f"have the hash {found[:12]}, not {model.sha256[:12]}" if found else "are gone"
             raise InputError(
-                f"the model {model.name} is another one where the work is done: {state}; leave it as it is until the "
-                "run has ended"
+                f"the model {model.name} is another one where the work is done: its weights {state}; leave it as it "
+                "is until the run has ended"
             ) from None
         raise
 
 
-def generate_batch(model: StoredModel, device: str, crystals: range, *, first: int, options: Mapping[str, Any]) -> Part:
+def generate_batch(
+    model: StoredModel, device: str, crystals: range, *, first: int, options: Mapping[str, Any]
+) -> GenerationResult:
     """New crystals by their numbers, counted from ``first``; ``options`` as those of ``generate``."""
     from dpcdvae.sampling.generation import generate
 
-    result = generate(
-        loaded(model, device),
-        len(crystals),
-        first=first + crystals.start,
-        batch_size=len(crystals),
-        on_progress=report,
-        **options,
-    )
-    return Part(result.crystals, result.failures, result.passes)
+    n, first = len(crystals), first + crystals.start
+    return generate(loaded(model, device), n, first=first, batch_size=n, on_progress=report, **options)
 
 
 def reconstruct_batch(
     model: StoredModel, device: str, crystals: tuple[int, CrystalTable], *, options: Mapping[str, Any]
-) -> Part:
+) -> GenerationResult:
     """Crystals encoded and decoded, from (number of the first, crystals); ``options`` as those of ``reconstruct``."""
     from dpcdvae.sampling.generation import reconstruct
 
     first, table = crystals
-    result = reconstruct(
-        loaded(model, device), table, first=first, batch_size=len(table), on_progress=report, **options
-    )
-    return Part(result.crystals, result.failures, result.passes)
+    return reconstruct(loaded(model, device), table, first=first, batch_size=len(table), on_progress=report, **options)
 
 
 def make_batches(
-    make: Callable[[Any], Part], items: Sequence[Any], batches: Sequence[range], parts: Parts, engine: Engine, what: str
+    make: Callable[[Any], GenerationResult],
+    items: Sequence[Any],
+    batches: Sequence[range],
+    parts: Parts,
+    engine: Engine,
+    what: str,
 ) -> None:
     """Makes those batches that ``parts`` has not; item k is what ``make`` needs for the crystals ``batches[k]``.
 

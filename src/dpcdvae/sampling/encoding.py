@@ -7,11 +7,10 @@ import torch
 
 from dpcdvae.interfaces import LatentPosterior
 from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.sampling.choices import BATCH_SIZE
 from dpcdvae.sampling.decoding import evaluating
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
-
-BATCH_SIZE = 256
 
 
 @torch.no_grad()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from dpcdvae.files import write_text
 from dpcdvae.io import Failure
@@ -16,12 +17,16 @@ from dpcdvae.progress import Progress
 from dpcdvae.structures.crystal import Crystal
 
 
-class Part(NamedTuple):
-    """A finished batch; ``passes`` of the denoiser, each for one crystal."""
+@dataclass(frozen=True)
+class GenerationResult:
+    """Crystals from a model, and those that could not be built, with the reason.
+
+    ``passes`` counts those of the denoiser, each for one crystal.
+    """
 
     crystals: list[Crystal]
     failures: list[Failure]
-    passes: int
+    passes: int = 0
 
 
 WRITING = "writing"
@@ -58,18 +63,27 @@ class Parts:
         """Numbers (of their first crystals) of the batches that are there."""
         return {int(key) for key in self._store}
 
-    def add(self, number: int, part: Part) -> None:
+    def add(self, number: int, part: GenerationResult) -> None:
         """Keeps a batch, for good when this returns."""
         failures = [[failure.id, failure.where, failure.reason] for failure in part.failures]
         crystals = render_json(part.crystals).decode()
         self._store.add(str(number), {"failures": failures, "passes": part.passes, "crystals": crystals})
 
-    def get(self, number: int) -> Part:
+    def get(self, number: int) -> GenerationResult:
         """A batch as it was added, bit by bit; raises InputError if the disk spoilt it."""
         record = self._store.get(str(number))
         collector = Collector(None, Progress("reading"))
         parse_json(record["crystals"].encode(), str(self.folder), "", collector)
-        return Part(collector.crystals, [Failure(*entry) for entry in record["failures"]], record["passes"])
+        return GenerationResult(collector.crystals, [Failure(*entry) for entry in record["failures"]], record["passes"])
+
+    def joined(self, numbers: Iterable[int]) -> GenerationResult:
+        """All that came of several batches, in their order."""
+        parts = [self.get(number) for number in numbers]
+        return GenerationResult(
+            [crystal for part in parts for crystal in part.crystals],
+            [failure for part in parts for failure in part.failures],
+            sum(part.passes for part in parts),
+        )
 
     def begin_writing(self) -> None:
         """From here on a complete output may be there: a run that goes on from here may replace it."""

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from dpcdvae.diffusion import COORDINATE_DIFFUSIONS
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure
-from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model_store import StoredModel
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.agreement import decode_by_agreement
-from dpcdvae.sampling.choices import generative_config
+from dpcdvae.sampling.choices import BATCH_SIZE, Decoding
 from dpcdvae.sampling.conditions import Condition
-from dpcdvae.sampling.decoding import Decoding, Request, evaluating
+from dpcdvae.sampling.decoding import Request, evaluating
+from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
 
-BATCH_SIZE = 256
 OnProgress = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class GenerationResult:
-    """What came out: crystals, and those that could not be built, with the reason.
-
-    ``passes`` counts those of the denoiser, each for one crystal.
-    """
-
-    crystals: list[Crystal]
-    failures: list[Failure]
-    passes: int = 0
 
 
 def generate(
@@ -77,7 +59,7 @@ def generate(
     """
     check_batch_size(batch_size)
     condition = Condition.parse(num_atoms, formula, model.config.model.max_atoms)
-    how = Decoding.of(model.config, model.diffusion, steps, solver, candidates)
+    how = Decoding.of(model.config, steps, solver, candidates)
     latents = model.latent_prior(prior)
 
     def batches() -> Iterator[Request]:
@@ -116,7 +98,7 @@ def reconstruct(
         steps, solver, candidates, batch_size, on_progress: see :func:`generate`.
     """
     check_batch_size(batch_size)
-    how = Decoding.of(model.config, model.diffusion, steps, solver, candidates)
+    how = Decoding.of(model.config, steps, solver, candidates)
     check_reconstructible(table, model.config.model.max_atoms if force_types or force_num_atoms else None)
 
     def batches() -> Iterator[Request]:
@@ -187,23 +169,3 @@ def decode_all(
                 else:
                     crystals.append(result)
     return GenerationResult(crystals, failures, passes)
-
-
-def sampling_settings(
-    model: StoredModel, steps: int | None = None, solver: str | None = None, candidates: int | None = None
-) -> dict[str, Any]:
-    """``steps``, ``solver``, ``candidates`` that a model samples with (:meth:`Decoding.of`), before it is loaded.
-
-    Says on standard error where candidates are asked of a model that cannot tell when one is good enough.
-    """
-    config = generative_config(model)
-    build = COORDINATE_DIFFUSIONS[config.diffusion.name]
-    diffusion = build(config.diffusion.timesteps, config.diffusion.options)
-    how = Decoding.of(config, diffusion, steps, solver, candidates)
-    agreement = Agreement.of_checkpoint(model.description["facts"], model.where)
-    if how.candidates > 1 and (agreement is None or agreement.threshold == 0):
-        print(
-            f"{model.name} has no agreement threshold: every crystal takes all {how.candidates} candidates",
-            file=sys.stderr,
-        )
-    return asdict(how)

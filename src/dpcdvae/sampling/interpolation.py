@@ -10,8 +10,10 @@ from torch import Tensor
 
 from dpcdvae.errors import InputError
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.sampling.decoding import Decoding, Request
-from dpcdvae.sampling.generation import BATCH_SIZE, GenerationResult, decode_all
+from dpcdvae.sampling.choices import BATCH_SIZE, Decoding
+from dpcdvae.sampling.decoding import Request
+from dpcdvae.sampling.finished_batches import GenerationResult
+from dpcdvae.sampling.generation import decode_all
 from dpcdvae.sampling.search import encoded_start, predict_from_latents
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.noise import CrystalRandom
@@ -50,7 +52,7 @@ def interpolate(
     """
     if len(ends) != 2:
         raise InputError(f"interpolation goes between two crystals, not {len(ends)}")
-    how = Decoding.of(model.config, model.diffusion, steps, solver, candidates)
+    how = Decoding.of(model.config, steps, solver, candidates)
     start = encoded_start(model, ends, batch_size=1)
     z = latents_between(start.z[0], start.z[1], n)
     ids = [f"{start.ids[0]}-{start.ids[1]}@{k}" for k in range(n)]

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from dpcdvae.errors import InputError
-from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE, PropertyHead
 from dpcdvae.progress import Progress
-from dpcdvae.sampling.decoding import Decoding, Request, evaluating
+from dpcdvae.sampling.choices import BATCH_SIZE, Decoding
+from dpcdvae.sampling.decoding import Request, evaluating
 from dpcdvae.sampling.encoding import encoded
-from dpcdvae.sampling.generation import BATCH_SIZE, decode_all
-from dpcdvae.structures.crystal import Crystal
+from dpcdvae.sampling.finished_batches import GenerationResult
+from dpcdvae.sampling.generation import decode_all
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.noise import CrystalRandom
 
@@ -43,24 +43,21 @@ class Descent:
     predicted: npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """Crystals of S saved points of n searches.
+@dataclass(frozen=True, kw_only=True)
+class SearchResult(GenerationResult):
+    """Crystals of S saved points of n searches, in the order of saved points, then of starting points.
+
+    Their ids are ``{start id}@{step}``.
 
     Attributes:
         steps: (S,) gradient steps taken until each saved point; the first is 0.
         predicted: (S, n) the property as the head predicts it from z, in its unit.
-        crystals: in the order of saved points, then of starting points, with ids ``{start id}@{step}``.
         places: (crystals, 2) saved point and starting point of each.
-        failures: those that could not be built.
     """
 
     steps: tuple[int, ...]
     predicted: npt.NDArray[np.float64]
-    crystals: list[Crystal]
     places: npt.NDArray[np.int64]
-    failures: list[Failure]
-    passes: int
 
     def spread(self, values: npt.NDArray[Any], fill: Any) -> npt.NDArray[Any]:
         """(crystals,) -> (S, n), with ``fill`` where no crystal could be built."""
@@ -170,7 +167,7 @@ def optimize(
     Raises:
         InputError: as :func:`descend`, or steps or a solver that the reverse process does not have.
     """
-    how = Decoding.of(model.config, model.diffusion, steps, solver, candidates)
+    how = Decoding.of(model.config, steps, solver, candidates)
     descent = descend(model, start.z, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize)
     n = len(start.ids)
     names = [[f"{id}@{step}" for id in start.ids] for step in descent.steps]
@@ -189,4 +186,6 @@ def optimize(
         replace(crystal, properties={**crystal.properties, key: float(descent.predicted[point, k])})
         for crystal, (point, k) in zip(result.crystals, places.tolist(), strict=True)
     ]
-    return SearchResult(descent.steps, descent.predicted, crystals, places, result.failures, result.passes)
+    return SearchResult(
+        crystals, result.failures, result.passes, steps=descent.steps, predicted=descent.predicted, places=places
+    )
