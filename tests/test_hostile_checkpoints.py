@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from dpcdvae.checkpoints.checkpoint import load_model, read_checkpoint
+from dpcdvae.checkpoints.checkpoint import build_model, load_model, read_checkpoint
+from dpcdvae.config import load_config
 from dpcdvae.errors import InputError
 from dpcdvae.model_store import BUNDLED, find_model
 from dpcdvae.training.card import half_weights
@@ -78,6 +79,16 @@ def test_a_network_that_the_weights_are_not_of_is_refused(folder: Path) -> None:
     source = find_model(folder)
     with pytest.raises(InputError, match="does not fit"):
         half_weights(read_checkpoint(source))
+
+
+def test_widths_that_ask_for_gigabytes_together_are_refused(folder: Path) -> None:
+    widths = ("emb_trip", "emb_cbf", "bil_trip")  # a weight of 4096^3 numbers, each width within its bound
+    for width in widths:
+        changed(folder, f"config/denoiser/options/{width}", 4096)
+    assert "does not fit the model that its config.json describes" in refused(folder)
+    config = load_config("compact", [f"denoiser.options.{width}=4096" for width in widths])
+    with pytest.raises(InputError, match=r"206,\d+ million parameters, more than 250 million: choose smaller widths"):
+        build_model(config)
 
 
 @pytest.mark.parametrize("depth", [200, 10_000, 200_000])

@@ -17,7 +17,6 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from dpcdvae import __version__, model_store
 from dpcdvae.checkpoints.tensor_json import compact, join, split
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+MAX_PARAMETERS = 250_000_000  # 1 GB in float32; the published models have 4 to 11 million
 PRIOR = "prior."  # names of the weights of a model's prior begin so
 
 
@@ -152,7 +152,50 @@ def load_regressor(model: str | Path | StoredModel, device: str | torch.device =
 
 
 def build_model(config: AnyConfig) -> CDVAE | PropertyRegressor:
-    """The untrained model of a configuration of either kind."""
+    """The untrained model of a configuration of either kind.
+
+    Raises:
+        InputError: it has more than ``MAX_PARAMETERS``: each width has a bound, but their products have none.
+    """
+    count = sum(parameter.numel() for parameter in _without_memory(config).parameters())
+    if count > MAX_PARAMETERS:
+        raise InputError(
+            f"the configuration describes a model of {count / 1e6:,.0f} million parameters, more than "
+            f"{MAX_PARAMETERS / 1e6:.0f} million: choose smaller widths or fewer layers"
+        )
+    return _network(config)
+
+
+def build_stored(source: StoredModel, shapes: Shapes) -> CDVAE | PropertyRegressor:
+    """The network that a checkpoint's configuration describes, without its weights.
+
+    The configuration is anybody's: no memory is taken for a network whose tensors are not those of the checkpoint.
+
+    Args:
+        shapes: of the tensors in the checkpoint.
+
+    Raises:
+        InputError: it describes another network, or none that can be built.
+    """
+    config = config_from_dict(source.description["config"], where=source.where)
+    try:
+        _check_shapes(_without_memory(config), shapes, source)
+        network = _network(config)
+    except InputError:
+        raise
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{source.where} describes no model that can be built: {reason_of(error)}") from None
+    network.source = source
+    return network
+
+
+def _without_memory(config: AnyConfig) -> CDVAE | PropertyRegressor:
+    """The model of a configuration with tensors that have shapes but no numbers; draws no random numbers."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return _network(config)
+
+
+def _network(config: AnyConfig) -> CDVAE | PropertyRegressor:
     from dpcdvae.config import Config, RegressorConfig
     from dpcdvae.model.cdvae import CDVAE
     from dpcdvae.model.regressor import PropertyRegressor
@@ -161,44 +204,6 @@ def build_model(config: AnyConfig) -> CDVAE | PropertyRegressor:
         return PropertyRegressor(config)
     assert isinstance(config, Config)
     return CDVAE(config)
-
-
-def build_stored(source: StoredModel, shapes: Shapes) -> CDVAE | PropertyRegressor:
-    """The network that a checkpoint's configuration describes, without its weights.
-
-    The configuration is anybody's, so it is believed only as far as the weights bear it out: building stops at the
-    first parameter of a shape that no tensor has, or when there are more of them than tensors.
-
-    Args:
-        shapes: of the tensors in the checkpoint.
-
-    Raises:
-        InputError: it describes another network, or none that can be built.
-    """
-    known, count = set(shapes.values()), 0
-
-    def check(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
-        nonlocal count
-        count += 1
-        shape = tuple(parameter.shape)
-        if shape not in known:
-            raise _does_not_fit(source, f"no tensor has the shape {shape} of its {type(module).__name__}'s {name}")
-        if count > len(shapes):
-            raise _does_not_fit(source, f"it has more than the {len(shapes)} tensors there are")
-
-    config = config_from_dict(source.description["config"], where=source.where)
-    hook = register_module_parameter_registration_hook(check)
-    try:
-        network = build_model(config)
-    except InputError:
-        raise
-    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{source.where} describes no model that can be built: {reason_of(error)}") from None
-    finally:
-        hook.remove()
-    _check_shapes(network, shapes, source)
-    network.source = source
-    return network
 
 
 def _load(source: StoredModel, device: str | torch.device) -> CDVAE | PropertyRegressor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json as json_module
-from typing import Annotated
 
 import typer
+
+from dpcdvae.cli.groups import argument, command, option
+from dpcdvae.cli.options import Overrides, complete_presets
 
 app = typer.Typer(help="Look at the options of a model and its training.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -26,10 +28,11 @@ def presets() -> None:
 
 
 @app.command()
+@command
 def show(
-    preset: Annotated[str, typer.Argument(help="A preset (dpcdvae presets) or a TOML file.", show_default=False)],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change an option: section.option=value.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, with the possible values too.")] = False,
+    preset: str = argument(..., "A preset (dpcdvae presets) or a TOML file.", autocompletion=complete_presets),
+    set_: Overrides = None,
+    json: bool = option(False, "Print JSON, with the possible values too.", "--json"),
 ) -> None:
     """Every option of a preset: value, unit, default where it differs, and meaning.
 

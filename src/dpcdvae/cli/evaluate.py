@@ -99,14 +99,10 @@ def evaluate(
         columns = report.crystals() if table is not None else {}
     screen = console()
     screen.print(report.table(screen.width))
-    sources = {
-        "reference": target,
-        "training": learnt,
-        "energy_model": energy,
-        "phases": stability and stability.phases,
-    }
-    hashes = {"crystals": sha256(crystals)} | {name: used.sha256 for name, used in sources.items() if used is not None}
-    facts = {f"{name}_sha256": digest for name, digest in hashes.items()}
+    phases = None if stability is None else stability.phases
+    used = {"reference": target, "training": learnt, "energy_model": energy, "phases": phases}
+    facts = {f"{name}_sha256": source.sha256 for name, source in used.items() if source is not None}
+    facts["crystals_sha256"] = sha256(crystals)
     if json is not None:
         write_json(json, report.to_json())
     if markdown is not None:

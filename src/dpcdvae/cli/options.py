@@ -38,6 +38,9 @@ def complete_presets() -> list[str]:
 Model = Annotated[
     str, typer.Argument(help="A bundled model, a run folder or a checkpoint folder.", autocompletion=complete_models)
 ]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Change an option: section.option=value; may be repeated.")
+]
 Crystals = Annotated[Path, typer.Argument(help="File, folder or zip of crystals in any format.")]
 CalculatorOption = Annotated[
     list[str] | None, typer.Option("--calculator-option", help="KEY=VALUE for the calculator, repeatable.")

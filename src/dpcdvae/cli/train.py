@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpcdvae.cli.groups import argument, option
-from dpcdvae.cli.options import Out, complete_datasets, complete_models, complete_presets
+from dpcdvae.cli.options import Out, Overrides, complete_datasets, complete_models, complete_presets
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def train(
     property_: str = option(
         "", "Column to learn; a generative model gets a head for it.", "--property", shown="none, or energy"
     ),
-    set_: list[str] | None = option(None, "section.option=value; may be repeated.", "--set"),
+    set_: Overrides = None,
     init: str | None = option(None, "Start from the weights of this model.", autocompletion=complete_models),
     resume: bool = option(False, "Continue the run in --out.", "--resume"),
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dpcdvae.checkpoints.checkpoint import build_model
 from dpcdvae.comparison.suite import Suite, flat
 from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import dataset_path, load_dataset
@@ -106,7 +107,8 @@ def _contender(preset: str, suite: Suite, tables: dict[str, CrystalTable]) -> Co
     check_data(tables, config)
     with TemporaryDirectory() as folder:
         make_trainer(config, Path(folder))  # a device that is not here is told now, not after an hour of other presets
-    model = CDVAE(config)
+    model = build_model(config)
+    assert isinstance(model, CDVAE)
     most = model.diffusion.max_steps
     if suite.sample.steps > most:
         raise InputError(f"sample.steps = {suite.sample.steps}: preset '{preset}' has {most} at most")

@@ -70,10 +70,11 @@ class CDVAE(Trainable):
         self.stats = StatisticsDecoder(config.model)
         self.denoiser = DENOISERS[config.denoiser.name](latent_dim, config.denoiser.options)
         diffusion = config.diffusion
-        self.diffusion = COORDINATE_DIFFUSIONS[diffusion.name](diffusion.timesteps, diffusion.options)
-        self.types = TYPE_DIFFUSIONS[diffusion.type_noise](
-            diffusion.timesteps, diffusion.type_sigma_min, diffusion.type_sigma_max
-        )
+        with torch.device("cpu"):  # noise schedules are computed also where a model is built without memory (meta)
+            self.diffusion = COORDINATE_DIFFUSIONS[diffusion.name](diffusion.timesteps, diffusion.options)
+            self.types = TYPE_DIFFUSIONS[diffusion.type_noise](
+                diffusion.timesteps, diffusion.type_sigma_min, diffusion.type_sigma_max
+            )
         # Fitted when training has ended, not by the optimiser of the networks.
         self.prior = PRIORS[config.prior.name](latent_dim, config.prior.options).requires_grad_(False)
         self.agreement: Agreement | None = None  # set by whoever loads a checkpoint that knows it
