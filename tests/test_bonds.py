@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dpcdvae.errors import InputError
-from dpcdvae.io import read_csv
+from dpcdvae.io import read
 from dpcdvae.prototypes import build_prototypes
 from dpcdvae.structures.bonds import crystal_nn_bonds
 from dpcdvae.structures.crystal import Crystal
@@ -37,7 +37,7 @@ def pymatgen_bond_set(crystal: Crystal) -> set[tuple[int, ...]]:
 
 def some(data_dir: Path, name: str, count: int) -> list[Crystal]:
     """Crystals spread evenly over a real file."""
-    crystals = read_csv(data_dir / name, [])
+    crystals = read(data_dir / name, [])
     return [standardise(crystals[k]) for k in np.linspace(0, len(crystals) - 1, count, dtype=int)]
 
 

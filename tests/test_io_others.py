@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 
 from crystal_files import assert_same_crystal, crystals, peer_file
-from dpcdvae.io import Failure, cif_text, crystal_from_cif, read, read_csv, write
+from dpcdvae.io import Failure, cif_text, crystal_from_cif, read, write
 from dpcdvae.prototypes import build_prototypes
 from dpcdvae.structures.crystal import Crystal
 
@@ -174,7 +174,7 @@ def test_generated_npz_of_others(data_dir: Path, name: str, count: int) -> None:
 
 
 def test_csv_of_real_data(data_dir: Path) -> None:
-    found = read_csv(data_dir / "perov_5" / "test.csv.gz")
+    found = read(data_dir / "perov_5" / "test.csv.gz")
     assert len(found) == 3785
     assert found[0].id == "3961"
     assert set(found[0].properties) == {"heat_all", "heat_ref", "dir_gap", "ind_gap"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dpcdvae.errors import InputError
-from dpcdvae.io import read_csv
+from dpcdvae.io import read
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
 from dpcdvae.structures.standardise import standardise, wrap
 
@@ -90,7 +90,7 @@ def test_primitive_cell_of_rock_salt() -> None:
 
 @pytest.mark.parametrize("name", ["perov_5/val.csv.gz", "carbon_24/val.csv.gz", "mp_20/val.csv.gz"])
 def test_real_crystals(data_dir: Path, name: str) -> None:
-    crystals = read_csv(data_dir / name, [])
+    crystals = read(data_dir / name, [])
     for crystal in (crystals[k] for k in np.linspace(0, len(crystals) - 1, 50, dtype=int)):
         reduced = standardise(crystal)
         assert is_niggli(reduced), crystal.id

@@ -71,12 +71,12 @@ def of_size(table: CrystalTable, size: int) -> CrystalTable:
 
 
 def _prepare(file: Path | None, name: str, size: int) -> Source:
-    from dpcdvae.io import read_csv
+    from dpcdvae.io import read
     from dpcdvae.prototypes import build_prototypes
     from dpcdvae.structures.bonds import crystal_nn_bonds
     from dpcdvae.structures.standardise import standardise
 
-    found = read_csv(file) if file else build_prototypes()
+    found = read(file) if file else build_prototypes()
     found = found[:size]
     crystal_nn_bonds(standardise(found[0]))  # imports are not counted
     start = time.perf_counter()

@@ -34,7 +34,6 @@ __all__ = [
     "cif_text",
     "crystal_from_cif",
     "read",
-    "read_csv",
     "read_placed",
     "write",
 ]
@@ -80,7 +79,7 @@ def read(
     Project's or our own), ``.npz`` and ``.pt`` (see :mod:`dpcdvae.io.peers`), ``.traj`` and ``.db`` of ASE, each
     also with ``.gz``. In a folder, files with other endings are passed over. Ids are made unique: the second ``a``
     becomes ``a-2``. What is left out of crystals that are kept (text in a column of numbers, forces, atoms of
-    occupancy 0) is told on standard error, once for each kind.
+    occupancy 0) is named on standard error, once for each kind.
 
     Args:
         path: what to read.
@@ -92,41 +91,34 @@ def read(
         InputError: nothing there, a format not known, a file that is no such file, no crystal in it;
             without ``failures`` also the first bad item, naming file, row or block, and reason.
     """
-    return _read(Path(path), None, failures, counts)[0]
+    return read_placed(path, failures, counts)[0]
 
 
-def read_csv(path: str | Path, failures: list[Failure] | None = None) -> list[Crystal]:
-    """:func:`read` for a CSV (or ``.csv.gz``) with a ``cif`` column, whatever the file is called.
-
-    Rows count from 1, the header aside; numbers in other columns become properties.
-    """
-    return _read(Path(path), FORMATS["csv"], failures, None)[0]
-
-
-def read_placed(path: Path, failures: list[Failure], *, format: str | None = None) -> tuple[list[Crystal], list[str]]:
+def read_placed(
+    path: str | Path,
+    failures: list[Failure] | None = None,
+    counts: dict[str, int] | None = None,
+    *,
+    format: str | None = None,
+) -> tuple[list[Crystal], list[str]]:
     """:func:`read`, with the place of each crystal (file and row, block or frame).
 
     Args:
         format: a name in ``FORMATS``, to overrule the ending.
     """
-    return _read(path, FORMATS[format] if format else None, failures, None)
-
-
-def _read(
-    path: Path, format: Format | None, failures: list[Failure] | None, counts: dict[str, int] | None
-) -> tuple[list[Crystal], list[str]]:
+    path, chosen = Path(path), FORMATS[format] if format else None
     with Progress(f"reading {path.name}") as bar:
         collector = Collector(failures, bar)
         for source in files_at(path):
             before = collector.count
             if not path.is_dir() and path.suffix.lower() != ".zip":
-                _read_alone(source, format or _format_of(source), collector)
-            elif (known := format or _format_or_none(source.name)) is not None:
+                _read_alone(source, chosen or _format_of(source), collector)
+            elif (known := chosen or _format_or_none(source.name)) is not None:
                 with collector.item(source.stem, source.where):
                     known.parse(source.load(), source.where, source.stem, collector)
             if counts is not None:
                 counts[source.where] = collector.count - before
-    for line in collector.told():
+    for line in collector.note_lines():
         print(f"note: {line}", file=sys.stderr)
     if not collector.crystals and not collector.failed:
         raise InputError(f"{path}: no crystals in it (formats: {', '.join(FORMATS)})")

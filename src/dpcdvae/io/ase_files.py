@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from dpcdvae.errors import InputError, one_line
 from dpcdvae.io.atoms import from_cartesian
+from dpcdvae.io.documents import finite_numbers
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.species import atomic_number
 from dpcdvae.structures.crystal import Crystal
@@ -43,8 +44,8 @@ def parse_traj(data: bytes, where: str, stem: str, collector: Collector) -> None
     first: Mapping[str, Any] = {}
     digits = len(str(max(count - 1, 0)))
     for k, offset in enumerate(offsets):
-        id, place = f"{stem}-{k:0{digits}d}", f"{where} frame {k + 1}"
-        with collector.item(id, place):
+        id = f"{stem}-{k:0{digits}d}"
+        with collector.item(id, f"{where} frame {k + 1}"):
             length = int(_numbers(data, int(offset), 1, "<i8")[0])
             frame = json.loads(_bytes(data, int(offset) + 8, length))
             left -= length
@@ -59,7 +60,7 @@ def parse_traj(data: bytes, where: str, stem: str, collector: Collector) -> None
                 raise InputError("frames that claim more than the file holds")
             results = frame.get("calculator.")
             energy = results.get("energy") if isinstance(results, dict) else None
-            collector.add(_crystal(numbers, positions, cell, pbc, id, {"energy": energy}), place)
+            collector.add(_crystal(numbers, positions, cell, pbc, id, {"energy": energy}))
 
 
 def _bytes(data: bytes, start: int, length: int) -> bytes:
@@ -102,20 +103,13 @@ def parse_database(data: bytes, where: str, stem: str, collector: Collector) -> 
             raise InputError("not a database of ASE: it has no table 'systems'")
         rows = database.execute("SELECT id, numbers, positions, cell, pbc, energy, key_value_pairs FROM systems")
         for number, (key, numbers, positions, cell, pbc, energy, pairs) in enumerate(rows, 1):
-            id, place = f"{stem}-{key}", f"{where} row {number}"
-            with collector.item(id, place):
+            id = f"{stem}-{key}"
+            with collector.item(id, f"{where} row {number}"):
                 values = json.loads(pairs) if pairs else {}
-                collector.add(
-                    _crystal(
-                        np.frombuffer(numbers, "<i4"),
-                        np.frombuffer(positions, "<f8").reshape(-1, 3),
-                        np.frombuffer(cell, "<f8").reshape(3, 3),
-                        np.array([pbc >> axis & 1 for axis in range(3)]),
-                        id,
-                        {**values, "energy": energy},
-                    ),
-                    place,
-                )
+                atoms = np.frombuffer(numbers, "<i4"), np.frombuffer(positions, "<f8").reshape(-1, 3)
+                axes = np.array([pbc >> axis & 1 for axis in range(3)])
+                cell = np.frombuffer(cell, "<f8").reshape(3, 3)
+                collector.add(_crystal(*atoms, cell, axes, id, {**values, "energy": energy}))
     except (sqlite3.Error, OverflowError, MemoryError) as error:
         raise InputError(f"not an SQLite database of ASE, or damaged ({one_line(error)[:100]})") from None
     finally:
@@ -132,10 +126,7 @@ def _crystal(
 ) -> Crystal:
     if pbc.size != 3 or not pbc.astype(bool).all():
         raise InputError(f"pbc {pbc.astype(bool).tolist()}: not periodic in three directions, so no crystal")
-    properties = {
-        str(name): float(value)
-        for name, value in values.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 and value == value
-    }
     given = np.array([atomic_number(int(z)) for z in numbers], np.int64)
-    return from_cartesian(given, np.array(positions, np.float64), np.array(cell, np.float64), id, properties)
+    return from_cartesian(
+        given, np.array(positions, np.float64), np.array(cell, np.float64), id, finite_numbers(values)
+    )

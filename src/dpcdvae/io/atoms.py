@@ -45,14 +45,14 @@ def parse_extxyz(data: bytes, where: str, stem: str, collector: Collector) -> No
         if not count.isdecimal() or len(count) > 18:
             raise InputError(f"line {position + 1}: a number of atoms is needed, found '{count[:30]}'")
         frame = lines[position + 1 : position + 2 + int(count)]
-        id, place = f"{stem}-{number - 1}", f"{where} frame {number}"
-        with collector.item(id, place):
+        id = f"{stem}-{number - 1}"
+        with collector.item(id, f"{where} frame {number}"):
             if len(frame) < int(count) + 1:
                 raise InputError(f"cut off: {count} atoms announced, {max(len(frame) - 1, 0)} there")
             crystal, left_out = _frame(frame, id)
-            collector.add(crystal, place)
+            collector.add(crystal)
             if left_out:
-                collector.note(f"left out, as no single numbers: {', '.join(left_out)[:200]}", place)
+                collector.note(f"left out, as no single numbers: {', '.join(left_out)[:200]}")
         position += int(count) + 2
 
 
@@ -173,7 +173,7 @@ def parse_poscar(data: bytes, where: str, stem: str, collector: Collector) -> No
     comment = lines[0].strip()
     id = comment if comment and stem.upper().startswith(("POSCAR", "CONTCAR")) else stem
     with collector.item(id, where):
-        collector.add(_poscar(lines, id), where)
+        collector.add(_poscar(lines, id))
 
 
 def _poscar(lines: Sequence[str], id: str) -> Crystal:

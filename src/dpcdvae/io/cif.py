@@ -69,8 +69,8 @@ def parse_cif(data: bytes, where: str, stem: str, collector: Collector) -> None:
         place = where if len(blocks) == 1 else f"{where} block {number} (data_{name})"
         fallback = stem if len(blocks) == 1 else name
         with collector.item(fallback, place):
-            crystal = _crystal(_items(block), "", lambda text, place=place: collector.note(text, place))  # type: ignore[misc]
-            collector.add(crystal if crystal.id else crystal.with_id(fallback), place)
+            crystal = _crystal(_items(block), "", collector.note)
+            collector.add(crystal if crystal.id else crystal.with_id(fallback))
 
 
 def _crystal_blocks(text: str) -> list[tuple[str, str]]:

@@ -36,10 +36,8 @@ def parse_json(data: bytes, where: str, stem: str, collector: Collector) -> None
     except RecursionError:
         raise InputError("JSON nested too deeply") from None
     for number, (id, entry) in enumerate(_entries(document, stem), 1):
-        place = f"{where} item {number}"
-        with collector.item(id, place):
-            note = lambda text, place=place: collector.note(text, place)  # noqa: E731
-            collector.add(crystal_from_document(entry, id, note), place)
+        with collector.item(id, f"{where} item {number}"):
+            collector.add(crystal_from_document(entry, id, collector.note))
 
 
 def _entries(document: Any, stem: str) -> Iterator[tuple[str, Any]]:
@@ -75,7 +73,7 @@ def crystal_from_document(entry: Any, id: str, note: Any) -> Crystal:
     """The crystal of one entry: our own, a pymatgen ``Structure`` as a dictionary, or what holds one as ``structure``.
 
     Args:
-        note: a function that is told what was left out (atoms of occupancy 0).
+        note: called with what was left out (atoms of occupancy 0).
 
     Raises:
         InputError: no crystal, a structure that is not periodic in three directions, or not ordered.
@@ -96,7 +94,7 @@ def crystal_from_document(entry: Any, id: str, note: Any) -> Crystal:
             np.array(entry["frac_coords"], np.float64),
             np.array(entry["lattice"], np.float64),
             id,
-            _numbers(entry.get("properties")),
+            finite_numbers(entry.get("properties")),
         )
     except KeyError as error:
         raise InputError(f"not a crystal: no {error}") from None
@@ -124,10 +122,10 @@ def _from_structure(structure: Mapping[str, Any], id: str, properties: Any, note
     if left_out:
         note("atoms of occupancy 0 are left out")
     frac_coords = np.array(coords, np.float64).reshape(-1, 3)
-    return Crystal(np.array(numbers, np.int64), frac_coords, lattice, id, _numbers(properties))
+    return Crystal(np.array(numbers, np.int64), frac_coords, lattice, id, finite_numbers(properties))
 
 
-def _numbers(properties: Any) -> dict[str, float]:
+def finite_numbers(properties: Any) -> dict[str, float]:
     """The finite numbers of a dictionary; none of anything else."""
     if not isinstance(properties, dict):
         return {}

@@ -33,15 +33,18 @@ class ReportedError(InputError):
 
 
 class Collector:
-    """The crystals of one reading. Without a list of failures the first bad item raises InputError."""
+    """The crystals of one reading, and what was left out. Without a list of failures the first bad item raises.
+
+    Attributes:
+        places: where each crystal stands. failed: how many items could not be used.
+    """
 
     def __init__(self, failures: list[Failure] | None, progress: Progress) -> None:
         self.crystals: list[Crystal] = []
         self.places: list[str] = []
-        """Where each crystal stands."""
         self.failed = 0
-        self.notes: dict[str, tuple[int, str]] = {}
-        """What was left out of crystals that were kept: how often, and where first."""
+        self._notes: dict[str, tuple[int, str]] = {}  # text -> how often, and where first
+        self._where = ""  # the place of the item that is being read
         self._failures = failures
         self._progress = progress
 
@@ -49,45 +52,45 @@ class Collector:
     def count(self) -> int:
         return len(self.crystals) + self.failed
 
-    def fail(self, id: str, where: str, reason: str) -> None:
-        failure = Failure(printable(id), where, printable(reason))
+    @contextlib.contextmanager
+    def item(self, id: str, where: str) -> Iterator[None]:
+        """Around the reading of one item: whatever a parser raises inside is a failure of this item alone."""
+        outer, self._where = self._where, where
+        try:
+            yield
+        except ReportedError:
+            raise
+        except Exception as error:
+            self._fail(id, parser_reason(error))
+        finally:
+            self._where = outer
+
+    def add(self, crystal: Crystal) -> None:
+        """Keeps the crystal of the present item, unless it has NaN or no volume."""
+        if (reason := crystal.problem()) is not None:
+            self._fail(crystal.id, reason)
+            return
+        self.crystals.append(crystal)
+        self.places.append(self._where)
+        self._progress.advance()
+
+    def _fail(self, id: str, reason: str) -> None:
+        failure = Failure(printable(id), self._where, printable(reason))
         if self._failures is None:
             raise ReportedError(str(failure))
         self._failures.append(failure)
         self.failed += 1
         self._progress.advance()
 
-    @contextlib.contextmanager
-    def item(self, id: str, where: str) -> Iterator[None]:
-        """Whatever a parser raises inside is a failure of this item alone."""
-        try:
-            yield
-        except ReportedError:
-            raise
-        except Exception as error:
-            self.fail(id, where, parser_reason(error))
+    def note(self, text: str, where: str = "") -> None:
+        """Counts something that was left out of the present item, or at ``where``; each text becomes one line."""
+        times, first = self._notes.get(text, (0, where or self._where))
+        self._notes[text] = times + 1, first
 
-    def add(self, crystal: Crystal, where: str) -> None:
-        """Keeps a crystal, unless it has NaN or no volume."""
-        reason = crystal.problem()
-        if reason is None:
-            self.crystals.append(crystal)
-            self.places.append(where)
-            self._progress.advance()
-        else:
-            self.fail(crystal.id, where, reason)
-
-    def note(self, text: str, where: str, count: int = 1) -> None:
-        """Something that was left out of a crystal: told once for each text, with a count and the first place."""
-        before, first = self.notes.get(text, (0, where))
-        self.notes[text] = before + count, first
-
-    def told(self) -> list[str]:
-        """The notes, a line each."""
-        return [
-            f"{first}: {text}" + (f" ({count} times)" if count > 1 else "")
-            for text, (count, first) in self.notes.items()
-        ]
+    def note_lines(self) -> list[str]:
+        """Each note once, with the first place and how often it came."""
+        notes = self._notes.items()
+        return [f"{first}: {text}" + (f" ({times} times)" if times > 1 else "") for text, (times, first) in notes]
 
 
 def parser_reason(error: Exception) -> str:

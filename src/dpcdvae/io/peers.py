@@ -94,10 +94,9 @@ def _add_crystals(arrays: Mapping[str, Array], ids: Sequence[str], where: str, s
     digits = len(str(max(count - 1, 0)))
     for k, (start, end) in enumerate(zip(ends - num_atoms, ends, strict=True)):
         id = ids[k] if ids else f"{stem}-{k:0{digits}d}"
-        place = f"{where} crystal {k + 1}"
-        with collector.item(id, place):
+        with collector.item(id, f"{where} crystal {k + 1}"):
             own = {name: float(values[k]) for name, values in properties.items() if np.isfinite(values[k])}
-            collector.add(Crystal(numbers[start:end], coords[start:end], lattices[k], id, own), place)
+            collector.add(Crystal(numbers[start:end], coords[start:end], lattices[k], id, own))
 
 
 def render_npz(crystals: Sequence[Crystal]) -> bytes:

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from dpcdvae.errors import InputError
@@ -61,7 +62,7 @@ def parse_parquet(data: bytes, where: str, stem: str, collector: Collector) -> N
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise InputError("Parquet needs pyarrow: pip install 'dpcdvae[evaluation]'") from None
+        raise InputError("Parquet needs pyarrow: pip install 'dpcdvae[parquet]'") from None
     try:
         file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
     except (pyarrow.ArrowException, OSError) as error:
@@ -87,14 +88,13 @@ def _add_rows(rows: Iterable[Row], columns: Sequence[str], where: str, stem: str
     candidates = [c for c in columns if c not in (column, *ID_COLUMNS) and not _INDEX.match(c or "")]
     numeric: set[str] = set()
     texts: dict[str, Counter[str]] = {name: Counter() for name in candidates}
-    for number, row in enumerate([] if first is None else _chained(first, rows), 1):
+    for number, row in enumerate([] if first is None else chain([first], rows), 1):
         cell = row[id_column] if id_column else None
         id = _unguarded("" if cell is None else str(cell)) or f"{stem}-{number}"
-        place = f"{where} row {number}"
-        with collector.item(id, place):
+        with collector.item(id, f"{where} row {number}"):
             if not row[column]:
                 raise InputError(f"the cell '{column}' is empty")
-            crystal = _crystal(row[column], id, lambda text, place=place: collector.note(text, place))  # type: ignore[misc]
+            crystal = _crystal(row[column], id, collector.note)
             numbers = {}
             for name in candidates:
                 if (value := _number(row[name])) is not None:
@@ -102,7 +102,7 @@ def _add_rows(rows: Iterable[Row], columns: Sequence[str], where: str, stem: str
                     numeric.add(name)
                 elif isinstance(row[name], str) and row[name].strip().lower() not in _ABSENT:
                     texts[name][row[name] if len(texts[name]) < 1000 else ""] += 1
-            collector.add(replace(crystal, properties=numbers), place)
+            collector.add(replace(crystal, properties=numbers))
     for name, cells in texts.items():
         odd = next((text for text in cells if _NUMBER_AND_MORE.match(text)), None)
         if cells and (name in numeric or odd is not None):
@@ -111,11 +111,6 @@ def _add_rows(rows: Iterable[Row], columns: Sequence[str], where: str, stem: str
                 f"column '{name}': {cells.total()} cells are no numbers and were left out, such as '{example[:30]}'",
                 where,
             )
-
-
-def _chained(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
-    yield first
-    yield from rest
 
 
 def _crystal_column(columns: Sequence[str], row: Row) -> str:
