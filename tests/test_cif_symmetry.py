@@ -113,11 +113,11 @@ PEROVSKITE = [("Gd", 0.9935, 0.0635, 0.25), ("Fe", 0, 0.5, 0), ("O", 0.09, 0.47,
 
 def test_a_number_alone_is_refused_where_its_group_has_several_settings() -> None:
     cell = [5.349, 5.611, 7.669, 90, 90, 90]
-    assert "the setting cannot be told: P n m a or" in message(
+    assert "the setting is ambiguous: P n m a or" in message(
         lambda: crystal_from_cif(text(cell, PEROVSKITE, number(62)))
     )
     assert crystal_from_cif(text(cell, PEROVSKITE, name("P b n m"))).num_atoms == 20
-    for units, reason in ((4, "the setting cannot be told: P b n m or P n a m"), (8, "with none of")):
+    for units, reason in ((4, "the setting is ambiguous: P b n m or P n a m"), (8, "with none of")):
         stated = text(cell, PEROVSKITE, number(62), *formula("Gd Fe O3", units))
         assert reason in message(lambda stated=stated: crystal_from_cif(stated))  # type: ignore[misc]
     diamond = text([3.567] * 3 + [90] * 3, [("C", 0, 0, 0)], number(227), *formula("C", 8))
@@ -127,7 +127,7 @@ def test_a_number_alone_is_refused_where_its_group_has_several_settings() -> Non
 
 def test_a_name_that_leaves_the_origin_open_needs_another_fact() -> None:
     cell, sites = [3.567] * 3 + [90] * 3, [("C", 0.125, 0.125, 0.125)]
-    assert "the setting cannot be told: F d -3 m:1 or F d -3 m:2" in message(
+    assert "the setting is ambiguous: F d -3 m:1 or F d -3 m:2" in message(
         lambda: crystal_from_cif(text(cell, sites, name("F d -3 m")))
     )
     assert crystal_from_cif(text(cell, sites, name("F d -3 m"), *formula("C", 8))).num_atoms == 8

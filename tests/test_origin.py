@@ -97,11 +97,11 @@ def test_a_row_missing_is_a_part_and_says_so_wherever_the_split_is_shown(
     note = "7 rows, 87.5 % of the published 8"
     assert said(dataset)["train"] == note
     assert dataset.metadata["notes"] == {"train": note}
-    assert f"perov_5 train: {note} (told by number" in capsys.readouterr().err
+    assert f"perov_5 train: {note} (found by number" in capsys.readouterr().err
     assert main(["data", "info", "perov_5"]) == main(["data", "list"]) == 0
     out = capsys.readouterr().out
     assert out.count(f"; train: {note}") == 2  # the title
-    assert re.search(rf"source: train .*{note} \(told by number", out)
+    assert re.search(rf"source: train .*{note} \(found by number", out)
 
     assert resolve_reference("perov_5:train").source == f"perov_5:train ({note})"
     assert resolve_reference("perov_5").source == "perov_5:test"

@@ -149,7 +149,7 @@ def _read_scaler(path: Path) -> tuple[float, float]:
 
 
 def _known_elements(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> Tensor:
-    """Elements whose row of the embedding ever got a gradient, as Adam's second moments tell; without these, all."""
+    """Elements whose row of the embedding ever got a gradient, by Adam's second moments; without these, all."""
     rows, name = state[PREFIX + EMBEDDING].shape[0], PREFIX + EMBEDDING
     trained = torch.ones(rows, dtype=torch.bool)
     optimizers = content.get("optimizer_states")

@@ -67,7 +67,7 @@ def convert_encoder(public: Mapping[str, Tensor], where: str) -> tuple[dict[str,
 
 
 def _sizes(public: Mapping[str, Tensor], where: str) -> DimeNetOptions:
-    """The sizes that the shapes of the public layers tell."""
+    """The sizes of the network, from the shapes of the public layers."""
 
     def size(name: str, axis: int) -> int:
         if name not in public or public[name].dim() != 2 or not public[name].numel():

@@ -23,7 +23,7 @@ UsageError: Any = typer.BadParameter.__base__
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Runs a command line and returns its exit code.
 
-    0 done; 2 bad input, told in one line on standard error; 130 stopped by Ctrl-C; 141 the reader
+    0 done; 2 bad input, with one line on standard error; 130 stopped by Ctrl-C; 141 the reader
     of standard output went away. Any other exception is a bug: it leaves as a traceback (code 1).
     """
     if sys.stdout is None:  # closed by the caller (>&-): results go nowhere, files are written all the same

@@ -170,7 +170,7 @@ def ground_state(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Relax crystals and tell how far they lay from their ground states: Table 3 of the paper.
+    """Relax crystals and measure how far they lay from their ground states: Table 3 of the paper.
 
     Results are kept in --work (by default JSON.work, or CRYSTALS.work) as they come: started again after a kill, it
     goes on there.

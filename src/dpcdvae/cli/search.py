@@ -41,7 +41,7 @@ def optimize(
     lr: float = option(1e-3, "Learning rate of Adam."),
     saved: int = option(10, "Points of the way to decode, both ends included.", min=2),
     maximize: bool = option(False, "Uphill instead of down.", "--maximize"),
-    energy_model: str | None = option(None, "An independent model of the property, as judge."),
+    energy_model: str | None = option(None, "An independent property model that evaluates the crystals."),
     time_limit: float = option(60.0, "Seconds for the bonds of one.", min=0.1),
     json: Json = None,
     overwrite: Overwrite = False,
@@ -50,8 +50,8 @@ def optimize(
 
     The model needs a property head (train --property). Every starting point is decoded at --saved points of the
     way, as ID@STEP. A starting point is a success (SR5, SR10, SR15) where the best valid crystal of its way
-    reaches the 5, 10, 15 % quantile of the training set, as --energy-model judges it; without one the head judges
-    its own work, which is optimistic.
+    reaches the 5, 10, 15 % quantile of the training set, as --energy-model predicts it; without one the head
+    that led the search is asked, which is optimistic.
 
     \b
     Example:
@@ -81,7 +81,7 @@ def optimize(
     search.property_head(loaded)
     known = source.card().get("property", {})
     goals = thresholds(known.get("quantiles", {}), maximize=maximize)
-    judge = None if energy is None else _load_judge(energy, decoding.device, loaded.target, start, table)
+    evaluator = None if energy is None else _load_evaluator(energy, decoding.device, loaded.target, start, table)
     begin = search.random_start(loaded, n, seed=decoding.seed) if table is None else search.encoded_start(loaded, table)
     result = search.optimize(
         loaded, begin, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize,
@@ -89,15 +89,15 @@ def optimize(
     )  # fmt: skip
     valid = _valid(result.crystals)
     crystals, lost, values = result.crystals, {"crystals that could not be built": len(result.failures)}, None
-    if judge is not None:
+    if evaluator is not None:
         with engine:
-            values, more = _judge(judge, crystals, valid, engine, time_limit)
+            values, more = _evaluated(evaluator, crystals, valid, engine, time_limit)
         lost |= more
-        crystals = [_with(c, f"evaluated_{judge.target}", value) for c, value in zip(crystals, values, strict=True)]
+        crystals = [_with(c, f"evaluated_{evaluator.target}", value) for c, value in zip(crystals, values, strict=True)]
     call = call.resolved(**how)
     hashes = {"model_sha256": source.sha256} | ({} if energy is None else {"energy_model_sha256": energy.sha256})
     report = SearchReport(
-        loaded.target, known.get("unit", ""), _judge_in_words(energy), maximize, result.steps, result.predicted,
+        loaded.target, known.get("unit", ""), _model_in_words(energy), maximize, result.steps, result.predicted,
         result.predicted if values is None else result.spread(values, np.nan), result.spread(valid, False), goals, lost,
         {**call.arguments, **hashes},
     )  # fmt: skip
@@ -204,27 +204,27 @@ def _first_crystals(start: str, n: int) -> CrystalTable:
     return table.select(range(n))
 
 
-def _load_judge(
+def _load_evaluator(
     energy_model: StoredModel, device: str, target: str, start: str, table: CrystalTable | None
 ) -> PropertyRegressor:
     """Raises InputError unless it predicts ``target`` and knows the elements of the starting points."""
     from dpcdvae.checkpoints.checkpoint import load_regressor
 
-    judge = load_regressor(energy_model, device)
-    if judge.target != target:
+    evaluator = load_regressor(energy_model, device)
+    if evaluator.target != target:
         raise InputError(
-            f"--energy-model {energy_model.name} predicts '{judge.target}', but the search is for '{target}'"
+            f"--energy-model {energy_model.name} predicts '{evaluator.target}', but the search is for '{target}'"
         )
-    if table is not None and (unknown := judge.unknown_elements(table.atomic_numbers.tolist())):
+    if table is not None and (unknown := evaluator.unknown_elements(table.atomic_numbers.tolist())):
         raise InputError(
             f"--energy-model {energy_model.name} was trained without {', '.join(unknown)}, which are in {start}: "
-            "it cannot judge this search"
+            "it cannot evaluate this search"
         )
-    return judge
+    return evaluator
 
 
-def _judge_in_words(energy_model: StoredModel | None) -> str:
-    """Its name, what it was trained on and how wrong it is, as far as its card tells; "" for none."""
+def _model_in_words(energy_model: StoredModel | None) -> str:
+    """Its name, what it was trained on and how wrong it is, as far as its card says; "" for none."""
     from dpcdvae.datasets.origin import noted
     from dpcdvae.model_store import CARD
 
@@ -244,24 +244,24 @@ def _valid(crystals: Sequence[Crystal]) -> npt.NDArray[np.bool_]:
     return structurally_valid(crystals) & compositionally_valid(crystals)
 
 
-def _judge(
-    judge: PropertyRegressor,
+def _evaluated(
+    evaluator: PropertyRegressor,
     crystals: Sequence[Crystal],
     valid: npt.NDArray[np.bool_],
     engine: Engine,
     time_limit: float,
 ) -> tuple[npt.NDArray[np.float64], dict[str, int]]:
-    """(crystals,) property of the valid ones, NaN for the others; how many valid ones it cannot tell, by reason."""
+    """(crystals,) property of the valid ones, NaN for the others; how many valid ones have none, by reason."""
     import numpy as np
 
     from dpcdvae.sampling.property_prediction import predict_crystals
 
     values, candidates = np.full(len(crystals), np.nan), [c for c, good in zip(crystals, valid, strict=True) if good]
-    values[valid], reasons = predict_crystals(judge, candidates, engine=engine, time_limit=time_limit)
-    foreign = sum(bool(judge.unknown_elements(candidates[k].atomic_numbers.tolist())) for k in reasons)
+    values[valid], reasons = predict_crystals(evaluator, candidates, engine=engine, time_limit=time_limit)
+    untrained = sum(bool(evaluator.unknown_elements(candidates[k].atomic_numbers.tolist())) for k in reasons)
     return values, {
-        "valid crystals with elements that the property model was not trained on": foreign,
-        "valid crystals whose bonds could not be found": len(reasons) - foreign,
+        "valid crystals with elements that the property model was not trained on": untrained,
+        "valid crystals whose bonds could not be found": len(reasons) - untrained,
     }
 
 

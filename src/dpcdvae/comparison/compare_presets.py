@@ -47,7 +47,7 @@ def compare_presets(suite: Suite, out: str | Path, *, workers: int | None = None
             prefix = f"[{runs.index(run) + 1}/{len(runs)}] {run.preset}, seed {run.seed}"
             rest = len(left) - done
             guess = f"about {duration((time.monotonic() - start) / done * rest)}" if done else counted(rest, "run")
-            complete_run(run, plan, workers, partial(_tell_stage, prefix, guess))
+            complete_run(run, plan, workers, partial(_print_stage, prefix, guess))
             document = _write(plan, runs, epoch_seconds, out)
     return document
 
@@ -72,7 +72,7 @@ def _timed(plan: Plan, store: Store) -> dict[str, float]:
     store.add(TIMING, seconds)
     for preset, epoch in seconds.items():
         epochs = epochs_within(plan.suite.cpu_minutes, epoch)
-        _tell(f"{preset}: {epoch:.3g} CPU seconds an epoch, {counted(epochs, 'epoch')}")
+        _print(f"{preset}: {epoch:.3g} CPU seconds an epoch, {counted(epochs, 'epoch')}")
     return seconds
 
 
@@ -98,9 +98,9 @@ def _write(plan: Plan, runs: list[Run], epoch_seconds: dict[str, float], out: Pa
     return document
 
 
-def _tell_stage(run: str, left: str, stage: str) -> None:
-    _tell(f"{run}: {stage}; {left} left")
+def _print_stage(run: str, left: str, stage: str) -> None:
+    _print(f"{run}: {stage}; {left} left")
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

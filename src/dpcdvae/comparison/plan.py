@@ -106,7 +106,7 @@ def _contender(preset: str, suite: Suite, tables: dict[str, CrystalTable]) -> Co
         config = _changed(config, {"train": {"accelerator": "cpu"}}, preset)
     check_data(tables, config)
     with TemporaryDirectory() as folder:
-        make_trainer(config, Path(folder))  # a device that is not here is told now, not after an hour of other presets
+        make_trainer(config, Path(folder))  # refuses a device that is not here before hours of work
     model = build_model(config)
     assert isinstance(model, CDVAE)
     most = model.diffusion.max_steps

@@ -28,7 +28,6 @@ from dpcdvae.training.lightning_module import TrainingDivergedError
 from dpcdvae.training.train import train
 
 SAMPLES = ("reconstructed", "generated")
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -61,22 +60,22 @@ class Run:
         return all(self.record(f"{sample}.evaluation") for sample in SAMPLES)
 
 
-def complete_run(run: Run, plan: Plan, workers: int | None, tell: Tell) -> None:
-    """Does the stages of a run that are left."""
+def complete_run(run: Run, plan: Plan, workers: int | None, on_stage: Callable[[str], None]) -> None:
+    """Does the stages of a run that are left; ``on_stage`` is called with the name of each."""
     run.folder.mkdir(parents=True, exist_ok=True)
     training = run.record("training")
     if training is None:
-        tell(f"training, up to epoch {run.epochs}")
+        on_stage(f"training, up to epoch {run.epochs}")
         training = run.keep("training", _train(run, plan))
     if training["failed"]:
         return
     for sample in SAMPLES:
         if run.record(sample) is None:
-            tell(f"sampling ({sample})")
+            on_stage(f"sampling ({sample})")
             run.keep(sample, _sample(run, plan, sample))
     for sample in SAMPLES:
         if run.record(f"{sample}.evaluation") is None:
-            tell(f"evaluating ({sample})")
+            on_stage(f"evaluating ({sample})")
             run.keep(f"{sample}.evaluation", _evaluate(run, plan, sample, workers))
 
 

@@ -49,6 +49,7 @@ def _parse_override(kind: type[AnyConfig], override: str) -> dict[str, Any]:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    for part in reversed(parts):
-        value = {part: value}
-    return value
+    nested: dict[str, Any] = {parts[-1]: value}
+    for part in reversed(parts[:-1]):
+        nested = {part: nested}
+    return nested

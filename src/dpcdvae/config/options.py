@@ -106,7 +106,7 @@ class GemNetOptions(Section):
     )
     envelope_exponent: int = option(5, "exponent p of the cutoff polynomial", ge=1, le=32)
     feature_layers: int = _layers(1, "hidden layers between the inputs and the network; CDVAE has none")
-    time_embedding: int = _width(128, "width of the time embedding, even; 0: the network is not told the time", ge=0)
+    time_embedding: int = _width(128, "width of the time embedding, even; 0: the network does not see the time", ge=0)
     fourier: list[int] = option(
         [3, 8], "first and last n of the Fourier features sin, cos(2π 2^n x) of the coordinates; []: none"
     )

@@ -1,7 +1,7 @@
 """The sections of a configuration: every option of a model and of its training. The defaults are the published values.
 
 The published values are those of Pakornchote et al. (2024) and of the authors' public configuration. How presets are
-put together is told in :mod:`dpcdvae.presets`.
+put together is described in :mod:`dpcdvae.presets`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_WEIGHT = 1e6  # of a term of the loss
 
 
 class AnyModelConfig(Section):
-    """The size of the largest crystal, and the property that is learnt."""
+    """The size of the largest crystal, and the property that is learned."""
 
     max_atoms: int = option(20, "atoms of the largest cell", "atoms", ge=1, le=1000)
     property: str = option(
@@ -140,7 +140,7 @@ class LossConfig(Section):
     coords: float = _weight(1.0, "the coordinates, c_r")
     types: float = _weight(1.0, "the atom types, c_A")
     kl: float = _weight(0.01, "the KL divergence of the latent, β")
-    property: float = _weight(1.0, "the property, where one is learnt")
+    property: float = _weight(1.0, "the property, where one is learned")
     coords_late: float = _weight(1.0, "the coordinates from epoch coords_late_epoch on")
     coords_late_epoch: int = option(
         0, "epoch at which coords_late replaces coords; 0: never", "epochs", ge=0, le=MAX_EPOCHS

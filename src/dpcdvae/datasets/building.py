@@ -227,7 +227,7 @@ def _still_good(name: str, source: Mapping[str, Any], settings: Settings) -> Dat
 
 
 def _hashes(source: Mapping[str, Any]) -> dict[str, Any]:
-    """All that tells files and their splitting apart: not their names, nor what they are beside published ones."""
+    """All by which files and their splitting differ: not their names, nor what they are beside published ones."""
     keys = ("git_blob", "sha256", "fractions", "seed")
     return {part: {key: facts.get(key) for key in keys} for part, facts in source.items()}
 

@@ -12,7 +12,7 @@ from dpcdvae.structures.table import CrystalTable
 
 BYTES, IDS, PART, OTHER = "bytes", "ids", "part", "other"
 
-HOW_A_PART_IS_TOLD = "told by number and by ids that no other split has; which of the published ones is not checked"
+HOW_A_PART_IS_FOUND = "found by number and by ids that no other split has; which of the published ones is not checked"
 
 
 def ids_hash(ids: Iterable[str]) -> str:
@@ -69,8 +69,8 @@ def words(facts: Mapping[str, Any]) -> str:
 
 
 def long_words(facts: Mapping[str, Any]) -> str:
-    """The same, with how a part is told."""
-    return words(facts) + (f" ({HOW_A_PART_IS_TOLD})" if facts.get("match") == PART else "")
+    """The same, with how a part is recognised."""
+    return words(facts) + (f" ({HOW_A_PART_IS_FOUND})" if facts.get("match") == PART else "")
 
 
 def with_origin(metadata: Mapping[str, Any], tables: Mapping[str, CrystalTable]) -> dict[str, Any]:

@@ -81,7 +81,8 @@ class AtomUpdate(nn.Module):
 
     def forward(self, m: Tensor, atom_basis: Tensor, graph: PeriodicGraph) -> Tensor:
         summed = (m * self.radial(atom_basis)).sum(1)
-        return self.layers(self.scale(summed, m, graph.mask.any(1), graph.mask))
+        update: Tensor = self.layers(self.scale(summed, m, graph.mask.any(1), graph.mask))
+        return update
 
 
 class Interaction(nn.Module):

@@ -1,6 +1,6 @@
 """An encoder of the cell: three lengths and three angles.
 
-Graph encoders give the same features for every choice of a crystal's cell, so their latent cannot tell the lattice
+Graph encoders give the same features for every choice of a crystal's cell, so their latent does not show the lattice
 decoder which cell was chosen. Crystals are standardised (Niggli-reduced) before they are encoded, so the cell is a
 property of the crystal, and the latent may hold it.
 """

@@ -14,7 +14,7 @@ from dpcdvae.tensors.batch import CrystalBatch
 
 
 class NumAtomsEncoder(Encoder):
-    """A learnt vector (out_features,) for each number of atoms from 0 to ``max_atoms``.
+    """A learned vector (out_features,) for each number of atoms from 0 to ``max_atoms``.
 
     It depends on the choice of the cell by design: a supercell has another N_a.
     """

@@ -249,7 +249,7 @@ def _unique(crystals: Sequence[Crystal]) -> list[Crystal]:
 
 
 def _file_names(crystals: Sequence[Crystal]) -> list[tuple[str, Crystal]]:
-    """``<id>.cif`` with what no file system minds, unique also where case makes no difference."""
+    """``<id>.cif`` with characters that every file system takes, unique also where case makes no difference."""
     taken: dict[str, int] = {}
     stems = (re.sub(r"[^A-Za-z0-9_.+-]", "_", c.id)[:100].lstrip(".") or "crystal" for c in crystals)
     return [(_free(stem, taken, str.lower) + ".cif", c) for stem, c in zip(stems, crystals, strict=True)]

@@ -47,11 +47,11 @@ def crystal_from_cif(text: str, id: str = "", note: Note = lambda text: None) ->
 
     Args:
         text: the CIF. id: name of the crystal; if empty, the one this package wrote into the CIF.
-        note: told what was left out (atoms of occupancy 0) or overruled.
+        note: called with a line for what was left out (atoms of occupancy 0) or overruled.
 
     Raises:
         InputError: no or several data blocks, text that is no CIF, partial occupancies, isotopes, dummy species,
-            a symmetry that is not known or cannot be told, a formula that the sites do not give.
+            a symmetry that is not known or is ambiguous, a formula that the sites do not give.
             A NaN lattice is not an error here: see ``Crystal.problem``.
     """
     blocks = _crystal_blocks(text)
@@ -118,7 +118,7 @@ def _items(block: str) -> Items:
                 continue
             column_values = values[column :: len(tags)]
             if name in items and items[name] != column_values:
-                raise InputError(f"two values of {tag}: which one counts cannot be told")
+                raise InputError(f"two different values of {tag}")
             items[name] = column_values
     return items
 
@@ -211,16 +211,16 @@ def _bare(text: str) -> str:
 
 
 def _orbits(sites: _Sites, found: Sequence[Operations], items: Items) -> list[Array]:
-    """The atoms of each site; of several settings, those of the one that the rest of the file speaks for."""
+    """The atoms of each site; of several settings, the one that agrees with the rest of the file."""
     ways = [_images(sites, operations) for operations in found]
     if len(ways) == 1:
         return ways[0]
     fitting = [k for k, orbits in enumerate(ways) if _agrees(sites, orbits, items)]
     names = " or ".join(found[k].name for k in fitting or range(len(found)))
     if not fitting:
-        raise InputError(f"the setting cannot be told: with none of {names} do formula, Z and multiplicities agree")
+        raise InputError(f"the setting is ambiguous: with none of {names} do formula, Z and multiplicities agree")
     if any(not _same(ways[fitting[0]], ways[k]) for k in fitting[1:]):
-        raise InputError(f"the setting cannot be told: {names}? List the operations, or give the Hall symbol")
+        raise InputError(f"the setting is ambiguous: {names}? List the operations, or give the Hall symbol")
     return ways[fitting[0]]
 
 
@@ -264,7 +264,7 @@ def _same(first: Sequence[Array], second: Sequence[Array]) -> bool:
 
 
 def _atoms(sites: _Sites, orbits: Sequence[Array], note: Note) -> tuple[list[int], Array]:
-    """Atomic numbers and positions, with every place judged by what all sites together put there."""
+    """Atomic numbers and positions, where sites that share a place are one atom."""
     if sites.occupancies is None:
         if all(len(atoms) == 1 for atoms in orbits):
             return list(sites.numbers), np.concatenate(orbits)
@@ -289,7 +289,7 @@ def _atoms(sites: _Sites, orbits: Sequence[Array], note: Note) -> tuple[list[int
 
 
 def _places(sites: _Sites, orbits: Sequence[Array], occupancies: Array) -> list[list[int]]:
-    """Sites by place. Two full ones stay apart wherever they are: atoms that overlap are not for a reader to judge."""
+    """Sites by place. Two full ones stay apart wherever they are: overlapping atoms are read as they stand."""
     places: list[list[int]] = []
     for k, full in enumerate(np.abs(occupancies - 1) <= TOLERANCE):
         shared = None if full else next((p for p in places if _together(sites, orbits, p[0], k)), None)

@@ -36,7 +36,7 @@ def settings(items: Items, lattice: Array, note: Callable[[str], None]) -> list[
     """The settings that the items of a block can mean in this cell: one, unless its statements leave it open.
 
     Args:
-        items: values by tag, lower case with ``_`` for ``.``. lattice: (3, 3). note: told what is contradictory.
+        items: values by tag, lower case with ``_`` for ``.``. lattice: (3, 3). note: called with what is contradictory.
 
     Raises:
         InputError: operations that are none or no group, a name that is not known, statements that contradict each

@@ -43,7 +43,7 @@ class Operations:
 
 
 def printed_error(texts: Sequence[str]) -> Array:
-    """Error of each coordinate as its digits tell; one with fewer than two decimals (0, 0.5) is taken as exact."""
+    """Error of each coordinate, from its number of decimals; with fewer than two (0, 0.5) it is taken as exact."""
     decimals = [len(text.partition("(")[0].partition(".")[2]) for text in texts]
     exact = [n < 2 or "e" in text.lower() for n, text in zip(decimals, texts, strict=True)]
     return np.array([EXACT if e else max(UNIT * 10.0**-n, EXACT) for n, e in zip(decimals, exact, strict=True)])
@@ -59,7 +59,7 @@ def orbit(position: Array, error: Array, operations: Operations) -> Array:
         position: (3,) as printed. error: (3,) of each coordinate.
 
     Raises:
-        InputError: near several special positions that exclude one another, so that the digits cannot tell.
+        InputError: near several special positions that exclude one another, so that the digits do not decide.
     """
     rotations, translations = operations.rotations, operations.translations
     position, fixing = _on_special_position(position, error, operations)

@@ -53,7 +53,8 @@ class PropertyHead(nn.Module):
 
     @full_precision
     def forward(self, z: Tensor) -> Tensor:
-        return self.layers(z).squeeze(-1)
+        scaled: Tensor = self.layers(z)
+        return scaled.squeeze(-1)
 
 
 class CDVAE(Trainable):

@@ -44,7 +44,7 @@ class PropertyRegressor(Trainable):
         assert targets is not None
         self.scaler.fit(targets, self.target)
 
-    def remember(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
+    def record_training_set(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
         assert targets is not None
         learnt_from = crystals.per_atom(targets.isfinite())
         self.known_elements[crystals.atomic_numbers[learnt_from].unique()] = True

@@ -30,8 +30,8 @@ class Trainable(nn.Module, ABC):
     def target(self) -> str:
         return self.config.model.property
 
-    def remember(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
-        """Notes what the training set holds, also in a model that starts from another's weights."""
+    def record_training_set(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
+        """Stores what the training set holds (its elements), also in a model that starts from another's weights."""
 
     @abstractmethod
     def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:

@@ -41,7 +41,7 @@ class GaussianRadialBasis(nn.Module):
 
 
 class BesselRadialBasis(nn.Module):
-    """Functions sin(n π d/c) u(d/c)/(d/c), n = 1..num_radial, frequencies learnt: (...) Å -> (..., num_radial)."""
+    """Functions sin(n π d/c) u(d/c)/(d/c), n = 1..num_radial, frequencies learned: (...) Å -> (..., num_radial)."""
 
     def __init__(self, num_radial: int, cutoff: float, envelope_exponent: int) -> None:
         super().__init__()

@@ -8,8 +8,8 @@ Why neither a database nor a file for each result: the hardest place is a folder
 change of a folder, each lock and each flush is a round trip to a server. Here a result takes one system call that
 changes anything (``write``). A file under a temporary name, renamed, takes four changes of the folder. An SQLite
 transaction takes 14 writes, 9 locks, 4 flushes and a journal made and removed, and where locks do not work two writers
-can spoil the database. Here a lock only saves work: two writers can damage a line, its checksum tells, and that result
-is made again.
+can spoil the database. Here a lock only saves work: two writers can damage a line, its checksum shows it, and that
+result is made again.
 
 Measured (records of 1.5 kB, local disk, two cores busy with other work; writing includes making the JSON):
 
@@ -191,7 +191,7 @@ class Store:
         self._synced = time.monotonic()
 
     def get(self, key: str) -> dict[str, Any]:
-        """A result as it was added. Raises InputError if the disk has spoilt it since."""
+        """A result as it was added. Raises InputError if it has been damaged since."""
         place, length = self._places[key]
         with self._one_line():
             parsed = _parsed(os.pread(self._stream.fileno(), length, place))

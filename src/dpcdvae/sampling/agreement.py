@@ -1,7 +1,7 @@
 """Decoding by agreement: of several decodes of a latent, the one whose own encoding lies nearest to it.
 
-The reverse process is random, and some decodes miss. The encoder can tell: encoded again, a crystal that was meant by z
-comes back near z, another one does not. It needs no ground truth, so it serves generation as well as reconstruction.
+The reverse process is random, and some decodes miss. The encoder shows which: encoded again, the crystal that z stands
+for comes back near z, another one does not. It needs no ground truth, so it serves generation and reconstruction alike.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def decode_by_agreement(
     of a single decode.
 
     Args:
-        on_step: told after each step for how many crystals it was, of ``how.steps * how.candidates`` steps of each.
+        on_step: called after each step with the number of crystals that it moved; each is moved at most
+            ``how.steps * how.candidates`` times.
     """
     threshold = 0.0 if model.agreement is None else model.agreement.threshold
     waiting = list(range(len(request.ids)))

@@ -54,10 +54,11 @@ class Condition:
         """
         weight = stats.scaler.shift
         if self.num_atoms is None:
-            return prior(random.normal("latent", latent_dim).to(weight))
+            z: Tensor = prior(random.normal("latent", latent_dim).to(weight))
+            return z
         with torch.no_grad():
             noise = random.normal("latent", latent_dim * DRAWS).to(weight)
-            draws = prior(noise.unflatten(1, (DRAWS, -1)))
+            draws: Tensor = prior(noise.unflatten(1, (DRAWS, -1)))
             decoded = stats(draws)
             log_weight = decoded.num_atoms.log_softmax(-1)[..., self.num_atoms]
             if self.types is not None:

@@ -107,7 +107,7 @@ class _Run:
         self.logits: Tensor
 
     def normal(self, stream: str, number: int = 0) -> Tensor:
-        values = self.random.normal(stream, 3 * self.slots, number).unflatten(1, (self.slots, 3))
+        values: Tensor = self.random.normal(stream, 3 * self.slots, number).unflatten(1, (self.slots, 3))
         return values[self.real].to(self.z.dtype)
 
     def noise(self) -> Tensor:

@@ -110,7 +110,7 @@ def make_batches(
 def engine_of(workers: int | None, scheduler: str | None, device: str, batches: int) -> Engine:
     """The engine for so many batches on a device.
 
-    Without a wish it is a process for each core, and this one where there is one batch or a GPU.
+    By default it is a process for each core, and this one where there is one batch or a GPU.
 
     Args:
         device: cpu, or a GPU.

@@ -70,7 +70,7 @@ class Parts:
         self._store.add(str(number), {"failures": failures, "passes": part.passes, "crystals": crystals})
 
     def get(self, number: int) -> GenerationResult:
-        """A batch as it was added, bit by bit; raises InputError if the disk spoilt it."""
+        """A batch as it was added, bit by bit; raises InputError if it was damaged on the disk."""
         record = self._store.get(str(number))
         collector = Collector(None, Progress("reading"))
         parse_json(record["crystals"].encode(), str(self.folder), "", collector)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-# Far more than the reduction of any lattice that floating-point numbers can tell from a degenerate one needs.
+# Far more than the reduction of any lattice needs whose volume is not 0 in floating-point numbers.
 REDUCTION_PASSES = 100
 # Images that could win only a tie, to this many cells, are not searched: none at all in a rectangular cell.
 TIE = 1e-5

@@ -19,7 +19,9 @@ from dpcdvae.training.loader import Loader, TrainingBatch, make_loader
 from dpcdvae.training.loss_means import LossMeter
 from dpcdvae.training.sampler import Indices
 
-VALIDATION_EPOCH = 2**31  # the same noise every time, no training epoch's; and late, so that nothing is given away
+# The epoch that validation is computed as. It seeds the noise, which so is the same every time and that of no training
+# epoch; and it lies after all epochs of teacher forcing, so that validation never sees the true lattice.
+VALIDATION_EPOCH = 2**31
 
 
 class TrainingDivergedError(InputError):

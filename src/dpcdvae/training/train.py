@@ -84,7 +84,7 @@ def train(
                 f"--init {start.source.name}: the models learn {names}: start from one that learns the same"
             )
         load_weights(model, replace(start, weights=_without_prior(start.weights, model)))
-        model.remember(CrystalBatch.from_table(tables["train"]), targets_of(tables["train"], model.target))
+        model.record_training_set(CrystalBatch.from_table(tables["train"]), targets_of(tables["train"], model.target))
         facts["init"] = start.facts
     elif resume:
         earlier = read_description(last_checkpoint(folder))["facts"]
@@ -168,7 +168,7 @@ def prepare(model: Trainable, table: CrystalTable) -> None:
     targets = targets_of(table, model.target)
     everything = CrystalBatch.from_table(table)
     model.measure(everything, targets)
-    model.remember(everything, targets)
+    model.record_training_set(everything, targets)
     generator = torch.Generator().manual_seed(model.config.train.seed)
     chosen = torch.randperm(len(table), generator=generator)[: model.config.train.batch_size]
     batch = CrystalBatch.from_table(table, chosen.numpy())
