@@ -398,7 +398,9 @@ def test_a_number_of_candidates_that_is_none(
     assert not any(tmp_path.iterdir())
 
 
-def test_a_model_without_a_threshold_takes_all_and_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_a_threshold_takes_all_candidates_with_a_note(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     without, with_one = find_model(folder / "without"), find_model(folder / "model")
     assert sampling_settings(without, 2, None, 4) == {"steps": 2, "solver": "x0-jump", "candidates": 4}
     error = capsys.readouterr().err
@@ -437,7 +439,7 @@ def test_facts_that_are_missing_are_refused(stored: object) -> None:
         Agreement.of_checkpoint({"agreement": stored}, "here")
 
 
-def test_a_damaged_threshold_is_told_where_it_is_used(folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_threshold_is_refused_where_it_is_used(folder: Path, tmp_path: Path) -> None:
     model = load_model(folder / "model", "cpu")
     config = model.config.model_dump(mode="json")
     write_checkpoint(tmp_path / "m", model.state_dict(), config, {"agreement": {**FACTS, "threshold": "low"}})

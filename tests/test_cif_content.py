@@ -68,7 +68,7 @@ class TestOccupancies:
         assert reason in message(lambda: crystal_from_cif(text(sites, *symmetry)))
 
 
-def test_structures_of_pymatgen_and_ase_are_judged_by_the_same_rule() -> None:
+def test_occupancies_of_pymatgen_and_ase_follow_the_same_rule() -> None:
     lattice = Lattice.cubic(4.2)
     mixed = Structure(lattice, [{"Fe2+": 0.5, "Fe3+": 0.5}, "O2-"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     assert Crystal.from_pymatgen(mixed).symbols == ["Fe", "O"]
@@ -141,7 +141,7 @@ def test_one_bad_block_is_one_failure(tmp_path: Path) -> None:
     assert [f.id for f in failures] == ["syntax", "atoms"]
 
 
-def test_what_is_left_out_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_left_out_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sites = ["Ca1 Ca 0 0 0 1", "O1 O 0.5 0.5 0.5 1", "Xe1 Xe 0.25 0.25 0.25 0"]
     (tmp_path / "a.cif").write_text("".join(text(sites).replace("data_x", f"data_{k}") for k in range(3)))
     assert [c.formula for c in read(tmp_path / "a.cif")] == ["CaO"] * 3

@@ -101,7 +101,7 @@ def test_a_special_position_is_taken_exactly() -> None:
     assert np.allclose(found, [[1 / 3, 2 / 3, 1 / 4], [2 / 3, 1 / 3, 3 / 4]], rtol=0, atol=1e-12)
 
 
-def test_positions_that_exclude_one_another_are_refused_or_told_apart() -> None:
+def test_positions_that_exclude_one_another_are_refused_or_distinguished() -> None:
     """Digits so coarse that a site may lie on either of two axes: an answer with a consistent orbit, or a refusal."""
     group = _setting("I a -3 d")
     for x, y, z in itertools.product(("0.12", "0.13", "0.06"), repeat=3):

@@ -205,7 +205,7 @@ SLIPS = {
 }
 
 
-def test_names_that_nobody_has_are_told_before_torch_is_loaded(tmp_path: Path) -> None:
+def test_unknown_names_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "x.cif").write_text("")
     (tmp_path / "suite.toml").write_text('dataset = "prototypes"\npresets = ["compat"]\nepochs = 1\n')
     program = (

@@ -170,7 +170,7 @@ def test_round_trip(tmp_path: Path, crystals: list[Crystal]) -> None:
     assert 0 < np.isnan(written["train"].properties["energy"]).sum() < len(written["train"])
 
 
-def test_a_damaged_cache_is_told_from_a_good_one(tmp_path: Path, crystals: list[Crystal]) -> None:
+def test_a_damaged_cache_is_recognised(tmp_path: Path, crystals: list[Crystal]) -> None:
     add_dataset(write_csv(tmp_path / "own.csv", rows_of(crystals)), "own")
     path = dataset_file("own")
     content = bytearray(path.read_bytes())
@@ -319,7 +319,7 @@ def test_the_prototypes_build_themselves_once_and_load_without_chemistry_librari
     assert dataset_file("prototypes").stat().st_mtime_ns == when
 
 
-def test_a_home_that_cannot_be_written_is_told_before_the_work(
+def test_a_home_that_cannot_be_written_is_refused_before_the_work(
     tmp_path: Path, crystals: list[Crystal], own_home: Path
 ) -> None:
     own_home.write_text("a file where the folder should be")

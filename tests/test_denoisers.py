@@ -165,7 +165,7 @@ def test_symmetric_sites_have_no_direction(denoiser: Denoiser, dtype: torch.dtyp
     assert_close(logits[0], logits[1])
 
 
-def test_what_it_is_told_matters(denoiser: Denoiser, crystal: CrystalBatch) -> None:
+def test_the_output_depends_on_every_input(denoiser: Denoiser, crystal: CrystalBatch) -> None:
     z, time = conditions(crystal)
     here = denoiser(crystal, z, time)
     assert differ(denoiser(crystal, z + 0.5, time), here)

@@ -177,7 +177,7 @@ def test_every_level_is_drawn_equally_often() -> None:
     assert torch.bincount(times.long()).tolist() == [0] + [100] * 7
 
 
-def test_time_is_told_alike_in_training_and_sampling() -> None:
+def test_training_and_sampling_give_the_denoiser_the_same_time() -> None:
     batch = batch_of([random_crystal(0, 2)])
     for kind, expected in (("step", 101.0), ("fraction", 0.505)):
         process = diffusion(time_input=kind)

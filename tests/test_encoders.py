@@ -351,7 +351,7 @@ def test_a_list_of_anything_but_names_is_refused(names: object) -> None:
 # the number of atoms
 
 
-def test_num_atoms_tells_sizes_apart_and_nothing_else() -> None:
+def test_num_atoms_distinguishes_sizes_and_nothing_else() -> None:
     encoder = make("num_atoms")
     batch = batch_of([random_crystal(seed, size) for seed, size in enumerate([1, 2, MAX_ATOMS, 2])], bonded=True)
     features = encoder(batch)

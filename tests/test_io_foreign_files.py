@@ -175,7 +175,7 @@ def csv_of(path: Path, name: str, cells: list[str]) -> Path:
         (["NaCl", "InF", "P1"], ""),
     ],
 )
-def test_text_in_a_column_of_numbers_is_told(
+def test_text_in_a_column_of_numbers_is_named_on_stderr(
     cells: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert len(read(csv_of(tmp_path / "a.csv", "gap", cells))) == 3
@@ -234,7 +234,7 @@ def test_atomic_numbers_that_are_none(number: str, tmp_path: Path) -> None:
     assert message(lambda: read(tmp_path / "a.xyz")).startswith(f"{tmp_path / 'a.xyz'} frame 1: ")
 
 
-def test_forces_stress_and_strings_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_forces_stress_and_strings_are_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     atoms = bulk("Cu", cubic=True)
     atoms.calc = EMT()
     atoms.get_forces()

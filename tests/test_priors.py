@@ -79,7 +79,7 @@ def test_gaussian_has_the_mean_and_covariance_of_the_latents() -> None:
     torch.testing.assert_close(torch.cov(z.T), covariance, rtol=0.03, atol=0.03)
 
 
-def test_the_signal_of_a_direction_is_the_share_of_its_spread_that_tells_crystals_apart() -> None:
+def test_the_signal_of_a_direction_is_the_share_of_its_variance_between_crystals() -> None:
     """One direction without noise, one of as much noise as signal, one of noise alone."""
     generator = torch.Generator().manual_seed(0)
     mu = torch.randn(4000, 3, generator=generator, dtype=torch.float64) * torch.tensor([2.0, 0.5, 0.0])

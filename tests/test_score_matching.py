@@ -82,7 +82,7 @@ def test_every_level_is_drawn_equally_often() -> None:
     assert ends.time.tolist() == [1, 7]
 
 
-def test_time_is_told_alike_in_training_and_sampling() -> None:
+def test_training_and_sampling_give_the_denoiser_the_same_time() -> None:
     diffusion, batch = process(), batch_of([random_crystal(0, 2)])
     for level in (1, 17, 50):
         assert float(diffusion.corrupt(batch, normal(2, 3), at_level(level, 1)).time) == diffusion.time(level) == level

@@ -99,7 +99,9 @@ def test_values_that_are_missing_are_masked_and_counted(work: Path) -> None:
     assert float(head.scaler.std) == pytest.approx(values.std(), rel=1e-6)
 
 
-def test_search_with_a_judge(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_with_an_energy_model_reports_its_success_rates(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["optimize", "RUN", "-n", "6", "--start", "own:train", *SEARCH, "--energy-model", "JUDGE"]
     assert main([*command, "--out", "found.json", "--json", "numbers.json"]) == 0
     page = capsys.readouterr().out
@@ -178,7 +180,9 @@ def test_an_evaluation_records_the_hashes_of_all_that_it_read(here: Path) -> Non
     assert {key: manifest["arguments"][key] for key in given} == given
 
 
-def test_search_from_anywhere_uphill_without_a_judge(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_without_an_energy_model_uses_the_property_head(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["optimize", "RUN", "-n", "5", "--maximize", *SEARCH, "--out", "up.extxyz", "--json", "up.json"]) == 0
     page = capsys.readouterr().out
     assert "by the model's own head: optimistic" in page

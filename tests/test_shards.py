@@ -165,7 +165,7 @@ def test_the_default_is_a_process_for_each_core_and_none_on_a_gpu() -> None:
     assert workers("cpu", 1000) == (available_cores() if available_cores() > 1 else 0)
 
 
-def test_a_lost_batch_is_told_and_the_others_are_kept(tmp_path: Path) -> None:
+def test_a_lost_batch_is_an_error_and_the_others_are_kept(tmp_path: Path) -> None:
     batches = batches_of(N, SIZE)
     with Parts(tmp_path / "out.json", {}) as parts, LocalEngine(2) as engine:
         with pytest.raises(InputError, match="1 of 6 batches were lost"):

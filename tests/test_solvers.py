@@ -325,7 +325,9 @@ def test_score_matching_has_the_walk_alone() -> None:
     assert [*process.solvers] == [process.solver] == ["langevin"]
 
 
-def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_names_every_solver_and_records_the_one_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The help names every rule; the manifest tells what was done; a name that is none is told at once."""
     named = {name: set(build(20, {}).solvers) for name, build in COORDINATE_DIFFUSIONS.items()}
     assert named == {name: set(options.solvers) for name, options in DIFFUSION_OPTIONS.items()}

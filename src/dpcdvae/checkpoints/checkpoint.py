@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from dpcdvae.model.cdvae import CDVAE
     from dpcdvae.model.regressor import PropertyRegressor
 
-Shapes = Mapping[str, tuple[int, ...]]
-
 MAX_PARAMETERS = 250_000_000  # 1 GB in float32; the published models have 4 to 11 million
 PRIOR = "prior."  # names of the weights of a model's prior begin so
 
@@ -44,10 +42,6 @@ class Checkpoint:
     config: dict[str, Any]
     facts: dict[str, Any]
     source: StoredModel
-
-    @property
-    def shapes(self) -> Shapes:
-        return {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
 
 
 def write_checkpoint(
@@ -122,7 +116,7 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
     Raises:
         InputError: missing, unexpected or misshapen tensors, with the first of their names.
     """
-    _check_shapes(module, checkpoint.shapes, checkpoint.source)
+    _check_shapes(module, checkpoint)
     module.load_state_dict(checkpoint.weights)
 
 
@@ -137,7 +131,7 @@ def load_model(model: str | Path | StoredModel, device: str | torch.device = "au
     """
     from dpcdvae.model.cdvae import CDVAE
 
-    loaded = _load(model_store.find_generative_model(model), device)
+    loaded = loaded_model(read_checkpoint(model_store.find_generative_model(model)), device)
     assert isinstance(loaded, CDVAE)
     return loaded
 
@@ -146,7 +140,7 @@ def load_regressor(model: str | Path | StoredModel, device: str | torch.device =
     """A model that predicts a property of crystals; arguments and errors as :func:`load_model`."""
     from dpcdvae.model.regressor import PropertyRegressor
 
-    loaded = _load(model_store.find_property_model(model), device)
+    loaded = loaded_model(read_checkpoint(model_store.find_property_model(model)), device)
     assert isinstance(loaded, PropertyRegressor)
     return loaded
 
@@ -166,20 +160,18 @@ def build_model(config: AnyConfig) -> CDVAE | PropertyRegressor:
     return _network(config)
 
 
-def build_stored(source: StoredModel, shapes: Shapes) -> CDVAE | PropertyRegressor:
+def build_stored(checkpoint: Checkpoint) -> CDVAE | PropertyRegressor:
     """The network that a checkpoint's configuration describes, without its weights.
 
     The configuration is anybody's: no memory is taken for a network whose tensors are not those of the checkpoint.
 
-    Args:
-        shapes: of the tensors in the checkpoint.
-
     Raises:
         InputError: it describes another network, or none that can be built.
     """
+    source = checkpoint.source
     config = config_from_dict(source.description["config"], where=source.where)
     try:
-        _check_shapes(_without_memory(config), shapes, source)
+        _check_shapes(_without_memory(config), checkpoint)
         network = _network(config)
     except InputError:
         raise
@@ -206,22 +198,12 @@ def _network(config: AnyConfig) -> CDVAE | PropertyRegressor:
     return CDVAE(config)
 
 
-def _load(source: StoredModel, device: str | torch.device) -> CDVAE | PropertyRegressor:
-    network = build_stored(source, _read_shapes(source.folder / WEIGHTS))  # before the weights are read
-    return _ready(network, read_checkpoint(source), device)
-
-
 def loaded_model(checkpoint: Checkpoint, device: str | torch.device = "auto") -> CDVAE | PropertyRegressor:
     """The model of a checkpoint that has been read; raises InputError as :func:`load_model`."""
-    return _ready(build_stored(checkpoint.source, checkpoint.shapes), checkpoint, device)
-
-
-def _ready(
-    module: CDVAE | PropertyRegressor, checkpoint: Checkpoint, device: str | torch.device
-) -> CDVAE | PropertyRegressor:
     from dpcdvae.model.cdvae import CDVAE
 
-    load_weights(module, checkpoint)
+    module = build_stored(checkpoint)
+    module.load_state_dict(checkpoint.weights)
     if isinstance(module, CDVAE):
         module.agreement = Agreement.of_checkpoint(checkpoint.facts, checkpoint.source.where)
     if device == "auto":
@@ -233,7 +215,8 @@ def _ready(
         raise InputError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
-def _check_shapes(module: nn.Module, shapes: Shapes, source: StoredModel) -> None:
+def _check_shapes(module: nn.Module, checkpoint: Checkpoint) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.weights.items()}
     own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     different = [(name, shape) for name, shape in shapes.items() if own.get(name, shape) != shape]
     problems = [
@@ -242,14 +225,10 @@ def _check_shapes(module: nn.Module, shapes: Shapes, source: StoredModel) -> Non
         ("misshapen", [f"{name} {shape} instead of {own[name]}" for name, shape in different]),
     ]
     if found := [f"{len(names)} {kind} ({_first(names)})" for kind, names in problems if names]:
-        raise _does_not_fit(source, f"{'; '.join(found)} tensors")
-
-
-def _does_not_fit(source: StoredModel, why: str) -> InputError:
-    return InputError(
-        f"{source.folder / WEIGHTS} does not fit the model that its {CONFIG} describes: {why}; use the dpcdvae that "
-        "wrote it or train again"
-    )
+        raise InputError(
+            f"{checkpoint.source.folder / WEIGHTS} does not fit the model that its {CONFIG} describes: "
+            f"{'; '.join(found)} tensors; use the dpcdvae that wrote it or train again"
+        )
 
 
 def _without_tensors(value: Mapping[str, Any], name: str) -> Any:
@@ -268,12 +247,6 @@ def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _read_shapes(path: Path) -> Shapes:
-    """Of all tensors of a safetensors file, from its header, which is held against the size of the file."""
-    with _readable(path), safetensors.safe_open(path, framework="pt") as stored:
-        return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118 -- no mapping
 
 
 def _read_tensors(path: Path, digest: str, stated_in: str) -> dict[str, Tensor]:

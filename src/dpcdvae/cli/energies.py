@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
     from dpcdvae.evaluation.stability import EnergySource, Stability
+    from dpcdvae.model.regressor import PropertyRegressor
+    from dpcdvae.model_store import StoredModel
     from dpcdvae.structures.crystal import Crystal
 
 
@@ -64,6 +66,34 @@ class HullEnergies(Group):
             )
         if self.calculator is not None:
             check_calculator(self.calculator)
+
+
+def load_energy_model(
+    source: StoredModel, device: str, target: str | None, wanted: str, elements: Mapping[str, Set[int]]
+) -> PropertyRegressor:
+    """The property model that ``--energy-model`` names.
+
+    Args:
+        target: the property that it must predict; None for any. wanted: what asks for that, for the error.
+        elements: atomic numbers that it must have been trained on, by where they are from.
+
+    Raises:
+        InputError: it predicts another property, or was trained without one of the elements.
+    """
+    from dpcdvae.checkpoints.checkpoint import load_regressor
+
+    model = load_regressor(source, device)
+    if target and model.target != target:
+        raise InputError(
+            f"--energy-model {source.name} predicts '{model.target}', but {wanted} '{target}': give a model of that"
+        )
+    for where, numbers in elements.items():
+        if unknown := model.unknown_elements(sorted(numbers)):
+            symbols = ", ".join(unknown[:8]) + (" ..." if len(unknown) > 8 else "")
+            raise InputError(
+                f"--energy-model {source.name} was trained without {symbols}, which are in {where}: give another"
+            )
+    return model
 
 
 def check_calculator(name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpcdvae.cli.energies import HullEnergies
+from dpcdvae.cli.energies import HullEnergies, load_energy_model
 from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Crystals, Json, Overwrite, Processes, Seed, complete_datasets, complete_models
 from dpcdvae.cli.outputs import check_paths, console
@@ -124,23 +124,12 @@ def _names(baselines: str | None) -> list[str] | None:
 
 def _load_energy_model(source: StoredModel, reference: Reference, engine: Engine, time_limit: float) -> EnergyModel:
     """Raises InputError where it was trained for other crystals or another property than the reference's."""
-    from dpcdvae.checkpoints.checkpoint import load_regressor
     from dpcdvae.evaluation import EnergyModel
     from dpcdvae.sampling.property_prediction import predict_crystals
 
-    model = load_regressor(source, "cpu")
-    if reference.energy and reference.energy != model.target:
-        raise InputError(
-            f"--energy-model {source.name} predicts '{model.target}', but {reference.dataset}'s energy is "
-            f"'{reference.energy}': train one with dpcdvae train {reference.dataset} --preset energy"
-        )
     numbers = {int(z) for crystal in reference.crystals or () for z in crystal.atomic_numbers}
-    if unknown := model.unknown_elements(sorted(numbers)):
-        symbols = ", ".join(unknown[:8]) + (" ..." if len(unknown) > 8 else "")
-        raise InputError(
-            f"--energy-model {source.name} was trained without {symbols}, which {reference.source} holds: "
-            "it is a model for another data set"
-        )
+    wanted = f"{reference.dataset}'s energy is"
+    model = load_energy_model(source, "cpu", reference.energy, wanted, {reference.source: numbers})
     return EnergyModel(
         source.name,
         model.target,

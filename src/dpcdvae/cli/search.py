@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpcdvae.cli.energies import load_energy_model
 from dpcdvae.cli.groups import Call, argument, option
 from dpcdvae.cli.options import Decoding, Json, Model, Out, Overwrite, Processes
 from dpcdvae.cli.outputs import check_paths, facts_of, write_crystals, write_report
@@ -81,7 +82,10 @@ def optimize(
     search.property_head(loaded)
     known = source.card().get("property", {})
     goals = thresholds(known.get("quantiles", {}), maximize=maximize)
-    evaluator = None if energy is None else _load_evaluator(energy, decoding.device, loaded.target, start, table)
+    evaluator = None
+    if energy is not None:
+        numbers = set() if table is None else set(table.atomic_numbers.tolist())
+        evaluator = load_energy_model(energy, decoding.device, loaded.target, "the search is for", {start: numbers})
     begin = search.random_start(loaded, n, seed=decoding.seed) if table is None else search.encoded_start(loaded, table)
     result = search.optimize(
         loaded, begin, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize,
@@ -202,25 +206,6 @@ def _first_crystals(start: str, n: int) -> CrystalTable:
     if n > len(table):
         raise InputError(f"--start {start} has {len(table)} crystals, fewer than -n {n}: ask for fewer")
     return table.select(range(n))
-
-
-def _load_evaluator(
-    energy_model: StoredModel, device: str, target: str, start: str, table: CrystalTable | None
-) -> PropertyRegressor:
-    """Raises InputError unless it predicts ``target`` and knows the elements of the starting points."""
-    from dpcdvae.checkpoints.checkpoint import load_regressor
-
-    evaluator = load_regressor(energy_model, device)
-    if evaluator.target != target:
-        raise InputError(
-            f"--energy-model {energy_model.name} predicts '{evaluator.target}', but the search is for '{target}'"
-        )
-    if table is not None and (unknown := evaluator.unknown_elements(table.atomic_numbers.tolist())):
-        raise InputError(
-            f"--energy-model {energy_model.name} was trained without {', '.join(unknown)}, which are in {start}: "
-            "it cannot evaluate this search"
-        )
-    return evaluator
 
 
 def _model_in_words(energy_model: StoredModel | None) -> str:

@@ -129,7 +129,7 @@ def half_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     Raises:
         InputError: a value is beyond the range of float16, 65504.
     """
-    model = build_stored(checkpoint.source, checkpoint.shapes)
+    model = build_stored(checkpoint)
     parameters = {name for name, _ in model.named_parameters()}
     halves = {name: value.half() if name in parameters else value for name, value in checkpoint.weights.items()}
     for name, value in halves.items():
