@@ -11,7 +11,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote
@@ -25,9 +24,9 @@ from dpcdvae.io.cif_writer import CELL, ID, PROPERTY_NAME, PROPERTY_VALUE, SITE
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode
 from dpcdvae.io.special_positions import Array, Operations, orbit, printed_error
-from dpcdvae.io.species import atomic_number_of, number_of_label
+from dpcdvae.io.species import atomic_number_of, number_of_label, parse_formula_sum, proportional
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
-from dpcdvae.structures.elements import ATOMIC_NUMBERS, SYMBOLS
+from dpcdvae.structures.elements import SYMBOLS
 from dpcdvae.structures.occupancy import TOLERANCE, atom_on_place
 
 MAX_CIF_BYTES = 10_000_000  # of one data block; a crystal of 100 000 atoms has about 5 MB
@@ -149,7 +148,7 @@ def _crystal(items: Items, id: str, note: Note) -> Crystal:
         raise InputError(f"up to {total} atoms in the cell: more than {MAX_ATOMS}")
     orbits = _orbits(sites, found, items)
     numbers, coords = _atoms(sites, orbits, note)
-    if (formula := _formula(items)) and not _proportional(formula, Counter(numbers)):
+    if (formula := _formula(items)) and not proportional(formula, Counter(numbers)):
         composition = " ".join(f"{SYMBOLS[z]}{n}" for z, n in sorted(Counter(numbers).items()))
         raise InputError(
             f"the formula says {cif.as_string(items['_chemical_formula_sum'][0])[:60]}, "
@@ -249,7 +248,7 @@ def _agrees(sites: _Sites, orbits: Sequence[Array], items: Items) -> bool:
     # Some programs write the formula of the whole cell, beside the number of units in it.
     whole = [sum(formula.values()) * factor for factor in ((int(units), 1) if units.isdecimal() else ())]
     fits = not whole or any(abs(sum(counts.values()) - total) < 0.01 * total for total in whole)
-    return fits and _proportional(formula, counts)
+    return fits and proportional(formula, counts)
 
 
 def _same(first: Sequence[Array], second: Sequence[Array]) -> bool:
@@ -320,32 +319,8 @@ def _refuse_listed_twice(sites: _Sites, orbits: Sequence[Array]) -> None:
 
 def _formula(items: Items) -> Mapping[int, float] | None:
     """Atoms by atomic number of the formula that the file states; None if it states none that can be read."""
-    return _parsed_formula(items["_chemical_formula_sum"][0]) if "_chemical_formula_sum" in items else None
-
-
-@lru_cache(maxsize=4096)
-def _parsed_formula(text: str) -> Mapping[int, float] | None:
-    text = cif.as_string(text)
-    if text.isupper() and re.search(r"[A-Z]{2}", text):  # CO: Co, or C and O
-        return None
-    counts: defaultdict[int, float] = defaultdict(float)
-    for symbol, amount, wrong in re.findall(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?(?:\(\d+\))?|([^\s,'])", text):
-        number = ATOMIC_NUMBERS.get("H" if symbol == "D" else symbol)
-        if wrong or number is None:
-            return None
-        counts[number] += float(amount or 1)
-    return {number: count for number, count in counts.items() if count} or None
-
-
-def _proportional(formula: Mapping[int, float], counts: Mapping[int, float]) -> bool:
-    """Exactly if all are whole numbers, to 1 % of each element if not."""
-    counts = {number: count for number, count in counts.items() if count}
-    if set(formula) != set(counts):
-        return False
-    all_formula, all_counts = sum(formula.values()), sum(counts.values())
-    if all(formula[z] * all_counts == counts[z] * all_formula for z in counts):
-        return True
-    whole = all(float(value).is_integer() for value in (*formula.values(), *counts.values()))
-    return not whole and all(
-        abs(formula[z] * all_counts - counts[z] * all_formula) <= 0.01 * counts[z] * all_formula for z in counts
+    return (
+        parse_formula_sum(cif.as_string(items["_chemical_formula_sum"][0]))
+        if "_chemical_formula_sum" in items
+        else None
     )

@@ -1,9 +1,11 @@
-"""Element symbols as files write them."""
+"""Element symbols and formulas as files write them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections import defaultdict
+from collections.abc import Container, Mapping
+from functools import lru_cache
 
 from dpcdvae.errors import InputError
 from dpcdvae.structures.elements import ATOMIC_NUMBERS, MAX_ATOMIC_NUMBER
@@ -58,3 +60,31 @@ def number_of_label(label: str, formula: Container[int] | None) -> int:
     if len(likely or found) > 1:
         raise InputError(f"label '{label[:20]}' may be {two} or {one}: add _atom_site_type_symbol")
     return (likely or found).pop() if found else atomic_number_of(label)
+
+
+@lru_cache(maxsize=4096)
+def parse_formula_sum(text: str) -> Mapping[int, float] | None:
+    """Atoms by atomic number of a formula such as ``Sr1 Ti1 O3``; None where it cannot be read."""
+    if text.isupper() and re.search(r"[A-Z]{2}", text):  # CO: Co, or C and O
+        return None
+    counts: defaultdict[int, float] = defaultdict(float)
+    for symbol, amount, wrong in re.findall(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?(?:\(\d+\))?|([^\s,'])", text):
+        number = ATOMIC_NUMBERS.get("H" if symbol == "D" else symbol)
+        if wrong or number is None:
+            return None
+        counts[number] += float(amount or 1)
+    return {number: count for number, count in counts.items() if count} or None
+
+
+def proportional(formula: Mapping[int, float], counts: Mapping[int, float]) -> bool:
+    """Whether two compositions agree: exactly if all are whole numbers, to 1 % of each element if not."""
+    counts = {number: count for number, count in counts.items() if count}
+    if set(formula) != set(counts):
+        return False
+    all_formula, all_counts = sum(formula.values()), sum(counts.values())
+    if all(formula[z] * all_counts == counts[z] * all_formula for z in counts):
+        return True
+    whole = all(float(value).is_integer() for value in (*formula.values(), *counts.values()))
+    return not whole and all(
+        abs(formula[z] * all_counts - counts[z] * all_formula) <= 0.01 * counts[z] * all_formula for z in counts
+    )
