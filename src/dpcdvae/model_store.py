@@ -1,4 +1,4 @@
-"""Where trained models lie: names, run folders and checkpoint folders, without torch.
+"""Trained models in files: names, run folders and checkpoint folders, without torch.
 
 A checkpoint is a folder: ``model.safetensors`` (the weights to use), ``config.json`` (what the model is
 built from, facts about its training, the hash of the weights), and, where training can go on,
@@ -232,7 +232,7 @@ def _no_number(text: str) -> None:
 
 
 def is_pickle(path: Path) -> bool:
-    """True for a file that begins like a pickle (protocol 2 or later) or like torch.save's zip."""
+    """Whether a file begins like a pickle (protocol 2 or later) or like torch.save's zip."""
     try:
         check_regular(path)
         with path.open("rb") as stream:
@@ -281,7 +281,7 @@ def _interrupted_swap(folder: Path) -> list[_Entry]:
 
 
 def _val_loss(entry: _Entry) -> float:
-    """inf where it is not known or not finite."""
+    """The validation loss of a checkpoint; inf where it is not known or not finite."""
     value = entry[1]["facts"].get("val_loss")
     return float(value) if isinstance(value, float | int) and -1e300 < value < 1e300 else math.inf
 

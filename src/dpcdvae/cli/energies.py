@@ -29,7 +29,7 @@ class HullEnergies(Group):
     calculator_option: CalculatorOption = None
 
     def load(self, crystals: Sequence[Crystal], source: Path) -> Stability | None:
-        """What the options ask for; None where no energy above hull is asked for.
+        """Reference phases and energies as the options ask for them; None where no energy above hull is asked for.
 
         Args:
             crystals: as read. source: the file they are from.

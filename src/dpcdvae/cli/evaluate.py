@@ -118,7 +118,7 @@ def evaluate(
 
 
 def _names(baselines: str | None) -> list[str] | None:
-    """None for the default ones."""
+    """The names in ``--baselines``; None for the default ones."""
     return None if baselines is None else [name.strip() for name in baselines.split(",") if name.strip() != "none"]
 
 

@@ -28,7 +28,7 @@ def option(default: Any, help: str, *names: str, shown: str | None = None, **mor
 
 
 def argument(default: Any, help: str, **more: Any) -> Any:
-    """As :func:`option`, without a name."""
+    """A positional argument of a command; parameters as those of :func:`option`."""
     return typer.Argument(default, help=help, **more)
 
 

@@ -1,4 +1,4 @@
-"""What commands write: checked before any work, crystals with their manifest, tables."""
+"""Outputs of commands: paths checked before any work, crystals with their manifest, reports."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write_crystals(
 
 
 def facts_of(result: GenerationResult, *, may_be_empty: bool = False) -> dict[str, Any]:
-    """What a manifest says of crystals from a model; raises InputError where none could be built.
+    """Facts for the manifest of crystals from a model; raises InputError where none could be built.
 
     The first few that could not be built are named on standard error.
     """
@@ -68,7 +68,7 @@ def write_report(call: Call, report: Any, path: Path | None, facts: Mapping[str,
 
 
 def console() -> Console:
-    """For tables: as wide as the terminal, or 120 columns in a file or a pipe, where they have to come whole."""
+    """A console for tables: as wide as the terminal, or 120 columns in a file or a pipe, where lines must not break."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 120)

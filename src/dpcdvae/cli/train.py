@@ -104,7 +104,7 @@ def with_property(config: AnyConfig, data: Dataset) -> AnyConfig:
 
 
 def _print_errors(folder: Path) -> None:
-    """What a property model is worth, in the unit of its property."""
+    """Prints the errors of a property model, in the unit of its property."""
     from dpcdvae.model_store import read_card
 
     card = read_card(folder)

@@ -35,7 +35,7 @@ class Contender:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What all runs of a suite share.
+    """Data, crystals and presets that all runs of a suite share.
 
     Attributes:
         dataset: name and hash of the data, and which part of them is trained on.
@@ -52,7 +52,7 @@ class Plan:
     contenders: tuple[Contender, ...]
 
     def recorded(self) -> dict[str, Any]:
-        """All that must be the same when a benchmark goes on."""
+        """The settings that must be the same when a benchmark goes on."""
         return {
             "suite": self.suite.to_dict(),
             "dataset": self.dataset,

@@ -1,4 +1,4 @@
-"""From the records of all runs to one document: per run, and per preset with intervals."""
+"""One document of the records of all runs: per run, and per preset with intervals."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _value(column: Column, report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of a preset, over its seeds: means, with the interval over seeds; for one seed the report's own interval."""
+    """The row of a preset over its seeds: means with the interval over seeds, or the report's own for one seed."""
     with_values = [run for run in runs if run["values"]]
     values: dict[str, Any] = {}
     for column in COLUMNS:

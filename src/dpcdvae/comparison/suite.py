@@ -1,4 +1,4 @@
-"""What a suite file says: data, presets, seeds, budget, sample sizes."""
+"""Suites of a benchmark, read from a file: data, presets, seeds, budget, sample sizes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ REASON_LENGTH = 100
 
 
 def rich_table(document: dict[str, Any]) -> Table:
-    """What a person reads; print it with rich."""
+    """The table of a benchmark for a terminal; print it with rich."""
     from rich.table import Table
 
     header, rows = _content(document)

@@ -1,4 +1,4 @@
-"""How many epochs a budget of CPU time holds, measured on the real batches; and on what machine."""
+"""Epochs in a budget of CPU time, measured on the real batches; and the machine."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def epochs_within(cpu_minutes: float, epoch: float) -> int:
 
 
 def machine() -> dict[str, Any]:
-    """What times depend on."""
+    """The machine and software that times depend on."""
     return {
         "cpu": _cpu_model(),
         "threads": torch.get_num_threads(),

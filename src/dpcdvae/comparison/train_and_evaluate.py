@@ -1,4 +1,4 @@
-"""What is done for one preset and seed: train, sample, evaluate. A stage that is complete is not done again.
+"""The stages of one preset and seed: train, sample, evaluate. A stage that is complete is not done again.
 
 Its record, a JSON file for people too, is written last and makes it complete; a run whose folder is removed is done
 again. Sampling reads the best checkpoint and evaluation the files of crystals, so a benchmark that was stopped between
@@ -44,7 +44,7 @@ class Run:
         return self.contender.preset
 
     def record(self, stage: str) -> dict[str, Any] | None:
-        """Of a stage (``training``, ``generated``, ``generated.evaluation`` ...); None before it is complete."""
+        """The record of a stage (``training``, ``generated.evaluation``, ...); None before it is complete."""
         path = self.folder / f"{stage}.json"
         return read_json(path) if path.exists() else None
 

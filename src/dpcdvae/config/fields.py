@@ -111,7 +111,7 @@ def _problem(cls: type[Section], error: ValidationError, component: str) -> Inpu
 
 
 def wrong_value(field: FieldInfo, error: Any) -> str:
-    """What is wrong with a value, in words: "must be a whole number from 1 to 32, not 0"."""
+    """The problem with a value, in words: "must be a whole number from 1 to 32, not 0"."""
     value = error["input"]
     shown = repr(value) if len(repr(value)) <= MAX_SHOWN else f"{repr(value)[:MAX_SHOWN]}..."
     choices = [str(choice) for choice in get_args(_plain(field.annotation))] if isinstance(value, str) else []

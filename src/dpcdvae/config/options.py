@@ -125,7 +125,7 @@ class GemNetOptions(Section):
 
 
 class DiffusionOptions(Section):
-    """What the options of a diffusion say of its reverse process.
+    """Base of the options of a diffusion: its solvers and the length of its reverse process.
 
     Attributes:
         solvers: names of its solvers; a test compares them with the classes, which need torch.

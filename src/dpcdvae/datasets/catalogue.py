@@ -12,7 +12,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What is known about a data set before it is there.
+    """Facts about a data set that are known before it is fetched.
 
     Attributes:
         title: what it holds.

@@ -71,7 +71,7 @@ def _property_facts(tables: Any, columns: dict[str, str]) -> dict[str, Any]:
 
 
 def lines(facts: dict[str, Any]) -> list[str]:
-    """The same for a terminal."""
+    """The facts of a data set as lines for a terminal."""
     result = [f"{facts['name']}: {facts.get('title', '')}"]
     for split, numbers in facts["splits"].items():
         atoms = numbers["atoms"]

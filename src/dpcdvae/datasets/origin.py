@@ -1,4 +1,4 @@
-"""How far the splits of a data set are those that were published: by bytes, by ids, or by number alone."""
+"""Comparison of a data set's splits with the published ones: by bytes, by ids, or by number alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ids_hash(ids: Iterable[str]) -> str:
 
 
 def compare(spec: DatasetSpec, blobs: Mapping[str, str], ids: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """What each split is beside the published one, as JSON values.
+    """Each split compared with the published one, as JSON values.
 
     Args:
         blobs: git blob SHA-1 of the CSV of each split. ids: of all rows of each split, in order.
@@ -56,7 +56,7 @@ def _may_be_a_part(spec: DatasetSpec, split: str, ids: Mapping[str, Sequence[str
 
 
 def words(facts: Mapping[str, Any]) -> str:
-    """What :func:`compare` says of a split, for people; "" where nothing was compared."""
+    """The result of :func:`compare` for a split, in words; "" where nothing was compared."""
     if facts.get("match") == PART:
         # Rounded down: 100 % is for all of them.
         share = 1000 * facts["rows"] // facts["published_rows"] / 10
@@ -69,7 +69,7 @@ def words(facts: Mapping[str, Any]) -> str:
 
 
 def long_words(facts: Mapping[str, Any]) -> str:
-    """The same, with how a part is recognised."""
+    """The words for a split, with how a part is recognised."""
     return words(facts) + (f" ({HOW_A_PART_IS_FOUND})" if facts.get("match") == PART else "")
 
 

@@ -43,7 +43,7 @@ class Settings:
     time_limit: float = 60.0
 
     def recorded(self) -> dict[str, Any]:
-        """What a cache has to agree with."""
+        """The settings as plain values, which a cache has to agree with."""
         settings = asdict(self) | {"preparation": PREPARATION}
         del settings["time_limit"]
         return settings
@@ -112,7 +112,7 @@ def summary(counts: dict[str, int], failures: Sequence[Failure]) -> str:
 
 
 def by_reason(failures: Sequence[Failure]) -> list[tuple[str, int]]:
-    """How often each reason occurs, numbers in it aside, the most frequent first."""
+    """The number of times that each reason occurs, numbers in it aside, the most frequent first."""
     kinds: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for failure in failures:

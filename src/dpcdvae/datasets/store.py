@@ -36,7 +36,7 @@ class Dataset:
 
 
 def dataset_file(name: str) -> Path:
-    """Where the prepared data set of a name lies or would lie."""
+    """The file of a prepared data set by its name, whether it is there or not."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise InputError(f"'{name}' cannot name a data set: use letters, digits, '_', '-' and '.'")
     return home() / "datasets" / f"{name}.npz"

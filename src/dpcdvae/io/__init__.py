@@ -135,7 +135,7 @@ def _read_alone(source: Source, format: Format, collector: Collector) -> None:
 
 
 def _named(crystal: Crystal) -> Crystal:
-    """With an id and names of properties that a terminal and a table can show."""
+    """The crystal with an id and names of properties of printable characters."""
     if crystal.id.isprintable() and all(name.isprintable() for name in crystal.properties):
         return crystal
     properties = {printable(name): value for name, value in crystal.properties.items()}
@@ -195,7 +195,7 @@ def check_destination(path: str | Path, *, format: str | None = None, overwrite:
 
 
 def _writable(crystal: Crystal, number: int) -> Crystal:
-    """With an id of printable characters, and only properties that are finite and that no format uses itself."""
+    """The crystal with a printable id, and only the finite properties not named like a format's field."""
     id = printable(crystal.id) or f"crystal-{number}"
     taken = ("", "cif", "formula", *RESERVED)
     properties = {k: float(v) for k, v in crystal.properties.items() if k not in taken and math.isfinite(v)}

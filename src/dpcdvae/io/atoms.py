@@ -106,7 +106,7 @@ def from_cartesian(
 
 
 def _words(text: str) -> list[str]:
-    """Of ``1 0 0``, ``{1 0 0}`` or ``[[1, 0, 0], [0, 1, 0]]``."""
+    """The words of ``1 0 0``, ``{1 0 0}`` or ``[[1, 0, 0], [0, 1, 0]]``."""
     return re.sub(r"[{}\[\],]", " ", text).split()
 
 

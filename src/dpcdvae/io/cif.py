@@ -128,7 +128,7 @@ def _item(tag: str) -> str:
 
 @dataclass(frozen=True)
 class _Sites:
-    """What a block lists: the atoms before symmetry."""
+    """The sites that a block lists: the atoms before symmetry."""
 
     labels: Sequence[str]
     numbers: Sequence[int]

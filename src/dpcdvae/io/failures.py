@@ -1,4 +1,4 @@
-"""What happens to an item of a file that cannot be used: stop there, or note it and go on."""
+"""The crystals of a reading, and the items that could not be used: stop at the first, or list them and go on."""
 
 from __future__ import annotations
 

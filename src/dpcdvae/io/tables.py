@@ -154,7 +154,7 @@ def _crystal(cell: Any, id: str, note: Note) -> Crystal:
 
 
 def _number(cell: Any) -> float | None:
-    """None for what is empty, text, or not finite ('InF' is indium fluoride, not infinity)."""
+    """A finite number in a cell; None for anything else ('InF' is indium fluoride, not infinity)."""
     if isinstance(cell, bool) or (not cell and cell != 0):
         return None
     try:

@@ -67,7 +67,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 class _InertPickle:
-    """What torch.load asks of a pickle module."""
+    """A pickle module, as far as torch.load needs one."""
 
     Unpickler = _Unpickler
 

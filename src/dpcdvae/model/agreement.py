@@ -1,4 +1,4 @@
-"""At which latent distance a decode is good enough: measured when a run ends, stored with the checkpoint."""
+"""The threshold of decoding by agreement: measured when a run ends, stored with the checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dpcdvae.errors import InputError
 
 @dataclass(frozen=True)
 class Agreement:
-    """At which latent distance a decode is good enough, as validation crystals have shown.
+    """The latent distance below which a decode is kept, measured on validation crystals.
 
     Attributes:
         threshold: a decode that lies nearer to its z is kept without another try; 0: none is.
@@ -30,7 +30,7 @@ class Agreement:
 
     @classmethod
     def of_checkpoint(cls, facts: Mapping[str, Any], where: str) -> Agreement | None:
-        """What a checkpoint's facts say of it; None where it was not measured.
+        """The threshold among a checkpoint's facts; None where it was not measured.
 
         Raises:
             InputError: one of the numbers is missing, or no number of 0 or more.

@@ -1,4 +1,4 @@
-"""What the trainer knows of a model, and the scaling of the property that a model learns."""
+"""The contract between trainer and model, and the scaling of the property that a model learns."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def criterion(self, losses: dict[str, Tensor]) -> Tensor:
-        """What the best checkpoint is chosen by; less is better."""
+        """The number by which the best checkpoint is chosen; less is better."""
 
 
 class TargetScaler(nn.Module):

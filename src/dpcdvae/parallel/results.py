@@ -45,7 +45,7 @@ LARGEST = 16 * 2**20
 
 @dataclass(frozen=True)
 class Kind:
-    """What is computed, with all that the numbers depend on beside the content.
+    """A kind of results, with all that its numbers depend on beside the content.
 
     Attributes:
         name: of the folder, together with the version.
@@ -73,7 +73,7 @@ class Chosen(Sequence[Item]):
 
 @dataclass(frozen=True)
 class Results:
-    """How results are computed, and those that are known: one object for all that is asked about a set of crystals.
+    """Computed results and the engine that computes more: one object for all questions about a set of crystals.
 
     What was computed once is known for as long as the object lives, and in the next run where there is a folder.
 
@@ -155,7 +155,7 @@ class Results:
 
 
 def load(folder: Path, kind: Kind, keys: Collection[str]) -> dict[str, Result]:
-    """What is known of these keys."""
+    """The kept results of these keys."""
     wanted = set(keys)
     found: dict[str, Result] = {}
     for digit in {key[0] for key in wanted}:
@@ -200,7 +200,7 @@ def _decoded(value: bytes) -> Result:
 
 
 def default_cache() -> Path:
-    """Where results are kept between runs; may be removed at any time."""
+    """The folder of results kept between runs; may be removed at any time."""
     return home() / "evaluation"
 
 

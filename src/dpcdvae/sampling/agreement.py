@@ -51,7 +51,7 @@ class Decoded:
 
 @torch.inference_mode()
 def latent_distances(model: CDVAE, crystals: Sequence[Crystal | None], z: Tensor) -> list[float]:
-    """How far the encoding of each crystal lies from its z (C, latent_dim), in standard deviations.
+    """The distance of each crystal's encoding from its z (C, latent_dim), in standard deviations.
 
     √(mean over the latent's dimensions of ((μ - z)/σ)²), with the mean μ and the standard deviation σ of the crystal's
     own posterior: about 1 for a z that was drawn from it. The cell is encoded as it was decoded: reduced again, one

@@ -1,4 +1,4 @@
-"""How a model samples: what is asked for, checked against its configuration alone, so before torch is loaded."""
+"""Steps, solver and candidates of sampling, checked against a model's configuration before torch is loaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Decoding:
     def of(
         cls, config: Config, steps: int | None = None, solver: str | None = None, candidates: int | None = None
     ) -> Decoding:
-        """What was asked for, and the model's own settings for what was not.
+        """The settings that are given, and the model's own for those that are None.
 
         Raises:
             InputError: more steps than the reverse process has, a solver that it does not have, no candidate.

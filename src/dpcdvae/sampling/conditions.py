@@ -1,4 +1,4 @@
-"""What a user fixes before sampling: a number of atoms, a formula; and latents that go with it."""
+"""Conditions on sampling (a number of atoms, a formula), and latents that fit them."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def engine_of(workers: int | None, scheduler: str | None, device: str, batches: 
 
 
 def device_here(device: str) -> str:
-    """What ``auto`` stands for on this machine."""
+    """The device that ``auto`` stands for on this machine; any other as it is."""
     if device != "auto":
         return device
     import torch

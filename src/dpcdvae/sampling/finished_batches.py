@@ -33,7 +33,7 @@ WRITING = "writing"
 
 
 def work_folder(out: Path) -> Path:
-    """Where the batches of ``out`` lie until it is complete: beside it."""
+    """The folder of the batches of ``out`` until it is complete: beside it."""
     return out.with_name(out.name + ".work")
 
 
@@ -85,11 +85,11 @@ class Parts:
         )
 
     def begin_writing(self) -> None:
-        """From here on a complete output may be there: a run that goes on from here may replace it."""
+        """Marks that a complete output may be there from now on, so that a run that goes on may replace it."""
         write_text(self.folder / WRITING, "")
 
     def remove(self) -> None:
-        """Once the output is complete; all of it at once, or not at all."""
+        """Removes the folder once the output is complete: all of it at once, or nothing."""
         self._removed = True
         self._store.remove()
 

@@ -1,4 +1,4 @@
-"""From one crystal to another on a straight line between their latents."""
+"""Interpolation: crystals on the straight line between the latents of two."""
 
 from __future__ import annotations
 

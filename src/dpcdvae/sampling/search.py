@@ -36,7 +36,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Descent:
-    """Where the descent was saved: gradient steps taken (S,), z (S, n, latent_dim), what the head says (S, n)."""
+    """The saved points of a descent: gradient steps taken (S,), z (S, n, latent_dim), the head's prediction (S, n)."""
 
     steps: tuple[int, ...]
     z: Tensor

@@ -1,4 +1,4 @@
-"""Which crystals of a run are made together, and which of these batches a shard takes.
+"""Batches of a run: which crystals are made together, and which batches a shard takes.
 
 The noise of crystal k depends on (seed, k) alone, but sums round differently in batches of other crystals. So the
 batches are those of the whole run, whatever the number of shards: then each crystal has the same digits in every one.
