@@ -106,16 +106,18 @@ def read_placed(
     Args:
         format: a name in ``FORMATS``, to overrule the ending.
     """
-    path, chosen = Path(path), FORMATS[format] if format else None
+    path = Path(path)
+    alone = not path.is_dir() and path.suffix.lower() != ".zip"
     with Progress(f"reading {path.name}") as bar:
         collector = Collector(failures, bar)
         for source in files_at(path):
             before = collector.count
-            if not path.is_dir() and path.suffix.lower() != ".zip":
-                _read_alone(source, chosen or _format_of(source), collector)
-            elif (known := chosen or _format_or_none(source.name)) is not None:
+            name = format or _format_of(source.name)
+            if alone:
+                _read_alone(source, name, collector)
+            elif name is not None:
                 with collector.item(source.stem, source.where):
-                    known.parse(source.load(), source.where, source.stem, collector)
+                    FORMATS[name].parse(source.load(), source.where, source.stem, collector)
             if counts is not None:
                 counts[source.where] = collector.count - before
     for line in collector.note_lines():
@@ -125,9 +127,13 @@ def read_placed(
     return _unique([_named(crystal) for crystal in collector.crystals]), collector.places
 
 
-def _read_alone(source: Source, format: Format, collector: Collector) -> None:
+def _read_alone(source: Source, format: str | None, collector: Collector) -> None:
+    """Reads the only file; what makes it unreadable as a whole is an error, not a failure of one of its items."""
+    if format is None:
+        known = [suffix for entry in FORMATS.values() for suffix in entry.suffixes]
+        raise InputError(f"{source.where}: {unknown_name('ending', PurePath(source.name).suffix, [*known, '.zip'])}")
     try:
-        format.parse(source.load(), source.where, source.stem, collector)
+        FORMATS[format].parse(source.load(), source.where, source.stem, collector)
     except ReportedError:
         raise
     except Exception as error:
@@ -206,20 +212,12 @@ def _is_ours(path: Path) -> bool:
     return path.is_file() and (path.suffix == ".cif" or path.name == "manifest.json")
 
 
-def _format_or_none(name: str) -> Format | None:
+def _format_of(name: str) -> str | None:
+    """The format of a file by its name; None for an ending that no format has."""
     if re.match(r"(POSCAR|CONTCAR)([._-]|$)", name) and not name.lower().endswith(".cif"):
-        return FORMATS["poscar"]
+        return "poscar"
     suffix = PurePath(name).suffix.lower()
-    return next((f for f in FORMATS.values() if suffix in f.suffixes), None)
-
-
-def _format_of(source: Source) -> Format:
-    format = _format_or_none(source.name)
-    if format is None:
-        known = [s for f in FORMATS.values() for s in f.suffixes]
-        suffix = PurePath(source.name).suffix
-        raise InputError(f"{source.where}: {unknown_name('ending', suffix, [*known, '.zip'])}")
-    return format
+    return next((key for key, format in FORMATS.items() if suffix in format.suffixes), None)
 
 
 def _output_format(path: str | Path, format: str | None) -> str:
@@ -231,9 +229,8 @@ def _output_format(path: str | Path, format: str | None) -> str:
         return format
     name = Path(path).name
     name = name[:-3] if name.lower().endswith(".gz") else name
-    by_name = _format_or_none(name)
-    if by_name is not None and by_name.render is not None:
-        return next(key for key, entry in FORMATS.items() if entry is by_name)
+    if (by_name := _format_of(name)) in writable:
+        return str(by_name)
     suffix = PurePath(name).suffix.lower()
     if suffix == ".zip":
         return ZIP
