@@ -189,6 +189,9 @@ SLIPS = {
     "generate perov-5-energy --out x/": "predicts a property",
     "generate perov-5-compact --prior gausian --out x/": "unknown --prior of this model 'gausian'",
     "generate perov-5-compact --solver eq8 --out x/": "unknown --solver of this model 'eq8'",
+    "generate perov-5-compact --steps 2000 --out x/": "--steps must lie in 1..1000 for this model, not 2000",
+    "reconstruct perov-5-compact prototypes --candidates 0 --out x/": "--candidates must lie in 1..1000, not 0",
+    "demo --steps 2000 --out d": "--steps must lie in 1..1000 for this model, not 2000",
     "reconstruct perov-5-compact perov_6 --out x/": "unknown data set 'perov_6'",
     "reconstruct perov-5-compct prototypes --out x/": "did you mean 'perov-5-compact'",
     "optimize perov-5-compact --solver eq8 --out x/": "unknown --solver",
@@ -205,7 +208,7 @@ SLIPS = {
 }
 
 
-def test_unknown_names_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+def test_wrong_names_and_numbers_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "x.cif").write_text("")
     (tmp_path / "suite.toml").write_text('dataset = "prototypes"\npresets = ["compat"]\nepochs = 1\n')
     program = (
