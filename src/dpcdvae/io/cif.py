@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote
@@ -19,15 +18,16 @@ import numpy as np
 from gemmi import cif
 
 from dpcdvae.errors import InputError, one_line
+from dpcdvae.io.cif_sites import Note, Sites, atoms_of, images_of, same_atoms
 from dpcdvae.io.cif_symmetry import Items, settings
 from dpcdvae.io.cif_writer import CELL, ID, PROPERTY_NAME, PROPERTY_VALUE, SITE
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode
-from dpcdvae.io.special_positions import Array, Operations, orbit, printed_error
+from dpcdvae.io.special_positions import Array, Operations
 from dpcdvae.io.species import atomic_number_of, number_of_label, parse_formula_sum, proportional
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
 from dpcdvae.structures.elements import SYMBOLS
-from dpcdvae.structures.occupancy import TOLERANCE, atom_on_place
+from dpcdvae.structures.occupancy import TOLERANCE
 
 MAX_CIF_BYTES = 10_000_000  # of one data block; a crystal of 100 000 atoms has about 5 MB
 MAX_ATOMS = 50_000
@@ -37,8 +37,6 @@ _BLOCK_OR_FIELD = re.compile(r"^(?:data_(\S*)|;)", re.MULTILINE | re.IGNORECASE)
 _OF_CRYSTAL = re.compile("_cell[_.]|_atom_site[_.]", re.IGNORECASE)
 _WANTED = ("_cell_", SITE, "_symmetry_", "_space_group", "_chemical_formula_sum", "_dpcdvae_")
 _NOT_GIVEN = (".", "?", "")
-
-Note = Callable[[str], None]
 
 
 def crystal_from_cif(text: str, id: str = "", note: Note = lambda text: None) -> Crystal:
@@ -126,17 +124,6 @@ def _item(tag: str) -> str:
     return tag.lower().replace(".", "_")
 
 
-@dataclass(frozen=True)
-class _Sites:
-    """The sites that a block lists: the atoms before symmetry."""
-
-    labels: Sequence[str]
-    numbers: Sequence[int]
-    coords: Array
-    occupancies: Array | None  # None where all are full
-    printed: Sequence[Sequence[str]]  # the three coordinates of each, as text
-
-
 def _crystal(items: Items, id: str, note: Note) -> Crystal:
     id = id or (unquote(cif.as_string(items[ID][0])) if ID in items else "")
     parameters = [_numbers(items, tag)[0] for tag in CELL]
@@ -147,7 +134,7 @@ def _crystal(items: Items, id: str, note: Note) -> Crystal:
     if len(found[0]) > 1 and total > MAX_ATOMS:
         raise InputError(f"up to {total} atoms in the cell: more than {MAX_ATOMS}")
     orbits = _orbits(sites, found, items)
-    numbers, coords = _atoms(sites, orbits, note)
+    numbers, coords = atoms_of(sites, orbits, note)
     if (formula := _formula(items)) and not proportional(formula, Counter(numbers)):
         composition = " ".join(f"{SYMBOLS[z]}{n}" for z, n in sorted(Counter(numbers).items()))
         raise InputError(
@@ -177,7 +164,7 @@ def _numbers(items: Items, tag: str) -> list[float]:
     return values
 
 
-def _sites(items: Items) -> _Sites:
+def _sites(items: Items) -> Sites:
     printed = [items.get(f"{SITE}fract_{axis}", ()) for axis in "xyz"]
     if not all(printed):
         raise InputError("no atoms with fractional coordinates (_atom_site_fract_x, _y, _z)")
@@ -202,37 +189,28 @@ def _sites(items: Items) -> _Sites:
         occupancies = np.array(_numbers({"occupancy": given}, "occupancy"))
         if (np.abs(occupancies - 1) <= TOLERANCE).all():
             occupancies = None
-    return _Sites(labels, numbers, coords, occupancies, list(zip(*printed, strict=True)))
+    return Sites(labels, numbers, coords, occupancies, list(zip(*printed, strict=True)))
 
 
 def _bare(text: str) -> str:
     return cif.as_string(text) if text[0] in "'\";" else text
 
 
-def _orbits(sites: _Sites, found: Sequence[Operations], items: Items) -> list[Array]:
+def _orbits(sites: Sites, found: Sequence[Operations], items: Items) -> list[Array]:
     """The atoms of each site; of several settings, the one that agrees with the rest of the file."""
-    ways = [_images(sites, operations) for operations in found]
+    ways = [images_of(sites, operations) for operations in found]
     if len(ways) == 1:
         return ways[0]
     fitting = [k for k, orbits in enumerate(ways) if _agrees(sites, orbits, items)]
     names = " or ".join(found[k].name for k in fitting or range(len(found)))
     if not fitting:
         raise InputError(f"the setting is ambiguous: with none of {names} do formula, Z and multiplicities agree")
-    if any(not _same(ways[fitting[0]], ways[k]) for k in fitting[1:]):
+    if any(not same_atoms(ways[fitting[0]], ways[k]) for k in fitting[1:]):
         raise InputError(f"the setting is ambiguous: {names}? List the operations, or give the Hall symbol")
     return ways[fitting[0]]
 
 
-def _images(sites: _Sites, operations: Operations) -> list[Array]:
-    if len(operations) == 1 or not np.isfinite(sites.coords).all():
-        return list(sites.coords[:, None])
-    return [
-        orbit(position, printed_error(texts), operations)
-        for position, texts in zip(sites.coords, sites.printed, strict=True)
-    ]
-
-
-def _agrees(sites: _Sites, orbits: Sequence[Array], items: Items) -> bool:
+def _agrees(sites: Sites, orbits: Sequence[Array], items: Items) -> bool:
     """Whether formula, formula units in the cell and multiplicities, as far as stated, are those of the atoms."""
     for tag in ("symmetry_multiplicity", "site_symmetry_multiplicity"):
         stated = items.get(SITE + tag, ())
@@ -249,72 +227,6 @@ def _agrees(sites: _Sites, orbits: Sequence[Array], items: Items) -> bool:
     whole = [sum(formula.values()) * factor for factor in ((int(units), 1) if units.isdecimal() else ())]
     fits = not whole or any(abs(sum(counts.values()) - total) < 0.01 * total for total in whole)
     return fits and proportional(formula, counts)
-
-
-def _same(first: Sequence[Array], second: Sequence[Array]) -> bool:
-    """Whether each site has the same atoms in two settings."""
-    for a, b in zip(first, second, strict=True):
-        if len(a) != len(b):
-            return False
-        apart = a[:, None] - b[None]
-        if np.abs(apart - np.round(apart)).max(-1).min(1).max() > 1e-4:
-            return False
-    return True
-
-
-def _atoms(sites: _Sites, orbits: Sequence[Array], note: Note) -> tuple[list[int], Array]:
-    """Atomic numbers and positions, where sites that share a place are one atom."""
-    if sites.occupancies is None:
-        if all(len(atoms) == 1 for atoms in orbits):
-            return list(sites.numbers), np.concatenate(orbits)
-        kept = list(range(len(orbits)))
-        _refuse_listed_twice(sites, orbits)
-    else:
-        kept, left_out = [], False
-        for place in _places(sites, orbits, sites.occupancies):
-            amounts: defaultdict[int, float] = defaultdict(float)
-            for k in place:
-                amounts[sites.numbers[k]] += float(sites.occupancies[k])
-            try:
-                number = atom_on_place(amounts)
-            except InputError as error:
-                raise InputError(f"site {sites.labels[place[0]][:20]}: {error}") from None
-            left_out |= number is None
-            kept += [k for k in place if sites.numbers[k] == number and sites.occupancies[k] != 0][:1]
-        if left_out:
-            note("atoms of occupancy 0 are left out")
-    numbers = [sites.numbers[k] for k in kept for _ in orbits[k]]
-    return numbers, np.concatenate([orbits[k] for k in kept]) if kept else np.zeros((0, 3))
-
-
-def _places(sites: _Sites, orbits: Sequence[Array], occupancies: Array) -> list[list[int]]:
-    """Sites by place. Two full ones stay apart wherever they are: overlapping atoms are read as they stand."""
-    places: list[list[int]] = []
-    for k, full in enumerate(np.abs(occupancies - 1) <= TOLERANCE):
-        shared = None if full else next((p for p in places if _together(sites, orbits, p[0], k)), None)
-        if shared is None:
-            places.append([k])
-        else:
-            shared.append(k)
-    return places
-
-
-def _together(sites: _Sites, orbits: Sequence[Array], first: int, second: int) -> bool:
-    error = printed_error(sites.printed[first]) + printed_error(sites.printed[second])
-    apart = orbits[first] - sites.coords[second]
-    return bool((np.abs(apart - np.round(apart)) <= np.maximum(error, 1e-4)).all(-1).any())
-
-
-def _refuse_listed_twice(sites: _Sites, orbits: Sequence[Array]) -> None:
-    """Raises InputError where one site is an image of another, as in a list of all atoms beside all operations."""
-    by_size = defaultdict(list)
-    for k, atoms in enumerate(orbits):
-        by_size[sites.numbers[k], len(atoms)].append(k)
-    for (_, size), same in by_size.items():
-        for k, first in enumerate(same) if size > 1 else ():
-            for second in same[k + 1 :]:
-                if _together(sites, orbits, first, second):
-                    raise InputError(f"sites {sites.labels[first]} and {sites.labels[second]} are one by symmetry")
 
 
 def _formula(items: Items) -> Mapping[int, float] | None:

@@ -15,7 +15,8 @@ from itertools import chain
 from typing import Any
 
 from dpcdvae.errors import InputError
-from dpcdvae.io.cif import MAX_CIF_BYTES, Note, crystal_from_cif
+from dpcdvae.io.cif import MAX_CIF_BYTES, crystal_from_cif
+from dpcdvae.io.cif_sites import Note
 from dpcdvae.io.cif_writer import cif_text
 from dpcdvae.io.documents import crystal_from_document
 from dpcdvae.io.failures import Collector
