@@ -80,10 +80,13 @@ def test_every_option_can_be_set(preset: str, option: str) -> None:
 
 
 def test_every_option_is_read() -> None:
-    """An option that nothing reads would be ignored in silence. The weights of the loss are read by name."""
+    """An option that nothing reads would be ignored in silence.
+
+    The weights of the loss are read by name; solver and length of the reverse process by ``DiffusionOptions``.
+    """
     sources = [path for path in FOLDER.parent.rglob("*.py") if path.parent.name != "config"]
     nodes = [node for path in sources for node in ast.walk(ast.parse(path.read_text()))]
-    read = {node.attr for node in nodes if isinstance(node, ast.Attribute)} | {"kl"}
+    read = {node.attr for node in nodes if isinstance(node, ast.Attribute)} | {"kl", "reverse_rule", "steps_per_level"}
     names = {name.rpartition(".")[2] for kind in KINDS.values() for name in kind.option_names()}
     names |= {name for table in COMPONENTS.values() for options in table.values() for name in options.model_fields}
     assert names <= read
