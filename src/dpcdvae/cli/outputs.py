@@ -33,12 +33,13 @@ def write_crystals(
         through: a folder to write in before the rename, for one who looks after what a kill would leave there.
     """
     from dpcdvae.files import atomic_output, manifest_path
-    from dpcdvae.io import write
+    from dpcdvae.io import check_destination, write
 
     if through is None:
         write(crystals, out, overwrite=overwrite)
     elif crystals:
-        complete = write(crystals, through / out.name, overwrite=True)
+        format = check_destination(out, overwrite=True)  # of the place itself: a folder there is replaced by one
+        complete = write(crystals, through / out.name, format=format, overwrite=True)
         manifest_path(out).unlink(missing_ok=True)  # of what is replaced
         with atomic_output(out) as temporary:
             complete.rename(temporary)

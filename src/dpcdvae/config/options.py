@@ -169,8 +169,8 @@ class ScoreMatchingOptions(DiffusionOptions):
     """Score matching in Å with annealed Langevin dynamics, CDVAE's."""
 
     solvers = ("langevin",)
-    sigma_min: float = option(0.01, "σ of the last noise level", "Å", gt=0, le=100)
-    sigma_max: float = option(10.0, "σ of the first noise level", "Å", gt=0, le=100)
+    sigma_min: float = option(0.01, "σ of the smallest noise level", "Å", gt=0, le=100)
+    sigma_max: float = option(10.0, "σ of the largest noise level", "Å", gt=0, le=100)
     steps_per_level: int = option(100, "Langevin steps at each level", ge=1, le=MAX_STEPS_PER_LEVEL)
     step_size: float = option(1e-4, "ε of the step α = ε (σ/σ_min)²", "Å²", gt=0, le=100)
     last_noise: bool = option(True, "noise in the last step; false: it goes to the mean x + σ² score")
@@ -191,8 +191,8 @@ class WrappedNormalOptions(DiffusionOptions):
     """Diffusion on the torus, by the score of the wrapped normal."""
 
     solvers = get_args(WrappedSolverName)
-    sigma_min: float = option(0.005, "σ of the last noise level", "cell lengths", gt=0, le=1)
-    sigma_max: float = option(0.5, "σ of the first level, where the cell is filled", "cell lengths", gt=0, le=1)
+    sigma_min: float = option(0.005, "σ of the smallest noise level", "cell lengths", gt=0, le=1)
+    sigma_max: float = option(0.5, "σ of the largest level, where the cell is filled", "cell lengths", gt=0, le=1)
     reverse_rule: Annotated[WrappedSolverName, BeforeValidator(canonical_solver)] = option(
         "x0-jump", "solver where no --solver is given"
     )

@@ -237,7 +237,9 @@ def _output_format(path: str | Path, format: str | None) -> str:
     if not suffix or str(path).endswith("/") or Path(path).is_dir():
         return FOLDER
     suffixes = [s for key in writable for s in FORMATS[key].suffixes]
-    raise InputError(f"{path}: {unknown_name('ending', suffix, [*suffixes, '.zip'])}, or end it in / for a folder")
+    raise InputError(
+        f"{path}: {unknown_name('ending', suffix, [*suffixes, '.zip'])}; without an ending it becomes a folder"
+    )
 
 
 def _unique(crystals: Sequence[Crystal]) -> list[Crystal]:

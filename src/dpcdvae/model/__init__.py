@@ -1,1 +1,1 @@
-"""The model: components put together, its statistics, its sampling, its checkpoints."""
+"""The networks: the crystal VAE put together from its components, and the property regressor."""

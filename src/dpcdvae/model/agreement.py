@@ -15,10 +15,10 @@ class Agreement:
     """The latent distance below which a decode is kept, measured on validation crystals.
 
     Attributes:
-        threshold: a decode that lies nearer to its z is kept without another try; 0: none is.
+        threshold: a decode that lies as near to its z, or nearer, is kept without another try; 0: none is.
         crystals: validation crystals decoded to find it; matched: those that came back as themselves.
         accepted: those below the threshold; accepted_matched: those of them that came back as themselves.
-        steps: passes of each decode.
+        steps: solver steps of each decode.
     """
 
     threshold: float
