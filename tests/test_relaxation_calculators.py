@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from dpcdvae.relaxation.calculators import (
     CALCULATORS,
     build_calculator,
     calculator_version,
-    check_elements,
     known_elements,
+    unknown_elements,
 )
 from dpcdvae.relaxation.dft import SETTINGS, pseudopotentials
 from dpcdvae.relaxation.minimise import Relaxed, Settings, relax
@@ -70,12 +71,11 @@ def test_every_extra_is_one_of_the_package() -> None:
         assert not source.extra or any(re.match(rf"{source.package}\b", r) for r in requirements)
 
 
-def test_elements_are_checked_before_any_work() -> None:
-    crystals = [Crystal.from_ase(bulk("Cu"), "cu"), Crystal.from_ase(bulk("Po", "sc", a=3.3), "po")]
-    check_elements("chgnet", None, crystals[:1])  # type: ignore[arg-type]
-    text = message(lambda: check_elements("chgnet", None, crystals))  # type: ignore[arg-type]
-    assert text == "crystal 'po' holds Po, which calculator chgnet does not know"
-    check_elements(EMT, build_calculator(EMT), crystals)  # only the calculation can tell
+def test_what_a_calculator_does_not_know_is_a_reason() -> None:
+    cu, po = Crystal.from_ase(bulk("Cu"), "cu"), Crystal.from_ase(bulk("Po", "sc", a=3.3), "po")
+    assert unknown_elements("chgnet", None, cu) is None  # type: ignore[arg-type]
+    assert unknown_elements("chgnet", None, po) == "chgnet does not know Po"  # type: ignore[arg-type]
+    assert unknown_elements(EMT, build_calculator(EMT), po) is None  # only the calculation can tell
     assert len(chgnet.ELEMENTS) == 89
 
 
@@ -124,10 +124,46 @@ def test_the_settings_of_the_paper_reach_quantum_espresso(espresso_files: Path, 
     assert float(values["degauss"]) * 13.605693 == pytest.approx(0.05)
     assert re.search(r"K_POINTS automatic\n5 5 5 +0 0 0", written)
     assert "C.pbe-n-kjpaw_psl.1.0.0.UPF" in written
-    check_elements("espresso", calculator, [Crystal.from_ase(bulk("C"))])
-    assert "which calculator espresso does not know" in message(
-        lambda: check_elements("espresso", calculator, [Crystal.from_ase(bulk("Cu"))])
-    )
+    assert unknown_elements("espresso", calculator, Crystal.from_ase(bulk("C"))) is None
+    assert unknown_elements("espresso", calculator, Crystal.from_ase(bulk("Cu"))) == "espresso does not know Cu"
+
+
+@pytest.mark.parametrize(
+    ("word", "known"), [("EDIFF was not reached (unconverged)", False), ("EDIFF is reached", True)]
+)
+def test_vasp_gives_no_energy_of_a_field_that_did_not_converge(
+    word: str, known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ase.calculators.vasp import Vasp
+
+    def calculate(self: Vasp, *arguments: Any, **keywords: Any) -> None:
+        self.results = {"energy": -7.0}
+        self.converged = self.read_convergence([f" aborting loop because {word}"])
+
+    monkeypatch.setenv("VASP_PP_PATH", str(tmp_path))
+    (tmp_path / "potpaw_PBE" / "C").mkdir(parents=True)
+    (tmp_path / "potpaw_PBE" / "C" / "POTCAR").touch()
+    monkeypatch.setattr(Vasp, "calculate", calculate)
+    atoms = bulk("C")
+    atoms.calc = build_calculator("vasp", {"command": "true", "directory": str(tmp_path / "run")})
+    if known:
+        assert atoms.get_potential_energy() == -7.0
+        return
+    for _ in range(2):  # asked again, too
+        with pytest.raises(RuntimeError, match="the self-consistent field did not converge"):
+            atoms.get_potential_energy()
+
+
+def test_quantum_espresso_gives_no_energy_of_a_field_that_did_not_converge(
+    espresso_files: Path, tmp_path: Path
+) -> None:
+    said = "     convergence NOT achieved after 200 iterations: stopping"
+    (tmp_path / "pw.x").write_text(f"#!/bin/sh\necho '{said}'\n")
+    calculator = build_calculator("espresso", {"pseudo_dir": str(espresso_files), "directory": str(tmp_path / "run")})
+    result = relax(Crystal.from_ase(bulk("C")), Settings("espresso"), calculator)
+    assert result.reason == result.initial_reason
+    assert result.reason.endswith("pw.x: the self-consistent field did not converge")
+    assert np.isnan(result.initial_energy)
 
 
 def test_a_code_that_crashes_is_a_reason(espresso_files: Path, tmp_path: Path) -> None:

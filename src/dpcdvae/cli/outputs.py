@@ -58,7 +58,7 @@ def console() -> Console:
     """For tables: as wide as the terminal, or 120 columns in a file or a pipe, where they have to come whole."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
 
 
 def check_distinct(*outputs: Path | None) -> None:
