@@ -236,7 +236,8 @@ HUGE = "9" * 5000
         {"folders": ["../elsewhere"]}, {"folders": ["/etc"]}, {"folders": [".."]}, {"folders": ["000000-a/../../b"]},
         {"folders": [3]}, {"folders": "000000-C_1"}, {"failures": ["x"]}, {"failures": [{"id": 1}]}, {"part": 2},
         {"settings": {"calculator": ["vasp"]}}, {"settings": {"calculator": "vasp", "pressure": "x"}},
-        {"settings": {"calculator": "vasp", "colour": 1}}, {"more": 1}, {"settings": "HUGE"}, {"settings": "DEEP"}, {"settings": []},
+        {"settings": {"calculator": "vasp", "colour": 1}}, {"more": 1}, {"settings": "HUGE"}, {"settings": "DEEP"},
+        {"settings": []},
     ],
     ids=str,
 )  # fmt: skip
