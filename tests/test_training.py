@@ -23,8 +23,8 @@ from dpcdvae.cli import main
 from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
-from dpcdvae.files import lock
 from dpcdvae.evaluation.reference import resolve_reference
+from dpcdvae.files import lock
 from dpcdvae.model.cdvae import weighted_sum
 from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.structures.bonds import crystal_nn_bonds
@@ -174,7 +174,7 @@ def test_a_folder_is_trained_in_by_one_run_at_a_time(tables: dict[str, CrystalTa
     assert len(metrics(folder)) == 2
     new = tmp_path / "new"
     new.mkdir()
-    with lock(new, "wait"), pytest.raises(InputError, match="in use by process|exists"):
+    with lock(new, "wait"), pytest.raises(InputError, match=r"in use by process|exists"):
         run(tables, new, "train.max_epochs=1")
 
 

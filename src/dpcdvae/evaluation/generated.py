@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from dpcdvae.errors import printable
+from dpcdvae.errors import printable, reason_of
 from dpcdvae.files import manifest_path
 from dpcdvae.io import Failure, read
 from dpcdvae.structures.crystal import Crystal
@@ -106,12 +106,21 @@ def _manifests(path: Path, counts: Mapping[str, int]) -> list[Manifest]:
 
 
 def _manifest(path: Path, crystals: int) -> Manifest | None:
-    """None where there is no manifest of so many crystals; others' files may have the name of one."""
+    """None where there is no manifest of so many crystals; others' files may have the name of one.
+
+    One that seems meant but cannot be read is named on standard error: the failures that it lists are not counted.
+    """
+    if not path.is_file():
+        return None
     try:
-        content = path.read_bytes() if path.is_file() else b""
-        json.loads(content)  # which refuses what is too deep, and numbers without an end
-        manifest = Manifest.model_validate_json(content)
-    except Exception:  # whatever is wrong with it
+        content = json.loads(path.read_bytes())  # which refuses what is too deep, and numbers without an end
+        if not isinstance(content, dict) or not {"crystals", "failures"} <= content.keys():
+            return None
+        manifest = Manifest.model_validate_json(json.dumps(content))
+    except Exception as error:  # whatever is wrong with it
+        print(
+            f"{printable(str(path))}: no manifest that can be read, passed over ({reason_of(error)})", file=sys.stderr
+        )
         return None
     return manifest if manifest.crystals == crystals else None
 
