@@ -109,13 +109,15 @@ def _address_in(path: Path) -> str:
     end = time.monotonic() + FILE_SECONDS
     while True:
         try:
-            return _checked(str(json.loads(path.read_text())["address"]), str(path))
+            address = str(json.loads(path.read_text())["address"])
         except FileNotFoundError:
             reason = "there is no such file: start dask scheduler --scheduler-file with it"
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-            reason = "it is no file of a dask scheduler"
         except OSError as error:
             reason = str(error.strerror)
+        except Exception:  # whatever else it holds
+            reason = "it is no file of a dask scheduler"
+        else:
+            return _checked(address, str(path))
         if time.monotonic() > end:
             raise InputError(f"--scheduler {path}: {reason}")
         time.sleep(0.2)
