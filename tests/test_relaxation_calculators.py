@@ -15,6 +15,7 @@ import pytest
 from ase.build import bulk
 
 from crystal_files import message
+from dpcdvae.parallel import Lost
 from dpcdvae.relaxation import chgnet
 from dpcdvae.relaxation.calculators import (
     CALCULATORS,
@@ -25,6 +26,7 @@ from dpcdvae.relaxation.calculators import (
 )
 from dpcdvae.relaxation.dft import SETTINGS, pseudopotentials
 from dpcdvae.relaxation.minimise import Relaxed, Settings, relax
+from dpcdvae.relaxation.single_point import single_points
 from dpcdvae.structures.crystal import Crystal
 
 EMT = "ase.calculators.emt:EMT"
@@ -155,8 +157,11 @@ def test_vasp_gives_no_energy_of_a_field_that_did_not_converge(
 
 
 def test_quantum_espresso_gives_no_energy_of_a_field_that_did_not_converge(
-    espresso_files: Path, tmp_path: Path
+    espresso_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whether or not there is an energy in the output."""
+    from ase.calculators.espresso import Espresso
+
     said = "     convergence NOT achieved after 200 iterations: stopping"
     (tmp_path / "pw.x").write_text(f"#!/bin/sh\necho '{said}'\n")
     calculator = build_calculator("espresso", {"pseudo_dir": str(espresso_files), "directory": str(tmp_path / "run")})
@@ -164,6 +169,17 @@ def test_quantum_espresso_gives_no_energy_of_a_field_that_did_not_converge(
     assert result.reason == result.initial_reason
     assert result.reason.endswith("pw.x: the self-consistent field did not converge")
     assert np.isnan(result.initial_energy)
+
+    def calculate(self: Any, *arguments: Any, **keywords: Any) -> None:
+        (Path(self.directory) / self.template.outputname).write_text(said)
+        self.results = {"energy": -7.0}
+
+    monkeypatch.setattr(Espresso, "calculate", calculate)
+    energy = single_points("espresso", {"pseudo_dir": str(espresso_files), "directory": str(tmp_path / "run")})
+    for _ in range(2):  # asked again, too
+        lost = energy(Crystal.from_ase(bulk("C")))
+        assert isinstance(lost, Lost)
+        assert lost.reason.endswith("pw.x: the self-consistent field did not converge")
 
 
 def test_a_code_that_crashes_is_a_reason(espresso_files: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
@@ -112,7 +112,7 @@ def submit(config: SlurmConfig) -> SLURMCluster:
 
         async def start(self) -> None:
             try:
-                await super().start()
+                await super().start()  # type: ignore[no-untyped-call]
             except (RuntimeError, ValueError, OSError) as error:
                 self.refusal = _words(error)
                 self.status = Status.running  # so that dask asks no further
@@ -123,7 +123,7 @@ def submit(config: SlurmConfig) -> SLURMCluster:
     if shutil.which("sbatch") is None:
         raise InputError("there is no sbatch here: run this where SLURM jobs are submitted, on a login node")
     try:
-        cluster = Cluster(**config.keywords())
+        cluster: Any = Cluster(**config.keywords())
     except (RuntimeError, OSError, ValueError) as error:
         raise InputError(f"no scheduler could be started for the SLURM jobs: {one_line(error)}") from error
     try:
@@ -138,7 +138,7 @@ def submit(config: SlurmConfig) -> SLURMCluster:
         if isinstance(error, OSError):
             raise InputError(f"SLURM cannot be asked: sbatch does not run: {error.strerror}") from error
         raise
-    return cluster
+    return cast("SLURMCluster", cluster)
 
 
 def _words(error: Exception) -> str:

@@ -120,7 +120,7 @@ def espresso(
                     raise
                 raise RuntimeError(f"{command}: {said or 'there is no result in its output'}") from error
             if failed:
-                self.reset()  # or ASE would hand out the energy when asked again
+                self.results = {}  # or ASE would hand out the energy when asked again
                 raise RuntimeError(f"{command}: {NO_SCF}")
 
     chosen = choose(settings, cutoff, kpoints, energy_tolerance, smearing)

@@ -28,7 +28,6 @@ from dpcdvae.relaxation.relaxed_crystal import GPA_A3_PER_EV, Relaxed, lost
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.standardise import calculation_cell
 
-SCHEMA = "dpcdvae.jobs/1"
 SAME_VOLUME = 1e-4  # as far as the digits of inputs and outputs go
 
 Folder = Annotated[str, Field(pattern=r"^[0-9]{6,}[A-Za-z0-9_.+-]*$")]
@@ -40,7 +39,7 @@ class Jobs(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    schema_: Literal["dpcdvae.jobs/1"] = Field(SCHEMA, alias="schema")
+    schema_: Literal["dpcdvae.jobs/1"] = Field(alias="schema")
     settings: dict[str, Any]
     folders: list[Folder]
     failures: list[Failure] = []
@@ -95,7 +94,11 @@ def write_jobs(
             raise InputError(f"none of {len(crystals)} crystals can become a job: {refused[0].reason}")
         write(written, temporary / "crystals.json")
         description = Jobs(
-            schema=SCHEMA, settings=settings.to_json(), folders=names, failures=[*failures, *refused], part=part
+            schema="dpcdvae.jobs/1",
+            settings=settings.to_json(),
+            folders=names,
+            failures=[*failures, *refused],
+            part=part,
         )
         write_text(temporary / "jobs.json", description.model_dump_json(by_alias=True, indent=1) + "\n")
     return folder

@@ -77,7 +77,7 @@ class SinglePoint:
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                calculator.reset()  # nothing of the crystal before, which may have failed halfway
+                calculator.results = {}  # nothing of the crystal before, which may have failed halfway
                 return float(atoms.get_potential_energy())
         except Exception as error:  # whatever a calculator finds wrong with a crystal: counted, with the reason
             return Lost(f"{self.calculator} failed: {reason_of(error)}")
