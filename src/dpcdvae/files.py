@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from dpcdvae.errors import InputError, one_line
+from dpcdvae.errors import InputError, one_line, reason_of
 
 
 def home() -> Path:
@@ -136,6 +136,16 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise InputError(f"cannot read {what} {path}: {error.strerror}") from None
     except Exception as error:  # no TOML, no text, too deep, numbers without an end
         raise InputError(f"{what} {path} is not TOML: {one_line(error)[:200]}") from None
+
+
+def complaint(error: Exception) -> str:
+    """What a reader has against a file, in one line: of pydantic the first of it, with its place."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return reason_of(error)
+    first = error.errors(include_input=False)[0]
+    return one_line(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")[:200]
 
 
 def write_text(path: str | Path, text: str) -> None:

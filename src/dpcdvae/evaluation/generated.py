@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from dpcdvae.errors import printable, reason_of
-from dpcdvae.files import manifest_path
+from dpcdvae.errors import printable
+from dpcdvae.files import complaint, manifest_path
 from dpcdvae.io import Failure, read
 from dpcdvae.structures.crystal import Crystal
 
@@ -119,7 +119,7 @@ def _manifest(path: Path, crystals: int) -> Manifest | None:
         manifest = Manifest.model_validate_json(json.dumps(content))
     except Exception as error:  # whatever is wrong with it
         print(
-            f"{printable(str(path))}: no manifest that can be read, passed over ({reason_of(error)})", file=sys.stderr
+            f"{printable(str(path))}: no manifest that can be read, passed over ({complaint(error)})", file=sys.stderr
         )
         return None
     return manifest if manifest.crystals == crystals else None

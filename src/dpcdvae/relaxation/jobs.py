@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from dpcdvae.errors import InputError, reason_of
-from dpcdvae.files import atomic_output, check_output, write_text
+from dpcdvae.files import atomic_output, check_output, complaint, write_text
 from dpcdvae.io import Failure, read, write
 from dpcdvae.relaxation.dft import NO_SCF
 from dpcdvae.relaxation.job_codes import CODES
@@ -139,7 +139,7 @@ def _description(folder: Path) -> tuple[Jobs, Settings]:
             return jobs, settings
         reason = "it lists no jobs"
     except Exception as error:  # whatever is wrong with it
-        reason = reason_of(error)
+        reason = complaint(error)
     raise InputError(f"{folder} is no folder of jobs ({reason}): give one that --write-jobs wrote")
 
 
