@@ -107,6 +107,24 @@ def test_every_help_page_has_an_example(path: list[str], capsys: pytest.CaptureF
     assert example, page
 
 
+@pytest.mark.parametrize("path", command_paths(), ids=" ".join)
+def test_help_speaks_of_options_that_are_there(path: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Of its own, or of another command that is named before the option."""
+
+    def page_of(words: list[str]) -> str:
+        assert main([*words, "--help"]) == 0
+        return capsys.readouterr().out
+
+    def options(page: str) -> set[str]:
+        return set(re.findall(r"^ {2}(?:-\w, )?(--[a-z][a-z-]*)", page[page.index("Options:") :], re.MULTILINE))
+
+    page = page_of(path)
+    said = " ".join(line for line in page.splitlines() if not re.match(r"\s*(\$ )?dpcdvae ", line))
+    for before, name in re.findall(r"(\S+)\s+\(?(--[a-z][a-z-]*)", said):
+        command = before.strip("(")
+        assert name in options(page_of([command]) if command in COMMANDS else page), f"{before} {name}"
+
+
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     page = capsys.readouterr().out

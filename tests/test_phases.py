@@ -266,3 +266,47 @@ def test_no_class_of_a_file_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     trap = {"@module": "trap", "@class": "Trap"}
     path = as_json(tmp_path / "p.json", [record(data=trap, parameters=trap, **{"@class": "ComputedEntry"})])
     assert len(read_phases(path).phases) == 1
+
+
+def computed(formula: str, energy: float, run_type: str, *names: str, correction: float = 0.0) -> dict[str, Any]:
+    """A ComputedEntry as pymatgen writes it, with energy adjustments of these names."""
+    adjustments = [{"@class": "ConstantEnergyAdjustment", "name": name, "value": correction} for name in names]
+    return {"@class": "ComputedEntry", "composition": {formula: 1}, "energy": energy, "correction": correction,
+            "energy_adjustments": adjustments, "parameters": {"run_type": run_type}}  # fmt: skip
+
+
+U, R2 = "MP2020 GGA/GGA+U mixing correction (Fe)", "MP GGA(+U)/R2SCAN mixing adjustment"
+
+
+@pytest.mark.parametrize(
+    ("items", "several"),
+    [
+        ([computed("Cd", -0.9, "GGA"), computed("Pt", -51.4, "R2SCAN")], "GGA (item 1) and R2SCAN (item 2)"),
+        ([computed("Cd", -0.9, "GGA"), computed("Fe", -8.0, "GGA+U")], "GGA (item 1) and GGA+U (item 2)"),
+        ([computed("Cd", -0.9, "GGA", "MP2020 anion correction (oxide)"), computed("Fe", -8.0, "GGA_U")],
+         "GGA (item 1) and GGA+U (item 2)"),
+        ([{"formula": "Cd", "energy_per_atom": -0.9, "run_type": "PBE"},
+          {"formula": "Pt", "energy_per_atom": -6.0, "run_type": "PBEsol"}], "GGA (item 1) and PBESOL (item 2)"),
+        ([computed("Cd", -0.9, "GGA"), computed("Fe", -8.0, "GGA+U", U, correction=-2.0)], ""),
+        ([computed("Cd", -0.9, "GGA"), {**computed("Fe", -8.0, "GGA+U", correction=-2.0)}], ""),
+        ([computed("Cd", -0.9, "GGA", R2, correction=-3.0), computed("Pt", -51.4, "r2SCAN")], ""),
+        ([computed("Cd", -0.9, "GGA"), computed("Pt", -6.0, "PBE"), {"formula": "Fe", "energy_per_atom": -8.0}], ""),
+    ],
+)  # fmt: skip
+def test_functionals_are_mixed_only_where_corrections_say_they_may(
+    items: list[dict[str, Any]], several: str, tmp_path: Path
+) -> None:
+    path = as_json(tmp_path / "p.json", items)
+    if several:
+        with pytest.raises(InputError, match="energies of several functionals") as caught:
+            read_phases(path)
+        assert several in str(caught.value)
+    else:
+        assert len(read_phases(path).phases) == len(items)
+
+
+def test_summary_documents_of_the_materials_project_are_read(tmp_path: Path) -> None:
+    document = {"material_id": "mp-1", "formula_pretty": "CdPt", "energy_per_atom": -3.8, "nsites": 4,
+                "composition": {"Cd": 2, "Pt": 2}}  # fmt: skip
+    (phase,) = read_phases(as_json(tmp_path / "p.json", [document])).phases
+    assert (phase.id, phase.energy, phase.fractions) == ("mp-1", -3.8, {"Cd": 0.5, "Pt": 0.5})

@@ -8,22 +8,25 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ase.build import bulk
 
 from crystal_files import message
+from dpcdvae.parallel import Lost
 from dpcdvae.relaxation import chgnet
 from dpcdvae.relaxation.calculators import (
     CALCULATORS,
     build_calculator,
     calculator_version,
-    check_elements,
     known_elements,
+    unknown_elements,
 )
 from dpcdvae.relaxation.dft import SETTINGS, pseudopotentials
 from dpcdvae.relaxation.minimise import Relaxed, Settings, relax
+from dpcdvae.relaxation.single_point import single_points
 from dpcdvae.structures.crystal import Crystal
 
 EMT = "ase.calculators.emt:EMT"
@@ -70,12 +73,11 @@ def test_every_extra_is_one_of_the_package() -> None:
         assert not source.extra or any(re.match(rf"{source.package}\b", r) for r in requirements)
 
 
-def test_elements_are_checked_before_any_work() -> None:
-    crystals = [Crystal.from_ase(bulk("Cu"), "cu"), Crystal.from_ase(bulk("Po", "sc", a=3.3), "po")]
-    check_elements("chgnet", None, crystals[:1])  # type: ignore[arg-type]
-    text = message(lambda: check_elements("chgnet", None, crystals))  # type: ignore[arg-type]
-    assert text == "crystal 'po' holds Po, which calculator chgnet does not know"
-    check_elements(EMT, build_calculator(EMT), crystals)  # only the calculation can tell
+def test_what_a_calculator_does_not_know_is_a_reason() -> None:
+    cu, po = Crystal.from_ase(bulk("Cu"), "cu"), Crystal.from_ase(bulk("Po", "sc", a=3.3), "po")
+    assert unknown_elements("chgnet", None, cu) is None  # type: ignore[arg-type]
+    assert unknown_elements("chgnet", None, po) == "chgnet does not know Po"  # type: ignore[arg-type]
+    assert unknown_elements(EMT, build_calculator(EMT), po) is None  # only the calculation can tell
     assert len(chgnet.ELEMENTS) == 89
 
 
@@ -124,10 +126,60 @@ def test_the_settings_of_the_paper_reach_quantum_espresso(espresso_files: Path, 
     assert float(values["degauss"]) * 13.605693 == pytest.approx(0.05)
     assert re.search(r"K_POINTS automatic\n5 5 5 +0 0 0", written)
     assert "C.pbe-n-kjpaw_psl.1.0.0.UPF" in written
-    check_elements("espresso", calculator, [Crystal.from_ase(bulk("C"))])
-    assert "which calculator espresso does not know" in message(
-        lambda: check_elements("espresso", calculator, [Crystal.from_ase(bulk("Cu"))])
-    )
+    assert unknown_elements("espresso", calculator, Crystal.from_ase(bulk("C"))) is None
+    assert unknown_elements("espresso", calculator, Crystal.from_ase(bulk("Cu"))) == "espresso does not know Cu"
+
+
+@pytest.mark.parametrize(
+    ("word", "known"), [("EDIFF was not reached (unconverged)", False), ("EDIFF is reached", True)]
+)
+def test_vasp_gives_no_energy_of_a_field_that_did_not_converge(
+    word: str, known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ase.calculators.vasp import Vasp
+
+    def calculate(self: Vasp, *arguments: Any, **keywords: Any) -> None:
+        self.results = {"energy": -7.0}
+        self.converged = self.read_convergence([f" aborting loop because {word}"])
+
+    monkeypatch.setenv("VASP_PP_PATH", str(tmp_path))
+    (tmp_path / "potpaw_PBE" / "C").mkdir(parents=True)
+    (tmp_path / "potpaw_PBE" / "C" / "POTCAR").touch()
+    monkeypatch.setattr(Vasp, "calculate", calculate)
+    atoms = bulk("C")
+    atoms.calc = build_calculator("vasp", {"command": "true", "directory": str(tmp_path / "run")})
+    if known:
+        assert atoms.get_potential_energy() == -7.0
+        return
+    for _ in range(2):  # asked again, too
+        with pytest.raises(RuntimeError, match="the self-consistent field did not converge"):
+            atoms.get_potential_energy()
+
+
+def test_quantum_espresso_gives_no_energy_of_a_field_that_did_not_converge(
+    espresso_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not there is an energy in the output."""
+    from ase.calculators.espresso import Espresso
+
+    said = "     convergence NOT achieved after 200 iterations: stopping"
+    (tmp_path / "pw.x").write_text(f"#!/bin/sh\necho '{said}'\n")
+    calculator = build_calculator("espresso", {"pseudo_dir": str(espresso_files), "directory": str(tmp_path / "run")})
+    result = relax(Crystal.from_ase(bulk("C")), Settings("espresso"), calculator)
+    assert result.reason == result.initial_reason
+    assert result.reason.endswith("pw.x: the self-consistent field did not converge")
+    assert np.isnan(result.initial_energy)
+
+    def calculate(self: Any, *arguments: Any, **keywords: Any) -> None:
+        (Path(self.directory) / self.template.outputname).write_text(said)
+        self.results = {"energy": -7.0}
+
+    monkeypatch.setattr(Espresso, "calculate", calculate)
+    energy = single_points("espresso", {"pseudo_dir": str(espresso_files), "directory": str(tmp_path / "run")})
+    for _ in range(2):  # asked again, too
+        lost = energy(Crystal.from_ase(bulk("C")))
+        assert isinstance(lost, Lost)
+        assert lost.reason.endswith("pw.x: the self-consistent field did not converge")
 
 
 def test_a_code_that_crashes_is_a_reason(espresso_files: Path, tmp_path: Path) -> None:

@@ -162,6 +162,31 @@ def test_a_crystal_that_is_none_costs_only_itself(tmp_path: Path) -> None:
     assert [r.reason for r in relax_all(bad, SETTINGS)] == [r.reason for r in results[2:]]
 
 
+def test_an_element_that_the_calculator_does_not_know_costs_only_its_crystal(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = crystals(2)
+    strange = replace(some[0], atomic_numbers=np.full(some[0].num_atoms, 118), id="og")
+
+    def unknown(name: str, calculator: object, crystal: Crystal) -> str | None:
+        return f"{name} does not know Og" if 118 in crystal.atomic_numbers else None
+
+    monkeypatch.setattr("dpcdvae.relaxation.campaign.unknown_elements", unknown)
+    results = relax_all([strange, *some], SETTINGS)
+    assert [result.converged for result in results] == [False, True, True]
+    assert results[0].reason == f"{SPRING} does not know Og"
+
+
+def test_a_skewed_cell_is_relaxed_in_short_vectors() -> None:
+    (good,) = crystals(1)
+    shear = np.array([[1, 0, 0], [10, 1, 0], [-19, 8, 1]])
+    skewed = replace(
+        good, lattice=shear @ good.lattice, frac_coords=good.frac_coords @ np.linalg.inv(shear), id="skewed"
+    )
+    plain, reduced = relax_all([good, skewed], SETTINGS)
+    assert reduced.initial is skewed
+    assert reduced.final.lengths.max() < 2 * plain.final.lengths.max()
+    assert (reduced.initial_energy, reduced.energy) == pytest.approx((plain.initial_energy, plain.energy))
+
+
 def test_other_settings_in_a_folder_are_refused(tmp_path: Path) -> None:
     relax_all(crystals(1), SETTINGS, work=tmp_path)
     for other, text in (

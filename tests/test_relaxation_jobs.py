@@ -7,8 +7,11 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -19,9 +22,14 @@ from dpcdvae.evaluation import read_generated
 from dpcdvae.files import write_manifest
 from dpcdvae.io import Failure, read, write
 from dpcdvae.relaxation.calculators import build_calculator
-from dpcdvae.relaxation.jobs import read_jobs, write_jobs
+from dpcdvae.relaxation.dft import espresso_scf
+from dpcdvae.relaxation.from_files import pair_relaxed
+from dpcdvae.relaxation.ground_state import ground_state
+from dpcdvae.relaxation.jobs import job_origin, read_jobs, write_jobs
 from dpcdvae.relaxation.minimise import Settings, relax
+from dpcdvae.relaxation.relaxed_crystal import Relaxed
 from dpcdvae.structures.crystal import Crystal
+from test_standardise import chiral_crystal, group_of
 
 SETTINGS = Settings("vasp", {"settings": "paper-carbon"}, pressure=10.0, max_force=0.01, max_stress=0.05, max_steps=99)
 
@@ -41,16 +49,20 @@ def structure(crystal: Crystal, name: str = "") -> str:
     return f"<structure{label}>{cell}{vectors('positions', crystal.frac_coords)}</structure>"
 
 
-def vasprun(steps: list[tuple[Crystal, float, float, np.ndarray]]) -> str:
-    """The parts of a vasprun.xml that tell of a relaxation: crystal, energy, force on the first atom, stress in kB."""
+def vasprun(steps: list[tuple[Crystal, float, float, np.ndarray]], unsettled: int | None = None) -> str:
+    """The parts of a vasprun.xml that tell of a relaxation: crystal, energy, force on the first atom, stress in kB.
+
+    At the step ``unsettled`` the self-consistent field did not converge: it took as many rounds as it may.
+    """
     text = ""
-    for crystal, energy, force, stress in steps:
+    for number, (crystal, energy, force, stress) in enumerate(steps):
         forces = np.array([[force, 0, 0], [-force, 0, 0]])
         energies = "".join(f'<i name="{k}">{energy}</i>' for k in ("e_fr_energy", "e_wo_entrp", "e_0_energy"))
         # With PSTRESS the energy of the step holds pV, that of its last electronic step does not.
         total = energies.replace(str(energy), str(energy + 7.0))
+        rounds = f"<scstep><energy>{energies}</energy></scstep>" * (60 if number == unsettled else 1)
         text += (
-            f"<calculation><scstep><energy>{energies}</energy></scstep>{structure(crystal)}"
+            f"<calculation>{rounds}{structure(crystal)}"
             f"{vectors('forces', forces)}{vectors('stress', stress)}<energy>{total}</energy></calculation>"
         )
     first, last = steps[0][0], steps[-1][0]
@@ -71,13 +83,20 @@ def vasprun(steps: list[tuple[Crystal, float, float, np.ndarray]]) -> str:
 def test_vasp_is_told_the_settings_of_the_paper(tmp_path: Path) -> None:
     write_jobs([diamond(), diamond(3.6, "C/2")], SETTINGS, tmp_path / "jobs")
     job = tmp_path / "jobs" / "000000-C_1"
-    assert sorted(path.name for path in job.iterdir()) == ["INCAR", "KPOINTS", "POSCAR", "POTCAR.spec"]
+    assert sorted(path.name for path in job.iterdir()) == [
+        "INCAR",
+        "KPOINTS",
+        "POSCAR",
+        "POTCAR.functional",
+        "POTCAR.spec",
+    ]
     incar = dict(re.findall(r"^(\w+) = (.*)$", (job / "INCAR").read_text(), re.MULTILINE))
     told = {"ENCUT": 800, "EDIFF": 1e-5, "EDIFFG": -0.01, "PSTRESS": 100, "ISIF": 3, "NSW": 99, "ISMEAR": 0, "ISYM": 0}
     assert {key: float(incar[key]) for key in told} == told
     assert not {"MAGMOM", "LDAU", "EDIFF_PER_ATOM", "KSPACING"} & incar.keys()
     assert (job / "KPOINTS").read_text().splitlines()[2:4] == ["Monkhorst", "5 5 5"]
     assert (job / "POTCAR.spec").read_text() == "C"
+    assert (job / "POTCAR.functional").read_text() == "PBE_54\n"
     assert np.allclose(read(job / "POSCAR")[0].lattice, diamond().lattice)
 
 
@@ -117,6 +136,117 @@ def test_outputs_that_are_not_of_the_crystal_as_it_was_written(tmp_path: Path) -
     assert other.reason == "vasprun.xml is of another crystal (Si)"
     assert (further.converged, further.energy) == (True, pytest.approx(-9.1))
     assert np.isnan(further.initial_energy)
+
+
+def test_the_energy_of_a_field_that_did_not_converge_is_unknown(tmp_path: Path) -> None:
+    folder = write_jobs([diamond(id="first"), diamond(id="last")], SETTINGS, tmp_path / "jobs")
+    steps = [(diamond(), -3.0, 0.5, np.eye(3) * 130), (diamond(3.545), -18.2, 0.001, np.eye(3) * 100)]
+    for name, step in (("000000-first", 0), ("000001-last", 1)):
+        (folder / name / "vasprun.xml").write_text(vasprun(steps, unsettled=step))
+    first, last = read_jobs(folder)
+    assert (first.converged, first.energy) == (True, pytest.approx(-9.1))
+    assert np.isnan(first.initial_energy)
+    assert first.initial_reason == last.reason == "the self-consistent field did not converge"
+    assert np.isnan(last.energy)
+    assert not last.converged
+    assert Relaxed.from_record(first.to_record(), first.initial).initial_reason == first.initial_reason
+    older = {key: value for key, value in last.to_record().items() if key != "initial_reason"}
+    assert Relaxed.from_record(older, last.initial).initial_reason == ""
+    report = ground_state([first, last])
+    assert report.rows[0].delta_energy is None
+    assert report.rows[0].delta_volume is not None
+    assert report.unknown_energies == [("the self-consistent field did not converge", 1)]
+    (again,) = pair_relaxed([replace(first.initial, properties={"energy": -1.0})], [first.to_crystal()], 10.0)
+    assert np.isnan(again.initial_energy), "that of another calculator"
+
+
+QE_STEP = """
+     Self-consistent Calculation
+     convergence {word} achieved after  9 iterations
+"""
+
+
+def test_quantum_espresso_says_which_fields_converged(tmp_path: Path) -> None:
+    output = tmp_path / "espresso.pwo"
+    output.write_text(QE_STEP.format(word="NOT") + QE_STEP.format(word="has been"))
+    assert espresso_scf(output) == [False, True]
+    assert espresso_scf(tmp_path / "absent") == []
+
+
+def test_what_a_code_has_no_potential_for_is_counted_and_the_rest_becomes_jobs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Potentials are those that exist in their set; the spec names them in the order of POSCAR."""
+    many = [
+        Crystal.from_ase(bulk("Po", "sc", a=3.35), "po"), Crystal.from_ase(bulk("W"), "w"),
+        Crystal(np.array([97]), np.zeros((1, 3)), 4 * np.eye(3), "bk"),
+        Crystal(np.array([9, 88, 9]), np.array([[0.25] * 3, [0] * 3, [0.75] * 3]), 4.5 * np.eye(3), "raf2"),
+        Crystal.from_ase(bulk("Yb"), "yb"),
+    ]  # fmt: skip
+    write(many, tmp_path / "c.extxyz")
+    folder = tmp_path / "jobs"
+    how = ["--calculator", "vasp", "--settings", "screening", "--write-jobs", str(folder)]
+    assert main(["relax", str(tmp_path / "c.extxyz"), *how]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{folder}: 4 jobs, 1 crystals without one\n"
+    assert said.err == "no job: bk (write-jobs: there is no potential for Bk)\n"
+    specs = {path.parent.name[7:]: path.read_text() for path in folder.glob("*/POTCAR.spec")}
+    assert specs == {"po": "Po_d", "w": "W_sv", "raf2": "Ra_sv\nF", "yb": "Yb_3"}
+    assert [result.initial.id for result in read_jobs(folder)] == ["po", "w", "raf2", "yb"]
+    assert job_origin(folder)[0] == [Failure("bk", "write-jobs", "there is no potential for Bk")]
+    assert "none of 1 crystals can become a job: there is no potential for Bk" in message(
+        lambda: write_jobs([many[2]], SETTINGS, tmp_path / "none")
+    )
+    assert not (tmp_path / "none").exists()
+
+
+def test_every_potential_is_in_its_set() -> None:
+    import bz2
+    from importlib.resources import files
+
+    from pymatgen.io.vasp.sets import MPScanRelaxSet
+
+    content = files("pymatgen.io.vasp").joinpath("potcar-summary-stats.json.bz2").read_bytes()
+    known = json.loads(bz2.decompress(content))[MPScanRelaxSet.CONFIG["POTCAR_FUNCTIONAL"]]
+    symbols = {entry["symbol"] for entries in known.values() for entry in entries}
+    assert set(MPScanRelaxSet.CONFIG["POTCAR"].values()) <= symbols
+
+
+def test_no_code_gets_the_mirror_image(tmp_path: Path) -> None:
+    pseudo = tmp_path / "pseudo"
+    pseudo.mkdir()
+    for symbol in ("Si", "O"):
+        (pseudo / f"{symbol}.pbe-n-kjpaw_psl.1.0.0.UPF").write_text("<UPF/>")
+    many = [chiral_crystal(group, np.eye(3), str(group)) for group in (76, 152, 154, 213)]
+    espresso = Settings("espresso", {"pseudo_dir": str(pseudo)})
+    for settings, name in ((SETTINGS, "POSCAR"), (espresso, "espresso.pwi")):
+        folder = write_jobs(many, settings, tmp_path / settings.calculator)
+        for crystal, job in zip(many, sorted(path for path in folder.iterdir() if path.is_dir()), strict=True):
+            written = Crystal.from_ase(ase.io.read(job / name))  # type: ignore[arg-type]
+            assert np.linalg.det(written.lattice) > 0
+            assert group_of(written) == int(crystal.id)
+
+
+HUGE = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"folders": ["../elsewhere"]}, {"folders": ["/etc"]}, {"folders": [".."]}, {"folders": ["000000-a/../../b"]},
+        {"folders": [3]}, {"folders": "000000-C_1"}, {"failures": ["x"]}, {"failures": [{"id": 1}]}, {"part": 2},
+        {"settings": {"calculator": ["vasp"]}}, {"settings": {"calculator": "vasp", "pressure": "x"}},
+        {"settings": {"calculator": "vasp", "colour": 1}}, {"more": 1}, {"settings": "HUGE"}, {"settings": "DEEP"},
+        {"settings": []},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_list_of_jobs_of_another_kind_is_refused_in_one_line(change: dict[str, Any], tmp_path: Path) -> None:
+    folder = write_jobs([diamond()], SETTINGS, tmp_path / "jobs")
+    text = json.dumps({**json.loads((folder / "jobs.json").read_text()), **change})
+    text = text.replace('"HUGE"', f'{{"calculator": "vasp", "max_steps": {HUGE}}}')
+    (folder / "jobs.json").write_text(text.replace('"DEEP"', "[" * 10**5 + "]" * 10**5))
+    assert message(lambda: read_jobs(folder)).startswith(f"{folder} is no folder of jobs (")
 
 
 def test_quantum_espresso_is_told(tmp_path: Path) -> None:

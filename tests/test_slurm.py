@@ -13,7 +13,7 @@ import pytest
 
 from dpcdvae.errors import InputError
 from dpcdvae.parallel import dask_engine, engine_for
-from dpcdvae.parallel.slurm import queued, read_config, submit
+from dpcdvae.parallel.slurm import queued, read_config, refusal, submit
 from test_parallel import gone, start
 
 CONFIG = """
@@ -142,6 +142,27 @@ def test_slurm_that_is_not_there_or_refuses_is_told(
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError, match=r"^there is no sbatch here"):
         submit(refused)
+
+
+def test_a_refusal_at_submission_is_told_at_once_in_the_words_of_slurm(
+    tmp_path: Path, slurm: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The test that is asked for before has passed; nothing is waited for and no traceback printed."""
+    words = "sbatch: error: QOSMaxSubmitJobPerUserLimit"
+    test = '[ "$1" = --test-only ] && exit 0'
+    (slurm / "sbatch").write_text(f"#!/bin/sh\n{test}\necho '{words}' >&2\nexit 1\n")
+    path = config(tmp_path, CONFIG + 'interface = "lo"\n')
+    with engine_for(scheduler=f"slurm:{path}") as engine, pytest.raises(InputError) as caught:
+        engine.map(abs, [1], time_limit=60, description="testing")
+    assert str(caught.value) == f"--scheduler slurm:{path}: SLURM refuses the job: {words}"
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_jobs_that_slurm_took_are_waited_for_though_it_refused_others() -> None:
+    jobs = [SimpleNamespace(refusal=""), SimpleNamespace(refusal="limit")]
+    for chosen, said in ((jobs, ""), (jobs[:1], ""), (jobs[1:], "limit"), ([], "")):
+        cluster = SimpleNamespace(workers=dict(enumerate(chosen)))
+        assert refusal(cluster) == said  # type: ignore[arg-type]
 
 
 def test_no_scheduler_stays_behind_when_submitting_fails(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from dpcdvae.errors import InputError
 from dpcdvae.io import read
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
-from dpcdvae.structures.standardise import standardise, wrap
+from dpcdvae.structures.standardise import calculation_cell, standardise, wrap
 
 
 @pytest.fixture
@@ -77,6 +78,60 @@ def test_a_left_handed_cell_does_not_become_the_mirror_image(crystal: Crystal) -
     assert np.linalg.det(left.lattice) * np.linalg.det(crystal.lattice) < 0
     for given in (left, crystal):
         assert signed_volume_of_atoms(standardise(given)) == pytest.approx(signed_volume_of_atoms(crystal))
+
+
+CHIRAL = (76, 78, 91, 92, 95, 96, 144, 145, 151, 152, 153, 154, 169, 170, 171, 172, 178, 179, 180, 181, 212, 213)
+"""The groups that come in pairs of mirror images, each with a number of its own."""
+
+
+def chiral_crystal(group: int, shear: np.ndarray, id: str = "") -> Crystal:
+    """Atoms at a general place of the group, in a left-handed cell that ``shear`` (integers) makes a skewed one."""
+    from pymatgen.core import Lattice, Structure
+
+    lattice = Lattice.tetragonal(5, 6) if group < 100 else Lattice.hexagonal(5, 6) if group < 200 else Lattice.cubic(7)
+    atoms = [[0.11, 0.23, 0.37], [0.42, 0.05, 0.71]]
+    structure = Structure.from_spacegroup(group, lattice, ["Si", "O"], atoms)
+    change = shear @ np.eye(3)[[1, 0, 2]]
+    coords = structure.frac_coords @ np.linalg.inv(change)
+    return Crystal(np.array(structure.atomic_numbers), coords, change @ structure.lattice.matrix, id)
+
+
+def group_of(crystal: Crystal) -> int:
+    import spglib
+
+    data = spglib.get_symmetry_dataset((crystal.lattice, crystal.frac_coords, crystal.atomic_numbers), symprec=1e-3)
+    assert data is not None
+    return int(data.number)
+
+
+@pytest.mark.parametrize("group", CHIRAL)
+@pytest.mark.parametrize("shear", [np.eye(3), np.array([[1.0, 4, 0], [0, 1, -5], [0, 0, 1]])], ids=["cell", "skewed"])
+def test_calculations_get_right_handed_cells_and_no_mirror_image(group: int, shear: np.ndarray) -> None:
+    given = chiral_crystal(group, shear)
+    assert np.linalg.det(given.lattice) < 0
+    cell = calculation_cell(given)
+    assert np.linalg.det(cell.lattice) == pytest.approx(given.volume)
+    assert cell.lengths.max() < 10
+    assert (cell.atomic_numbers == given.atomic_numbers).all()
+    shifts = (cell.cart_coords - given.cart_coords) @ np.linalg.inv(given.lattice)
+    assert np.abs(shifts - np.round(shifts)).max() < 1e-9
+    assert group_of(cell) == group
+
+
+def test_a_cell_that_suits_calculations_is_left_alone(crystal: Crystal) -> None:
+    once = calculation_cell(crystal)
+    assert calculation_cell(once) is once
+    hexagonal = replace(crystal, lattice=lattice_from_parameters(np.array([3.0, 3, 9]), np.array([90.0, 90, 120])))
+    assert calculation_cell(hexagonal) is hexagonal
+
+
+@pytest.mark.parametrize("shift", [0.02, 0.1, 0.2])
+def test_a_distortion_is_not_averaged_away(shift: float) -> None:
+    """A chain of dimers keeps both atoms; what differs by rounding alone repeats."""
+    chain = Crystal(np.array([6, 6]), np.array([[0, 0, 0], [0, 0, 0.5 + shift / 6]]), np.diag([4.0, 4, 6]))
+    assert standardise(chain, primitive=True).num_atoms == 2
+    rounded = replace(chain, frac_coords=np.array([[0, 0, 0], [0, 0, 0.5005]]))
+    assert standardise(rounded, primitive=True).num_atoms == 1
 
 
 def test_primitive_cell_of_rock_salt() -> None:

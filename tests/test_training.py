@@ -24,6 +24,7 @@ from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.reference import resolve_reference
+from dpcdvae.files import lock
 from dpcdvae.model.cdvae import weighted_sum
 from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.structures.bonds import crystal_nn_bonds
@@ -160,6 +161,21 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+def test_a_folder_is_trained_in_by_one_run_at_a_time(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    folder = run(tables, tmp_path / "run", "train.max_epochs=1", "train.finish=false")
+    facts = {"name": "some", "sha256": "0"}
+    longer = config("train.max_epochs=2", "train.finish=false")
+    with lock(folder, "wait"), pytest.raises(InputError, match=rf"{folder} is in use by process {os.getpid()}"):
+        train(tables, facts, longer, folder, preset="compact", resume=True)
+    assert len(metrics(folder)) == 1
+    train(tables, facts, longer, folder, preset="compact", resume=True)
+    assert len(metrics(folder)) == 2
+    new = tmp_path / "new"
+    new.mkdir()
+    with lock(new, "wait"), pytest.raises(InputError, match=r"in use by process|exists"):
+        run(tables, new, "train.max_epochs=1")
 
 
 def test_resuming_takes_the_preset_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

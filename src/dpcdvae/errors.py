@@ -16,9 +16,14 @@ class InputError(ValueError):
     """
 
 
+def printable(text: str) -> str:
+    """One line without control characters, which a terminal or a table would obey."""
+    return " ".join((text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)).split())
+
+
 def one_line(error: object) -> str:
-    """The text of an exception, or of what a program wrote, without its line breaks."""
-    return " ".join(str(error).split())
+    """The text of an exception, or of what a program wrote, as one line without control characters."""
+    return printable(str(error))
 
 
 def reason_of(error: Exception) -> str:

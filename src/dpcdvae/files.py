@@ -17,15 +17,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, one_line, reason_of
 
 
 def home() -> Path:
-    """Folder of everything cached: ``$DPCDVAE_HOME``, else ``dpcdvae`` in the user's cache folder."""
-    if named := os.environ.get("DPCDVAE_HOME"):
-        return Path(named).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "dpcdvae"
+    """Folder of everything cached: ``$DPCDVAE_HOME``, else ``dpcdvae`` in the user's cache folder.
+
+    Raises:
+        InputError: the user has no home folder, and no other is named.
+    """
+    named, cache = os.environ.get("DPCDVAE_HOME"), os.environ.get("XDG_CACHE_HOME")
+    try:
+        if named:
+            return Path(named).expanduser()
+        return (Path(cache) if cache else Path.home() / ".cache") / "dpcdvae"
+    except RuntimeError as error:  # Python's way to say that there is no home
+        raise InputError(f"there is no home folder ({one_line(error)}): set DPCDVAE_HOME to a folder") from None
 
 
 def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
@@ -125,10 +132,20 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
             return tomllib.load(stream)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{what} {path} is not TOML: {error}") from None
     except OSError as error:
         raise InputError(f"cannot read {what} {path}: {error.strerror}") from None
+    except Exception as error:  # no TOML, no text, too deep, numbers without an end
+        raise InputError(f"{what} {path} is not TOML: {one_line(error)[:200]}") from None
+
+
+def complaint(error: Exception) -> str:
+    """What a reader has against a file, in one line: of pydantic the first of it, with its place."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return reason_of(error)
+    first = error.errors(include_input=False)[0]
+    return one_line(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")[:200]
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -141,12 +158,19 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def sha256(path: str | Path) -> str:
-    """Hex digest of a file, or of every file of a folder in the order of their names."""
+    """Hex digest of a file, or of every file of a folder in the order of their names.
+
+    A file of a folder that cannot be read, or is gone by then, stands in its digest as that.
+    """
     path = Path(path)
     if path.is_dir():
         digest = hashlib.sha256()
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path)}\0{sha256(file)}\n".encode())
+            try:
+                content = sha256(file)
+            except OSError:
+                content = "unreadable"
+            digest.update(f"{file.relative_to(path)}\0{content}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

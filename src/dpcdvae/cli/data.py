@@ -13,7 +13,7 @@ import typer
 
 from dpcdvae.cli.groups import argument, command, option
 from dpcdvae.cli.options import Overwrite, Processes, Seed, complete_datasets
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, printable
 
 if TYPE_CHECKING:
     from dpcdvae.datasets import Dataset
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Data sets: the published ones, the built-in one, and your own.", no_args_is_help=True)
 
-Primitive = Annotated[bool, typer.Option("--primitive", help="Go to the primitive cell first.")]
+Primitive = Annotated[bool, typer.Option("--primitive", help="Primitive cells first: atoms repeat within 0.01 Å.")]
 
 
 @app.command("list")
@@ -136,12 +136,14 @@ def info(
     """
     from dpcdvae.datasets import load_dataset
     from dpcdvae.datasets.description import describe, lines
+    from dpcdvae.io.tables import guarded
 
     dataset = load_dataset(name)
     if failures:
         writer = csv.DictWriter(sys.stdout, ["part", "id", "where", "reason"], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(dataset.metadata.get("failures", []))
+        for failure in dataset.metadata.get("failures", []):
+            writer.writerow({name: guarded(printable(str(text))) for name, text in failure.items()})
         return
     facts: dict[str, Any] = describe(dataset, Path(name) if name.endswith(".npz") else None)
     print(json_module.dumps(facts, indent=1) if json else "\n".join(lines(facts)))

@@ -117,7 +117,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"--calculator-option '{pair}': KEY=VALUE is needed, each KEY once")
         try:
             options[key] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             options[key] = text
     return options
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, one_line
 
 OK, BUG, BAD_INPUT, STOPPED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
@@ -23,8 +23,8 @@ UsageError: Any = typer.BadParameter.__base__
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Runs a command line and returns its exit code.
 
-    0 done; 2 bad input, with one line on standard error; 130 stopped by Ctrl-C; 141 the reader
-    of standard output went away. Any other exception is a bug: it leaves as a traceback (code 1).
+    0 done; 2 bad input, or a file that the system does not give, with one line on standard error; 130 stopped by Ctrl-C;
+    141 the reader of standard output went away. Any other exception is a bug: it leaves as a traceback (code 1).
     """
     if sys.stdout is None:  # closed by the caller (>&-): results go nowhere, files are written all the same
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -46,9 +46,12 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return _broken_pipe()
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            where = error.filename or "the output"
+            return _bad_input("dpcdvae", f"cannot write {where}: no space is left on the device")
+        if error.errno is None or error.filename is None:
             raise
-        return _bad_input("dpcdvae", f"cannot write {error.filename or 'the output'}: no space is left on the device")
+        return _bad_input("dpcdvae", f"cannot use {error.filename}: {error.strerror}")
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # Typer meets it first
             return _broken_pipe()
@@ -56,7 +59,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
 
 
 def _bad_input(command: str, message: str) -> int:
-    print(f"{command}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{command}: error: {one_line(message)}", file=sys.stderr)
     return BAD_INPUT
 
 

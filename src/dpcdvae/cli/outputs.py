@@ -72,7 +72,7 @@ def console() -> Console:
     """A console for tables: as wide as the terminal, or 120 columns in a file or a pipe, where lines must not break."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
 
 
 def check_paths(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None] = ()) -> None:

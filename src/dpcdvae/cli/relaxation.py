@@ -121,6 +121,7 @@ def relax(
       dpcdvae relax crystals/ --calculator vasp --settings paper-carbon --write-jobs jobs
       dpcdvae relax --read-jobs jobs --out relaxed.extxyz
     """
+    from dpcdvae.files import sha256
     from dpcdvae.io import check_destination
     from dpcdvae.relaxation.batching import check_one_process
     from dpcdvae.relaxation.jobs import job_origin, job_settings
@@ -148,16 +149,16 @@ def relax(
     with processes.engine() as engine:
         if crystals is not None:
             generated = _read(crystals)
-            failures, part, source = generated.failures, generated.part, crystals
+            failures, part, digest = generated.failures, generated.part, sha256(crystals)
             work = out.with_name(out.name + ".work")
             results, call = relaxing.run(generated.crystals, stages, call, work, engine)
         else:
             assert read_jobs is not None
-            results, source = results_of(read_jobs), read_jobs / "jobs.json"
+            results, digest = results_of(read_jobs), sha256(read_jobs / "jobs.json")
             failures, part = job_origin(read_jobs)
             call = _resolved(call, [job_settings(read_jobs)])
             del call.arguments["stages"][0]["optimizer"]  # it was the code's own
-        _write_results(call, results, failures, part, source, out, ranked, overwrite, engine)
+        _write_results(call, results, failures, part, digest, out, ranked, overwrite, engine)
 
 
 def ground_state(
@@ -197,6 +198,7 @@ def ground_state(
     else:
         stages = relaxing.stages()
     generated = read_generated(crystals)
+    hashes = {name: sha256(path) for name, path in (("crystals", crystals), ("relaxed", relaxed)) if path is not None}
     with processes.engine() as engine:
         if relaxed is not None:
             results = pair_relaxed(generated.crystals, read(relaxed), pressure)
@@ -205,8 +207,7 @@ def ground_state(
             work = Path(f"{json or crystals}.work")
             results, call = relaxing.run(generated.crystals, stages, call, work, engine)
         report = compare(results, failures=generated.failures, engine=engine, seed=seed)
-    facts = {"crystals_sha256": sha256(crystals)} | ({"relaxed_sha256": sha256(relaxed)} if relaxed else {})
-    write_report(call, report, json, facts)
+    write_report(call, report, json, {f"{name}_sha256": digest for name, digest in hashes.items()})
 
 
 def _relaxes_nothing(option: str, given: Sequence[str]) -> None:
@@ -231,14 +232,17 @@ def _read(crystals: Path) -> Generated:
 
 
 def _write_jobs(generated: Generated, stages: Sequence[Settings], folder: Path) -> None:
-    from dpcdvae.relaxation.jobs import write_jobs
+    from dpcdvae.relaxation.jobs import job_origin, write_jobs
 
     if len(stages) > 1:
         raise InputError("--write-jobs takes one calculator")
     write_jobs(generated.crystals, stages[0], folder, failures=generated.failures, part=generated.part)
-    for failure in generated.failures[:5]:
-        print(f"not read: {failure}", file=sys.stderr)
-    print(f"{folder}: {len(generated.crystals)} jobs")
+    failures, _ = job_origin(folder)
+    for failure in failures[:5]:
+        print(f"no job: {failure.id} ({failure})", file=sys.stderr)
+    without = len(failures) - len(generated.failures)
+    left_out = f", {len(failures)} crystals without one" if failures else ""
+    print(f"{folder}: {len(generated.crystals) - without} jobs{left_out}")
 
 
 def _write_results(
@@ -246,13 +250,12 @@ def _write_results(
     results: Sequence[Relaxed],
     failures: Sequence[Failure],
     part: bool,
-    source: Path,
+    digest: str,
     out: Path,
     ranked: Path | None,
     overwrite: bool,
     engine: Engine,
 ) -> None:
-    from dpcdvae.files import sha256
     from dpcdvae.relaxation.ranking import rank
 
     console().print(_summary(results, failures))
@@ -260,11 +263,13 @@ def _write_results(
     if not usable:
         raise InputError(f"none of {len(results)} crystals could be relaxed: {results[0].reason}")
     lost = [{"id": r.initial.id, "reason": r.reason} for r in results if not math.isfinite(r.energy)]
+    unknown = [{"id": r.initial.id, "reason": r.initial_reason} for r in usable if r.initial_reason]
     facts: dict[str, Any] = {
-        "crystals_sha256": sha256(source),
+        "crystals_sha256": digest,
         "converged": sum(result.converged for result in results),
         "failures": [asdict(failure) for failure in failures] + lost,
         "not_converged": [{"id": r.initial.id, "reason": r.reason} for r in usable if not r.converged],
+        "initial_energy_unknown": unknown,
         "part": part,
     }
     write_crystals(call, [result.to_crystal() for result in usable], out, facts, overwrite=overwrite)
@@ -274,7 +279,13 @@ def _write_results(
         if not minima:
             raise InputError(f"nothing to rank: none of {len(results)} crystals converged")
         crystals = [minimum.to_crystal() for minimum in minima]
-        write_crystals(call, crystals, ranked, {**facts, "failures": [], "not_converged": []}, overwrite=overwrite)
+        write_crystals(
+            call,
+            crystals,
+            ranked,
+            {**facts, "failures": [], "not_converged": [], "initial_energy_unknown": []},
+            overwrite=overwrite,
+        )
         print(f"{ranked}: {len(minima)} different minima")
 
 
@@ -303,5 +314,9 @@ def _summary(results: Sequence[Relaxed], failures: Sequence[object]) -> Renderab
         ]
         table.add_row(title, *(format(value, digits) if math.isfinite(value) else "" for value in medians))
     lines = reason_lines("not converged", count_reasons(r.reason for r in results if not r.converged))
+    lines += reason_lines(
+        "converged, energy before unknown",
+        count_reasons(r.initial_reason for r in results if r.converged and r.initial_reason),
+    )
     lines += [f"could not be read or built: {len(failures)}"] if failures else []
     return Group(table, *lines) if converged else Group(str(table.title), *lines)

@@ -16,6 +16,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.evaluation.crystal_columns import COLUMNS, Value, column
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.files import atomic_output
+from dpcdvae.io.tables import guarded
 
 SCHEMA = "dpcdvae.crystals/1"
 OF_OTHERS = (" of the reference", " of the training set")
@@ -109,7 +110,8 @@ def _write_csv(columns: CrystalColumns, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(columns)
         for row in zip(*columns.values(), strict=True):
-            writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in row])
+            texts = [str(value).lower() if isinstance(value, bool) else value for value in row]
+            writer.writerow([guarded(text) if isinstance(text, str) else text for text in texts])
 
 
 def _write_parquet(columns: CrystalColumns, path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,13 +12,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.files import manifest_path
+from pydantic import BaseModel, ConfigDict
+
+from dpcdvae.errors import printable
+from dpcdvae.files import complaint, manifest_path
 from dpcdvae.io import Failure, read
 from dpcdvae.structures.crystal import Crystal
 
 MANIFEST = ".manifest.json"
 SHAPELESS = ("model", "shard", "workers", "scheduler")
 """Arguments that may differ between the shards of one run; the model is identified by its hash."""
+
+
+class _Failed(BaseModel):
+    id: Any = ""
+    where: str = ""
+    reason: Any = ""
+
+
+class Manifest(BaseModel):
+    """What is read of a manifest. One whose fields are of other types is another kind of file."""
+
+    model_config = ConfigDict(strict=True)
+
+    crystals: int
+    failures: list[_Failed]
+    command: str = ""
+    arguments: dict[str, Any] = {}
+    model_sha256: str | None = None
+    part: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,16 +77,16 @@ def read_generated(path: str | Path) -> Generated:
     crystals = read(path, failures, counts)
     manifests = _manifests(path, counts)
     for manifest in manifests:
-        for item in manifest["failures"]:
-            where = item.get("where") or manifest.get("command", "")
-            failures.append(Failure(str(item.get("id", "")), str(where), str(item.get("reason", ""))))
+        for item in manifest.failures:
+            texts = (item.id, item.where or manifest.command, item.reason)
+            failures.append(Failure(*(printable(str(text)) for text in texts)))
     missing = _missing_shards(manifests)
     if missing and path.is_dir():
         print(f"{path}: {missing}", file=sys.stderr)
     return Generated(crystals, failures, bool(missing) or any(map(_is_part, manifests)))
 
 
-def _manifests(path: Path, counts: Mapping[str, int]) -> list[dict[str, Any]]:
+def _manifests(path: Path, counts: Mapping[str, int]) -> list[Manifest]:
     """Those of ``path`` or of what lies in it, if they count as many crystals as were found.
 
     One that counts others belongs to an earlier file of that name. One without any crystal may lie there alone.
@@ -81,35 +105,45 @@ def _manifests(path: Path, counts: Mapping[str, int]) -> list[dict[str, Any]]:
     return [manifest for file, output in found.items() if (manifest := _manifest(file, inside[output])) is not None]
 
 
-def _manifest(path: Path, crystals: int) -> dict[str, Any] | None:
-    """None where there is no manifest of so many crystals; others' files may have the name of one."""
+def _manifest(path: Path, crystals: int) -> Manifest | None:
+    """None where there is no manifest of so many crystals; others' files may have the name of one.
+
+    One that seems meant but cannot be read is named on standard error: the failures that it lists are not counted.
+    """
+    if not path.is_file():
+        return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(path.read_bytes())  # which refuses what is too deep, and numbers without an end
+        if not isinstance(content, dict) or not {"crystals", "failures"} <= content.keys():
+            return None
+        manifest = Manifest.model_validate_json(json.dumps(content))
+    except Exception as error:  # whatever is wrong with it
+        print(
+            f"{printable(str(path))}: no manifest that can be read, passed over ({complaint(error)})", file=sys.stderr
+        )
         return None
-    if not isinstance(content, dict) or content.get("crystals") != crystals:
-        return None
-    return content if isinstance(content.get("failures"), list) else None
+    return manifest if manifest.crystals == crystals else None
 
 
-def _is_part(manifest: Mapping[str, Any]) -> bool:
-    return bool(manifest.get("part") or manifest.get("arguments", {}).get("limit"))
+def _is_part(manifest: Manifest) -> bool:
+    return bool(manifest.part or manifest.arguments.get("limit"))
 
 
-def _missing_shards(manifests: Iterable[Mapping[str, Any]]) -> str:
+def _missing_shards(manifests: Iterable[Manifest]) -> str:
     """In words; empty where no run has shards or all of them are there."""
     runs: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
     for manifest in manifests:
-        arguments = manifest.get("arguments", {})
-        number, slash, count = str(arguments.get("shard")).partition("/")
-        if slash and number.isdecimal() and count.isdecimal():
-            shaping = {name: value for name, value in arguments.items() if name not in SHAPELESS}
-            run = json.dumps([manifest.get("command"), manifest.get("model_sha256"), shaping], sort_keys=True)
-            runs[run, int(count)].add(int(number))
-    missing = {run: sorted(set(range(1, run[1] + 1)) - there) for run, there in runs.items()}
-    listed = [f"{_listed(gone)} of {count}" for (_, count), gone in missing.items() if gone]
+        shard = re.fullmatch(r"(\d{1,9})/(\d{1,9})", str(manifest.arguments.get("shard")))
+        if shard is not None:
+            shaping = {name: value for name, value in manifest.arguments.items() if name not in SHAPELESS}
+            run = repr((manifest.command, manifest.model_sha256, sorted(shaping.items())))
+            runs[run, int(shard[2])].add(int(shard[1]))
+    listed = [f"{_listed(there, count)} of {count}" for (_, count), there in runs.items() if len(there) < count]
     return f"not all shards are there: missing {'; '.join(listed)}" if listed else ""
 
 
-def _listed(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers[:10])) + (f" and {len(numbers) - 10} more" if len(numbers) > 10 else "")
+def _listed(there: set[int], count: int) -> str:
+    """The first shards of 1 to ``count`` that are not there. Looks at no more of them, as ``count`` is a claim."""
+    gone = list(itertools.islice((number for number in range(1, count + 1) if number not in there), 10))
+    more = count - len(there) - len(gone)
+    return ", ".join(map(str, gone)) + (f" and {more} more" if more > 0 else "")

@@ -25,6 +25,9 @@ RELAXED = "energy_eV_per_atom"
 """What a relaxed crystal calls the latter."""
 
 COMPOSITIONS = ("composition", "formula")
+PRETTY = "formula_pretty"
+"""What the Materials Project calls a formula, beside others of the same record."""
+
 IDS = ("id", "material_id", "entry_id")
 COUNTS = ("nsites", "num_atoms")
 ENTRIES = ("PDEntry", "ComputedEntry", "ComputedStructureEntry")
@@ -70,14 +73,21 @@ def _phases(path: Path, records: Sequence[tuple[str, Mapping[str, Any]]]) -> Pha
     if not records:
         raise InputError(f"no phases in it: {FORMS}")
     phases, calculators = [], set()
+    functionals: dict[str, str] = {}
     for place, record in records:
         try:
             phases.append(_phase(record))
             calculators.add(_calculator(record))
+            functionals.setdefault(_functional(record), place)
         except InputError as error:
             raise InputError(f"{place}: {error}") from error
     if len(named := calculators - {""}) > 1:
         raise InputError(f"energies of several calculators ({', '.join(sorted(named))}): a hull needs those of one")
+    if len(several := {name: where for name, where in functionals.items() if name}) > 1:
+        listed = " and ".join(f"{name} ({where})" for name, where in several.items())
+        raise InputError(
+            f"energies of several functionals, {listed}, without corrections for mixing them: a hull needs those of one"
+        )
     calculator = next(iter(named), "") if calculators == named else ""
     return Phases(str(path), tuple(phases), sha256(path), calculator or calculator_of(path))
 
@@ -87,12 +97,13 @@ def calculator_of(path: str | Path) -> str:
     try:
         arguments = json.loads(manifest_path(path).read_text(encoding="utf-8"))["arguments"]
         return str(arguments.get("calculator") or "").rpartition(",")[2].strip()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""  # files of others have no manifest, or another kind of file of that name
+    except Exception:  # files of others have no manifest, or another kind of file of that name
+        return ""
 
 
 def _phase(record: Mapping[str, Any]) -> Phase:
-    amounts = _amounts(record[_only(record, COMPOSITIONS, "composition")])
+    given = {PRETTY} & record.keys() or COMPOSITIONS
+    amounts = _amounts(record[_only(record, tuple(given), "composition")])
     id = next((str(record[name]) for name in IDS if _given(record.get(name))), "")
     return Phase(amounts, _energy_per_atom(record, amounts), id)
 
@@ -148,6 +159,24 @@ def _calculator(record: Mapping[str, Any]) -> str:
     return str(record.get("calculator") or inner or "")
 
 
+def _functional(record: Mapping[str, Any]) -> str:
+    """Of the calculation of a record's energy, "" where it is not known or corrected to be mixed with those of others.
+
+    Corrections of that kind have the word in their name: ``MP2020 GGA/GGA+U mixing correction (Fe)``, ``MP
+    GGA(+U)/R2SCAN mixing adjustment``. Older records have no more than a sum, which those with a Hubbard U owe to it.
+    """
+    parameters = record.get("parameters")
+    inner = parameters.get("run_type") if isinstance(parameters, dict) else None
+    name = str(record.get("run_type") or inner or "").strip().upper().replace("_U", "+U")
+    name = {"PBE": "GGA", "PBE+U": "GGA+U"}.get(name, name)  # VASP's default of PBE potentials
+    adjustments = record.get("energy_adjustments")
+    if isinstance(adjustments, list) and adjustments:
+        mixed = any("mixing" in str(item.get("name")).lower() for item in adjustments if isinstance(item, dict))
+    else:
+        mixed = name.endswith("+U") and bool(record.get("correction"))
+    return "" if mixed else name
+
+
 def _only(record: Collection[str], names: Sequence[str], what: str) -> str:
     """The one of the names that is there."""
     present = [name for name in names if name in record]
@@ -180,7 +209,9 @@ def _csv(source: Source) -> list[tuple[str, Mapping[str, Any]]] | None:
             return None
         if twice := next((name for name in columns if name and columns.count(name) > 1), None):
             raise InputError(f"two columns '{twice}': keep one")
-        _only(columns, COMPOSITIONS, f"composition (columns: {', '.join(columns[:12])})")
+        _only(
+            columns, tuple({PRETTY} & set(columns)) or COMPOSITIONS, f"composition (columns: {', '.join(columns[:12])})"
+        )
         if not {TOTAL, PER_ATOM, RELAXED} & set(columns):
             raise InputError(
                 f"no column '{PER_ATOM}' (eV/atom) or '{TOTAL}' (eV, for the composition as written) "
@@ -233,7 +264,7 @@ def _items(document: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"item {number}", record) for number, record in enumerate(document, 1))
     elif not isinstance(document, dict):
         raise InputError(f"JSON without phases: {FORMS}")
-    elif any(name in document for name in COMPOSITIONS):
+    elif any(name in document for name in (*COMPOSITIONS, PRETTY)):
         yield "item 1", document
     elif energies := [name for name in (TOTAL, PER_ATOM) if isinstance(document.get(name), dict)]:
         for name in energies:

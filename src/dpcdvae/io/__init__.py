@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from dpcdvae.errors import InputError, one_line, unknown_name
+from dpcdvae.errors import InputError, one_line, printable, unknown_name
 from dpcdvae.files import atomic_output, check_output
 from dpcdvae.io.ase_files import parse_database, parse_traj
 from dpcdvae.io.atoms import RESERVED, parse_extxyz, parse_poscar, render_extxyz, render_poscar
 from dpcdvae.io.cif import crystal_from_cif, parse_cif
 from dpcdvae.io.cif_writer import cif_text, render_cif
 from dpcdvae.io.documents import parse_json, render_json
-from dpcdvae.io.failures import Collector, Failure, ReportedError, parser_reason, printable
+from dpcdvae.io.failures import Collector, Failure, ReportedError, parser_reason
 from dpcdvae.io.peers import parse_npz, parse_pt, render_npz
 from dpcdvae.io.sources import Source, files_at
 from dpcdvae.io.tables import parse_csv, parse_parquet, render_csv

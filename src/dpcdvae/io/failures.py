@@ -6,14 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dpcdvae.errors import InputError, reason_of
+from dpcdvae.errors import InputError, printable, reason_of
 from dpcdvae.progress import Progress
 from dpcdvae.structures.crystal import Crystal
-
-
-def printable(text: str) -> str:
-    """One line without control characters, which a terminal or a table would obey."""
-    return " ".join((text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)).split())
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO
 
-from dpcdvae.errors import InputError, one_line
-from dpcdvae.io.failures import printable
+from dpcdvae.errors import InputError, one_line, printable
 
 MAX_BYTES = 2**31  # of one file, unpacked; the largest data set in use has about 0.1 GB
 MAX_RATIO, ALWAYS_ALLOWED = 100, 2**26

@@ -173,9 +173,13 @@ def render_csv(crystals: Sequence[Crystal]) -> bytes:
     writer.writerow(["material_id", "cif", "formula", *names])
     for crystal in crystals:
         cells = [repr(float(crystal.properties[n])) if n in crystal.properties else "" for n in names]
-        id = _GUARD + crystal.id if _LIKE_FORMULA.match(crystal.id) else crystal.id
-        writer.writerow([id, cif_text(replace(crystal, properties={})), crystal.formula, *cells])
+        writer.writerow([guarded(crystal.id), cif_text(replace(crystal, properties={})), crystal.formula, *cells])
     return stream.getvalue().encode()
+
+
+def guarded(text: str) -> str:
+    """The text as a cell that no spreadsheet takes for a formula: an apostrophe stands before what begins like one."""
+    return _GUARD + text if _LIKE_FORMULA.match(text) else text
 
 
 def _unguarded(id: str) -> str:

@@ -34,11 +34,13 @@ class Source:
         open: gives what ``distributed.Client`` takes: an address, or a cluster that it has started.
         queued: of that cluster, whether workers may still come, however long they let wait.
         hint: where to look if none comes.
+        refusal: of that cluster, why no worker will come; empty where some may.
     """
 
     open: Callable[[], Any]
     queued: Callable[[Any], bool] = lambda _: False
     hint: str = ""
+    refusal: Callable[[Any], str] = lambda _: ""
 
 
 def source_of(scheduler: str) -> Source:
@@ -53,7 +55,7 @@ def source_of(scheduler: str) -> Source:
         from dpcdvae.parallel import slurm
 
         config = slurm.read_config(rest)
-        return Source(partial(slurm.submit, config), slurm.queued, slurm.hint(config))
+        return Source(partial(slurm.submit, config), slurm.queued, slurm.hint(config), slurm.refusal)
     if kind == "local" and colon:
         if not rest.isascii() or not rest.isdigit() or int(rest) < 1:
             raise InputError(f"--scheduler {scheduler}: local: needs a number of workers, such as local:2")
@@ -107,13 +109,15 @@ def _address_in(path: Path) -> str:
     end = time.monotonic() + FILE_SECONDS
     while True:
         try:
-            return _checked(str(json.loads(path.read_text())["address"]), str(path))
+            address = str(json.loads(path.read_text())["address"])
         except FileNotFoundError:
             reason = "there is no such file: start dask scheduler --scheduler-file with it"
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-            reason = "it is no file of a dask scheduler"
         except OSError as error:
             reason = str(error.strerror)
+        except Exception:  # whatever else it holds
+            reason = "it is no file of a dask scheduler"
+        else:
+            return _checked(address, str(path))
         if time.monotonic() > end:
             raise InputError(f"--scheduler {path}: {reason}")
         time.sleep(0.2)

@@ -154,7 +154,9 @@ class DaskEngine(Engine):
         return sum(threads.values())
 
     def _wait(self) -> None:
-        """Tells once of a cluster without workers, and gives up on it in time."""
+        """Tells once of a cluster without workers, and gives up on it at once where none will come, else in time."""
+        if said := self._source.refusal(self._cluster):
+            raise InputError(f"--scheduler {self.scheduler}: SLURM refuses the job: {said}")
         now = time.monotonic()
         if self._empty_since is None:
             self._empty_since, self._told = now, False

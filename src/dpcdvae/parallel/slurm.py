@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
@@ -100,12 +100,30 @@ def submit(config: SlurmConfig) -> SLURMCluster:
     """
     answer = signal.getsignal(signal.SIGINT)
     from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.slurm import SLURMJob
+    from distributed.core import Status
 
     signal.signal(signal.SIGINT, answer)  # the import makes Ctrl-C end the program as if all had gone well
+
+    class Job(SLURMJob):
+        """Keeps what SLURM says against it, which dask would print as tracebacks and then wait for ever."""
+
+        refusal = ""
+
+        async def start(self) -> None:
+            try:
+                await super().start()  # type: ignore[no-untyped-call]
+            except (RuntimeError, ValueError, OSError) as error:
+                self.refusal = _words(error)
+                self.status = Status.running  # so that dask asks no further
+
+    class Cluster(SLURMCluster):
+        job_cls = Job
+
     if shutil.which("sbatch") is None:
         raise InputError("there is no sbatch here: run this where SLURM jobs are submitted, on a login node")
     try:
-        cluster = SLURMCluster(**config.keywords())
+        cluster: Any = Cluster(**config.keywords())
     except (RuntimeError, OSError, ValueError) as error:
         raise InputError(f"no scheduler could be started for the SLURM jobs: {one_line(error)}") from error
     try:
@@ -120,7 +138,20 @@ def submit(config: SlurmConfig) -> SLURMCluster:
         if isinstance(error, OSError):
             raise InputError(f"SLURM cannot be asked: sbatch does not run: {error.strerror}") from error
         raise
-    return cluster
+    return cast("SLURMCluster", cluster)
+
+
+def _words(error: Exception) -> str:
+    """What sbatch wrote to its standard error, out of dask_jobqueue's message of a submission that failed."""
+    text = str(error)
+    found = re.search(r"stderr:\s*(.*?)\s*\Z", text, re.DOTALL)
+    return one_line(found[1] if found and found[1] else text)[:300]
+
+
+def refusal(cluster: SLURMCluster) -> str:
+    """What SLURM said when it refused every job of the cluster at its submission; empty where it took one."""
+    said = [job.refusal for job in list(cluster.workers.values())]
+    return said[0] if all(said) and said else ""
 
 
 def queued(cluster: SLURMCluster) -> bool:

@@ -13,7 +13,7 @@ import inspect
 import io
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,15 +145,11 @@ def known_elements(name: str, calculator: Calculator) -> Elements | None:
     return None if ":" in name else CALCULATORS[name].elements(calculator)
 
 
-def check_elements(name: str, calculator: Calculator, crystals: Iterable[Crystal]) -> None:
-    """Raises InputError where a crystal holds an element that the calculator does not know."""
+def unknown_elements(name: str, calculator: Calculator, crystal: Crystal) -> str | None:
+    """The reason why a calculator cannot take a crystal: elements that it does not know. None where it knows all."""
     known = known_elements(name, calculator)
-    if known is None:
-        return
-    for crystal in crystals:
-        if strange := sorted(set(crystal.atomic_numbers.tolist()) - set(known)):
-            symbols = ", ".join(SYMBOLS[z] for z in strange)
-            raise InputError(f"crystal '{crystal.id}' holds {symbols}, which calculator {name} does not know")
+    strange = [] if known is None else sorted(set(crystal.atomic_numbers.tolist()) - set(known))
+    return f"{name} does not know {', '.join(SYMBOLS[z] for z in strange)}" if strange else None
 
 
 def calculator_version(name: str, options: Mapping[str, Any] | None = None) -> str:

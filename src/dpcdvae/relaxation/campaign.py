@@ -24,8 +24,8 @@ from dpcdvae.relaxation.calculators import (
     batch_evaluator,
     build_calculator,
     calculator_version,
-    check_elements,
     option_files,
+    unknown_elements,
 )
 from dpcdvae.relaxation.minimise import Settings, relax
 from dpcdvae.relaxation.relaxed_crystal import Relaxed, lost
@@ -69,15 +69,13 @@ def relax_all(
         of those nothing is kept.
 
     Raises:
-        InputError: a time limit that is none, the calculator cannot be built, does not know an element or takes no
-            batches, or the folder cannot be used: another campaign works in it, it was begun with other settings,
-            the disk is full.
+        InputError: a time limit that is none, the calculator cannot be built or takes no batches, or the folder
+            cannot be used: another campaign works in it, it was begun with other settings, the disk is full.
     """
     # Before any work: what is missing or refused ends here, in one line.
     if not time_limit > 0:
         raise InputError(f"the time limit of a crystal must be above 0 s, not {time_limit}")
     calculator = build_calculator(settings.calculator, settings.options)
-    check_elements(settings.calculator, calculator, crystals)
     evaluate = batch_evaluator(settings.calculator, calculator) if batch > 1 else None
     begins: Sequence[Crystal | None] = starts if starts is not None else [None] * len(crystals)
     items: list[Item] = list(zip(crystals, begins, strict=True))
@@ -85,7 +83,11 @@ def relax_all(
     if files := option_files(settings.options):
         shaping["calculator_files"] = files
     keys = [content_hash(*filter(None, item)) for item in items]
-    given_up = {key: problem for key, item in zip(keys, items, strict=True) if (problem := _problem(item)) is not None}
+    given_up = {
+        key: reason
+        for key, item in zip(keys, items, strict=True)
+        if (reason := _problem(item) or unknown_elements(settings.calculator, calculator, item[0])) is not None
+    }
     with ExitStack() as stack:
         if work is None:
             work = stack.enter_context(tempfile.TemporaryDirectory(prefix="dpcdvae-relax-"))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SETTINGS = "paper-carbon"
 RYDBERG = 13.605693122990  # eV, CODATA 2022
+NO_SCF = "the self-consistent field did not converge"
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,15 @@ def espresso(
             output.unlink(missing_ok=True)  # of the crystal before
             try:
                 super().calculate(*arguments, **keywords)
+                failed = False in espresso_scf(output)
             except Exception as error:
-                said = espresso_complaint(output)
+                said = espresso_complaint(output) or (NO_SCF if False in espresso_scf(output) else "")
                 if not said and isinstance(error, subprocess.SubprocessError | OSError):  # these say it themselves
                     raise
                 raise RuntimeError(f"{command}: {said or 'there is no result in its output'}") from error
+            if failed:
+                self.results = {}  # or ASE would hand out the energy when asked again
+                raise RuntimeError(f"{command}: {NO_SCF}")
 
     chosen = choose(settings, cutoff, kpoints, energy_tolerance, smearing)
     _check_command("espresso", command, "install Quantum ESPRESSO, or give --calculator-option command=/path/to/pw.x")
@@ -131,10 +136,16 @@ def espresso(
 
 
 def espresso_complaint(output: Path) -> str:
-    """The error that an output of pw.x ends in, e.g. ``Error in routine electrons (1): charge is wrong``, or empty."""
+    """What an output of pw.x says against it, e.g. ``Error in routine electrons (1): charge is wrong``, or empty."""
     text = output.read_text(encoding="utf-8", errors="replace") if output.is_file() else ""
     found = re.search(r"^ *%{20,}\n(.*?)\n *%{20,}", text, re.MULTILINE | re.DOTALL)
     return one_line(found[1]) if found else ""
+
+
+def espresso_scf(output: Path) -> list[bool]:
+    """Of each self-consistent field in an output of pw.x, in their order, whether it converged."""
+    text = output.read_text(encoding="utf-8", errors="replace") if output.is_file() else ""
+    return [word == "has been" for word in re.findall(r"convergence (has been|NOT) achieved", text)]
 
 
 def espresso_parameters(chosen: DFTSettings) -> dict[str, Any]:
@@ -167,6 +178,15 @@ def vasp(
     """VASP, for who has it: its command in ``$ASE_VASP_COMMAND``, its potentials under ``$VASP_PP_PATH``."""
     from ase.calculators.vasp import Vasp
 
+    class Converging(Vasp):
+        """Fails where ASE gives the energy of a self-consistent field that did not converge."""
+
+        def calculate(self, *arguments: Any, **keywords: Any) -> None:
+            super().calculate(*arguments, **keywords)
+            if not self.converged:
+                self.reset()  # or ASE would hand out the energy when asked again
+                raise RuntimeError(NO_SCF)
+
     chosen = choose(settings, cutoff, kpoints, energy_tolerance, smearing)
     found = vasp_command(command)
     _check_command("vasp", found, "set ASE_VASP_COMMAND, e.g. to 'mpirun -n 16 vasp_std'")
@@ -176,7 +196,7 @@ def vasp(
             "calculator vasp needs VASP_PP_PATH, the folder with potpaw_PBE, which your licence brings"
             + (f": {where} holds none" if where else "")
         )
-    return Vasp(
+    return Converging(
         directory=str(_folder(directory)), command=found, xc="pbe", prec="Accurate", encut=chosen.cutoff,
         kpts=chosen.kpoints, gamma=False, ediff=chosen.energy_tolerance, ismear=0, sigma=chosen.smearing, isym=0,
         ispin=1, lasph=True, lreal=False, ibrion=-1, nsw=0, isif=2, lwave=False, lcharg=False,

@@ -61,9 +61,12 @@ def _pairs(initial: Sequence[Crystal], relaxed: Sequence[Crystal]) -> list[tuple
 def _relaxed(initial: Crystal, final: Crystal, pressure: float) -> Relaxed:
     properties = final.properties
     converged = bool(properties.get("converged", 1.0))
+    # A crystal that this package relaxed says what was known of it before: without that energy, it was not to be had.
+    of_ours = "initial_volume_A3_per_atom" in properties
+    before = properties.get("initial_energy_eV_per_atom", math.nan if of_ours else _energy(initial))
     return Relaxed(
         initial=initial, final=final, pressure=pressure,
-        initial_energy=properties.get("initial_energy_eV_per_atom", _energy(initial)),
+        initial_energy=before,
         energy=_energy(final),
         initial_volume=initial.volume / initial.num_atoms, volume=final.volume / final.num_atoms,
         stress=np.full(6, np.nan), max_force=properties.get("max_force_eV_per_A", math.nan),
@@ -71,6 +74,7 @@ def _relaxed(initial: Crystal, final: Crystal, pressure: float) -> Relaxed:
         pushed_apart=bool(properties.get("pushed_apart", 0.0)), converged=converged,
         reason="" if converged else "marked as not converged in its file",
         seconds=properties.get("seconds", math.nan),
+        initial_reason="not in the file of the relaxed crystals" if math.isnan(before) and of_ours else "",
     )  # fmt: skip
 
 

@@ -40,7 +40,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """One crystal: differences are generated minus relaxed; None where the relaxation did not converge."""
+    """One crystal: differences are generated minus relaxed.
+
+    They are None where the relaxation did not converge, those of energies also where one of them is not known.
+    ``reason`` says why.
+    """
 
     id: str
     converged: bool
@@ -93,6 +97,11 @@ class GroundState:
         """Why crystals did not converge, the commonest first, figures left out."""
         return count_reasons(row.reason for row in self.rows if not row.converged)
 
+    @property
+    def unknown_energies(self) -> list[tuple[str, int]]:
+        """Why crystals that did converge have no difference of energies, the commonest first."""
+        return count_reasons(row.reason for row in self.rows if row.converged and row.reason)
+
     def to_json(self) -> dict[str, Any]:
         """JSON values, described in ``docs/relaxation.md``."""
         return {
@@ -130,6 +139,7 @@ class GroundState:
             unit = f" ({figure.unit})" if figure.unit else ""
             table.add_row(figure.title + unit, *figure.number.shown(figure.unit), str(figure.number.n))
         lines = reason_lines("not relaxed", self.reasons)
+        lines += reason_lines("relaxed, energy before unknown", self.unknown_energies)
         lines += [f"could not be read or built: {len(self.failures)}"] if self.failures else []
         lines += [f"atoms pushed apart before relaxation: {self.pushed_apart}"] if self.pushed_apart else []
         lines += [f"energy higher after relaxation: {self.below_zero}"] if self.below_zero else []
@@ -178,7 +188,7 @@ def _row(item: Relaxed, rms: float) -> Row:
     if not item.converged:
         return Row(item.initial.id, False, item.reason, None, None, None, None)
     return Row(
-        item.initial.id, True, "", _finite(rms),
+        item.initial.id, True, item.initial_reason, _finite(rms),
         _finite(item.initial_volume - item.volume),
         _finite(1000 * (item.initial_energy - item.energy)),
         _finite(1000 * (item.initial_enthalpy - item.enthalpy)),

@@ -19,6 +19,7 @@ from dpcdvae.relaxation.calculators import DEFAULT
 from dpcdvae.relaxation.overlaps import LONELY, MERGED, TOO_CLOSE, closest_contact, lonely_atom, push_apart
 from dpcdvae.relaxation.relaxed_crystal import CALCULATOR_FAILED, GPA_A3_PER_EV, Relaxed, enthalpy, lost
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.standardise import calculation_cell
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -105,7 +106,7 @@ _KINDS: tuple[tuple[str, type | UnionType, str], ...] = (
 
 
 def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start: Crystal | None = None) -> Relaxed:
-    """Relaxes atoms and cell at ``settings.pressure``, without symmetry.
+    """Relaxes atoms and cell at ``settings.pressure``, without symmetry, in a right-handed cell of short vectors.
 
     Atoms that lie upon one another are pushed apart first. The relaxation ends where forces and stress are below
     the thresholds, at the limit of steps, or where it leaves what a crystal does: volume, enthalpy, merging atoms.
@@ -126,7 +127,8 @@ def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start
         calculator.reset()  # so that the result does not depend on the crystal before
     overlapping = closest_contact(start, TOO_CLOSE) is not None
     came_overlapping = overlapping if start is crystal else closest_contact(crystal, TOO_CLOSE) is not None
-    initial_energy = _energy(crystal, calculator)
+    initial_energy, initial_reason = _energy(calculation_cell(crystal), calculator)
+    start = calculation_cell(start)
     run = _Run(push_apart(start) if overlapping else start, settings, calculator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ASE, pymatgen and the calculator, for every odd cell
@@ -137,20 +139,21 @@ def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start
         initial_energy=initial_energy, initial_volume=crystal.volume / crystal.num_atoms,
         **quantities, steps=run.steps, pushed_apart=overlapping or came_overlapping,
         converged=not reason, reason=reason, seconds=time.monotonic() - began,
+        initial_reason=initial_reason,
     )  # fmt: skip
 
 
-def _energy(crystal: Crystal, calculator: Calculator) -> float:
-    """eV/atom; NaN where there is none."""
+def _energy(crystal: Crystal, calculator: Calculator) -> tuple[float, str]:
+    """eV/atom; NaN, with the reason, where there is none."""
     atoms = crystal.to_ase()
     atoms.calc = calculator
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             energy = float(atoms.get_potential_energy()) / len(atoms)
-    except Exception:  # whatever a calculator finds wrong with a crystal; the relaxation itself gives the reason
-        return math.nan
-    return energy if math.isfinite(energy) else math.nan
+    except Exception as error:  # whatever a calculator finds wrong with a crystal
+        return math.nan, f"{CALCULATOR_FAILED}{reason_of(error)}"
+    return (energy, "") if math.isfinite(energy) else (math.nan, "its energy is not finite")
 
 
 class _Run:

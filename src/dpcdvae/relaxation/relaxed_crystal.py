@@ -32,6 +32,7 @@ class Relaxed:
         converged: whether forces and stress are below the thresholds, and nothing is wrong.
         reason: why not; empty if converged.
         seconds: the time it took.
+        initial_reason: why the initial energy is not known; empty if it is.
     """
 
     initial: Crystal
@@ -49,6 +50,7 @@ class Relaxed:
     converged: bool
     reason: str
     seconds: float
+    initial_reason: str = ""
 
     @property
     def initial_enthalpy(self) -> float:
@@ -99,7 +101,8 @@ class Relaxed:
         final = replace(
             initial, lattice=record["final"]["lattice"], frac_coords=record["final"]["frac_coords"], properties={}
         )
-        values = {item.name: record[item.name] for item in fields(cls) if item.name not in ("initial", "final")}
+        values = {"initial_reason": "", **record}  # records of earlier versions have none
+        values = {item.name: values[item.name] for item in fields(cls) if item.name not in ("initial", "final")}
         values = {key: math.nan if value is None else value for key, value in values.items()}
         values["stress"] = np.array([math.nan if v is None else v for v in values["stress"]])
         return cls(initial=initial, final=final, **values)

@@ -18,11 +18,11 @@ from dpcdvae.relaxation.calculators import (
     DEFAULT,
     build_calculator,
     calculator_version,
-    known_elements,
     option_files,
+    unknown_elements,
 )
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.elements import SYMBOLS
+from dpcdvae.structures.standardise import calculation_cell
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -70,16 +70,14 @@ class SinglePoint:
 
     def __call__(self, crystal: Crystal) -> float | Lost:
         calculator = _built(self.calculator, self.options)
-        known = known_elements(self.calculator, calculator)
-        strange = set() if known is None else set(crystal.atomic_numbers.tolist()) - set(known)
-        if strange:
-            return Lost(f"{self.calculator} does not know {', '.join(SYMBOLS[z] for z in sorted(strange))}")
-        atoms = crystal.to_ase()
+        if (reason := crystal.problem() or unknown_elements(self.calculator, calculator, crystal)) is not None:
+            return Lost(reason)
+        atoms = calculation_cell(crystal).to_ase()
         atoms.calc = calculator
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                calculator.reset()  # nothing of the crystal before, which may have failed halfway
+                calculator.results = {}  # nothing of the crystal before, which may have failed halfway
                 return float(atoms.get_potential_energy())
         except Exception as error:  # whatever a calculator finds wrong with a crystal: counted, with the reason
             return Lost(f"{self.calculator} failed: {reason_of(error)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from dpcdvae.errors import InputError
 from dpcdvae.parallel import HERE, Engine
-from dpcdvae.relaxation.calculators import CALCULATORS, batch_evaluator, build_calculator, check_elements
+from dpcdvae.relaxation.calculators import CALCULATORS, batch_evaluator, build_calculator
 from dpcdvae.relaxation.campaign import TIME_LIMIT, relax_all
 from dpcdvae.relaxation.dft import SETTINGS
 from dpcdvae.relaxation.minimise import Settings
@@ -63,7 +63,6 @@ def relax_in_stages(
     """
     for stage in stages[1:]:  # the first one's is built at once; these would be missed hours later
         calculator = build_calculator(stage.calculator, stage.options)
-        check_elements(stage.calculator, calculator, crystals)
         if batch > 1:
             batch_evaluator(stage.calculator, calculator)
     results: list[Relaxed] = []

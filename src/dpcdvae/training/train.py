@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from dpcdvae.checkpoints.checkpoint import PRIOR, build_model, load_weights, rea
 from dpcdvae.checkpoints.lightning_io import SafetensorsIO, checkpoint_callbacks
 from dpcdvae.config import AnyConfig, config_from_dict, override_config
 from dpcdvae.errors import InputError, unknown_name
-from dpcdvae.files import check_output, write_json
+from dpcdvae.files import check_output, lock, write_json
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.trainable import Trainable
 from dpcdvae.model_store import CHECKPOINTS, StoredModel, find_model, last_checkpoint, read_description, read_json
@@ -37,6 +38,7 @@ from dpcdvae.training.lightning_module import TrainingModule
 from dpcdvae.training.loader import targets_of
 
 RUN_FILE = "run.json"
+IN_USE = "wait for it, or name another folder"
 
 
 def train(
@@ -60,11 +62,28 @@ def train(
 
     Raises:
         InputError: the data do not fit the model, the folder exists or cannot be resumed,
-            the loss stops being finite.
+            the loss stops being finite, another process trains in the folder.
     """
-    folder = Path(folder)
+    with ExitStack() as held:
+        return _train(tables, dataset, config, Path(folder), preset, init, resume, held)
+
+
+def _train(
+    tables: Mapping[str, CrystalTable],
+    dataset: dict[str, Any],
+    config: AnyConfig,
+    folder: Path,
+    preset: str,
+    init: str | Path | StoredModel | None,
+    resume: bool,
+    held: ExitStack,
+) -> Path:
+    """:func:`train`, which closes ``held``: the lock of the folder."""
     check_data(tables, config)
-    if not resume and is_first_process():
+    if resume and is_first_process():
+        last_checkpoint(folder)
+        held.enter_context(lock(folder, IN_USE))
+    elif is_first_process():
         check_output(folder, overwrite=None)
     torch.set_float32_matmul_precision(config.train.matmul_precision)
     pl.seed_everything(config.train.seed, verbose=False)
@@ -92,7 +111,9 @@ def train(
     else:
         prepare(model, tables["train"])
     if not resume and is_first_process():
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)  # by another run that began just now, which has the lock
+        held.enter_context(lock(folder, IN_USE))
+        check_output(folder / RUN_FILE, overwrite=None)
         write_json(folder / RUN_FILE, {"preset": preset, "dataset": dataset, "config": config.to_dict()})
     module = TrainingModule(model, tables["train"], tables["val"], facts)
     _run(trainer, module, str(last_checkpoint(folder)) if resume else None)

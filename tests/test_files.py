@@ -1,0 +1,140 @@
+"""What the file system and files of others may hold against us is one line, and nothing that was done is lost by it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+from crystal_files import message
+from dpcdvae.cli import main
+from dpcdvae.cli.exit_codes import run
+from dpcdvae.evaluation import read_generated
+from dpcdvae.evaluation.phase_files import calculator_of
+from dpcdvae.files import home, read_toml, sha256
+from dpcdvae.io import write
+from dpcdvae.structures.crystal import Crystal
+
+DEEP = "[" * 100_000 + "]" * 100_000
+HUGE = "9" * 5000
+CARBON = Crystal(np.array([6]), np.zeros((1, 3)), 3.0 * np.eye(3), "a")
+
+
+@pytest.mark.parametrize("text", [f"a = {DEEP}", f"a = {HUGE}", "a = ", "\0", "\ud800"], ids=str.__len__)
+def test_a_file_that_is_no_toml_is_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    assert message(lambda: read_toml(path, "preset")).startswith(f"preset {path} is not TOML: ")
+
+
+def test_without_a_home_folder_another_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def nobody(*_: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("DPCDVAE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    assert "set DPCDVAE_HOME to a folder" in message(home)
+    monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path))
+    assert home() == tmp_path
+
+
+def test_a_folder_has_a_hash_whatever_is_unreadable_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    whole, read = sha256(tmp_path), Path.open
+
+    def refuse(path: Path, *arguments: str) -> object:
+        if path.name == "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *arguments)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert sha256(tmp_path) != whole
+    assert sha256(tmp_path) == sha256(tmp_path)
+
+
+def raises(error: Exception) -> Callable[[], None]:
+    def command() -> None:
+        """Meets an error."""
+        raise error
+
+    return command
+
+
+def test_what_the_system_says_of_a_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer()
+    app.command()(raises(PermissionError(13, "Permission denied", "/locked/\x1b[31mx")))
+    assert run(app, []) == 2
+    assert capsys.readouterr().err == "dpcdvae: error: cannot use /locked/ [31mx: Permission denied\n"
+    bug = typer.Typer()
+    bug.command()(raises(OSError("of a library")))
+    with pytest.raises(OSError, match="of a library"):
+        run(bug, [])
+
+
+@pytest.mark.parametrize("option", ["--work", "--out", "--ranked"])
+def test_a_name_that_is_too_long_is_one_line(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write([CARBON], tmp_path / "c.extxyz")
+    places = {"--out": str(tmp_path / "r.extxyz"), option: str(tmp_path / ("x" * 300 + ".extxyz"))}
+    arguments = [word for pair in places.items() for word in pair]
+    how = ["--calculator", "ase.calculators.emt:EMT", "--workers", "0"]
+    assert main(["relax", str(tmp_path / "c.extxyz"), *how, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "File name too long" in error
+    assert error.count("\n") == 1
+
+
+MANIFEST = {"command": "generate", "crystals": 1, "arguments": {}, "failures": [{"id": "x", "reason": "no cell"}]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            json.dumps({**MANIFEST, **change})
+            for change in (
+                {"failures": ["x"]}, {"failures": [None]}, {"failures": {}}, {"arguments": []}, {"arguments": None},
+                {"crystals": "1"}, {"command": 3}, {"part": "yes"}, {"model_sha256": []},
+            )
+        ),
+        json.dumps(MANIFEST).replace("{}", f'{{"seed": {HUGE}}}'),
+        json.dumps(MANIFEST).replace("{}", f'{{"a": {DEEP}}}'),
+        "[]", "3", "", "\x00",
+    ],
+    ids=lambda text: text[-60:],
+)  # fmt: skip
+def test_a_manifest_of_another_kind_is_passed_over(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In silence where it is no more than the name that agrees."""
+    source = tmp_path / "g.extxyz"
+    write([CARBON], source)
+    (tmp_path / "g.extxyz.manifest.json").write_text(text)
+    assert read_generated(source).failures == []
+    assert capsys.readouterr().err.count("passed over") == (text not in ("[]", "3"))
+    assert calculator_of(source) == ""
+
+
+@pytest.mark.parametrize("count", ["999999999", "9" * 400])
+def test_the_number_of_shards_is_only_a_claim(count: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "g.extxyz"
+    write([CARBON], source)
+    manifest = {**MANIFEST, "arguments": {"shard": f"2/{count}"}, "failures": [{"id": "\x1b[2J", "reason": "\x07bad"}]}
+    (tmp_path / "g.extxyz.manifest.json").write_text(json.dumps(manifest))
+    (failure,) = read_generated(tmp_path).failures
+    assert (failure.id, failure.reason) == ("[2J", "bad")
+    said = capsys.readouterr().err
+    assert ("missing 1, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 999999988 more of 999999999" in said) == (len(count) < 10)
+
+
+def test_no_cell_is_a_formula() -> None:
+    from dpcdvae.io.tables import guarded
+
+    assert [guarded(text) for text in ("=cmd|' /C calc'!A0", "+1", "@x", "-a", "mp-1")] == [
+        "'=cmd|' /C calc'!A0", "'+1", "'@x", "'-a", "mp-1",
+    ]  # fmt: skip
