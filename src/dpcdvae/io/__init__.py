@@ -103,13 +103,16 @@ def read_csv(path: str | Path, failures: list[Failure] | None = None) -> list[Cr
     return _read(Path(path), FORMATS["csv"], failures, None)[0]
 
 
-def read_placed(path: Path, failures: list[Failure], *, format: str | None = None) -> tuple[list[Crystal], list[str]]:
+def read_placed(
+    path: Path, failures: list[Failure], *, format: str | None = None, counts: dict[str, int] | None = None
+) -> tuple[list[Crystal], list[str]]:
     """:func:`read`, with the place of each crystal (file and row, block or frame).
 
     Args:
         format: a name in ``FORMATS``, to overrule the ending.
+        counts: as for :func:`read`.
     """
-    return _read(path, FORMATS[format] if format else None, failures, None)
+    return _read(path, FORMATS[format] if format else None, failures, counts)
 
 
 def _read(
