@@ -15,7 +15,7 @@ from dpcdvae.evaluation.crystal_rows import crystal_table
 from dpcdvae.evaluation.metre import corrected_rms, match_reference, match_training
 from dpcdvae.evaluation.metric import METRICS
 from dpcdvae.evaluation.metrics.novelty import novel, training_matches
-from dpcdvae.evaluation.metrics.uniqueness import duplicate_of, unique
+from dpcdvae.evaluation.metrics.uniqueness import same_structures
 from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.io import read
@@ -176,7 +176,7 @@ def test_novelty_looks_at_the_structures_of_the_training_set(tmp_path: Path) -> 
     long = Crystal([6], [[0, 0, 0]], np.diag([2.0, 3.0, 9.0]), "long")
     judged = sample([broken, square_cell(3, "a"), silicon, long, square_cell(4, "b")], [square_cell(5, "t")], tmp_path)
     assert judged.once(novel) == [False, True, True, False]
-    assert judged.once(duplicate_of) == [None, None, None, 0]
+    assert judged.once(same_structures).others == [[3], [], [], [0]]
     assert METRICS["novelty"].measure(judged)[0].value == 0.5
     assert METRICS["unique_and_novel"].measure(judged)[0].value == 0.5
     found = judged.once(training_matches)
@@ -205,16 +205,14 @@ def test_what_is_undecided_is_told_and_counts_as_not_good(tmp_path: Path) -> Non
         for k in range(3, 6)
     ]
     judged = sample([*slivers, square_cell(3, "cube")], [slivers[0], square_cell(2)], tmp_path)
-    assert judged.once(unique) == [True, None, None, True]
+    assert judged.once(same_structures).weights.tolist() == [0, 0, 0, 1]
     assert judged.once(novel) == [None, None, None, False]
     rates = {name: METRICS[name].measure(judged)[0] for name in ("uniqueness", "novelty", "unique_and_novel")}
     assert {name: (rate.value, rate.n) for name, rate in rates.items()} == {
-        "uniqueness": (0.5, 4), "novelty": (0.0, 4), "unique_and_novel": (0.0, 4)
+        "uniqueness": (0.25, 4), "novelty": (0.0, 4), "unique_and_novel": (0.0, 4)
     }  # fmt: skip
-    assert rates["uniqueness"].note == "2 undecided, counted as not unique"
-    assert rates["novelty"].note.endswith(", 3 undecided, counted as not novel")
-    assert rates["unique_and_novel"].note.endswith(", 3 undecided, counted as not unique and novel")
-    assert COLUMNS["unique"].measure(judged) == [True, None, None, True]
+    assert {rate.undecided for rate in rates.values()} == {3}
+    assert COLUMNS["same_structure"].measure(judged) == [None, None, None, 1]
     assert COLUMNS["novel"].measure(judged) == [None, None, None, False]
 
 

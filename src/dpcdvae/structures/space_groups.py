@@ -101,7 +101,9 @@ def find_space_groups(crystals: Sequence[Crystal], results: Results, convention:
             reasons[k] = f"atoms are {distance:.3f} Å apart, which is within the tolerance of {SYMPREC:g} Å"
     chosen, some = CONVENTIONS[convention], [crystals[k] for k in sound]
     cells = _cells(some) if chosen.canonical else [(c.lattice, c.frac_coords, c.atomic_numbers) for c in some]
-    settings = {"symprec": SYMPREC, "spglib": version("spglib")} | ({} if chosen.canonical else {"as": convention})
+    settings: dict[str, str | float] = {"symprec": SYMPREC, "spglib": version("spglib")} | (
+        {} if chosen.canonical else {"as": convention}
+    )
     found, lacking = results.compute(
         partial(space_group, chosen), cells, [content_hash(crystal) for crystal in some],
         Kind("space-groups", ALGORITHM, settings), "space groups",
