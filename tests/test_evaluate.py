@@ -109,9 +109,9 @@ def test_nothing_readable_is_an_error_with_the_commonest_reason(real: list[Cryst
 
 
 def test_undecided_crystals_are_counted_beside_the_number(real: list[Crystal]) -> None:
-    """A sliver is possible, and has no fingerprint: it counts as not covered, and a column of the table says so."""
-    sliver = Crystal([6] * 2, np.array([[0, 0, 0], [0.1, 0.2, 0.5]]), np.diag([1.0, 1.0, 400.0]), "sliver")
-    report = evaluate([*real, sliver], real, baselines=(), workers=0)
+    """Two atoms in one place have no fingerprint: the crystal counts as not covered, and a column says so."""
+    crowded = Crystal([6, 6, 8], [[0, 0, 0], [0, 0, 1e-5], [0.5, 0.5, 0.5]], np.eye(3) * 4, "crowded")
+    report = evaluate([*real, crowded], real, baselines=(), workers=0)
     assert report["coverage_precision"].undecided == 1
     assert report["coverage_precision"].value == pytest.approx(40 / 41)
     head = next(line for line in report.markdown().splitlines() if line.startswith("| metric"))

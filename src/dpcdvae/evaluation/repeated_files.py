@@ -23,8 +23,8 @@ Key = tuple[str, int, tuple[str, ...]]
 def check_once(folder: Path, crystals: Sequence[Crystal], places: Sequence[str], counts: Mapping[str, int]) -> None:
     """Says on standard error what a folder holds, where it is of several kinds of files.
 
-    Files of one crystal each, of one ending and in one folder or archive, are one set; a file of several is a set of
-    its own.
+    Files of one crystal each are one set where they have one ending and lie in one folder or archive, or one name in
+    folders beside each other; a file of several is a set of its own.
 
     Args:
         folder: what was read; crystals: all of it; places: file, and row or block, of each.
@@ -66,7 +66,9 @@ def _set_of(file: str, count: int) -> str:
     if inside:
         return f"{archive}.zip"
     path = PurePath(file)
-    return file if count > 1 else f"{path.parent}/*{path.suffix}"
+    if count > 1:
+        return file
+    return f"{path.parent}/*{path.suffix}" if path.suffix else f"{path.parent.parent}/*/{path.name}"  # as VASP's
 
 
 def _key(crystal: Crystal) -> Key:
