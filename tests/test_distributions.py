@@ -11,9 +11,9 @@ import pytest
 
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import evaluate
-from dpcdvae.evaluation.distributions import wasserstein
+from dpcdvae.evaluation.distributions import wasserstein, wasserstein_interval
 from dpcdvae.evaluation.energy import EnergyModel
-from dpcdvae.intervals import bootstrap_mean, bootstrap_wasserstein, wilson
+from dpcdvae.intervals import bootstrap_mean, wilson
 from dpcdvae.io import read
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.summary import ReferenceStatistics, element_counts
@@ -126,23 +126,82 @@ def test_bootstrap_of_a_mean_has_the_width_of_the_normal_law() -> None:
     assert (low, high) == bootstrap_mean(values, seed=0)
 
 
-def test_bootstrap_of_a_distance_against_scipy() -> None:
-    """The same replicates, each measured by scipy."""
-    rng = np.random.default_rng(1)
-    values, reference = rng.normal(0.3, 1, 200).round(1), rng.normal(0, 1, 150).round(1)
-    distance = wasserstein(values, reference)
-    low, high = bootstrap_wasserstein(values, reference, distance, seed=5)
-    draw = np.random.default_rng(5)
-    replicates = np.array([wasserstein(values[draw.integers(200, size=200)], reference) for _ in range(500)])
-    expected = np.quantile(replicates, (0.025, 0.975)) - replicates.mean() + distance
-    assert (low, high) == pytest.approx(tuple(expected), abs=1e-9)
+def shapes(n: int, rng: np.random.Generator) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Populations and references of n values: equal, a little and far apart, of another shape, integers."""
+    reference = rng.normal(size=n)
+    counts = rng.integers(1, 6, n).astype(float)
+    return {
+        "equal": (reference, reference),
+        "near": (reference + 0.05, reference),
+        "far": (1.2 * reference + 1.0, reference),
+        "other shape": (rng.exponential(size=n), reference),
+        "integers": (np.minimum(counts, rng.integers(3, 8, n)), counts),
+    }
 
 
-def test_interval_of_no_distance_begins_at_zero() -> None:
+def held(population: np.ndarray, reference: np.ndarray, n: int, seeds: range) -> float:
+    """Share of samples of n whose interval holds the distance of the population."""
+    truth = wasserstein(population, reference)
+    hits = 0
+    for seed in seeds:
+        values = np.random.default_rng([seed, n]).choice(population, n)
+        low, high = wasserstein_interval(values, reference, seed=seed)
+        assert 0 <= low <= wasserstein(values, reference) * (1 + 1e-6)
+        hits += low <= truth * (1 + 1e-9) and truth <= high * (1 + 1e-9)
+    return hits / len(seeds)
+
+
+@pytest.mark.parametrize("shape", ["equal", "near", "far"])
+def test_the_interval_of_few_crystals_holds_the_distance_of_their_source(shape: str) -> None:
+    population, reference = shapes(150, np.random.default_rng(3))[shape]
+    assert 0.90 <= held(population, reference, 200, range(200)) <= 0.985
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [200, 500, 1000])
+@pytest.mark.parametrize("shape", ["equal", "near", "far", "other shape", "integers"])
+def test_the_interval_holds_the_distance_whatever_the_distributions(shape: str, n: int) -> None:
+    population, reference = shapes(1000, np.random.default_rng(4))[shape]
+    assert 0.90 <= held(population, reference, n, range(200)) <= 0.985
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [200, 1000])
+@pytest.mark.parametrize(
+    ("generated", "test"), [("cdvae_replica_perov_gen", "perov_5"), ("diffcsp_mp_20_gen", "mp_20")]
+)
+def test_samples_of_real_generated_crystals_hold_the_distance_of_all(
+    data_dir: Path, generated: str, test: str, n: int
+) -> None:
+    made = densities(read(data_dir / "generated" / f"{generated}.npz", []))
+    real = densities(read(data_dir / test / "test.csv.gz", []))
+    assert held(made, real, n, range(60)) >= 0.88
+
+
+def test_the_interval_of_a_sample_equal_to_the_reference_begins_at_zero() -> None:
     values = np.random.default_rng(2).normal(size=500)
-    low, high = bootstrap_wasserstein(values, values, 0.0, seed=0)
+    low, high = wasserstein_interval(values, values, seed=0)
     assert low == 0.0
     assert 0.0 < high < 0.2
+    assert wasserstein_interval(np.ones(5), np.ones(3), seed=0) == (0.0, 0.0)
+
+
+def test_the_interval_scales_with_the_unit_and_knows_only_its_seed() -> None:
+    rng = np.random.default_rng(5)
+    values, reference = rng.normal(0.4, 1, 300), rng.normal(size=200)
+    first = wasserstein_interval(values, reference, seed=1)
+    assert first == wasserstein_interval(values[::-1], rng.permutation(reference), seed=1)
+    assert wasserstein_interval(1000 * values, 1000 * reference, seed=1) == pytest.approx(
+        tuple(1000 * bound for bound in first), rel=1e-3
+    )
+
+
+def test_the_interval_of_very_many_values_is_that_of_a_thinner_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    values, reference = rng.normal(0.2, 1, 400), rng.normal(size=400)
+    whole = wasserstein_interval(values, reference, seed=0)
+    monkeypatch.setattr("dpcdvae.evaluation.distributions._CELLS", 150)
+    assert wasserstein_interval(values, reference, seed=0) == pytest.approx(whole, rel=0.05)
 
 
 def test_energies_of_the_reference_are_predicted_once_for_all_baselines() -> None:

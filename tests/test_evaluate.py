@@ -14,8 +14,8 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation import METRICS, EnergyModel, Report, evaluate, resolve_reference
-from dpcdvae.evaluation.metrics.validity import DRAWN_GATE, counted, drawn
+from dpcdvae.evaluation import METRICS, EnergyModel, Report, evaluate, read_generated, resolve_reference
+from dpcdvae.evaluation.metrics.validity import DRAWN_GATE, counted, draws
 from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.evaluation.stability import EnergySource, Stability
 from dpcdvae.io import Failure, read, write
@@ -97,10 +97,26 @@ def test_what_could_not_be_read_or_is_no_crystal_counts_in_the_rates(real: list[
     assert report["validity"].value == pytest.approx(whole["validity"].value * len(real) / 50)
     assert report["density_wasserstein"].value == 0.0
     assert report["density_wasserstein"].n == report["uniqueness"].n == len(real)
-    nothing = evaluate([], real, failures=failures, workers=0)
-    assert nothing["structural_validity"].value == 0.0
-    assert nothing["density_wasserstein"].value is None
-    json.dumps(nothing.to_json(), allow_nan=False)
+    assert "not readable, or not built: no cell (9)" in report.markdown()
+
+
+def test_nothing_readable_is_an_error_with_the_commonest_reason(real: list[Crystal]) -> None:
+    """Reasons that differ in their numbers alone are one."""
+    failures = [Failure(f"f{k}", f"row {k}", f"line {k} is no CIF") for k in range(8)]
+    failures += [Failure("x", "row 9", "no cell")]
+    with pytest.raises(InputError, match=r"none of 9 could be read or built: line 0 is no CIF \(8\), no cell \(1\)$"):
+        evaluate([], real, failures=failures, workers=0)
+
+
+def test_undecided_crystals_are_counted_beside_the_number(real: list[Crystal]) -> None:
+    """Two atoms in one place have no fingerprint: the crystal counts as not covered, and a column says so."""
+    crowded = Crystal([6, 6, 8], [[0, 0, 0], [0, 0, 1e-5], [0.5, 0.5, 0.5]], np.eye(3) * 4, "crowded")
+    report = evaluate([*real, crowded], real, baselines=(), workers=0)
+    assert report["coverage_precision"].undecided == 1
+    assert report["coverage_precision"].value == pytest.approx(40 / 41)
+    head = next(line for line in report.markdown().splitlines() if line.startswith("| metric"))
+    assert "| undecided |" in head
+    assert "undecided" not in evaluate(real, real, baselines=(), workers=0).markdown()
 
 
 def test_the_published_draw_is_of_different_valid_crystals(
@@ -109,14 +125,28 @@ def test_the_published_draw_is_of_different_valid_crystals(
     monkeypatch.setattr("dpcdvae.evaluation.metrics.validity.DRAWN", 6)
     crystals = [*rattled(real, 0.05), Crystal([8], [[0, 0, 0]], np.eye(3) * 0.4, "no crystal")]
     reports = [evaluate(crystals, real, baselines=(), workers=0, seed=seed) for seed in (0, 0, 1)]
-    draws = [report.sample.once(drawn).tolist() for report in reports]
-    assert draws[0] == draws[1] != draws[2]
-    for report, indices in zip(reports, draws, strict=True):
-        assert len(set(indices)) == 6
-        assert report.sample.once(counted)[indices].all()
+    made = [[indices.tolist() for indices in report.sample.once(draws)] for report in reports]
+    assert made[0] == made[1] != made[2]
+    for report, chosen in zip(reports, made, strict=True):
+        assert len(chosen) == 20
+        for indices in chosen:
+            assert len(set(indices)) == 6
+            assert report.sample.once(counted)[indices].all()
         number = next(n for name, n in report.numbers if (name, n.gate) == ("density_wasserstein", DRAWN_GATE))
-        expected = wasserstein_distance([crystals[k].density for k in indices], [c.density for c in real])
-        assert (number.n, number.value) == (6, pytest.approx(expected))
+        expected = [
+            wasserstein_distance([crystals[k].density for k in indices], [c.density for c in real])
+            for indices in chosen
+        ]
+        assert (number.n, number.value) == (6, pytest.approx(np.mean(expected)))
+        assert number.interval == pytest.approx((min(expected), max(expected)))
+        assert "20 draws of 6" in number.note
+
+
+def test_fewer_valid_crystals_than_are_drawn_are_all_of_them(real: list[Crystal]) -> None:
+    numbers = {(name, n.gate): n for name, n in evaluate(real, real[:9], baselines=(), workers=0).numbers}
+    for name in ("density_wasserstein", "num_elements_wasserstein", "structure_diversity"):
+        drawn, valid = numbers[name, DRAWN_GATE], numbers[name, "valid"]
+        assert (drawn.value, drawn.n, drawn.interval, drawn.note) == (valid.value, valid.n, valid.interval, valid.note)
 
 
 def test_what_is_no_crystal_is_no_reference(real: list[Crystal]) -> None:
@@ -219,7 +249,9 @@ def test_command_prints_writes_and_draws(files: Path) -> None:
     report = json.loads((files / "out.json").read_text())
     assert report["schema"] == "dpcdvae.evaluation/2"
     assert report["reference"]["count"] == 5
-    assert {"name", "gate", "value", "interval", "n", "unit", "note", "baselines"} == set(report["metrics"][0])
+    assert {"name", "gate", "value", "interval", "n", "undecided", "unit", "note", "baselines"} == set(
+        report["metrics"][0]
+    )
     assert all(m["value"] is None or math.isfinite(m["value"]) for m in report["metrics"])
     assert (files / "out.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((files / "out.json.manifest.json").read_text())["command"] == "evaluate"
@@ -282,6 +314,42 @@ def test_bad_input_is_told_in_one_line(
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert says in captured.err
+
+
+def test_a_folder_that_holds_its_crystals_twice_is_refused(tmp_path: Path, real: list[Crystal]) -> None:
+    """As extxyz and as CIFs, in a folder or an archive, and as the ends of trajectories."""
+    some = rattled(real[:6], 0.03)
+    for k, (name, others) in enumerate((("cifs/", some), ("all.zip", some), ("again.json", [*some[1:], real[9]]))):
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        write(some, folder / "made.extxyz")
+        write(others, folder / name)
+        with pytest.raises(InputError, match=r"made.extxyz \(6\).*stand in another of these too: name the one"):
+            read_generated(folder)
+        assert len(read_generated(folder / "made.extxyz").crystals) == 6
+    folder = tmp_path / "run"
+    (folder / "steps").mkdir(parents=True)
+    write(some, folder / "relaxed.json")
+    for k, crystal in enumerate(some):
+        frames = [Crystal(crystal.atomic_numbers, crystal.frac_coords, crystal.lattice * s) for s in (1.03, 1.01, 1)]
+        write(frames, folder / "steps" / f"{k}.extxyz")
+    with pytest.raises(InputError, match=r"24 crystals: .*relaxed.json \(6\)"):
+        read_generated(folder)
+
+
+def test_a_folder_of_different_crystals_in_several_formats_is_told(
+    tmp_path: Path, real: list[Crystal], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(rattled(real[:3], 0.03), tmp_path / "a.extxyz")
+    write(rattled(real[3:6], 0.03), tmp_path / "b.json")
+    write(real[6:10], tmp_path / "c/")
+    assert len(read_generated(tmp_path).crystals) == 10
+    said = capsys.readouterr().err
+    assert said.startswith(f"note: {tmp_path} holds 10 crystals: ")
+    for part in ("a.extxyz (3)", "b.json (3)", "c/*.cif (4)"):
+        assert part in said
+    assert len(read_generated(tmp_path / "c").crystals) == 4
+    assert capsys.readouterr().err == ""
 
 
 def test_reference_names_resolve_to_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,7 +215,7 @@ def test_what_takes_too_long_is_cut_off_and_told(tmp_path: Path) -> None:
     report, rows = outcome(tmp_path)
     check(report, rows)
     assert {failure["id"] for failure in report["crystals"]["failures"]} == {"empty", "noise", "partial"}
-    assert any(item["reason"] == "no result after 0.5 s" for item in report["given_up"])
+    assert any(item["reason"].startswith("no result after 0.5 s") for item in report["given_up"])
     assert any("no result after 0.5 s" in row["given_up"] for row in rows)
 
 

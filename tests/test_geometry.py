@@ -107,6 +107,19 @@ def test_contacts_do_not_depend_on_the_company_or_the_blocks(
         assert alone.pair[0].tolist() == together.pair[k].tolist()
 
 
+def test_neighbours_alone_give_the_contacts_of_all_pairs(odd: list[Crystal], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In cells of every shape, with atoms in one place, and where no other atom is as near as an image."""
+    rng = np.random.default_rng(6)
+    twice = Crystal([1, 55, 8, 8], [[0.1, 0.2, 0.3], [0.7, 0.5, 0.5], [0.6, 0.1, 0.2], [0.6, 0.1, 0.2]], np.eye(3) * 5)
+    cells = [rng.normal(size=(3, 3)) * rng.uniform(0.5, 9, 3)[:, None] for _ in range(30)]
+    some = [*odd, twice, *(Crystal(rng.integers(1, 96, 9), rng.normal(size=(9, 3)) * 3, cell) for cell in cells)]
+    plain = closest_contacts(some)
+    monkeypatch.setattr(g, "_MANY", 0)
+    found = closest_contacts(some)
+    for name in ("distance", "ratio"):
+        np.testing.assert_allclose(getattr(found, name), getattr(plain, name), rtol=1e-9, atol=1e-12)
+
+
 def test_what_is_no_crystal_has_no_contacts() -> None:
     flat = Crystal([6], [[0, 0, 0]], np.zeros((3, 3)))
     lost = Crystal([6], [[np.nan, 0, 0]], np.eye(3))

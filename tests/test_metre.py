@@ -15,7 +15,7 @@ from dpcdvae.evaluation.crystal_rows import crystal_table
 from dpcdvae.evaluation.metre import corrected_rms, match_reference, match_training
 from dpcdvae.evaluation.metric import METRICS
 from dpcdvae.evaluation.metrics.novelty import novel, training_matches
-from dpcdvae.evaluation.metrics.uniqueness import duplicate_of, unique
+from dpcdvae.evaluation.metrics.uniqueness import same_structures
 from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.io import read
@@ -23,7 +23,7 @@ from dpcdvae.parallel import HERE, LocalEngine, Lost
 from dpcdvae.parallel.results import Results
 from dpcdvae.structures import match_search
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.match_search import candidates
+from dpcdvae.structures.match_search import Among, candidates
 
 
 def not_asked(*_: object) -> np.ndarray:
@@ -85,7 +85,7 @@ def test_only_the_nearest_are_compared_where_there_are_many_and_it_is_counted(mo
     near = candidates(crystals, crystals, (describe, describe))
     assert near.places[0].tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9, 3]
     assert near.places[9][:3].tolist() == [9, 8, 7]
-    earlier = candidates(crystals, crystals, (describe, describe), earlier=True)
+    earlier = candidates(crystals, crystals, (describe, describe), Among.EARLIER)
     assert earlier.places[4].tolist() == [0, 1, 2, 3], "few enough to stay in order"
     assert earlier.places[6].tolist() == [5, 4, 2, 1, 0, 3]
     assert not near.farther.any()
@@ -103,9 +103,9 @@ def test_other_compositions_and_sizes_need_no_comparison() -> None:
     assert [places.tolist() for places in near.places] == [[1], [3], []]
 
 
-@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("among", Among)
 @pytest.mark.parametrize("held", [1, 10**6])
-def test_of_too_many_the_nearest_are_looked_at(earlier: bool, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_the_nearest_are_looked_at(among: Among, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of a whole stable sort, whatever the ties, and as many as that for each however many there are."""
     monkeypatch.setattr(match_search, "NEAREST", 4)
     monkeypatch.setattr(match_search, "LOOKED_AT", 5)
@@ -118,13 +118,14 @@ def test_of_too_many_the_nearest_are_looked_at(earlier: bool, held: int, monkeyp
     def describe(chosen: Sequence[int]) -> np.ndarray:
         return prints[list(chosen)]
 
-    found = candidates(crystals, crystals, (describe, describe), earlier=earlier)
+    found = candidates(crystals, crystals, (describe, describe), among)
     for k in range(60):
-        possible = k if earlier else 60
-        distances = np.nan_to_num(np.linalg.norm(prints[:possible] - prints[k], axis=1), nan=np.inf)
-        order = np.arange(possible) if possible <= 4 else np.argsort(distances, kind="stable")[:20]
+        possible = np.arange(k if among is Among.EARLIER else 60)
+        possible = possible[possible != k] if among is Among.OTHERS else possible
+        distances = np.nan_to_num(np.linalg.norm(prints[possible] - prints[k], axis=1), nan=np.inf)
+        order = possible if len(possible) <= 4 else possible[np.argsort(distances, kind="stable")[:20]]
         assert found.places[k].tolist() == order.tolist()
-        assert found.farther[k] == (possible > 20)
+        assert found.farther[k] == (len(possible) > 20)
 
 
 def test_what_is_too_far_to_be_looked_at_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +177,7 @@ def test_novelty_looks_at_the_structures_of_the_training_set(tmp_path: Path) -> 
     long = Crystal([6], [[0, 0, 0]], np.diag([2.0, 3.0, 9.0]), "long")
     judged = sample([broken, square_cell(3, "a"), silicon, long, square_cell(4, "b")], [square_cell(5, "t")], tmp_path)
     assert judged.once(novel) == [False, True, True, False]
-    assert judged.once(duplicate_of) == [None, None, None, 0]
+    assert judged.once(same_structures).others == [[3], [], [], [0]]
     assert METRICS["novelty"].measure(judged)[0].value == 0.5
     assert METRICS["unique_and_novel"].measure(judged)[0].value == 0.5
     found = judged.once(training_matches)
@@ -205,16 +206,14 @@ def test_what_is_undecided_is_told_and_counts_as_not_good(tmp_path: Path) -> Non
         for k in range(3, 6)
     ]
     judged = sample([*slivers, square_cell(3, "cube")], [slivers[0], square_cell(2)], tmp_path)
-    assert judged.once(unique) == [True, None, None, True]
+    assert judged.once(same_structures).weights.tolist() == [0, 0, 0, 1]
     assert judged.once(novel) == [None, None, None, False]
     rates = {name: METRICS[name].measure(judged)[0] for name in ("uniqueness", "novelty", "unique_and_novel")}
     assert {name: (rate.value, rate.n) for name, rate in rates.items()} == {
-        "uniqueness": (0.5, 4), "novelty": (0.0, 4), "unique_and_novel": (0.0, 4)
+        "uniqueness": (0.25, 4), "novelty": (0.0, 4), "unique_and_novel": (0.0, 4)
     }  # fmt: skip
-    assert rates["uniqueness"].note == "2 undecided, counted as not unique"
-    assert rates["novelty"].note.endswith(", 3 undecided, counted as not novel")
-    assert rates["unique_and_novel"].note.endswith(", 3 undecided, counted as not unique and novel")
-    assert COLUMNS["unique"].measure(judged) == [True, None, None, True]
+    assert {rate.undecided for rate in rates.values()} == {3}
+    assert COLUMNS["same_structure"].measure(judged) == [None, None, None, 1]
     assert COLUMNS["novel"].measure(judged) == [None, None, None, False]
 
 

@@ -48,6 +48,24 @@ def hang_at_7(x: int) -> int:
     return x * x
 
 
+def compute_at_7(x: int) -> int:
+    while x == 7:
+        pass
+    return x * x
+
+
+def compute_a_little(x: int) -> int:
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        x += 1
+    return x
+
+
+def sleep_briefly(x: int) -> int:
+    time.sleep(1.2)
+    return x * x
+
+
 def die_at_7(x: int) -> int:
     if x == 7:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -130,9 +148,26 @@ def test_one_item_that_kills_its_process_costs_only_itself(engine: Engine) -> No
 
 @pytest.mark.parametrize("engine", ["two processes", "cluster"], indirect=True)  # a cluster has engines of one process
 def test_one_item_that_hangs_costs_only_itself(engine: Engine) -> None:
-    """The limit is long, so that the others keep it on a machine that is busy."""
+    """What computes is ended by its own CPU time, what waits by the clock, ten times as late."""
+    lost = Lost("no result after 0.5 s of CPU time")
+    assert run(engine, compute_at_7, range(20), 0.5) == [lost if x == 7 else x * x for x in range(20)]
     lost = Lost("no result after 5 s")
-    assert run(engine, hang_at_7, range(20), 5) == [lost if x == 7 else x * x for x in range(20)]
+    assert run(engine, hang_at_7, range(20), 0.5) == [lost if x == 7 else x * x for x in range(20)]
+
+
+def test_time_in_which_an_item_does_not_compute_does_not_count(engine: Engine) -> None:
+    """As on a machine that others use: more seconds go by than the limit has."""
+    assert run(engine, sleep_briefly, range(2), 0.3) == [0, 1]
+
+
+def test_a_limit_of_cpu_time_is_for_each_item(engine: Engine) -> None:
+    assert all(type(result) is int for result in run(engine, compute_a_little, range(4), 0.6))
+
+
+def test_a_limit_by_the_clock_holds_for_what_waits(engine: Engine) -> None:
+    """For items that start programs of their own, whose CPU time is not the worker's."""
+    results = dict(engine.stream(hang_at_7, [7], time_limit=0.5))
+    assert results == {0: Lost("no result after 0.5 s")}
 
 
 def test_an_exception_comes_back_as_it_is(engine: Engine) -> None:
@@ -272,7 +307,7 @@ def test_programs_that_an_item_has_started_end_with_it(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     command = f"__import__('subprocess').run(['sh', '-c', 'echo $$ > {pid}; exec sleep 600'])"
     with LocalEngine(1) as engine:
-        assert engine.map(eval, [command], time_limit=2, description="")[0] == Lost("no result after 2 s")
+        assert dict(engine.stream(eval, [command], time_limit=2)) == {0: Lost("no result after 2 s")}
     assert gone(int(pid.read_text()))
     pid.unlink()
     script = tmp_path / "campaign.py"

@@ -344,10 +344,10 @@ def test_a_folder_of_shards_is_the_whole(whole: Path, tmp_path: Path, capsys: py
     joined, plain = read_generated(shards), read(whole)
     assert [crystal.id for crystal in joined.crystals] == [crystal.id for crystal in plain]
     assert [[f.id, f.reason] for f in joined.failures] == json.loads(Path("failures.json").read_text())
-    assert capsys.readouterr().err == ""
+    assert "missing" not in capsys.readouterr().err
     (shards / "3.extxyz.manifest.json").unlink()
     assert read_generated(shards).part
-    assert capsys.readouterr().err == f"{shards}: not all shards are there: missing 3 of 7\n"
+    assert capsys.readouterr().err.endswith(f"\n{shards}: not all shards are there: missing 3 of 7\n")
 
 
 def test_manifests_of_other_files_do_not_count(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_an_undecided_comparison_is_not_counted_and_told(monkeypatch: pytest.Mon
     judged = new_sample(crystals, [alloy("Cu3Au", 3.7)])
     (msun,) = numbers(judged, "msun")
     assert msun.value == 1 / 5
-    assert "1 near the hull undecided, counted as not new" in msun.note
+    assert msun.undecided == 1
     assert {"what": "stable, unique and novel", "id": "once", "reason": "too long"} in judged.given_up
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from dpcdvae.evaluation.metrics import METRICS
+from dpcdvae.evaluation.reference import as_reference
+from dpcdvae.evaluation.sample import Sample
 from dpcdvae.io import read
 from dpcdvae.parallel import HERE, LocalEngine, Lost
 from dpcdvae.parallel.results import Results
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.duplicates import find_duplicates
+from dpcdvae.structures.duplicates import find_duplicates, find_same
 
 
 def test_duplicates_are_those_of_a_plain_loop(data_dir: Path) -> None:
@@ -47,6 +52,43 @@ def test_other_cells_of_a_structure_are_duplicates_and_other_structures_are_not(
     found = find_duplicates(crystals, Results(HERE, 60))
     np.testing.assert_array_equal(found.duplicate, [False, False, False, True, True, True, True])
     assert found.duplicate_of == [None, None, None, 0, 0, 0, 1]
+
+
+def test_all_matches_are_those_of_a_double_loop_in_any_order(data_dir: Path) -> None:
+    """Carbon, where matching is not transitive. The weights are a mean over orders of the set."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    crystals = sorted(read(data_dir / "carbon_24" / "test.csv.gz", []), key=lambda c: c.num_atoms)[:24]
+    found = find_same(crystals, Results(HERE, 60))
+    matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
+    structures = [crystal.to_pymatgen() for crystal in crystals]
+    fit = np.array([[matcher.fit(other, one) for other in structures] for one in structures])
+    assert found.others == [[j for j in np.flatnonzero(row).tolist() if j != k] for k, row in enumerate(fit)]
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(crystals))
+    again = find_same([crystals[k] for k in order], Results(HERE, 60))
+    np.testing.assert_array_equal(again.weights, found.weights[order])
+    first = [np.mean([not fit[k, orders[:n]].any() for n, k in enumerate(orders)])
+             for orders in (rng.permutation(len(crystals)) for _ in range(3000))]  # fmt: skip
+    assert found.weights.mean() == pytest.approx(np.mean(first), abs=0.01)
+
+
+def test_weights_count_different_structures() -> None:
+    silicon = Crystal([14, 14], diamond().frac_coords, diamond().lattice * 1.5)
+    found = find_same([diamond(), silicon, diamond(1.1), diamond(1.2)], Results(HERE, 60))
+    assert found.weights.sum() == pytest.approx(2)
+    assert found.others == [[2, 3], [], [0, 3], [0, 2]]
+
+
+def test_uniqueness_is_of_all_crystals_whatever_their_order() -> None:
+    """More than a thousand, half of them one structure, at the end of the file or at its beginning."""
+    pairs = list(itertools.combinations(range(3, 40), 2))[:600]
+    many = [Crystal([a, b], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3) * 3.5) for a, b in pairs]
+    crystals = [*many, *[many[0]] * 600]
+    for some in (crystals, crystals[::-1]):
+        sample = Sample(some, [], as_reference(many[:1]), False, Results(HERE, 60), 0)
+        (number,) = METRICS["uniqueness"].measure(sample)
+        assert (number.value, number.n) == (pytest.approx(600 / 1200, abs=0.02), 1200)
 
 
 def test_crystals_that_are_none_are_no_duplicates() -> None:

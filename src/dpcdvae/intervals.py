@@ -31,6 +31,8 @@ class Number:
         interval: 95 %, where one makes sense.
         gate: which crystals count, for metrics that exist under several conditions.
         note: what a reader must know to compare it.
+        undecided: crystals (or pairs) that nothing could be found out about, as in a comparison that was given up: of
+            a rate they are among ``n`` and count as not good, of a mean or a distance they are left out.
     """
 
     value: float | None
@@ -38,14 +40,15 @@ class Number:
     interval: Interval | None = None
     gate: str = ""
     note: str = ""
+    undecided: int = 0
 
     @classmethod
-    def rate(cls, good: npt.ArrayLike, n: int, *, gate: str = "", note: str = "") -> Number:
-        """The share of ``n`` that is good: flags, of which what is not there counts as False, or how many are."""
-        successes = int(np.sum(good))
+    def rate(cls, good: npt.ArrayLike, n: int, *, gate: str = "", note: str = "", undecided: int = 0) -> Number:
+        """The share of ``n`` that is good: flags or weights from 0 to 1, or their sum. What is not there counts 0."""
+        total = float(np.sum(good))
         if n == 0:
-            return cls(None, 0, None, gate, note)
-        return cls(successes / n, n, wilson(successes, n), gate, note)
+            return cls(None, 0, None, gate, note, undecided)
+        return cls(total / n, n, wilson(total, n), gate, note, undecided)
 
     @classmethod
     def of(
@@ -96,8 +99,12 @@ def shown(value: float | None, unit: str) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """Interval of a rate (Wilson 1927): right for few crystals and for rates of 0 and 1. n > 0."""
+def wilson(successes: float, n: int) -> Interval:
+    """Interval of a rate (Wilson 1927): right for few crystals and for rates of 0 and 1. n > 0.
+
+    ``successes`` may be a sum of weights from 0 to 1, whose variance is at most that of flags: the interval is then
+    too wide rather than too narrow.
+    """
     rate = successes / n
     centre = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2))
@@ -128,49 +135,6 @@ def median_interval(values: Floats) -> Interval:
     # The quantile of the binomial distribution, without the second that importing scipy.stats takes.
     below = max(0, int(np.searchsorted(bdtr(np.arange(n + 1), n, 0.5), 0.5 - LEVEL / 2)) - 1)
     return float(ordered[below]), float(ordered[n - 1 - below])
-
-
-def bootstrap_total_variation(
-    counts: npt.NDArray[np.int64], reference: Floats, distance: float, *, seed: int
-) -> Interval:
-    """Interval of the total variation ``distance`` of a histogram of ``counts`` from the shares of a reference.
-
-    The crystals are drawn anew, the reference stays; shifted as in :func:`bootstrap_wasserstein`.
-    """
-    n = counts.sum()
-    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=REPLICATES)
-    distances = np.abs(drawn / n - reference).sum(axis=1) / 2
-    low, high = np.quantile(distances, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)) - distances.mean() + distance
-    return max(0.0, min(float(low), distance)), min(1.0, max(float(high), distance))
-
-
-def bootstrap_wasserstein(values: Floats, reference: Floats, distance: float, *, seed: int) -> Interval:
-    """Interval of the Wasserstein ``distance`` of the two samples: what other crystals of the same source would give.
-
-    ``values`` are drawn anew with replacement, the reference stays. Every replicate carries the
-    sampling noise twice and so lies too high, most of all near zero; therefore the replicates are
-    shifted to have the measured distance as their mean. The interval ends at zero.
-    """
-    sample, inverse = np.unique(values, return_inverse=True)
-    reference = np.sort(reference)
-    grid = np.unique(np.concatenate([sample, reference]))
-    widths = np.diff(grid)
-    reference_cdf = distribution(reference, grid)
-    position = np.searchsorted(sample, grid[:-1], side="right")
-    rng = np.random.default_rng(seed)
-    distances = np.empty(REPLICATES)
-    for k in range(REPLICATES):  # one at a time: a matrix of all would not fit the processor's cache
-        drawn = np.bincount(inverse[rng.integers(len(inverse), size=len(inverse))], minlength=len(sample))
-        cdf = np.concatenate([[0.0], np.cumsum(drawn) / len(inverse)])[position]
-        distances[k] = np.sum(np.abs(cdf - reference_cdf) * widths)
-    low, high = np.quantile(distances, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)) - distances.mean() + distance
-    # Round-off must not shut the distance itself out.
-    return max(0.0, min(float(low), distance)), max(float(high), distance)
-
-
-def distribution(ordered: Floats, grid: Floats) -> Floats:
-    """(len(grid) - 1,) cumulative distribution of a sorted sample between the points of a sorted grid."""
-    return np.searchsorted(ordered, grid[:-1], side="right") / len(ordered)
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:

@@ -46,11 +46,12 @@ def evaluate(
         "Take the same numbers of other crystals: of reference, training, substitution; or none.",
         shown="reference,training, as far as there are",
     ),
-    time_limit: float = option(60.0, "Seconds for one comparison or fingerprint.", min=0.1),
+    time_limit: float = option(60.0, "Seconds of CPU time for one comparison or fingerprint.", min=0.1),
     cutoffs: tuple[float, float] | None = option(
         None, "Distances of structure and composition that count as covered.", shown="the data set's"
     ),
     energy_model: str | None = option(None, "A property model, for the distribution of energies."),
+    symmetry: str = option("reduced", "How space groups are found: reduced, or pymatgen, as others find them."),
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -94,7 +95,7 @@ def evaluate(
             training=learnt, baselines=_names(baselines),
             engine=engine, seed=seed, time_limit=time_limit, cutoffs=cutoffs,
             energy_model=None if energy is None else _load_energy_model(energy, target, engine, time_limit),
-            stability=stability,
+            stability=stability, symmetry=symmetry,
         )  # fmt: skip
         columns = report.crystals() if table is not None else {}
     screen = console()

@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from dpcdvae.errors import printable
+from dpcdvae.evaluation.repeated_files import check_once
 from dpcdvae.files import complaint, manifest_path
-from dpcdvae.io import Failure, read
+from dpcdvae.io import Failure, read_placed
 from dpcdvae.structures.crystal import Crystal
 
 MANIFEST = ".manifest.json"
@@ -65,16 +66,18 @@ class Generated:
 def read_generated(path: str | Path) -> Generated:
     """Reads crystals in any format, and the manifests of ``generate``, ``reconstruct`` or ``relax`` that lie there.
 
-    A folder may hold the shards of a run. Those that are missing are named on standard error: the numbers are then
-    about a part of the run.
+    A folder may hold several files, which are told on standard error. Shards of a run that are missing are named there:
+    the numbers are then about a part of the run.
 
     Raises:
-        InputError: as :func:`dpcdvae.io.read`.
+        InputError: as :func:`dpcdvae.io.read`; a folder that holds the same crystals in several files.
     """
     path = Path(path)
     failures: list[Failure] = []
     counts: dict[str, int] = {}
-    crystals = read(path, failures, counts)
+    crystals, places = read_placed(path, failures, counts=counts)
+    if path.is_dir():
+        check_once(path, crystals, places, counts)
     manifests = _manifests(path, counts)
     for manifest in manifests:
         for item in manifest.failures:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.baselines import BASELINES
+from dpcdvae.evaluation.comparison_notes import commonest
 from dpcdvae.evaluation.crystal_rows import CrystalColumns, crystal_table
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.reference import Reference
@@ -102,6 +103,7 @@ class Report:
                     "name": name,
                     "gate": number.gate,
                     **number.to_json(),
+                    "undecided": number.undecided,
                     "unit": METRICS[name].unit,
                     "note": number.note,
                     "baselines": {
@@ -185,7 +187,13 @@ def _title(report: Report) -> str:
 
 
 def _head(report: Report) -> tuple[str, ...]:
-    return ("metric", "gate", "value", f"{LEVEL:.0%}", "n", *(BASELINES[name].title for name in report.baselines), "")
+    undecided = ["undecided"] if _any_undecided(report) else []
+    others = [BASELINES[name].title for name in report.baselines]
+    return ("metric", "gate", "value", f"{LEVEL:.0%}", "n", *undecided, *others, "")
+
+
+def _any_undecided(report: Report) -> bool:
+    return any(number.undecided for _, number in report.numbers)
 
 
 def _rows(report: Report) -> Iterator[_Row]:
@@ -193,11 +201,12 @@ def _rows(report: Report) -> Iterator[_Row]:
     notes = _notes(report)
     for name, number in report.numbers:
         metric = METRICS[name]
+        undecided = [str(number.undecided or "")] if _any_undecided(report) else []
         others = [values.get((name, number.gate)) for values in report.baselines.values()]
         yield _Row(
             (
                 f"{metric.title} ({metric.unit})" if metric.unit else metric.title,
-                number.gate, *number.shown(metric.unit), str(number.n),
+                number.gate, *number.shown(metric.unit), str(number.n), *undecided,
                 *("" if other is None else shown(other.value, metric.unit) for other in others),
                 f"[{notes.index(number.note) + 1}]" if number.note else "",
             ),
@@ -217,6 +226,10 @@ def _footnotes(report: Report) -> list[str]:
         f"{what}: {sum(entry['what'] == what for entry in report.given_up)} given up (see --json or --table)"
         for what in sorted({entry["what"] for entry in report.given_up})
     ]
+    if _any_undecided(report):
+        notes.append("undecided: nothing was found out about these; a rate counts them as not good, a mean not at all")
+    if report.failures:
+        notes.append(f"not readable, or not built: {commonest([f.reason for f in report.failures], 5)}")
     notes += [f"{BASELINES[name].title}: {BASELINES[name].meaning}" for name in report.baselines]
     training = report.settings["training"]
     if {"training", "substitution"} & set(report.baselines) and not any(training in note for note in _notes(report)):

@@ -13,6 +13,7 @@ from dpcdvae.evaluation.stability import Stability
 from dpcdvae.io import Failure
 from dpcdvae.parallel.results import Results
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.space_groups import REDUCED
 
 Derived = TypeVar("Derived")
 Value = TypeVar("Value")
@@ -33,6 +34,7 @@ class Sample:
         cutoffs: of the coverage, where they are not to be those of the data set.
         training: what a generator has learnt from, for novelty; None where it is not known.
         stability: where energies above hull are asked for.
+        symmetry: of :data:`~dpcdvae.structures.space_groups.CONVENTIONS`.
     """
 
     crystals: Sequence[Crystal]
@@ -46,6 +48,7 @@ class Sample:
     energy_model: EnergyModel | None = None
     training: Reference | None = None
     stability: Stability | None = None
+    symmetry: str = REDUCED
     _derived: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
     _of_reference: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
 
@@ -76,9 +79,9 @@ class Sample:
         self.given_up += [{"what": what, "id": crystals[k].id, "reason": reason} for k, reason in reasons.items()]
 
     def spread(self, values: Sequence[Value]) -> list[Value | None]:
-        """One value for each of ``crystals`` from those of the first of ``measurable``, None for all others."""
+        """One value for each of ``crystals`` from those of ``measurable``, None for all others."""
         known = iter(values)
-        return [next(known, None) if crystal.problem() is None else None for crystal in self.crystals]
+        return [next(known) if crystal.problem() is None else None for crystal in self.crystals]
 
 
 def _measurable(sample: Sample) -> list[Crystal]:

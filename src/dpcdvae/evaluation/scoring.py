@@ -10,13 +10,13 @@ from typing import Any
 
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.baselines import BASELINES
+from dpcdvae.evaluation.comparison_notes import commonest
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.metrics.coverage import cutoffs as coverage_cutoffs
 from dpcdvae.evaluation.metrics.geometry import CLOSE, WINDOW
 from dpcdvae.evaluation.metrics.matching import pairs
-from dpcdvae.evaluation.metrics.uniqueness import UNIQUENESS_SAMPLE
-from dpcdvae.evaluation.metrics.validity import DRAWN
+from dpcdvae.evaluation.metrics.validity import DRAWN, DRAWS
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol
 from dpcdvae.evaluation.reference import Reference, as_reference, training_of
 from dpcdvae.evaluation.report import Key, Report, tool_versions
@@ -30,7 +30,7 @@ from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.fingerprints import ALGORITHM
 from dpcdvae.structures.match_search import NEAREST
-from dpcdvae.structures.space_groups import SYMPREC
+from dpcdvae.structures.space_groups import CONVENTIONS, REDUCED, SYMPREC
 from dpcdvae.structures.summary import ReferenceStatistics
 from dpcdvae.structures.tolerances import PUBLISHED
 
@@ -56,6 +56,7 @@ def evaluate(
     cutoffs: tuple[float, float] | None = None,
     energy_model: EnergyModel | None = None,
     stability: Stability | None = None,
+    symmetry: str = REDUCED,
 ) -> Report:
     """Scores crystals of any origin.
 
@@ -72,29 +73,32 @@ def evaluate(
         workers: processes, by default one for each core; 0 for none, and then no time limit.
         engine: where to work, instead of ``workers``, e.g. ``engine_for(scheduler=...)`` for a cluster.
         seed: of the bootstrap intervals and of what is drawn at random.
-        time_limit: seconds for one comparison or fingerprint; what takes longer counts as no match, or as not
-            covered, and is reported.
+        time_limit: seconds of CPU time for one comparison or fingerprint; what takes longer counts as no match, or
+            as not covered, and is counted beside the number.
         cutoffs: of the coverage, for structure and composition; by default the data set's, or those of MP-20.
         energy_model: for the distribution of energies, which is left out without one.
         stability: reference phases and energies, for the energy above hull and what goes with it.
+        symmetry: of :data:`~dpcdvae.structures.space_groups.CONVENTIONS`: how space groups are found.
 
     Raises:
         InputError: nothing to evaluate, a reference that cannot be found, pairs that do not fit, an unknown name.
     """
-    if not crystals and not failures:
-        raise InputError("there are no crystals to evaluate")
+    if not crystals:
+        reasons = [failure.reason for failure in failures]
+        why = f": none of {len(reasons)} could be read or built: {commonest(reasons)}" if reasons else ""
+        raise InputError(f"there are no crystals to evaluate{why}")
     if cutoffs is not None and not (len(cutoffs) == 2 and all(0 < cutoff < float("inf") for cutoff in cutoffs)):
         given = " ".join(f"{cutoff:g}" for cutoff in cutoffs)
         raise InputError(f"--cutoffs {given}: two are needed, both above 0 and finite")
     if seed < 0:
         raise InputError(f"--seed {seed}: it must not be negative")
-    chosen = PROTOCOLS[protocol]
+    chosen, _ = PROTOCOLS[protocol], CONVENTIONS[symmetry]
     makers = {name: BASELINES[name] for name in (DEFAULT_BASELINES if baselines is None else baselines)}
     against = as_reference(reference)
     results = Results(engine_for(workers) if engine is None else engine, time_limit, default_cache())
     sample = Sample(
         crystals, failures, against, paired, results, seed,
-        cutoffs=cutoffs, energy_model=energy_model, stability=stability,
+        cutoffs=cutoffs, energy_model=energy_model, stability=stability, symmetry=symmetry,
         training=training_of(against) if training is None else as_reference(training),
     )  # fmt: skip
     if energy_model is not None and against.crystals is None:
@@ -149,6 +153,7 @@ def _settings(sample: Sample) -> dict[str, Any]:
         "time_limit_s": sample.results.time_limit,
         "training": None if sample.training is None else sample.training.source,
         "drawn": DRAWN,
+        "draws": DRAWS,
         "oxidation_states": "smact14 (gates), icsd24 (beside)",
         "composition_scaling": "CDVAE (txie-93/cdvae)",
         "matcher": {"name": "pymatgen StructureMatcher", **asdict(PUBLISHED)},
@@ -157,7 +162,8 @@ def _settings(sample: Sample) -> dict[str, Any]:
         "close_contact": CLOSE,
         "window_quantiles": list(WINDOW),
         "symprec_A": SYMPREC,
-        "uniqueness_sample": UNIQUENESS_SAMPLE,
+        "symmetry": sample.symmetry,
+        "angle_tolerance": CONVENTIONS[sample.symmetry].angle_tolerance,
         "nearest_candidates": NEAREST,
         "energy_model": None if sample.energy_model is None else sample.energy_model.source,
         "stability": None if sample.stability is None else sample.stability.settings(),

@@ -105,6 +105,7 @@ def read_placed(
 
     Args:
         format: a name in ``FORMATS``, to overrule the ending.
+        counts: as for :func:`read`.
     """
     path = Path(path)
     alone = not path.is_dir() and path.suffix.lower() != ".zip"

@@ -66,6 +66,7 @@ class DaskEngine(Engine):
         items: Sequence[Item],
         *,
         time_limit: float,
+        cpu: bool = False,
         on_report: OnReport | None = None,
     ) -> Generator[tuple[int, Result | Lost]]:
         if not len(items):
@@ -81,7 +82,7 @@ class DaskEngine(Engine):
         try:
             while batches.left or flying:
                 while len(flying) < AHEAD * slots and (indices := batches.next(slots, alone=not flying)):
-                    payload = pickle.dumps((function, [items[index] for index in indices], time_limit))
+                    payload = pickle.dumps((function, [items[index] for index in indices], time_limit, cpu))
                     future = client.submit(run_batch, payload, pure=False)
                     flying[future.key] = future, indices
                     future.add_done_callback(done.put)
@@ -191,16 +192,16 @@ _thread = threading.local()
 
 
 def run_batch(payload: bytes) -> tuple[str, Any, float]:
-    """On a dask worker: what becomes of pickled (function, items, time limit), and the seconds it took.
+    """On a dask worker: what becomes of pickled (function, items, time limit, cpu), and the seconds it took.
 
     ("done", results, seconds), or ("error", exception, seconds): a value, as a TimeoutError that is raised
     would be taken for one of the way to here, and one of dask's own for the end of a worker.
     """
     began = time.monotonic()
     try:
-        function, items, time_limit = pickle.loads(payload)
+        function, items, time_limit, cpu = pickle.loads(payload)
         results: list[Any] = [None] * len(items)
-        for index, result in _engine().stream(function, items, time_limit=time_limit):
+        for index, result in _engine().stream(function, items, time_limit=time_limit, cpu=cpu):
             results[index] = result
     except Exception as error:
         return "error", portable(error), time.monotonic() - began

@@ -15,6 +15,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 OnReport = Callable[[int, float], None]
 
+WALL_FACTOR = 10
+"""Times a limit of CPU time that an item may take by the clock: a machine so crowded that this ends an item that
+computes has ten processes on each core."""
+
 
 @dataclass(frozen=True)
 class Lost:
@@ -37,12 +41,16 @@ class Engine(ABC):
         items: Sequence[Item],
         *,
         time_limit: float,
+        cpu: bool = False,
         on_report: OnReport | None = None,
     ) -> Generator[tuple[int, Result | Lost]]:
         """(index of the item, result) in the order in which they come, each item once.
 
         Args:
             time_limit: seconds for one item; after that its worker is ended and replaced.
+            cpu: whether they are of CPU time, all threads together, which does not depend on what else the machine
+                does. An item that waits is ended by the clock, after :data:`WALL_FACTOR` times as many seconds. For
+                what computes in the worker itself, not in a program that it starts.
             on_report: called with an item's index and what ``function`` last told of it by
                 :func:`dpcdvae.parallel.report`; now and then, and on a cluster not at all.
 
@@ -53,9 +61,9 @@ class Engine(ABC):
     def map(
         self, function: Callable[[Item], Result], items: Sequence[Item], *, time_limit: float, description: str
     ) -> list[Result | Lost]:
-        """``[function(item) for item in items]``, with a progress bar; see :meth:`stream`."""
+        """``[function(item) for item in items]``, with a progress bar and a limit of CPU time; see :meth:`stream`."""
         results: list[Any] = [None] * len(items)
-        stream = self.stream(function, items, time_limit=time_limit)
+        stream = self.stream(function, items, time_limit=time_limit, cpu=True)
         with closing(stream), Progress(description, len(items)) as bar:
             for index, result in stream:
                 results[index] = result

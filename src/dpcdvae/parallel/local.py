@@ -16,9 +16,9 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from dpcdvae.errors import InputError
-from dpcdvae.parallel.engine import Engine, Item, Lost, OnReport, Result, available_cores
+from dpcdvae.parallel.engine import WALL_FACTOR, Engine, Item, Lost, OnReport, Result, available_cores
 from dpcdvae.parallel.reporting import heard_by
-from dpcdvae.parallel.worker import Worker
+from dpcdvae.parallel.worker import OUT_OF_TIME, Worker
 
 CHUNK = 16
 """Most items sent to a worker at a time: enough to hide the way there and back, few enough to share evenly."""
@@ -49,6 +49,7 @@ class LocalEngine(Engine):
         items: Sequence[Item],
         *,
         time_limit: float,
+        cpu: bool = False,
         on_report: OnReport | None = None,
     ) -> Generator[tuple[int, Result | Lost]]:
         if self.workers == 0:
@@ -57,7 +58,9 @@ class LocalEngine(Engine):
                     result = function(item)
                 yield index, result
             return
-        pickled = pickle.dumps(function)
+        pickled, cpu_limit, clock_limit = pickle.dumps(function), 0.0, time_limit
+        if cpu and time_limit < 1e9:  # thirty years, beyond which the timer of the system overflows
+            cpu_limit, clock_limit = time_limit, WALL_FACTOR * time_limit
         threads = threads_of_each(self.workers) if self.threads is None else self.threads
         size = max(1, min(CHUNK, len(items) // (4 * self.workers)))
         waiting: deque[Sequence[int]] = deque(
@@ -68,14 +71,14 @@ class LocalEngine(Engine):
             while waiting or busy:
                 while waiting and len(busy) < self.workers:
                     busy.append(self._idle.pop() if self._idle else Worker(threads))
-                    busy[-1].give(pickled, items, waiting.popleft())
+                    busy[-1].give(pickled, items, waiting.popleft(), cpu_limit)
                 speaking = wait([worker.connection for worker in busy], timeout=0.2)
                 for worker in list(busy):
                     if worker.connection in speaking:
                         yield from _hear(worker, on_report)
-                    elif worker.overdue(time_limit):
+                    elif worker.overdue(clock_limit):
                         worker.end()
-                        yield worker.todo.popleft(), Lost(f"no result after {time_limit:g} s")
+                        yield worker.todo.popleft(), Lost(f"no result after {clock_limit:g} s")
                     if not worker.ended and worker.todo:
                         continue
                     busy.remove(worker)
@@ -109,6 +112,8 @@ def _hear(worker: Worker, on_report: OnReport | None) -> Generator[tuple[int, An
         raise value
     if kind == "result":
         yield worker.todo.popleft(), value
+    elif kind == "died" and worker.since is not None and value == -OUT_OF_TIME:
+        yield worker.todo.popleft(), Lost(f"no result after {worker.cpu_limit:g} s of CPU time")
     elif kind == "died" and worker.since is not None:
         yield worker.todo.popleft(), Lost(f"the worker process died (exit code {value})")
     elif kind == "died" and not worker.proven:

@@ -79,7 +79,7 @@ class Results:
 
     Attributes:
         engine: where to compute.
-        time_limit: seconds for one result.
+        time_limit: seconds of CPU time for one result.
         folder: where results are kept between runs; None to keep nothing.
     """
 
@@ -137,7 +137,7 @@ class Results:
         found: dict[str, Result | Lost] = {}
         unsaved: dict[str, Result] = {}
         began = saved = time.monotonic()
-        stream = self.engine.stream(function, items, time_limit=self.time_limit)
+        stream = self.engine.stream(function, items, time_limit=self.time_limit, cpu=True)
         with contextlib.closing(stream), Progress(what, len(keys)) as bar:
             try:
                 for index, result in stream:

@@ -34,6 +34,9 @@ REPORT_SECONDS = 0.5
 EXIT_SECONDS = 5.0
 """For a process that has closed its pipe to end with its own exit code."""
 
+OUT_OF_TIME = signal.SIGPROF
+"""What ends a process whose CPU time for an item is over: the kernel's own timer, also inside of compiled code."""
+
 LEAVE_SECONDS = 1.0
 """For programs that a process has started (a DFT code, ``mpirun``) to end when they are told to."""
 
@@ -47,6 +50,7 @@ class Worker:
     Attributes:
         todo: indices of the items it still owes, the one it is at first.
         since: when it began that one, by :func:`time.monotonic`; None while it starts or loads the function.
+        cpu_limit: seconds of CPU time for each item of ``todo``, 0 for no limit.
         proven: whether it has ever come so far as to load a function.
         ended: whether it is gone.
     """
@@ -54,6 +58,7 @@ class Worker:
     def __init__(self, threads: int = 1) -> None:
         self.todo: deque[int] = deque()
         self.since: float | None = None
+        self.cpu_limit = 0.0
         self.proven = self.ended = False
         self.connection, theirs = Pipe()
         with theirs, interrupts_held_back():
@@ -65,11 +70,12 @@ class Worker:
                 env=os.environ | dict.fromkeys(_THREADS, str(threads)),
             )
 
-    def give(self, function: bytes, items: Sequence[Any], indices: Sequence[int]) -> None:
+    def give(self, function: bytes, items: Sequence[Any], indices: Sequence[int], cpu_limit: float = 0.0) -> None:
         """Hands over a pickled function and the items of these indices."""
+        self.cpu_limit = cpu_limit
         self.todo = deque(indices)
         self.since = None
-        chunk = pickle.dumps([items[index] for index in indices])
+        chunk = pickle.dumps((cpu_limit, [items[index] for index in indices]))
         # One that is just dying is noticed when it is read from.
         with contextlib.suppress(OSError):
             self.connection.send_bytes(function)
@@ -129,6 +135,7 @@ def serve(descriptor: int) -> None:
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
     known, function = b"", cast(Any, None)
+    signal.signal(OUT_OF_TIME, signal.SIG_DFL)
     while True:
         pickled, chunk = inbox.get(), inbox.get()
         try:
@@ -136,11 +143,15 @@ def serve(descriptor: int) -> None:
                 known, function = b"", pickle.loads(pickled)
                 known = pickled
             _tell(connection, pickle.dumps(("ready", None)))
-            for item in pickle.loads(chunk):
+            cpu_limit, items = pickle.loads(chunk)
+            for item in items:
+                signal.setitimer(signal.ITIMER_PROF, cpu_limit)
                 with heard_by(_Reporter(connection)):
                     result = function(item)
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 _tell(connection, pickle.dumps(("result", result)))
         except Exception as error:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             _tell(connection, pickle.dumps(("error", portable(error))))
 
 

@@ -18,7 +18,12 @@ from dpcdvae.structures.reduction import minkowski_reduced
 
 Floats = npt.NDArray[np.float64]
 
+_MANY = 200
+"""Atoms from which on only neighbours are looked at, not all pairs: the time grows with the atoms, not their square."""
+
 _PAIRS = 500_000  # pairs of atoms looked at together: 12 MB for their vectors
+
+_AT_A_TIME = 1000  # atoms whose neighbours are held together
 
 _TRANSLATIONS = np.array([(i, j, k) for i in (0, 1, -1) for j in (0, 1, -1) for k in (0, 1, -1)], np.float64)
 
@@ -59,7 +64,8 @@ def closest_contacts(crystals: Sequence[Crystal]) -> Contacts:
             frac = (frac - np.floor(frac)) @ transforms[some]
             numbers = np.array([crystals[k].atomic_numbers for k in sound[some]])
             k = sound[some]
-            distance[k], pair[k], ratio[k], ratio_pair[k] = _closest(lattices[some], frac, radii[numbers])
+            find = _closest if num_atoms < _MANY else _closest_of_many
+            distance[k], pair[k], ratio[k], ratio_pair[k] = find(lattices[some], frac, radii[numbers])
     return Contacts(distance, pair, ratio, ratio_pair)
 
 
@@ -96,6 +102,75 @@ def _closest(
         ratio[nearer] = ratios[n, closest][nearer]
         ratio_pair[nearer] = np.stack([first[closest], second[closest]], axis=1)[nearer]
     return np.sqrt(shortest), pair, np.sqrt(ratio), ratio_pair
+
+
+def _closest_of_many(
+    lattices: Floats, frac: Floats, radii: Floats
+) -> tuple[Floats, npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
+    """As :func:`_closest`, by a search tree for each crystal."""
+    found = [_nearest_neighbours(*one) for one in zip(lattices, frac - np.floor(frac), radii, strict=True)]
+    distance, pair, ratio, ratio_pair = zip(*found, strict=True)
+    return np.array(distance), np.array(pair), np.array(ratio), np.array(ratio_pair)
+
+
+def _nearest_neighbours(
+    lattice: Floats, frac: Floats, radii: Floats
+) -> tuple[float, tuple[int, int], float, tuple[int, int]]:
+    """Of a reduced lattice, frac (atoms, 3) from 0 to 1 and radii (atoms,)."""
+    from scipy.spatial import cKDTree
+
+    order = np.lexsort(frac.T)
+    if (same := np.flatnonzero((np.diff(frac[order], axis=0) == 0).all(axis=1))).size:  # no tree divides these
+        pair = (int(order[same[0]]), int(order[same[0] + 1]))
+        return 0.0, pair, 0.0 * float(radii.sum()), pair
+    n, own, largest = len(frac), float(np.linalg.norm(lattice[0])), 2 * float(radii.max())
+    # No more than in the closest packing of spheres can all atoms be apart.
+    packed = (np.sqrt(2) * abs(np.linalg.det(lattice)) / n) ** (1 / 3)
+    positions, atoms = _with_images(lattice, frac, min(own, packed) * (1 + 1e-9))
+    distances, places = cKDTree(positions).query(positions[:n], k=2)
+    other = np.where(places[:, 0] == np.arange(n), 1, 0)  # the first is the atom itself, or one in the same place
+    distances, neighbours = (np.take_along_axis(a, other[:, None], 1)[:, 0] for a in (distances, atoms[places]))
+    nearest = int(distances.argmin())
+    distance, pair = float(distances[nearest]), (nearest, int(neighbours[nearest]))
+    if distance >= own:
+        distance, pair = own, (0, 0)
+    ratios = distances / (radii + radii[neighbours])
+    widest = int(radii.argmax())  # also the first without a radius
+    ratio, ratio_pair = own / largest, (widest, widest)
+    if np.isfinite(largest) and ratios.min() < ratio:
+        closest = int(ratios.argmin())
+        ratio, ratio_pair = float(ratios[closest]), (closest, int(neighbours[closest]))
+    if not ratio > 0:  # NaN, or two atoms in one place
+        return distance, pair, ratio, ratio_pair
+    # The nearest of an atom need not be the one that is nearest relative to the radii.
+    positions, atoms = _with_images(lattice, frac, ratio * largest * (1 + 1e-9))
+    tree = cKDTree(positions)
+    for start in range(0, n, _AT_A_TIME):
+        some = cKDTree(positions[start : min(start + _AT_A_TIME, n)])
+        near = some.sparse_distance_matrix(tree, ratio * largest, output_type="ndarray")
+        near = near[near["i"] + start != near["j"]]
+        first, second = near["i"] + start, atoms[near["j"]]
+        ratios = near["v"] / (radii[first] + radii[second])
+        if len(ratios) and ratios.min() < ratio:
+            closest = int(ratios.argmin())
+            ratio, ratio_pair = float(ratios[closest]), (int(first[closest]), int(second[closest]))
+    return distance, pair, ratio, ratio_pair
+
+
+def _with_images(lattice: Floats, frac: Floats, reach: float) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """(m, 3) Å, the atoms and then all images within ``reach`` of the cell; (m,) which atom each is an image of."""
+    pads = reach * np.linalg.norm(np.linalg.inv(lattice), axis=0)
+    images, atoms = frac, np.arange(len(frac))
+    for axis, pad in enumerate(pads):
+        shifted, of = [images], [atoms]
+        for shift in range(1, int(np.ceil(pad)) + 1):
+            for sign in (shift, -shift):
+                moved = images[:, axis] + sign
+                inside = (moved >= -pad) & (moved <= 1 + pad)
+                shifted.append(images[inside] + sign * np.eye(3)[axis])
+                of.append(atoms[inside])
+        images, atoms = np.concatenate(shifted), np.concatenate(of)
+    return images @ lattice, atoms
 
 
 def _squares(vectors: Floats) -> Floats:

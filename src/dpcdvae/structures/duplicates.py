@@ -1,4 +1,4 @@
-"""Duplicates in a set: which crystals have the same structure as an earlier one."""
+"""Crystals of a set that have the same structure: all of them, or an earlier one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.parallel.results import Results
+from dpcdvae.structures.content import content_hash
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.fingerprints import structure_fingerprints
-from dpcdvae.structures.match_search import candidates, first_matches
+from dpcdvae.structures.match_search import Among, Candidates, Cells, all_matches, candidates, first_matches
 from dpcdvae.structures.primitive_cells import primitive_cells
 
 
@@ -36,12 +37,61 @@ class Duplicates:
         return np.array([earlier is not None for earlier in self.duplicate_of], bool)
 
 
+@dataclass(frozen=True)
+class SameStructures:
+    """Result of :func:`find_same`.
+
+    Attributes:
+        others: for each crystal the others that have the same structure, ascending.
+        left_out: crystals that were compared with only some of the others.
+        reasons: crystal -> why its comparison was given up; whether there are others is not known.
+    """
+
+    others: list[list[int]]
+    left_out: int
+    reasons: dict[int, str]
+
+    @property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """(n,) 1 over the number of crystals of the same structure, itself included; 0 where that is not known.
+
+        Their mean is the share of different structures where matching is transitive. It is not quite: in general the
+        mean is the share of crystals that match no earlier one, averaged over all orders of the set.
+        """
+        return np.array([0.0 if k in self.reasons else 1 / (1 + len(o)) for k, o in enumerate(self.others)], np.float64)
+
+
 def find_duplicates(crystals: Sequence[Crystal], results: Results) -> Duplicates:
     """Compares each crystal with the earlier ones of its composition: a matcher's ``fit``, published tolerances.
 
     Crystals are reduced to primitive cells first, once; different compositions or numbers of atoms in the primitive
     cell need no comparison. The time limit is for all comparisons of one crystal.
     """
+    several, cells, near, broken = _candidates(crystals, results, Among.EARLIER)
+    found = first_matches(cells, cells, near, results)
+    duplicate_of: list[int | None] = [None] * len(crystals)
+    for n, match in enumerate(found.match):
+        duplicate_of[several[n]] = None if match is None else several[match]
+    reasons = broken | {several[n]: reason for n, reason in found.reasons.items()}
+    return Duplicates(duplicate_of, found.left_out, dict(sorted(reasons.items())))
+
+
+def find_same(crystals: Sequence[Crystal], results: Results) -> SameStructures:
+    """As :func:`find_duplicates`, but each crystal with all the others: their order makes no difference."""
+    order = sorted(range(len(crystals)), key=lambda k: content_hash(crystals[k]))
+    several, cells, near, broken = _candidates([crystals[k] for k in order], results, Among.OTHERS)
+    found = all_matches(cells, cells, near, results)
+    others: list[list[int]] = [[] for _ in crystals]
+    for n, matches in enumerate(found.matches):
+        others[order[several[n]]] = sorted(order[several[match]] for match in matches)
+    reasons = broken | {several[n]: reason for n, reason in found.reasons.items()}
+    return SameStructures(others, found.left_out, {order[n]: reason for n, reason in sorted(reasons.items())})
+
+
+def _candidates(
+    crystals: Sequence[Crystal], results: Results, among: Among
+) -> tuple[list[int], Cells, Candidates, dict[int, str]]:
+    """The crystals whose composition is not alone, their primitive cells, what may match them, what has no cell."""
     times = Counter(crystal.formula for crystal in crystals)
     several = [k for k, crystal in enumerate(crystals) if times[crystal.formula] > 1]
     reduced = primitive_cells([crystals[k] for k in several], results)
@@ -49,10 +99,5 @@ def find_duplicates(crystals: Sequence[Crystal], results: Results) -> Duplicates
     def describe(indices: Sequence[int]) -> npt.NDArray[np.float64]:
         return structure_fingerprints([crystals[several[n]] for n in indices], results)[0]
 
-    near = candidates(reduced.cells, reduced.cells, (describe, describe), earlier=True)
-    found = first_matches(reduced.cells, reduced.cells, near, results)
-    duplicate_of: list[int | None] = [None] * len(crystals)
-    for n, match in enumerate(found.match):
-        duplicate_of[several[n]] = None if match is None else several[match]
-    reasons = {several[n]: reason for n, reason in (reduced.reasons | found.reasons).items()}
-    return Duplicates(duplicate_of, found.left_out, dict(sorted(reasons.items())))
+    near = candidates(reduced.cells, reduced.cells, (describe, describe), among)
+    return several, reduced.cells, near, {several[n]: reason for n, reason in reduced.reasons.items()}

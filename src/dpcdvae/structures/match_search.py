@@ -12,6 +12,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,20 @@ _PART = 8  # comparisons at a time where the first match is enough
 _HELD = 2_000_000  # distances held at a time: 16 MB
 
 
+class Among(Enum):
+    """Which of the other set may match a crystal."""
+
+    ALL = "all"
+    OTHERS = "the two sets are one: all but itself"
+    EARLIER = "the two sets are one: what comes earlier in it"
+
+    def eligible(self, group: Places, k: int) -> npt.NDArray[np.intp]:
+        """Places in ``group``, ascending indices, of those that crystal k is compared with."""
+        if self is Among.OTHERS:
+            return np.flatnonzero(group != k)
+        return np.arange(len(group) if self is Among.ALL else np.searchsorted(group, k))
+
+
 @dataclass(frozen=True)
 class Candidates:
     """Result of :func:`candidates`.
@@ -59,14 +74,14 @@ class Candidates:
 
 
 def candidates(
-    cells: Cells, others: Cells, describe: tuple[Describe, Describe], *, earlier: bool = False
+    cells: Cells, others: Cells, describe: tuple[Describe, Describe], among: Among = Among.ALL
 ) -> Candidates:
     """For each of ``cells`` which of ``others`` might match it; of more than ``NEAREST`` the nearest first.
 
     Args:
         cells: primitive cells, None where there is none.
         describe: gives the fingerprints of cells and of others; asked only for crystals of groups that are too large.
-        earlier: the two sets are one, and only what comes earlier in it counts.
+        among: which of the others.
     """
     members: dict[tuple[str, int], list[int]] = defaultdict(list)
     for j, other in enumerate(others):
@@ -78,15 +93,15 @@ def candidates(
     for k, cell in enumerate(cells):
         key = ("", 0) if cell is None else (cell.formula, cell.num_atoms)
         if key in groups:
-            found.places[k] = groups[key][: np.searchsorted(groups[key], k)] if earlier else groups[key]
+            found.places[k] = groups[key][among.eligible(groups[key], k)]
             if len(found.places[k]) > NEAREST:
                 crowded[key].append(k)
     ours = _prints(describe[0], list(crowded.values()))
     theirs = _prints(describe[1], [groups[key].tolist() for key in crowded])
-    for group, mine, prints in zip(crowded.values(), ours, theirs, strict=True):
+    for (key, group), mine, prints in zip(crowded.items(), ours, theirs, strict=True):
         for k, distances in zip(group, _distances(mine, prints), strict=True):
             places = found.places[k]
-            near = _nearest(distances[: len(places)], LOOKED_AT * NEAREST)
+            near = _nearest(distances[among.eligible(groups[key], k)], LOOKED_AT * NEAREST)
             found.places[k], found.farther[k] = places[near], len(near) < len(places)
     return found
 
@@ -138,6 +153,21 @@ class Found:
     other_reasons: dict[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class AllFound:
+    """Which candidates a crystal matches.
+
+    Attributes:
+        matches: for each crystal the indices of its matches.
+        left_out: crystals with more candidates than they were compared with.
+        reasons: crystal -> why its comparisons were given up; such a crystal has no matches.
+    """
+
+    matches: list[list[int]]
+    left_out: int
+    reasons: dict[int, str]
+
+
 Task = tuple[Crystal, Sequence[Crystal]]
 
 
@@ -166,6 +196,35 @@ def first_matches(cells: Cells, others: Cells, chosen: Candidates, results: Resu
     return _search(first_match, "first-match", cells, others, chosen, results)
 
 
+def all_matches(cells: Cells, others: Cells, chosen: Candidates, results: Results) -> AllFound:
+    """For each of ``cells`` every candidate that fits, as ``fit(other, cell)``, of the ``NEAREST``."""
+    which, found, reasons = _compute(every_match, "all-matches", cells, others, chosen, results)
+    matches: list[list[int]] = [[] for _ in cells]
+    left_out = 0
+    for k, vector in zip(which, found, strict=True):
+        if vector is not None:
+            matches[k] = [int(chosen.places[k][int(place)]) for place in vector[1:]]
+            left_out += bool(vector[0]) or bool(chosen.farther[k])
+    return AllFound(matches, left_out, reasons)
+
+
+def _compute(
+    function: Callable[[Task], Result],
+    name: str,
+    cells: Cells,
+    others: Cells,
+    chosen: Candidates,
+    results: Results,
+) -> tuple[list[int], list[Floats | None], dict[int, str]]:
+    """The crystals that have candidates, what the comparison with these gave, and by crystal why it gave nothing."""
+    hashes = {id(cell): content_hash(cell) for cell in (*cells, *others) if cell is not None}
+    tasks = _Tasks(cells, others, chosen.places)
+    keys = [joint_hash([hashes[id(cell)], *(hashes[id(other)] for other in near)]) for cell, near in tasks]
+    kind = Kind(name, ALGORITHM, {**asdict(PUBLISHED), "most": NEAREST})
+    found, reasons = results.compute(function, tasks, keys, kind, "comparing")
+    return tasks.which, found, {tasks.which[n]: reason for n, reason in reasons.items()}
+
+
 def _search(
     function: Callable[[Task], Result],
     name: str,
@@ -174,22 +233,18 @@ def _search(
     chosen: Candidates,
     results: Results,
 ) -> Found:
-    hashes = {id(cell): content_hash(cell) for cell in (*cells, *others) if cell is not None}
-    tasks = _Tasks(cells, others, chosen.places)
-    keys = [joint_hash([hashes[id(cell)], *(hashes[id(other)] for other in near)]) for cell, near in tasks]
-    kind = Kind(name, ALGORITHM, {**asdict(PUBLISHED), "most": NEAREST})
-    found, reasons = results.compute(function, tasks, keys, kind, "comparing")
+    which, found, reasons = _compute(function, name, cells, others, chosen, results)
     match: list[int | None] = [None] * len(cells)
     rms = np.full(len(cells), np.inf)
     left_out = 0
-    for k, vector in zip(tasks.which, found, strict=True):
+    for k, vector in zip(which, found, strict=True):
         if vector is None:
             continue
         matched, more = vector[0] >= 0, bool(vector[2])
         left_out += more or (bool(chosen.farther[k]) and (function is nearest_match or not matched))
         if matched:
             match[k], rms[k] = int(chosen.places[k][int(vector[0])]), vector[1]
-    return Found(match, rms, left_out, {tasks.which[n]: reason for n, reason in reasons.items()})
+    return Found(match, rms, left_out, reasons)
 
 
 def nearest_match(task: Task) -> Result:
@@ -218,6 +273,18 @@ def first_match(task: Task) -> Result:
             if np.isfinite(distance.largest):
                 return np.array([place, distance.largest, 0])
     return fitting.reason or reason or np.array([-1, np.inf, any(True for _ in fitting)], np.float64)
+
+
+def every_match(task: Task) -> Result:
+    """(1 if more candidates were left out, place of each that fits ...); or a reason where none is known to fit."""
+    cell, near = task
+    fitting = _Fitting(near, cell)
+    places = list(itertools.islice(fitting, NEAREST))
+    distances, reason = _compare([(near[place], mappings) for place, mappings in places], cell)
+    fit = [place for (place, _), one in zip(places, distances, strict=True) if np.isfinite(one.largest)]
+    if not fit and (fitting.reason or reason):
+        return fitting.reason or reason
+    return np.array([any(True for _ in fitting), *fit], np.float64)
 
 
 class _Fitting(Iterator[tuple[int, Integers]]):

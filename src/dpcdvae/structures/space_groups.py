@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dpcdvae.errors import one_line
 from dpcdvae.parallel.results import Kind, Result, Results
+from dpcdvae.registry import Registry
 from dpcdvae.structures.contacts import closest_contacts
 from dpcdvae.structures.content import content_hash
 from dpcdvae.structures.crystal import Crystal
@@ -38,6 +39,32 @@ CRYSTAL_SYSTEMS = {
 }  # fmt: skip
 """The number of the last space group of each."""
 
+
+@dataclass(frozen=True)
+class Convention:
+    """In which description of a crystal, and how strictly, symmetry is looked for.
+
+    Attributes:
+        meaning: for people.
+        angle_tolerance: of spglib, degrees; negative for its own, which follows from the distances.
+        canonical: in a reduced basis, the atoms in :func:`canonical_order`; else as the crystal is described.
+    """
+
+    meaning: str
+    angle_tolerance: float
+    canonical: bool
+
+
+REDUCED = "reduced"
+
+CONVENTIONS: Registry[Convention] = Registry(
+    "symmetry convention",
+    {
+        REDUCED: Convention("no angle tolerance of its own, atoms in an order that every description has", -1.0, True),
+        "pymatgen": Convention("angle tolerance 5°, cell and order of atoms as in the file (pymatgen)", 5.0, False),
+    },
+)
+
 Cell = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
 
@@ -58,8 +85,8 @@ class SpaceGroups:
         return np.bincount(self.numbers, minlength=NUM_SPACE_GROUPS + 1)[1:]
 
 
-def find_space_groups(crystals: Sequence[Crystal], results: Results) -> SpaceGroups:
-    """The space group of each crystal at :data:`SYMPREC`; the time limit is for each crystal.
+def find_space_groups(crystals: Sequence[Crystal], results: Results, convention: str = REDUCED) -> SpaceGroups:
+    """The space group of each crystal at :data:`SYMPREC` in one of :data:`CONVENTIONS`; the time limit is for each.
 
     Atoms within :data:`SYMPREC` of each other cannot be distinguished, and spglib may search for long: such a
     crystal has no space group.
@@ -72,13 +99,15 @@ def find_space_groups(crystals: Sequence[Crystal], results: Results) -> SpaceGro
             sound.append(k)
         elif distance <= SYMPREC:  # neither is true of what is no crystal
             reasons[k] = f"atoms are {distance:.3f} Å apart, which is within the tolerance of {SYMPREC:g} Å"
+    chosen, some = CONVENTIONS[convention], [crystals[k] for k in sound]
+    cells = _cells(some) if chosen.canonical else [(c.lattice, c.frac_coords, c.atomic_numbers) for c in some]
+    settings: dict[str, str | float] = {"symprec": SYMPREC, "spglib": version("spglib")}
+    if not chosen.canonical:
+        settings["as"] = convention
     found, lacking = results.compute(
-        space_group,
-        _cells([crystals[k] for k in sound]),
-        [content_hash(crystals[k]) for k in sound],
-        Kind("space-groups", ALGORITHM, {"symprec": SYMPREC, "spglib": version("spglib")}),
-        "space groups",
-    )
+        partial(space_group, chosen), cells, [content_hash(crystal) for crystal in some],
+        Kind("space-groups", ALGORITHM, settings), "space groups",
+    )  # fmt: skip
     numbers[sound] = [0 if vector is None else int(vector[0]) for vector in found]
     reasons |= {sound[n]: reason for n, reason in lacking.items()}
     return SpaceGroups(numbers, dict(sorted(reasons.items())))
@@ -96,19 +125,20 @@ def _cells(crystals: Sequence[Crystal]) -> list[Cell]:
     ]
 
 
-def space_group(cell: Cell) -> Result:
+def space_group(convention: Convention, cell: Cell) -> Result:
     """(1,) the number of the space group, or the reason why there is none."""
     import spglib
 
     os.environ.setdefault("SPGLIB_WARNING", "OFF")  # or it writes to standard error where it is at a loss
     lattice, frac, numbers = cell
-    order = canonical_order(lattice, frac, numbers)
+    order = canonical_order(lattice, frac, numbers) if convention.canonical else np.arange(len(numbers))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about its two ways to report errors, once for every crystal
         try:
             found = spglib.get_symmetry_dataset(
                 (lattice, frac[order], numbers[order]),  # type: ignore[arg-type]  # arrays are as good
                 symprec=SYMPREC,
+                angle_tolerance=convention.angle_tolerance,
             )
         except spglib.SpglibError as error:  # newer versions raise, older ones give None
             return f"spglib: {one_line(error)}"

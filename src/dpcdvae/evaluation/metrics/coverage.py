@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.datasets import DATASETS
+from dpcdvae.evaluation.comparison_notes import THESE_CRYSTALS, joined
 from dpcdvae.evaluation.coverage import DEFAULT_CUTOFFS, Coverage, Cutoffs, Nearest, coverage
 from dpcdvae.evaluation.crystal_columns import column
 from dpcdvae.evaluation.metric import metric
@@ -36,7 +38,7 @@ def found_coverage(sample: Sample) -> Coverage | None:
 def _coverage_recall(sample: Sample) -> list[Number]:
     """Share of the reference near a generated crystal."""
     found = sample.once(found_coverage)
-    return [] if found is None else [_covered(sample, found.recall, sample.reference.count)]
+    return [] if found is None else [_covered(sample, found.recall, sample.reference.count, THESE_CRYSTALS)]
 
 
 @metric("coverage_precision", "coverage, precision (COV-P)")
@@ -46,40 +48,46 @@ def _coverage_precision(sample: Sample) -> list[Number]:
     return [] if found is None else [_covered(sample, found.precision, sample.generated)]
 
 
-def _covered(sample: Sample, found: Nearest, total: int) -> Number:
+def _covered(sample: Sample, found: Nearest, total: int, mark: str = "") -> Number:
     limits, whose = cutoffs(sample)
-    lacking = int(np.isnan(found.structure).sum())
-    without = f", {lacking} without fingerprint" if lacking else ""
-    return Number.rate(found.covered(limits), total, note=f"cut-offs {limits[0]:g}, {limits[1]:g} {whose}{without}")
+    note = joined(f"cut-offs {limits[0]:g}, {limits[1]:g} {whose}", mark)
+    return Number.rate(found.covered(limits), total, note=note, undecided=_lacking(found))
+
+
+def _lacking(found: Nearest) -> int:
+    """Crystals without fingerprint."""
+    return int(np.isnan(found.structure).sum())
 
 
 @metric("structure_distance_recall", "AMSD, recall", "fingerprint")
 def _structure_distance_recall(sample: Sample) -> list[Number]:
     found = sample.once(found_coverage)
-    return [] if found is None else [_mean_distance(sample, found.recall.structure)]
+    return [] if found is None else [_mean_distance(sample, found.recall, "structure", THESE_CRYSTALS)]
 
 
 @metric("structure_distance_precision", "AMSD, precision", "fingerprint")
 def _structure_distance_precision(sample: Sample) -> list[Number]:
     found = sample.once(found_coverage)
-    return [] if found is None else [_mean_distance(sample, found.precision.structure)]
+    return [] if found is None else [_mean_distance(sample, found.precision, "structure")]
 
 
 @metric("composition_distance_recall", "AMCD, recall", "fingerprint")
 def _composition_distance_recall(sample: Sample) -> list[Number]:
     found = sample.once(found_coverage)
-    return [] if found is None else [_mean_distance(sample, found.recall.composition)]
+    return [] if found is None else [_mean_distance(sample, found.recall, "composition", THESE_CRYSTALS)]
 
 
 @metric("composition_distance_precision", "AMCD, precision", "fingerprint")
 def _composition_distance_precision(sample: Sample) -> list[Number]:
     found = sample.once(found_coverage)
-    return [] if found is None else [_mean_distance(sample, found.precision.composition)]
+    return [] if found is None else [_mean_distance(sample, found.precision, "composition")]
 
 
-def _mean_distance(sample: Sample, distances: npt.NDArray[np.float64]) -> Number:
+def _mean_distance(sample: Sample, found: Nearest, of: str, mark: str = "") -> Number:
     """To the nearest crystal of the other set."""
-    return Number.mean(distances[np.isfinite(distances)], seed=sample.seed)
+    distances: npt.NDArray[np.float64] = getattr(found, of)
+    number = Number.mean(distances[np.isfinite(distances)], seed=sample.seed, note=mark)
+    return replace(number, undecided=_lacking(found))
 
 
 @column("nearest_structure", "fingerprint distance")

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.distributions import wasserstein
+from dpcdvae.evaluation.comparison_notes import joined
+from dpcdvae.evaluation.distributions import POPULATION, wasserstein, wasserstein_interval
 from dpcdvae.evaluation.metric import metric
-from dpcdvae.evaluation.metrics.validity import DRAWN_GATE, counted, drawn
+from dpcdvae.evaluation.metrics.validity import DRAWN_GATE, counted, draws, over_draws, without_fingerprint
 from dpcdvae.evaluation.sample import Sample
-from dpcdvae.intervals import Number, bootstrap_wasserstein
+from dpcdvae.intervals import Number
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.summary import element_counts
 
@@ -54,19 +55,27 @@ def _energy_wasserstein(sample: Sample) -> list[Number]:
     ours[[k for k, crystal in enumerate(sample.crystals) if crystal.problem() is None]] = values
     theirs = sample.once_for_all(reference_energies)
     numbers = _distances(sample, ours, theirs[np.isfinite(theirs)])
-    return [replace(number, note=f"{model.property} by {model.source}") for number in numbers]
+    return [replace(n, note=joined(f"{model.property} by {model.source}", n.note)) for n in numbers]
 
 
 def _distances(sample: Sample, values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> list[Number]:
     """Of a property of every crystal, NaN where it has none: of all, of the valid, and of those drawn as published."""
-    chosen = {"none": values, "valid": values[sample.once(counted)], DRAWN_GATE: values[sample.once(drawn)]}
-    return [replace(_distance(sample, part, reference), gate=gate) for gate, part in chosen.items()]
+    lacking = without_fingerprint(sample)
+    every, valid = (_distance(sample, part, reference) for part in (values, values[sample.once(counted)]))
+    drawn = valid
+    if len(chosen := sample.once(draws)) > 1 and len(reference):
+        known = [part[np.isfinite(part)] for part in (values[indices] for indices in chosen)]
+        drawn = over_draws([wasserstein(part, reference) for part in known if len(part)], min(map(len, known)))
+    return [
+        replace(every, gate="none"),
+        replace(valid, gate="valid", undecided=lacking),
+        replace(drawn, gate=DRAWN_GATE, undecided=lacking),
+    ]
 
 
 def _distance(sample: Sample, values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> Number:
     values = values[np.isfinite(values)]
     if len(values) == 0 or len(reference) == 0:
         return Number(None, 0)
-    distance = wasserstein(values, reference)
-    interval = bootstrap_wasserstein(values, reference, distance, seed=sample.seed)
-    return Number(distance, len(values), interval)
+    interval = wasserstein_interval(values, reference, seed=sample.seed)
+    return Number(wasserstein(values, reference), len(values), interval, note=POPULATION)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.evaluation.diversity import compared, mean_distances
 from dpcdvae.evaluation.metric import metric
-from dpcdvae.evaluation.metrics.validity import DRAWN_GATE, counted, drawn
+from dpcdvae.evaluation.metrics.validity import DRAWN_GATE, counted, draws, over_draws, without_fingerprint
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.sample_fingerprints import fingerprints
 from dpcdvae.intervals import Number, bootstrap_mean
@@ -26,18 +28,21 @@ def _structure_diversity(sample: Sample) -> list[Number]:
 
 def _diversities(sample: Sample, rows: npt.NDArray[np.float64]) -> list[Number]:
     """Mean distance of two different crystals: of all the valid ones, and of those drawn as published."""
-    chosen = {"valid": np.flatnonzero(sample.once(counted)), DRAWN_GATE: sample.once(drawn)}
-    return [_diversity(sample, rows[indices], gate) for gate, indices in chosen.items()]
+    valid, lacking = _diversity(sample, rows[sample.once(counted)]), without_fingerprint(sample)
+    drawn = valid
+    if len(chosen := sample.once(draws)) > 1:
+        drawn = over_draws([float(mean_distances(rows[some]).mean()) for some in chosen], len(chosen[0]))
+    return [replace(valid, gate="valid", undecided=lacking), replace(drawn, gate=DRAWN_GATE, undecided=lacking)]
 
 
-def _diversity(sample: Sample, rows: npt.NDArray[np.float64], gate: str) -> Number:
+def _diversity(sample: Sample, rows: npt.NDArray[np.float64]) -> Number:
     chosen = compared(len(rows), sample.seed)
     n = len(chosen)
     if n < 2:
-        return Number(None, 0, gate=gate)
+        return Number(None, 0)
     distances = mean_distances(rows[chosen])
     diversity = float(distances.mean())
     # A mean over pairs moves twice as much with a crystal as a mean over crystals (Hoeffding 1948).
     interval = bootstrap_mean(diversity + 2 * (distances - diversity), seed=sample.seed)
     note = f"{n} of {len(rows)} drawn" if n < len(rows) else ""
-    return Number(diversity, n, interval, gate, note)
+    return Number(diversity, n, interval, note=note)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.comparison_notes import bounded, joined, undecided
+from dpcdvae.evaluation.comparison_notes import THESE_CRYSTALS, bounded, joined
 from dpcdvae.evaluation.crystal_columns import column
 from dpcdvae.evaluation.metre import corrected_rms, match_reference
 from dpcdvae.evaluation.metric import metric
@@ -75,9 +75,9 @@ def _match_rate(sample: Sample) -> list[Number]:
         return []
     paired, found = sample.once(pairs), sample.once(matches)
     missing = f"{paired.missing} without prediction" if paired.missing else ""
-    note = joined(f"paired by {paired.by}", missing, _undecided(found.reasons))
+    note = joined(f"paired by {paired.by}", missing)
     return [
-        Number.rate(found.matched & gate, len(truths(sample)), gate=name, note=note)
+        Number.rate(found.matched & gate, len(truths(sample)), gate=name, note=note, undecided=len(found.reasons))
         for name, gate in sample.once(gates).items()
     ]
 
@@ -87,9 +87,10 @@ def _match_rate_by_tolerance(sample: Sample) -> list[Number]:
     """Over all ground truths, each tolerance with a comparison of its own."""
     if not sample.paired:
         return []
+    found = sample.once(matches)
     return [
-        Number.rate(np.isfinite(rms), len(truths(sample)), gate=f"stol {stol:g}")
-        for stol, rms in zip(SITE_TOLERANCES, sample.once(matches).by_tolerance.T, strict=True)
+        Number.rate(np.isfinite(rms), len(truths(sample)), gate=f"stol {stol:g}", undecided=len(found.reasons))
+        for stol, rms in zip(SITE_TOLERANCES, found.by_tolerance.T, strict=True)
     ]
 
 
@@ -128,7 +129,8 @@ def _metre(sample: Sample) -> list[Number]:
     if sample.reference.crystals is None:
         return []
     found = sample.once(reference_matches)
-    return [Number.rate(np.isfinite(found.rms), len(found.rms), note=_compared(found))]
+    note = joined(THESE_CRYSTALS, _compared(found))
+    return [Number.rate(np.isfinite(found.rms), len(found.rms), note=note, undecided=len(found.reasons))]
 
 
 @metric("crmse", "cRMSE", "(V/N)^(1/3)")
@@ -137,17 +139,14 @@ def _crmse(sample: Sample) -> list[Number]:
     if sample.reference.crystals is None:
         return []
     found = sample.once(reference_matches)
-    note = joined(f"a miss counts {PUBLISHED.stol:g}", _compared(found))
-    return [Number.mean(corrected_rms(found), seed=sample.seed, note=note)]
+    note = joined(f"a miss counts {PUBLISHED.stol:g}", THESE_CRYSTALS, _compared(found))
+    number = Number.mean(corrected_rms(found), seed=sample.seed, note=note)
+    return [replace(number, undecided=len(found.reasons))]
 
 
 def _compared(found: Found) -> str:
     others = f"{len(found.other_reasons)} generated crystals could not be compared" if found.other_reasons else ""
-    return joined(bounded(found.left_out), _undecided(found.reasons), others)
-
-
-def _undecided(reasons: Mapping[int, str]) -> str:
-    return undecided([None] * len(reasons), "matched")
+    return joined(bounded(found.left_out), others)
 
 
 @column("matched", kind=bool)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.evaluation.comparison_notes import bounded, joined
+from dpcdvae.evaluation.comparison_notes import bounded, commonest, joined
 from dpcdvae.evaluation.crystal_columns import column
 from dpcdvae.evaluation.metre import match_training
 from dpcdvae.evaluation.metric import metric
@@ -36,11 +35,13 @@ def _stability(sample: Sample) -> list[Number]:
         return []
     phases, energies = sample.stability.phases, sample.stability.energies
     sources = f"{len(phases.phases)} phases of {phases.source}; {energies.name}, crystals as given"
+    lacking = len(found.reasons)
     notes = filter(None, [sources, sample.stability.mismatch(), _suspects(found), _lacking(found)])
-    return [
-        Number.rate(found.within(STABLE), sample.generated, gate=_gate(STABLE), note="; ".join(notes)),
-        Number.rate(found.within(METASTABLE), sample.generated, gate=_gate(METASTABLE)),
+    rates = [
+        Number.rate(found.within(threshold), sample.generated, gate=_gate(threshold), undecided=lacking)
+        for threshold in (STABLE, METASTABLE)
     ]
+    return [replace(rates[0], note="; ".join(notes)), *rates[1:]]
 
 
 @metric("energy_above_hull", "energy above hull, mean", "eV/atom")
@@ -64,15 +65,17 @@ def _known(sample: Sample) -> npt.NDArray[np.float64] | None:
 
 @dataclass(frozen=True)
 class NewCrystals:
-    """The crystals near the hull that are not of the training set, and which of them have the same structure.
+    """The crystals near the hull that are not of the training set.
 
     Attributes:
-        structure: crystal -> a number that it shares with the crystals of the same structure.
+        novel: indices of these crystals.
+        lowest: those of them that match none that lies lower, so that each structure counts once.
         left_out: comparisons that were made with the nearest candidates alone.
         undecided: crystals near the hull whose comparison was given up; they do not count as new.
     """
 
-    structure: dict[int, int]
+    novel: list[int]
+    lowest: set[int]
     left_out: int
     undecided: int
 
@@ -83,7 +86,8 @@ def new_near_hull(sample: Sample) -> NewCrystals | None:
     if found is None or sample.training is None or sample.training.crystals is None:
         return None
     training = sample.training.crystals
-    places = np.flatnonzero(found.within(METASTABLE)).tolist()
+    # The lowest first: of several of one structure it is the one that counts, whatever their order in the file.
+    places = sorted(np.flatnonzero(found.within(METASTABLE)).tolist(), key=lambda k: float(found.above[k]))
     near = [sample.crystals[k] for k in places]
     known = match_training(near, training, sample.results)
     new = [n for n in range(len(near)) if known.match[n] is None and n not in known.reasons]
@@ -91,11 +95,9 @@ def new_near_hull(sample: Sample) -> NewCrystals | None:
     reasons = known.reasons | {new[m]: reason for m, reason in same.reasons.items()}
     sample.give_up("stable, unique and novel, crystals of the training set", training, known.other_reasons)
     sample.give_up("stable, unique and novel", near, reasons)
-    structure: dict[int, int] = {}
-    for m, earlier in enumerate(same.duplicate_of):  # each points to an earlier one, which has its number already
-        structure[m] = m if earlier is None else structure[earlier]
-    counted = {places[new[m]]: number for m, number in structure.items() if m not in same.reasons}
-    return NewCrystals(counted, known.left_out + same.left_out, len(reasons))
+    novel = {m: places[n] for m, n in enumerate(new) if m not in same.reasons}
+    lowest = {k for m, k in novel.items() if same.duplicate_of[m] is None}
+    return NewCrystals(list(novel.values()), lowest, known.left_out + same.left_out, len(reasons))
 
 
 @metric("sun", "stable, unique and novel (S.U.N.)")
@@ -118,11 +120,10 @@ def _new(sample: Sample, threshold: float) -> list[Number]:
         why = "no training set" if sample.training is None else f"no crystals of {sample.training.source}"
         return [Number(None, 0, gate=gate, note=f"{why} to compare with")]
     within = found.within(threshold)
-    notes = [f"{within.sum()} within, {sum(bool(within[k]) for k in new.structure)} of them novel"]
+    notes = [f"{within.sum()} within, {sum(bool(within[k]) for k in new.novel)} of them novel"]
     notes.append(bounded(new.left_out))
-    if new.undecided:
-        notes.append(f"{new.undecided} near the hull undecided, counted as not new")
-    return [Number.rate(_lowest(sample, threshold), sample.generated, gate=gate, note=joined(*notes))]
+    good, n = _lowest(sample, threshold), sample.generated
+    return [Number.rate(good, n, gate=gate, note=joined(*notes), undecided=new.undecided)]
 
 
 def _lowest(sample: Sample, threshold: float) -> list[bool]:
@@ -130,12 +131,8 @@ def _lowest(sample: Sample, threshold: float) -> list[bool]:
     found, new = sample.once(hull), sample.once(new_near_hull)
     if found is None or new is None:
         return []
-    chosen: dict[int, int] = {}
-    for k in sorted(new.structure, key=lambda k: float(found.above[k])):
-        if found.within(threshold)[k]:
-            chosen.setdefault(new.structure[k], k)
-    lowest = set(chosen.values())
-    return [k in lowest for k in range(len(sample.crystals))]
+    within = found.within(threshold)
+    return [k in new.lowest and bool(within[k]) for k in range(len(sample.crystals))]
 
 
 @column("energy_above_hull", "eV/atom", kind=float)
@@ -169,10 +166,7 @@ def _gate(threshold: float) -> str:
 def _lacking(found: HullEnergies) -> str:
     if not found.reasons:
         return ""
-    common = Counter(found.reasons.values()).most_common(3)
-    listed = ", ".join(f"{reason} ({count})" for reason, count in common)
-    more = ", ..." if len(set(found.reasons.values())) > len(common) else ""
-    return f"{len(found.reasons)} without energy above hull: {listed}{more}"
+    return f"{len(found.reasons)} without energy above hull: {commonest(found.reasons.values())}"
 
 
 def _suspects(found: HullEnergies) -> str:

@@ -5,15 +5,24 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from dpcdvae.evaluation.comparison_notes import joined
 from dpcdvae.evaluation.crystal_columns import column
+from dpcdvae.evaluation.distributions import POPULATION, total_variation, total_variation_interval
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Sample
-from dpcdvae.intervals import Number, bootstrap_total_variation
-from dpcdvae.structures.space_groups import SYMPREC, SpaceGroups, by_crystal_system, find_space_groups, symbols
+from dpcdvae.intervals import Number
+from dpcdvae.structures.space_groups import (
+    CONVENTIONS,
+    SYMPREC,
+    SpaceGroups,
+    by_crystal_system,
+    find_space_groups,
+    symbols,
+)
 
 
 def space_groups(sample: Sample) -> SpaceGroups:
-    found = find_space_groups(sample.crystals, sample.results)
+    found = find_space_groups(sample.crystals, sample.results, sample.symmetry)
     sample.give_up("space group", sample.crystals, found.reasons)
     return found
 
@@ -21,7 +30,7 @@ def space_groups(sample: Sample) -> SpaceGroups:
 def reference_space_groups(sample: Sample) -> SpaceGroups:
     """None found where the reference has no crystals."""
     crystals = sample.reference.crystals or ()
-    found = find_space_groups(crystals, sample.results)
+    found = find_space_groups(crystals, sample.results, sample.symmetry)
     sample.give_up("space group of the reference", crystals, found.reasons)
     return found
 
@@ -45,26 +54,24 @@ def _crystal_system_distance(sample: Sample) -> list[Number]:
 
 
 def _distance(sample: Sample, counts: npt.NDArray[np.int64], reference: npt.NDArray[np.int64]) -> Number:
-    note = f"symprec {SYMPREC:g} Å{_without(sample)}"
+    lacking = len(sample.once(space_groups).reasons)
     if counts.sum() == 0 or reference.sum() == 0:
-        return Number(None, 0, note=note)
-    shares = reference / reference.sum()
-    distance = float(np.abs(counts / counts.sum() - shares).sum() / 2)
-    interval = bootstrap_total_variation(counts, shares, distance, seed=sample.seed)
-    return Number(distance, int(counts.sum()), interval, note=note)
+        return Number(None, 0, note=_convention(sample), undecided=lacking)
+    interval = total_variation_interval(counts, reference, seed=sample.seed)
+    note = joined(_convention(sample), POPULATION)
+    return Number(total_variation(counts, reference), int(counts.sum()), interval, note=note, undecided=lacking)
 
 
 @metric("p1_share", "without symmetry (P1)")
 def _p1_share(sample: Sample) -> list[Number]:
     """Among the crystals whose space group is known."""
-    numbers = sample.once(space_groups).numbers
-    known = int((numbers > 0).sum())
-    return [Number.rate(numbers == 1, known, note=f"symprec {SYMPREC:g} Å{_without(sample)}")]
+    found = sample.once(space_groups)
+    known = int((found.numbers > 0).sum())
+    return [Number.rate(found.numbers == 1, known, note=_convention(sample), undecided=len(found.reasons))]
 
 
-def _without(sample: Sample) -> str:
-    lacking = len(sample.once(space_groups).reasons)
-    return f", {lacking} without space group" if lacking else ""
+def _convention(sample: Sample) -> str:
+    return f"symprec {SYMPREC:g} Å, {CONVENTIONS[sample.symmetry].meaning}"
 
 
 @column("space_group_number", kind=int)
