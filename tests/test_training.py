@@ -30,6 +30,7 @@ from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.structures.bonds import crystal_nn_bonds
 from dpcdvae.structures.table import CrystalTable, save_tables
 from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.training import train as training
 from dpcdvae.training.card import export, half_weights
 from dpcdvae.training.choose_precision import multiplies_bfloat16, resolve_precision
 from dpcdvae.training.lightning_module import TrainingModule, noise_generator
@@ -154,6 +155,34 @@ def test_what_a_run_started_from_stays_on_its_card(tables: dict[str, CrystalTabl
     assert read_checkpoint(last_checkpoint(second)).facts["init"]["preset"] == "compact"
     scaler = load_model(first).stats.scaler.shift
     assert torch.equal(load_model(second).stats.scaler.shift, scaler)
+
+
+def test_a_run_killed_in_its_first_epoch_begins_again_with_its_start(
+    tables: dict[str, CrystalTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(tables, tmp_path / "first", "train.max_epochs=1", "train.finish=false")
+    facts = {"name": "some", "sha256": "0"}
+    settings = config("train.max_epochs=1", "train.finish=false")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(tables, facts, settings, tmp_path / "killed", preset="compact", init=first)
+    resumed, preset, _ = resumed_config(tmp_path / "killed")
+    train(tables, facts, resumed, tmp_path / "killed", preset=preset, resume=True)
+    train(tables, facts, settings, tmp_path / "whole", preset="compact", init=first)
+    ours, theirs = (read_checkpoint(last_checkpoint(tmp_path / name)).weights for name in ("killed", "whole"))
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_what_a_resumed_run_was_told_holds_for_the_next_one(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    folder = run(tables, tmp_path / "run", "train.max_epochs=1", "train.finish=false")
+    longer, preset, facts = resumed_config(folder, ["train.max_epochs=2"])
+    train(tables, facts, longer, folder, preset=preset, resume=True)
+    assert resumed_config(folder)[0].train.max_epochs == 2
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:

@@ -24,7 +24,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Runs a command line and returns its exit code.
 
     0 done; 2 bad input, or a file that the system does not give, with one line on standard error; 130 stopped by
-    Ctrl-C; 141 the reader of standard output went away. Any other exception is a bug: it leaves as a traceback (code 1).
+    Ctrl-C; 141 the reader of standard output went away. Any other exception is a bug, and a traceback (code 1).
     """
     if sys.stdout is None:  # closed by the caller (>&-): results go nowhere, files are written all the same
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

@@ -55,6 +55,8 @@ def train(
         raise InputError("--resume continues a run with its own weights: leave out --init")
     if resume and preset is not None:
         raise InputError("--resume continues a run with its own preset: leave out --preset, or change options by --set")
+    if resume and property_:
+        raise InputError("--resume continues a run with what it learns: leave out --property")
     if resume:
         from dpcdvae.training.train import resumed_config
 
@@ -87,7 +89,7 @@ def train(
 
 
 def with_property(config: AnyConfig, data: Dataset) -> AnyConfig:
-    """A regressor holds the largest crystal there is, and learns what the data set calls its energy if nothing else."""
+    """The configuration for a data set: a regressor's ``max_atoms``, and its property where none is given."""
     from dpcdvae.config import RegressorConfig, override_config
 
     if not isinstance(config, RegressorConfig):

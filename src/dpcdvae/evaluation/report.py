@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = "dpcdvae.evaluation/2"
-TOOLS = ("dpcdvae", "numpy", "scipy", "pymatgen", "pymatgen-core", "spglib", "smact")
+TOOLS = ("dpcdvae", "numpy", "scipy", "pymatgen", "pymatgen-core", "spglib", "smact", "gemmi", "ase")
 
 WIDE = 112
 """Columns of a terminal from which on the baselines fit."""

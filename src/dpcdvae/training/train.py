@@ -58,7 +58,8 @@ def train(
         folder: ``run.json``, ``metrics.csv``, ``checkpoints/``; must be new, unless ``resume``.
         init: a model whose weights are the start instead of random ones; what it measured of its own
             training set (lattice scaler, scale factors) comes along.
-        resume: continue the run in ``folder`` from the end of its last complete epoch.
+        resume: continue the run in ``folder`` from the end of its last complete epoch; one that was killed in its first
+            epoch begins again, with the same start.
 
     Raises:
         InputError: the data do not fit the model, the folder exists or cannot be resumed,
@@ -80,9 +81,15 @@ def _train(
 ) -> Path:
     """:func:`train`, which closes ``held``: the lock of the folder."""
     check_data(tables, config)
-    if resume and is_first_process():
-        last_checkpoint(folder)
-        held.enter_context(lock(folder, IN_USE))
+    going_on = resume and _has_checkpoints(folder)
+    started_from = read_json(folder / RUN_FILE).get("init") if resume else _place(init)
+    if resume:
+        if going_on:
+            last_checkpoint(folder)
+        else:
+            init = started_from
+        if is_first_process():
+            held.enter_context(lock(folder, IN_USE))
     elif is_first_process():
         check_output(folder, overwrite=None)
     torch.set_float32_matmul_precision(config.train.matmul_precision)
@@ -105,23 +112,35 @@ def _train(
         load_weights(model, replace(start, weights=_without_prior(start.weights, model)))
         model.record_training_set(CrystalBatch.from_table(tables["train"]), targets_of(tables["train"], model.target))
         facts["init"] = start.facts
-    elif resume:
+    elif going_on:
         earlier = read_description(last_checkpoint(folder))["facts"]
         facts |= {"init": earlier["init"]} if "init" in earlier else {}
     else:
         prepare(model, tables["train"])
-    if not resume and is_first_process():
-        folder.mkdir(parents=True, exist_ok=True)  # by another run that began just now, which has the lock
-        held.enter_context(lock(folder, IN_USE))
-        check_output(folder / RUN_FILE, overwrite=None)
-        write_json(folder / RUN_FILE, {"preset": preset, "dataset": dataset, "config": config.to_dict()})
+    if is_first_process():
+        if not resume:
+            folder.mkdir(parents=True, exist_ok=True)  # by another run that began just now, which has the lock
+            held.enter_context(lock(folder, IN_USE))
+            check_output(folder / RUN_FILE, overwrite=None)
+        begun = {"preset": preset, "dataset": dataset, "config": config.to_dict(), "init": started_from}
+        write_json(folder / RUN_FILE, begun)  # with what --resume --set has changed, for the next --resume
     module = TrainingModule(model, tables["train"], tables["val"], facts)
-    _run(trainer, module, str(last_checkpoint(folder)) if resume else None)
+    _run(trainer, module, str(last_checkpoint(folder)) if going_on else None)
     if trainer.is_global_zero and config.train.finish:
         if isinstance(model, CDVAE):
             fit_prior_and_threshold(folder, tables, trainer.strategy.root_device)
         write_card(folder, tables)
     return folder
+
+
+def _has_checkpoints(folder: Path) -> bool:
+    """Whether a run has got beyond its first epoch; what a kill may leave under a temporary name counts."""
+    return (folder / CHECKPOINTS).is_dir() and any((folder / CHECKPOINTS).iterdir())
+
+
+def _place(init: str | Path | StoredModel | None) -> str | None:
+    """Where the weights lie that a run starts from: all that is needed to start it again."""
+    return None if init is None else find_model(init).place
 
 
 def _without_prior(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -135,13 +154,14 @@ def resumed_config(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[A
     """Configuration (with overrides of ``train`` options only), preset and data set of an earlier run.
 
     Raises:
-        InputError: no such run, or it has no checkpoint yet.
+        InputError: no such run, or its checkpoints hold no training state.
     """
     folder = Path(folder)
     if not (folder / RUN_FILE).is_file():
         raise InputError(f"{folder} is no run that could be resumed: it has no {RUN_FILE}")
     stored = read_json(folder / RUN_FILE)
-    last_checkpoint(folder)
+    if _has_checkpoints(folder):
+        last_checkpoint(folder)
     for override in overrides:
         if not override.strip().startswith("train."):
             raise InputError(f"--set {override}: a resumed run keeps its model; only train.* options can change")
