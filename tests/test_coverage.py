@@ -143,7 +143,7 @@ def test_cutoffs_are_those_given_or_of_the_data_set_and_named() -> None:
         (Reference("mine.csv", "", crystals=near), None, "cut-offs 0.4, 10 of mp_20, as the reference has none"),
     ):
         report = evaluate(far, reference, workers=0, cutoffs=cutoffs)
-        assert report["coverage_recall"].note == words
+        assert report["coverage_precision"].note == words
     distance = report["structure_distance_recall"].value
     assert distance is not None
     assert distance > 0
