@@ -107,9 +107,14 @@ def measure(a: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     for one in (one for batch in passes for one in batch):
         seconds.update(one["seconds"])
     key = {
-        "data": a.data, "split": a.split, "steps": how.steps, "solver": how.solver, "seed": a.seed, "n": a.n,
+        "data": a.data,
+        "split": a.split,
+        "steps": how.steps,
+        "solver": how.solver,
+        "seed": a.seed,
+        "n": a.n,
         "most": a.most,
-    }  # fmt: skip
+    }
     result = {
         **key,
         "threshold": threshold,

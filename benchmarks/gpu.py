@@ -154,8 +154,13 @@ def epochs(calls: Calls, arguments: argparse.Namespace) -> None:
                 long = _train_seconds(preset, given, batch, precision, ahead, arguments)
                 an_epoch = (long - short) / (ahead - few)
                 crystals = len(given["train"])
-                return {"epochs": ahead, "seconds_per_epoch": an_epoch, "start_seconds": short - few * an_epoch,
-                        "crystals_per_second": crystals / an_epoch, "crystals": crystals}  # fmt: skip
+                return {
+                    "epochs": ahead,
+                    "seconds_per_epoch": an_epoch,
+                    "start_seconds": short - few * an_epoch,
+                    "crystals_per_second": crystals / an_epoch,
+                    "crystals": crystals,
+                }
 
             if calls.run(what, work, least=calls.found[-1]["wall_seconds"] if calls.found else 0.0):
                 found = calls.found[-1]

@@ -40,10 +40,15 @@ GENERATED = {
     "compositional_validity": "",
 }
 TITLES = {
-    "match_rate": "match", "match_rms": "<rms>", "coverage_recall": "COV-R", "coverage_precision": "COV-P",
-    "density_wasserstein": "W density", "num_elements_wasserstein": "W elements",
-    "structural_validity": "valid struct.", "compositional_validity": "valid comp.",
-}  # fmt: skip
+    "match_rate": "match",
+    "match_rms": "<rms>",
+    "coverage_recall": "COV-R",
+    "coverage_precision": "COV-P",
+    "density_wasserstein": "W density",
+    "num_elements_wasserstein": "W elements",
+    "structural_validity": "valid struct.",
+    "compositional_validity": "valid comp.",
+}
 LOWER_IS_BETTER = {"match_rms", "density_wasserstein", "num_elements_wasserstein"}
 PROTOCOLS.register("steps-reconstruct")(Protocol("reconstruction against passes", RECONSTRUCTED))
 PROTOCOLS.register("steps-generate")(Protocol("generation against passes", GENERATED))
@@ -99,15 +104,20 @@ def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
             }
             cpu = sum(cpu_seconds(batches) for batches in made.values())
             result = {
-                **key, "crystals_per_cpu_second": 2 * arguments.n / cpu, "machine": here(arguments.device),
+                **key,
+                "crystals_per_cpu_second": 2 * arguments.n / cpu,
+                "machine": here(arguments.device),
                 **{
                     kind: judge(
-                        crystals_of(made[kind]), failures_of(made[kind]), record["reference"], f"steps-{kind}",
+                        crystals_of(made[kind]),
+                        failures_of(made[kind]),
+                        record["reference"],
+                        f"steps-{kind}",
                         ids if kind == "reconstruct" else (),
                     )
                     for kind in made
                 },
-            }  # fmt: skip
+            }
             record["results"].append(result)
             write_json(out, record)
             print(row(result), flush=True)

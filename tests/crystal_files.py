@@ -38,9 +38,14 @@ def crystals(draw: st.DrawFn) -> Crystal:
         draw(arrays(np.float64, (n, 3), elements=st.floats(-2, 2, width=32))),
         lattice,
         draw(st.text(min_size=1, max_size=20).filter(str.isprintable).map(lambda s: " ".join(s.split()) or "a")),
-        draw(st.dictionaries(st.from_regex(r"[a-z][a-z_.]{2,8}", fullmatch=True).filter(lambda k: k != "name"),
-                             st.floats(-1e9, 1e9), max_size=3)),
-    )  # fmt: skip
+        draw(
+            st.dictionaries(
+                st.from_regex(r"[a-z][a-z_.]{2,8}", fullmatch=True).filter(lambda k: k != "name"),
+                st.floats(-1e9, 1e9),
+                max_size=3,
+            )
+        ),
+    )
 
 
 def assert_same_crystal(a: Crystal, b: Crystal, tolerance: float, *, oriented: bool = False) -> None:

@@ -125,8 +125,13 @@ def test_names_in_any_usual_encoding(encoding: str, tmp_path: Path) -> None:
 
 def test_line_ends_of_every_system_and_tags_in_capitals_or_with_dots(tmp_path: Path) -> None:
     cif = text(SALT, columns=())
-    for changed in (cif.replace("\n", "\r\n"), cif.replace("\n", "\r"), cif.replace("_cell_", "_CELL_"),
-                    cif.replace("_atom_site_", "_atom_site."), cif.replace("data_x", "DATA_x")):  # fmt: skip
+    for changed in (
+        cif.replace("\n", "\r\n"),
+        cif.replace("\n", "\r"),
+        cif.replace("_cell_", "_CELL_"),
+        cif.replace("_atom_site_", "_atom_site."),
+        cif.replace("data_x", "DATA_x"),
+    ):
         (tmp_path / "a.cif").write_bytes(changed.encode())
         assert read(tmp_path / "a.cif")[0].formula == "CaO"
 

@@ -39,7 +39,7 @@ def odd() -> list[Crystal]:
         Crystal([6], [[0, 0, 0]], np.eye(3) * 0.46, "small"),
         Crystal([2, 8], [[0, 0, 0], [0.5, 0.5, 0.5]], CUBE, "noble"),
         Crystal([11, *[8] * 7], np.indices((2, 2, 2)).reshape(3, 8).T / 2, CUBE, "=1+1"),
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +82,15 @@ def test_reasons_are_those_of_the_invalid(sample: Sample) -> None:
     assert valid.sum() == METRICS["validity"].measure(sample)[0].value * sample.generated
     assert [reason is None for reason in table["invalid_reason"][:8]] == valid.tolist()
     expected = [
-        None, r"atoms 2 and 3 are 0\.31 Å apart; charges balance only against the electronegativities",
+        None,
+        r"atoms 2 and 3 are 0\.31 Å apart; charges balance only against the electronegativities",
         r"an atom is 0\.30 Å from its own image",
-        "coordinates are not finite", "the cell is degenerate", r"the volume is 0\.0973 Å\^3",
+        "coordinates are not finite",
+        "the cell is degenerate",
+        r"the volume is 0\.0973 Å\^3",
         "no oxidation state is known of He",
         "charges cannot balance",
-    ]  # fmt: skip
+    ]
     for reason, pattern in zip(table["invalid_reason"], expected, strict=False):
         assert (reason is None) if pattern is None else re.fullmatch(pattern, reason), reason
 

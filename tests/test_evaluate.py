@@ -38,10 +38,14 @@ def volume_model(crystals: Sequence[Crystal]) -> tuple[np.ndarray, dict[int, str
 def rattled(crystals: list[Crystal], scale: float, seed: int = 0) -> list[Crystal]:
     rng = np.random.default_rng(seed)
     return [
-        Crystal(c.atomic_numbers, c.frac_coords + rng.normal(scale=scale, size=c.frac_coords.shape),
-                c.lattice * rng.uniform(0.95, 1.1), c.id)
+        Crystal(
+            c.atomic_numbers,
+            c.frac_coords + rng.normal(scale=scale, size=c.frac_coords.shape),
+            c.lattice * rng.uniform(0.95, 1.1),
+            c.id,
+        )
         for c in crystals
-    ]  # fmt: skip
+    ]
 
 
 def values(report: Report) -> dict[tuple[str, str], float | None]:
@@ -62,9 +66,14 @@ def test_every_number_has_its_count_and_an_interval_around_it(real: list[Crystal
     phases = Phases("elements", [Phase({symbol: 1}, 1.0) for symbol in elements])
     energies = EnergySource("volume", lambda crystal: crystal.volume / 12)
     report = evaluate(
-        rattled(real, 0.1), real, paired=True, workers=0, training=real, energy_model=model,
+        rattled(real, 0.1),
+        real,
+        paired=True,
+        workers=0,
+        training=real,
+        energy_model=model,
         stability=Stability(phases, energies),
-    )  # fmt: skip
+    )
     assert {name for name, _ in report.numbers} == set(METRICS)
     for name, number in report.numbers:
         assert number.value is not None, name

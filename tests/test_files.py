@@ -136,5 +136,9 @@ def test_no_cell_is_a_formula() -> None:
     from dpcdvae.io.tables import guarded
 
     assert [guarded(text) for text in ("=cmd|' /C calc'!A0", "+1", "@x", "-a", "mp-1")] == [
-        "'=cmd|' /C calc'!A0", "'+1", "'@x", "'-a", "mp-1",
-    ]  # fmt: skip
+        "'=cmd|' /C calc'!A0",
+        "'+1",
+        "'@x",
+        "'-a",
+        "mp-1",
+    ]

@@ -59,9 +59,14 @@ def test_the_pair_is_at_its_distance(odd: list[Crystal]) -> None:
 def test_twenty_seven_translations_are_enough() -> None:
     """Of wrapped differences in reduced cells, among them the most symmetric ones, whose nearest images are many."""
     rng = np.random.default_rng(1)
-    special = [np.eye(3), np.ones((3, 3)) - np.eye(3), np.ones((3, 3)) - 2 * np.eye(3), np.diag([1.0, 1.0, 50.0]),
-               [[1, 0, 0], [-0.5, 0.75**0.5, 0], [0, 0, 1.1]],
-               [[1, 0, 0], [0.5, 0.75**0.5, 0], [0.5, 0.3, 0.82]]]  # fmt: skip
+    special = [
+        np.eye(3),
+        np.ones((3, 3)) - np.eye(3),
+        np.ones((3, 3)) - 2 * np.eye(3),
+        np.diag([1.0, 1.0, 50.0]),
+        [[1, 0, 0], [-0.5, 0.75**0.5, 0], [0, 0, 1.1]],
+        [[1, 0, 0], [0.5, 0.75**0.5, 0], [0.5, 0.3, 0.82]],
+    ]
     lattices, _ = minkowski_reduced(np.array([*special, *rng.normal(size=(40, 3, 3))]))
     far = np.array(list(itertools.product(range(-3, 4), repeat=3)), float)
     near = np.abs(far).max(axis=1) <= 1

@@ -201,14 +201,20 @@ def test_ranking_keeps_each_minimum_once_and_the_lowest_enthalpy_first() -> None
     found = [
         relaxation(c, c, 0.0, energy)
         for c, energy in (
-            (carbon("sc", 1.8), -6.0), (cubic, -9.002), (carbon("diamond", 3.54), -9.0),
-            (Crystal.from_ase(bulk("Si"), "si"), -5.4), (carbon("sc", 1.78), -9.01),
+            (carbon("sc", 1.8), -6.0),
+            (cubic, -9.002),
+            (carbon("diamond", 3.54), -9.0),
+            (Crystal.from_ase(bulk("Si"), "si"), -5.4),
+            (carbon("sc", 1.78), -9.01),
         )
-    ]  # fmt: skip
+    ]
     ranked = rank([*found, lost(carbon("fcc", 3.0), PRESSURE, "late")])
     assert [(r.relaxed.initial.id, r.rank, r.copies) for r in ranked] == [
-        ("sc-1.78", 1, 1), ("big", 2, 2), ("sc-1.8", 3, 1), ("si", 1, 1),
-    ]  # fmt: skip
+        ("sc-1.78", 1, 1),
+        ("big", 2, 2),
+        ("sc-1.8", 3, 1),
+        ("si", 1, 1),
+    ]
     assert [r.above for r in ranked] == pytest.approx(
         [r.relaxed.enthalpy - s.relaxed.enthalpy for r, s in zip(ranked, [*ranked[:1] * 3, ranked[3]], strict=True)]
     )
@@ -282,8 +288,12 @@ def test_what_has_other_neighbours_is_not_compared_at_all(asked: list[tuple[str,
 
 def test_reasons_are_counted_without_their_figures_but_with_all_a_calculator_says() -> None:
     said = "the calculator failed: ValueError: no basis (for Xe), at step 3"
-    reasons = ["not converged after 9 steps (force 1 eV/Å)", "not converged after 9 steps (force 2 eV/Å)", said,
-               "the volume went to 3.1 times what it was, at step 4"]  # fmt: skip
+    reasons = [
+        "not converged after 9 steps (force 1 eV/Å)",
+        "not converged after 9 steps (force 2 eV/Å)",
+        said,
+        "the volume went to 3.1 times what it was, at step 4",
+    ]
     assert count_reasons(reasons)[:2] == [("not converged after 9 steps", 2), (said, 1)]
     lines = reason_lines("not relaxed", [(f"reason {k}", 1) for k in range(25)])
     assert lines[0] == "not relaxed: 1 × reason 0"

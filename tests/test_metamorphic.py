@@ -45,9 +45,7 @@ def made(truths: list[Crystal]) -> list[Crystal]:
 
 
 def report(crystals: Sequence[Crystal], reference: Sequence[Crystal], paired: bool = False) -> Report:
-    return evaluate(
-        crystals, list(reference), paired=paired, training=list(reference)[::2], baselines=[], workers=0
-    )  # fmt: skip
+    return evaluate(crystals, list(reference), paired=paired, training=list(reference)[::2], baselines=[], workers=0)
 
 
 def values(report: Report) -> Values:
@@ -119,8 +117,13 @@ def test_a_set_against_itself(truths: list[Crystal]) -> None:
     numbers = report(truths, truths, paired=True).numbers
     n = len(truths)
     whole = {
-        "structural_validity", "no_close_contact", "match_rate", "coverage_recall", "coverage_precision", "uniqueness",
-    }  # fmt: skip
+        "structural_validity",
+        "no_close_contact",
+        "match_rate",
+        "coverage_recall",
+        "coverage_precision",
+        "uniqueness",
+    }
     none = {
         "space_group_distance", "crystal_system_distance", "p1_share", "match_rms", "density_wasserstein",
         "num_elements_wasserstein", "structure_distance_recall", "structure_distance_precision",

@@ -210,8 +210,10 @@ def test_what_is_undecided_is_told_and_counts_as_not_good(tmp_path: Path) -> Non
     assert judged.once(novel) == [None, None, None, False]
     rates = {name: METRICS[name].measure(judged)[0] for name in ("uniqueness", "novelty", "unique_and_novel")}
     assert {name: (rate.value, rate.n) for name, rate in rates.items()} == {
-        "uniqueness": (0.25, 4), "novelty": (0.0, 4), "unique_and_novel": (0.0, 4)
-    }  # fmt: skip
+        "uniqueness": (0.25, 4),
+        "novelty": (0.0, 4),
+        "unique_and_novel": (0.0, 4),
+    }
     assert {rate.undecided for rate in rates.values()} == {3}
     assert COLUMNS["same_structure"].measure(judged) == [None, None, None, 1]
     assert COLUMNS["novel"].measure(judged) == [None, None, None, False]

@@ -20,11 +20,12 @@ from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.train import prepare
 
 SMALL = [
-    "loss.kl=0.0", "model.latent_dim=32",
+    "loss.kl=0.0",
+    "model.latent_dim=32",
     "encoder.options.dimenet++={hidden=40, blocks=1, int_emb=16, out_emb=32, output_layers=1}",
     "denoiser.options={hidden=40, atom_width=64, blocks=2, num_radial=32, emb_trip=16, emb_cbf=8, bil_trip=16,"
     " layers_atom=1, time_embedding=32, fourier=[]}",
-]  # fmt: skip
+]
 CRYSTALS = 12
 STEPS = 1000
 COPIES = 4  # of every crystal in a batch, each with noise of its own

@@ -110,7 +110,7 @@ FORMS: dict[str, Callable[[Path], Path]] = {
     "ComputedStructureEntry": lambda d: dumped(d / "p.json.gz", entries("ComputedStructureEntry")),
     "PhaseDiagram": lambda d: dumped(d / "p.json.gz", diagram("PhaseDiagram")),
     "PatchedPhaseDiagram": lambda d: dumped(d / "p.json", diagram("PatchedPhaseDiagram")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -191,10 +191,11 @@ BAD_RECORDS: dict[str, tuple[dict[str, Any], str]] = {
     "two energies per atom": (record(energy_eV_per_atom=-5.9), "keep one of them"),
     "energy of what": (record(energy=-23.6, energy_per_atom=None, nsites=4), "that of the 2 atoms"),
     "corrections without a sum": (
-        record(energy=-11.8, energy_per_atom=None, energy_adjustments=[{"value": 1}]), "correction",
+        record(energy=-11.8, energy_per_atom=None, energy_adjustments=[{"value": 1}]),
+        "correction",
     ),
     "free energies": (record(**{"@class": "GibbsComputedStructureEntry"}), "cannot be read"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD_RECORDS)
@@ -235,9 +236,11 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str]] = {
     "not gzip": ("p.json.gz", "[]", "not a gzip"),
     "unknown ending": ("p.pickle", "x", "unknown ending"),
     "several calculators": (
-        "p.csv", "formula,energy,calculator\nNa,-1,a\nCl,-1,b\n", "several calculators .a, b.",
+        "p.csv",
+        "formula,energy,calculator\nNa,-1,a\nCl,-1,b\n",
+        "several calculators .a, b.",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
@@ -306,7 +309,12 @@ def test_functionals_are_mixed_only_where_corrections_say_they_may(
 
 
 def test_summary_documents_of_the_materials_project_are_read(tmp_path: Path) -> None:
-    document = {"material_id": "mp-1", "formula_pretty": "CdPt", "energy_per_atom": -3.8, "nsites": 4,
-                "composition": {"Cd": 2, "Pt": 2}}  # fmt: skip
+    document = {
+        "material_id": "mp-1",
+        "formula_pretty": "CdPt",
+        "energy_per_atom": -3.8,
+        "nsites": 4,
+        "composition": {"Cd": 2, "Pt": 2},
+    }
     (phase,) = read_phases(as_json(tmp_path / "p.json", [document])).phases
     assert (phase.id, phase.energy, phase.fractions) == ("mp-1", -3.8, {"Cd": 0.5, "Pt": 0.5})

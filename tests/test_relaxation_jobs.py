@@ -178,11 +178,12 @@ def test_what_a_code_has_no_potential_for_is_counted_and_the_rest_becomes_jobs(
 ) -> None:
     """Potentials are those that exist in their set; the spec names them in the order of POSCAR."""
     many = [
-        Crystal.from_ase(bulk("Po", "sc", a=3.35), "po"), Crystal.from_ase(bulk("W"), "w"),
+        Crystal.from_ase(bulk("Po", "sc", a=3.35), "po"),
+        Crystal.from_ase(bulk("W"), "w"),
         Crystal(np.array([97]), np.zeros((1, 3)), 4 * np.eye(3), "bk"),
         Crystal(np.array([9, 88, 9]), np.array([[0.25] * 3, [0] * 3, [0.75] * 3]), 4.5 * np.eye(3), "raf2"),
         Crystal.from_ase(bulk("Yb"), "yb"),
-    ]  # fmt: skip
+    ]
     write(many, tmp_path / "c.extxyz")
     folder = tmp_path / "jobs"
     how = ["--calculator", "vasp", "--settings", "screening", "--write-jobs", str(folder)]

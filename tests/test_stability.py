@@ -116,8 +116,13 @@ def test_ternary_agrees_with_linear_programming(seed: int) -> None:
 
 
 def test_decomposition_has_the_composition_and_the_energy_of_the_hull() -> None:
-    phases = [Phase({"Sr": 1}, -1.5), Phase({"Ti": 1}, -7.75), Phase({"O": 2}, -4.9),
-              Phase({"Sr": 1, "O": 1}, -5.9, "s-1"), Phase({"Ti": 1, "O": 2}, -8.8)]  # fmt: skip
+    phases = [
+        Phase({"Sr": 1}, -1.5),
+        Phase({"Ti": 1}, -7.75),
+        Phase({"O": 2}, -4.9),
+        Phase({"Sr": 1, "O": 1}, -5.9, "s-1"),
+        Phase({"Ti": 1, "O": 2}, -8.8),
+    ]
     found = hull_of([crystal({"Sr": 1, "Ti": 1, "O": 3}, -7.9)], phases)
     assert found.decompositions == ["0.6 TiO2 + 0.4 SrO (s-1)"]
     assert found.above[0] == pytest.approx(-7.9 - (0.6 * -8.8 + 0.4 * -5.9))
@@ -132,9 +137,11 @@ def test_supercells_lie_where_their_cells_lie() -> None:
 def test_total_energies_and_energies_per_atom_say_the_same() -> None:
     phases, crystals = random_phases(5), random_crystals(5)
     totals = [
-        Crystal(c.atomic_numbers, c.frac_coords, c.lattice, c.id,
-                {"energy": c.properties["energy_per_atom"] * c.num_atoms}) for c in crystals
-    ]  # fmt: skip
+        Crystal(
+            c.atomic_numbers, c.frac_coords, c.lattice, c.id, {"energy": c.properties["energy_per_atom"] * c.num_atoms}
+        )
+        for c in crystals
+    ]
     judged = Stability(Phases("test", phases), property_energies("energy", totals))
     found = energies_above_hull(totals, judged, Results(HERE, 60))
     np.testing.assert_allclose(found.above, hull_of(crystals, phases).above, atol=1e-9)

@@ -180,8 +180,9 @@ def test_rates_count_all_generated_and_the_note_names_every_source() -> None:
     assert median.value == pytest.approx(0.05)
     assert mean.n == median.n == 3
     assert {(entry["id"], entry["reason"]) for entry in judged.given_up} == {
-        ("SrAu3", "no elemental reference for Sr"), ("bare", "no property 'energy_per_atom'"),
-    }  # fmt: skip
+        ("SrAu3", "no elemental reference for Sr"),
+        ("bare", "no property 'energy_per_atom'"),
+    }
 
 
 def test_what_lies_impossibly_low_is_pointed_at() -> None:

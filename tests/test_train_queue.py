@@ -321,9 +321,14 @@ def test_what_the_clone_does_not_know_is_refused_before_anything_begins(
 ) -> None:
     messages = []
     wrong: list[dict[str, Any]] = [
-        {"preset": "compcat"}, {"dataset": "fwe"}, {"set": ["train.lrr=1"]}, {"dataset": "perov_5"},
-        {"property": "mass"}, {"set": ["denoiser.options={hiden=16}"]}, {"set": ["train.precision=8-true"]},
-    ]  # fmt: skip
+        {"preset": "compcat"},
+        {"dataset": "fwe"},
+        {"set": ["train.lrr=1"]},
+        {"dataset": "perov_5"},
+        {"property": "mass"},
+        {"set": ["denoiser.options={hiden=16}"]},
+        {"set": ["train.precision=8-true"]},
+    ]
     for changes in wrong:
         queue.write_text(entry("good") + entry("wrong", **changes))
         messages.append(place.refused(state=tmp_path / "state"))

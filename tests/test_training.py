@@ -42,12 +42,13 @@ from tensors import random_crystal
 
 DPCDVAE = [sys.executable, "-m", "dpcdvae"]
 TINY = [
-    "model.latent_dim=16", "model.stats_hidden_dim=16",
+    "model.latent_dim=16",
+    "model.stats_hidden_dim=16",
     "encoder.options.dimenet++={hidden=16, blocks=1, int_emb=8, out_emb=16, output_layers=1}",
     "denoiser.options={hidden=16, atom_width=16, blocks=1, num_radial=8, emb_trip=8, emb_cbf=4, bil_trip=8,"
     " layers_atom=1, time_embedding=16, fourier=[]}",
     "train.batch_size=16",
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +90,10 @@ def test_a_killed_run_continues_the_same_curve(data: Path, tmp_path: Path) -> No
     killed = tmp_path / "killed"
     process = subprocess.Popen(
         [*DPCDVAE, *command(data, killed, *settings)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )  # fmt: skip
+    )
     wait_until(lambda: (killed / "checkpoints" / "last").exists())
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -107,9 +109,13 @@ def test_a_killed_run_continues_the_same_curve(data: Path, tmp_path: Path) -> No
 def test_two_processes_take_the_steps_of_one(data: Path, tables: dict[str, CrystalTable], tmp_path: Path) -> None:
     """Weights and losses are those of one process with the crystals (and the noise) of both in a batch."""
     settings = (
-        "train.max_epochs=2", "train.precision=64-true", "train.batch_atoms=100", "train.lr_schedule=plateau",
-        "train.weight_ema=0.0", "train.accelerator=cpu",
-    )  # fmt: skip
+        "train.max_epochs=2",
+        "train.precision=64-true",
+        "train.batch_atoms=100",
+        "train.lr_schedule=plateau",
+        "train.weight_ema=0.0",
+        "train.accelerator=cpu",
+    )
     started = command(data, tmp_path / "run", *settings, "train.devices=2", "train.strategy=ddp")
     done = subprocess.run([*DPCDVAE, *started], check=True, capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == [str(tmp_path / "run")]
@@ -409,10 +415,12 @@ def test_other_precisions_train_alike(tables: dict[str, CrystalTable], tmp_path:
 @pytest.mark.parametrize(
     ("capabilities", "accelerator", "expected"),
     [
-        ({"amx_bf16": True}, "cpu", "bf16-mixed"), ({"amx_bf16": False, "avx512_bf16": True}, "cpu", "32-true"),
-        ({}, "cpu", "32-true"), ({"amx_bf16": True}, "gpu", "32-true"),
+        ({"amx_bf16": True}, "cpu", "bf16-mixed"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "cpu", "32-true"),
+        ({}, "cpu", "32-true"),
+        ({"amx_bf16": True}, "gpu", "32-true"),
     ],
-)  # fmt: skip
+)
 def test_auto_precision_asks_the_processor(
     capabilities: dict[str, bool], accelerator: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -436,9 +444,12 @@ def test_auto_precision_follows_the_device_and_old_versions(monkeypatch: pytest.
 
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_auto_precision_is_told_and_kept(
-    bfloat16: bool, tables: dict[str, CrystalTable], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    bfloat16: bool,
+    tables: dict[str, CrystalTable],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr("dpcdvae.training.choose_precision.multiplies_bfloat16", lambda: bfloat16)
     folder = run(tables, tmp_path / "run", "train.max_epochs=1", "train.precision=auto", "train.accelerator=cpu")
     expected = "bf16-mixed" if bfloat16 else "32-true"

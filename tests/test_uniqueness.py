@@ -41,12 +41,16 @@ def diamond(scale: float = 1.0) -> Crystal:
 
 def test_other_cells_of_a_structure_are_duplicates_and_other_structures_are_not() -> None:
     cell = diamond()
-    double = Crystal([6] * 4, np.concatenate([cell.frac_coords, cell.frac_coords + [1, 0, 0]]) / [2, 1, 1],
-                     np.diag([2, 1, 1]) @ cell.lattice)  # fmt: skip
+    double = Crystal(
+        [6] * 4,
+        np.concatenate([cell.frac_coords, cell.frac_coords + [1, 0, 0]]) / [2, 1, 1],
+        np.diag([2, 1, 1]) @ cell.lattice,
+    )
     moved = Crystal([6, 6], cell.frac_coords + 0.3, [[1, 1, 0], [0, 1, 0], [0, 0, 1]] @ cell.lattice)
     moved = Crystal([6, 6], moved.frac_coords @ np.linalg.inv([[1, 1, 0], [0, 1, 0], [0, 0, 1]]), moved.lattice)
-    graphene = Crystal([6, 6], [[1 / 3, 2 / 3, 0.5], [2 / 3, 1 / 3, 0.5]],
-                       [[2.46, 0, 0], [-1.23, 2.1304, 0], [0, 0, 10]])  # fmt: skip
+    graphene = Crystal(
+        [6, 6], [[1 / 3, 2 / 3, 0.5], [2 / 3, 1 / 3, 0.5]], [[2.46, 0, 0], [-1.23, 2.1304, 0], [0, 0, 10]]
+    )
     silicon = Crystal([14, 14], cell.frac_coords, cell.lattice * 1.5)
     crystals = [cell, graphene, silicon, double, moved, diamond(1.3), graphene]
     found = find_duplicates(crystals, Results(HERE, 60))
@@ -68,8 +72,10 @@ def test_all_matches_are_those_of_a_double_loop_in_any_order(data_dir: Path) -> 
     order = rng.permutation(len(crystals))
     again = find_same([crystals[k] for k in order], Results(HERE, 60))
     np.testing.assert_array_equal(again.weights, found.weights[order])
-    first = [np.mean([not fit[k, orders[:n]].any() for n, k in enumerate(orders)])
-             for orders in (rng.permutation(len(crystals)) for _ in range(3000))]  # fmt: skip
+    first = [
+        np.mean([not fit[k, orders[:n]].any() for n, k in enumerate(orders)])
+        for orders in (rng.permutation(len(crystals)) for _ in range(3000))
+    ]
     assert found.weights.mean() == pytest.approx(np.mean(first), abs=0.01)
 
 

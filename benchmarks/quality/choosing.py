@@ -147,10 +147,15 @@ def markdown(result: dict[str, Any]) -> str:
     match = [[name, *(percent(by_k[k][name]["match_rate"]) for k in ks)] for name in names]
     rms = [[name, *(cell(by_k[k][name]["match_rms"]) for k in ks)] for name in names]
     stopping = [
-        [k, percent(found["match_rate"]), cell(found["match_rms"]), f"{found['mean_candidates']:.2f}",
-         f"{found['mean_passes']:.0f}"]
+        [
+            k,
+            percent(found["match_rate"]),
+            cell(found["match_rms"]),
+            f"{found['mean_candidates']:.2f}",
+            f"{found['mean_passes']:.0f}",
+        ]
         for k, found in result["adaptive"].items()
-    ]  # fmt: skip
+    ]
     columns = ["K at most", "match rate (%)", "mean rms", "mean decodes", "mean passes"]
     threshold = result["threshold"]
     return "\n\n".join(

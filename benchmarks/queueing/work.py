@@ -104,9 +104,14 @@ class Queue:
         weights = run.weights()
         spent = float(weights["minutes_spent"]) if weights else 0.0
         record = {
-            "name": run.name, "commit": self.commit, "entry": run.entry.recipe(), "minutes": run.entry.minutes,
-            "minutes_spent": spent, "state": "training", "finish_at_end": FINISH in self.known,
-        }  # fmt: skip
+            "name": run.name,
+            "commit": self.commit,
+            "entry": run.entry.recipe(),
+            "minutes": run.entry.minutes,
+            "minutes_spent": spent,
+            "state": "training",
+            "finish_at_end": FINISH in self.known,
+        }
         write_json(run.record_file, record | ({"init": weights} if weights else {}))
         start = f", from weights that took {spent:.0f} min" if weights else ""
         print(f"{run.name}: begun with commit {self.commit[:10]}{start}", flush=True)

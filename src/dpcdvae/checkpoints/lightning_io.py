@@ -90,9 +90,14 @@ def checkpoint_callbacks(folder: str | Path, monitor: str = "val/loss", keep: in
     order, so that the last knows which are the best.
     """
     best = ModelCheckpoint(
-        folder, "epoch={epoch:04d}", monitor, mode="min", save_top_k=keep,
-        enable_version_counter=False, auto_insert_metric_name=False,
-    )  # fmt: skip
+        folder,
+        "epoch={epoch:04d}",
+        monitor,
+        mode="min",
+        save_top_k=keep,
+        enable_version_counter=False,
+        auto_insert_metric_name=False,
+    )
     last = ModelCheckpoint(folder, LAST, monitor=None, save_top_k=1, enable_version_counter=False)
     for callback in (best, last):
         callback.FILE_EXTENSION = ""  # folders, not .ckpt files

@@ -99,9 +99,14 @@ class Interaction(nn.Module):
         self.after_concat = nn.Sequential(*(Residual(o.hidden) for _ in range(o.layers_concat)))
 
     def forward(
-        self, h: Tensor, m: Tensor, graph: PeriodicGraph, triplet_basis: Tensor, angular_basis: Tensor,
+        self,
+        h: Tensor,
+        m: Tensor,
+        graph: PeriodicGraph,
+        triplet_basis: Tensor,
+        angular_basis: Tensor,
         atom_basis: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    ) -> tuple[Tensor, Tensor]:
         x = self.triplets(m, graph, triplet_basis, angular_basis).add_(self.skip(m, gain=1 / math.sqrt(2)))
         m = self.after_skip(half_sum_(m, self.before_skip(x)))
         h = half_sum_(h, self.atom_update(m, atom_basis, graph))

@@ -102,9 +102,11 @@ def substitute(crystals: Sequence[Crystal], count: int, rng: np.random.Generator
     for number, k in enumerate(rng.permutation(usable)[:count]):
         prototype = crystals[k]
         others = [
-            j for formula, group in partners[_stoichiometry(prototype)].items() if formula != prototype.formula
+            j
+            for formula, group in partners[_stoichiometry(prototype)].items()
+            if formula != prototype.formula
             for j in group
-        ]  # fmt: skip
+        ]
         made.append(_with_elements_of(prototype, crystals[others[rng.integers(len(others))]], f"substituted-{number}"))
     return made
 

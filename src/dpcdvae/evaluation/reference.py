@@ -129,9 +129,11 @@ def _from_dataset(text: str, path: Path) -> Reference:
     source = f"{text} ({note})" if note else text
     made = _of_crystals(crystals, source, sha256(path) if path.is_file() else "")
     return replace(
-        made, dataset=dataset.name, energy=dataset.metadata.get("energy") or "",
+        made,
+        dataset=dataset.name,
+        energy=dataset.metadata.get("energy") or "",
         training=f"{name}:train" if "train" in dataset.tables else "",
-    )  # fmt: skip
+    )
 
 
 def _of_crystals(crystals: Sequence[Crystal], source: str, digest: str, failures: Sequence[Failure] = ()) -> Reference:

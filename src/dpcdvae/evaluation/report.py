@@ -156,9 +156,12 @@ def _rich_table(report: Report, width: int) -> Table:
         report = replace(report, baselines={})
 
     table = Table(
-        title=_title(report), title_justify="left", title_style="bold", caption_justify="left",
+        title=_title(report),
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
         caption="\n".join([*_footnotes(report), *(["baselines need a wider terminal, --json or --markdown"] * narrow)]),
-    )  # fmt: skip
+    )
     for place, column in enumerate(_head(report)):
         table.add_column(column, no_wrap=place >= 2, justify="left" if place < 2 else "right")
     for row in _rows(report):
@@ -206,12 +209,15 @@ def _rows(report: Report) -> Iterator[_Row]:
         yield _Row(
             (
                 f"{metric.title} ({metric.unit})" if metric.unit else metric.title,
-                number.gate, *number.shown(metric.unit), str(number.n), *undecided,
+                number.gate,
+                *number.shown(metric.unit),
+                str(number.n),
+                *undecided,
                 *("" if other is None else shown(other.value, metric.unit) for other in others),
                 f"[{notes.index(number.note) + 1}]" if number.note else "",
             ),
             begins=metric.subject != subject,
-        )  # fmt: skip
+        )
         subject = metric.subject
 
 

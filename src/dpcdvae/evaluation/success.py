@@ -169,8 +169,7 @@ class SearchReport:
         n, goal = self.predicted.shape[1], "maximised" if self.maximize else "minimised"
         unit = self.unit or self.name  # whatever it is, no rate
         title = f"{self.name}, {self.unit}" if self.unit else self.name
-        table = Table(title=f"{title}: {goal} from {n} starting points",
-                      title_justify="left", title_style="bold")  # fmt: skip
+        table = Table(title=f"{title}: {goal} from {n} starting points", title_justify="left", title_style="bold")
         evaluated_column = ["evaluated, mean of valid"] if self.evaluated_by else []
         for column in ("gradient steps", "predicted, mean", *evaluated_column, "valid"):
             table.add_column(column, justify="right")

@@ -76,8 +76,13 @@ def _add_crystals(arrays: Mapping[str, Array], ids: Sequence[str], where: str, s
     coords, num_atoms, numbers, lengths, angles = (np.asarray(arrays[key]) for key in KEYS)
     count, total = (len(v) if v.ndim == n else -1 for v, n in ((num_atoms, 1), (coords, 2)))
     shapes = {key: np.shape(arrays[key]) for key in KEYS}
-    wanted = {"frac_coords": (total, 3), "num_atoms": (count,), "atom_types": (total,),
-              "lengths": (count, 3), "angles": (count, 3)}  # fmt: skip
+    wanted = {
+        "frac_coords": (total, 3),
+        "num_atoms": (count,),
+        "atom_types": (total,),
+        "lengths": (count, 3),
+        "angles": (count, 3),
+    }
     kinds = dict.fromkeys(KEYS, "fiu") | dict.fromkeys(("num_atoms", "atom_types"), "iu")
     if shapes != wanted or any(np.asarray(arrays[key]).dtype.kind not in kind for key, kind in kinds.items()):
         raise InputError(f"shapes or types do not fit: {', '.join(f'{k} {v}' for k, v in shapes.items())}")

@@ -221,8 +221,13 @@ def tungsten_carbide(m: float, x: float) -> Cell:
 
 def perovskite(a: float, b: float, x: float) -> Cell:
     """Lattice constant 2 (r_B + r_X) or √2 (r_A + r_X), whichever contact comes first."""
-    return _cell("P", _cubic(max(2 * (b + x), sqrt(2) * (a + x))), [_CENTRE], [_ORIGIN],
-                 [(1 / 2, 0, 0), (0, 1 / 2, 0), (0, 0, 1 / 2)])  # fmt: skip
+    return _cell(
+        "P",
+        _cubic(max(2 * (b + x), sqrt(2) * (a + x))),
+        [_CENTRE],
+        [_ORIGIN],
+        [(1 / 2, 0, 0), (0, 1 / 2, 0), (0, 0, 1 / 2)],
+    )
 
 
 def antiperovskite(x: float, b: float, a: float) -> Cell:

@@ -156,13 +156,16 @@ def espresso_parameters(chosen: DFTSettings) -> dict[str, Any]:
         "input_data": {
             "control": {"tprnfor": True, "tstress": True, "disk_io": "none"},
             "system": {
-                "ecutwfc": chosen.cutoff / RYDBERG, "ecutrho": 8 * chosen.cutoff / RYDBERG,
-                "occupations": "smearing", "smearing": "gaussian", "degauss": chosen.smearing / RYDBERG,
+                "ecutwfc": chosen.cutoff / RYDBERG,
+                "ecutrho": 8 * chosen.cutoff / RYDBERG,
+                "occupations": "smearing",
+                "smearing": "gaussian",
+                "degauss": chosen.smearing / RYDBERG,
                 "nosym": True,
             },
             "electrons": {"conv_thr": chosen.energy_tolerance / RYDBERG, "electron_maxstep": 200},
         },
-    }  # fmt: skip
+    }
 
 
 def vasp(

@@ -117,15 +117,20 @@ class GroundState:
                 for figure in self.figures
             ],
             "energy_histogram": {
-                "unit": "meV/atom", "below_zero": self.below_zero, "bins": self.histogram, "mode": self.mode,
+                "unit": "meV/atom",
+                "below_zero": self.below_zero,
+                "bins": self.histogram,
+                "mode": self.mode,
             },
             "rows": [asdict(row) for row in self.rows],
             "unmatched": self.unmatched,
             "settings": {
-                "pressure_GPa": self.pressure, "interval": LEVEL, "replicates": REPLICATES,
+                "pressure_GPa": self.pressure,
+                "interval": LEVEL,
+                "replicates": REPLICATES,
                 "matcher": asdict(PUBLISHED),
             },
-        }  # fmt: skip
+        }
 
     def table(self) -> RenderableType:
         from rich.console import Group
@@ -188,11 +193,14 @@ def _row(item: Relaxed, rms: float) -> Row:
     if not item.converged:
         return Row(item.initial.id, False, item.reason, None, None, None, None)
     return Row(
-        item.initial.id, True, item.initial_reason, _finite(rms),
+        item.initial.id,
+        True,
+        item.initial_reason,
+        _finite(rms),
         _finite(item.initial_volume - item.volume),
         _finite(1000 * (item.initial_energy - item.energy)),
         _finite(1000 * (item.initial_enthalpy - item.enthalpy)),
-    )  # fmt: skip
+    )
 
 
 def reason_lines(what: str, reasons: Sequence[tuple[str, int]]) -> list[str]:

@@ -110,9 +110,11 @@ def _read_vasp(path: Path) -> Steps:
         image = AseAtomsAdaptor.get_atoms(step["structure"], msonable=False)
         stress = -np.asarray(step["stress"], float) / 10 / GPA_A3_PER_EV  # VASP: kB, positive where it pushes
         image.calc = SinglePointCalculator(
-            image, energy=step["electronic_steps"][-1]["e_0_energy"], forces=np.asarray(step["forces"], float),
+            image,
+            energy=step["electronic_steps"][-1]["e_0_energy"],
+            forces=np.asarray(step["forces"], float),
             stress=stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
-        )  # fmt: skip
+        )
         images.append(image)
     # VASP goes on after the largest number of electronic steps, with whatever energy it has by then.
     scf = [len(step["electronic_steps"]) < run.parameters["NELM"] for step in run.ionic_steps]
@@ -136,16 +138,18 @@ def _write_espresso(
     parameters = espresso_parameters(chosen)
     namelists = parameters["input_data"]
     namelists["control"] |= {
-        "calculation": "vc-relax", "nstep": settings.max_steps,
-        "forc_conv_thr": settings.max_force / EV_PER_A, "etot_conv_thr": namelists["electrons"]["conv_thr"],
-    }  # fmt: skip
+        "calculation": "vc-relax",
+        "nstep": settings.max_steps,
+        "forc_conv_thr": settings.max_force / EV_PER_A,
+        "etot_conv_thr": namelists["electrons"]["conv_thr"],
+    }
     namelists["ions"] = {"ion_dynamics": "bfgs"}
     namelists["cell"] = {
-        "cell_dynamics": "bfgs", "press": 10 * settings.pressure, "press_conv_thr": 10 * settings.max_stress,  # kbar
-    }  # fmt: skip
-    ase.io.write(
-        folder / "espresso.pwi", crystal.to_ase(), format="espresso-in", pseudopotentials=files, **parameters
-    )  # fmt: skip
+        "cell_dynamics": "bfgs",
+        "press": 10 * settings.pressure,
+        "press_conv_thr": 10 * settings.max_stress,  # kbar
+    }
+    ase.io.write(folder / "espresso.pwi", crystal.to_ase(), format="espresso-in", pseudopotentials=files, **parameters)
 
 
 def _read_espresso(path: Path) -> Steps:

@@ -167,9 +167,12 @@ class _Run:
         self.final = start
         self.steps = 0
         self.quantities: dict[str, Any] = {
-            "energy": math.nan, "volume": math.nan, "stress": np.full(6, np.nan),
-            "max_force": math.nan, "max_stress": math.nan,
-        }  # fmt: skip
+            "energy": math.nan,
+            "volume": math.nan,
+            "stress": np.full(6, np.nan),
+            "max_force": math.nan,
+            "max_stress": math.nan,
+        }
         self.first_enthalpy = math.nan
 
     def go(self) -> str:
@@ -202,9 +205,12 @@ class _Run:
         self.final = Crystal(atoms.numbers, coords, lattice, self.start.id)
         unbalanced = stress + settings.pressure * np.array([1, 1, 1, 0, 0, 0])
         self.quantities = {
-            "energy": energy, "volume": volume, "stress": stress,
-            "max_force": float(np.linalg.norm(forces, axis=1).max()), "max_stress": float(np.abs(unbalanced).max()),
-        }  # fmt: skip
+            "energy": energy,
+            "volume": volume,
+            "stress": stress,
+            "max_force": float(np.linalg.norm(forces, axis=1).max()),
+            "max_stress": float(np.abs(unbalanced).max()),
+        }
         if self.steps == 0:
             self.first_enthalpy = enthalpy(energy, settings.pressure, volume)
         resting = (

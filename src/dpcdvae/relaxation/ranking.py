@@ -104,9 +104,12 @@ class _Alike:
     def __init__(self, ordered: Sequence[Relaxed], results: Results) -> None:
         finals = [item.final for item in ordered]
         distances, _ = results.compute(
-            mean_neighbour_distances, finals, [content_hash(crystal) for crystal in finals],
-            Kind("neighbour-distances", "1"), "looking at neighbours",
-        )  # fmt: skip
+            mean_neighbour_distances,
+            finals,
+            [content_hash(crystal) for crystal in finals],
+            Kind("neighbour-distances", "1"),
+            "looking at neighbours",
+        )
         unknown = np.full(NEIGHBOURS, np.nan)  # like nothing
         of_all = np.array([unknown if one is None else one for one in distances]).reshape(-1, NEIGHBOURS)
         volumes = np.array([item.volume for item in ordered])

@@ -72,7 +72,6 @@ def relax_in_stages(
             folder = Path(work) / f"{number}-{stage.calculator.replace(':', '.')}"
         starts = [result.final for result in results] if results else None
         results = relax_all(
-            crystals, stage, work=folder, starts=starts, engine=engine, batch=batch, time_limit=time_limit,
-            retry=retry,
-        )  # fmt: skip
+            crystals, stage, work=folder, starts=starts, engine=engine, batch=batch, time_limit=time_limit, retry=retry
+        )
     return results

@@ -201,9 +201,12 @@ class Crystal:
             k: float(v) for k, v in atoms.info.items() if isinstance(v, (int, float)) and not isinstance(v, bool)
         }
         return cls(
-            atoms.numbers.copy(), atoms.get_scaled_positions(wrap=False), atoms.cell.array.copy(),  # atoms may change
-            id or str(atoms.info.get("id", "")), properties,
-        )  # fmt: skip
+            atoms.numbers.copy(),
+            atoms.get_scaled_positions(wrap=False),
+            atoms.cell.array.copy(),  # atoms may change
+            id or str(atoms.info.get("id", "")),
+            properties,
+        )
 
 
 def lattice_from_parameters(

@@ -67,9 +67,12 @@ def match_pairs(
     pairs = {k: (a, b) for k, (a, b) in cells.items() if a is not None and b is not None}
     kind = Kind("pair-distances", ALGORITHM, {"tolerances": str([asdict(one) for one in tolerances])})
     found, lacking = results.compute(
-        partial(distances, tolerances), list(pairs.values()), [content_hash(*pair) for pair in pairs.values()], kind,
+        partial(distances, tolerances),
+        list(pairs.values()),
+        [content_hash(*pair) for pair in pairs.values()],
+        kind,
         "matching",
-    )  # fmt: skip
+    )
     reasons |= {list(pairs)[n]: reason for n, reason in lacking.items()}
     of_all = np.full((len(firsts), 2, len(tolerances)), np.inf)
     for k, vector in zip(pairs, found, strict=True):

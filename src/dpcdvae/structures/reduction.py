@@ -84,8 +84,9 @@ def lll_reduced(lattices: Floats) -> tuple[Floats, Floats]:
         swapped, k_swapped = active[~good], k[~good]
         for matrix in (basis, whole):
             matrix[swapped, k_swapped], matrix[swapped, k_swapped - 1] = (
-                matrix[swapped, k_swapped - 1], matrix[swapped, k_swapped]
-            )  # fmt: skip
+                matrix[swapped, k_swapped - 1],
+                matrix[swapped, k_swapped],
+            )
         row[active] = np.where(good, k + 1, np.maximum(k - 1, 1))
         active = active[row[active] < 3]
     return basis, whole

@@ -34,9 +34,14 @@ _PAIRS = 100_000  # of an atom and an image, looked at together
 NUM_SPACE_GROUPS = 230
 
 CRYSTAL_SYSTEMS = {
-    "triclinic": 2, "monoclinic": 15, "orthorhombic": 74, "tetragonal": 142, "trigonal": 167, "hexagonal": 194,
+    "triclinic": 2,
+    "monoclinic": 15,
+    "orthorhombic": 74,
+    "tetragonal": 142,
+    "trigonal": 167,
+    "hexagonal": 194,
     "cubic": 230,
-}  # fmt: skip
+}
 """The number of the last space group of each."""
 
 
@@ -105,9 +110,12 @@ def find_space_groups(crystals: Sequence[Crystal], results: Results, convention:
     if not chosen.canonical:
         settings["as"] = convention
     found, lacking = results.compute(
-        partial(space_group, chosen), cells, [content_hash(crystal) for crystal in some],
-        Kind("space-groups", ALGORITHM, settings), "space groups",
-    )  # fmt: skip
+        partial(space_group, chosen),
+        cells,
+        [content_hash(crystal) for crystal in some],
+        Kind("space-groups", ALGORITHM, settings),
+        "space groups",
+    )
     numbers[sound] = [0 if vector is None else int(vector[0]) for vector in found]
     reasons |= {sound[n]: reason for n, reason in lacking.items()}
     return SpaceGroups(numbers, dict(sorted(reasons.items())))

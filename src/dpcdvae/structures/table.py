@@ -123,8 +123,13 @@ def _concatenate(parts: Sequence[Any], empty: tuple[int, ...], dtype: Any) -> Ar
 
 
 # On disk the integers are as small as their range allows; Å and fractions keep float64.
-_DISK_TYPES = {"num_atoms": np.int32, "atomic_numbers": np.uint8, "num_bonds": np.int32, "bonds": np.int16,
-               "bond_images": np.int8}  # fmt: skip
+_DISK_TYPES = {
+    "num_atoms": np.int32,
+    "atomic_numbers": np.uint8,
+    "num_bonds": np.int32,
+    "bonds": np.int16,
+    "bond_images": np.int8,
+}
 
 
 def save_tables(path: str | Path, tables: Mapping[str, CrystalTable], metadata: Mapping[str, Any]) -> None:

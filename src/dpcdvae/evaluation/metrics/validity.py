@@ -96,10 +96,13 @@ def _validity(sample: Sample) -> list[Number]:
     return [
         Number.rate(sample.once(valid), sample.generated, gate="none", note="SMACT smact14"),
         Number.rate(
-            sample.once(counted), sample.generated, gate=FINGERPRINT_GATE, note="SMACT smact14",
+            sample.once(counted),
+            sample.generated,
+            gate=FINGERPRINT_GATE,
+            note="SMACT smact14",
             undecided=without_fingerprint(sample),
         ),
-    ]  # fmt: skip
+    ]
 
 
 @column("invalid_reason", kind=str)
