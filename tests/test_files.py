@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import typer
 from crystal_files import message
 from dpcdvae.cli import main
 from dpcdvae.cli.exit_codes import run
+from dpcdvae.errors import InputError
 from dpcdvae.evaluation import read_generated
 from dpcdvae.evaluation.phase_files import calculator_of
 from dpcdvae.files import home, read_toml, sha256
@@ -142,3 +144,33 @@ def test_no_cell_is_a_formula() -> None:
         "'-a",
         "mp-1",
     ]
+
+
+def test_a_pipe_has_no_hash(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="a pipe or a device, not a file"):
+        sha256(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("out", [".", "/", ".."])
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_an_output_without_a_name_of_its_own_is_one_line(
+    out: str, overwrite: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["generate", "perov-5-compact", "-n", "1", "--out", out, *overwrite]) == 2
+    assert "it has no name of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "value"), [("--seed", str(2**64)), ("-n", "1000000000000")])
+def test_numbers_beyond_what_can_be_counted_are_refused(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", "perov-5-compact", option, value, "--out", str(tmp_path / "o.extxyz")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cell_vector_of_any_length_is_no_crystal() -> None:
+    crystal = Crystal(np.array([6]), np.zeros((1, 3)), np.diag([1e308, 3.0, 3.0]))
+    assert crystal.problem() == "a cell vector is longer than 1e+06 Å"

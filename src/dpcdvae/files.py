@@ -45,6 +45,8 @@ def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
         InputError: the path exists (and ``overwrite`` is off) or its folder cannot be written.
     """
     path = Path(path)
+    if path.name in ("", ".."):
+        raise InputError(f"cannot write '{path}': it has no name of its own: name a file or folder in it")
     if path.exists() and not overwrite:
         instead = " or remove it" if overwrite is None else ", remove it, or add --overwrite"
         raise InputError(f"{path} exists: give another name{instead}")
@@ -161,8 +163,13 @@ def sha256(path: str | Path) -> str:
     """Hex digest of a file, or of every file of a folder in the order of their names.
 
     A file of a folder that cannot be read, or is gone by then, stands in its digest as that.
+
+    Raises:
+        InputError: a pipe or a device, which may never end.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: a pipe or a device, not a file")
     if path.is_dir():
         digest = hashlib.sha256()
         for file in sorted(p for p in path.rglob("*") if p.is_file()):

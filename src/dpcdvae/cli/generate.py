@@ -53,7 +53,7 @@ def generate(
     model: Model,
     batches: Batches,
     decoding: Decoding,
-    n: int = option(100, "How many crystals.", "-n", min=1),
+    n: int = option(100, "How many crystals.", "-n", min=1, max=10**9),  # batches are listed
     prior: str | None = option(None, "What z is drawn from: normal, as published.", shown=OWN),
     num_atoms: int | None = option(None, "Atoms in every cell.", min=1),
     formula: str | None = option(None, "Atoms of every cell, e.g. SrTiO3."),

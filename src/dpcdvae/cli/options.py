@@ -45,7 +45,7 @@ Crystals = Annotated[Path, typer.Argument(help="File, folder or zip of crystals 
 CalculatorOption = Annotated[
     list[str] | None, typer.Option("--calculator-option", help="KEY=VALUE for the calculator, repeatable.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**64 - 1, help="The same seed gives the same result.")]
 Steps = Annotated[
     int | None,
     typer.Option(

@@ -39,7 +39,7 @@ def work_folder(out: Path) -> Path:
 
 def is_writing(out: Path) -> bool:
     """Whether a run was killed after it had begun to put its complete output in place."""
-    return (work_folder(out) / WRITING).exists()
+    return out.name != "" and (work_folder(out) / WRITING).exists()
 
 
 class Parts:

@@ -25,6 +25,10 @@ LATENT_DISTANCE, CANDIDATES = "latent_distance", "candidates"
 AMU_PER_CUBIC_ANGSTROM_IN_G_PER_CM3 = 1.66053906892
 
 
+MAX_LENGTH = 1e6
+"""Å of a component of a cell vector: beyond it products of lengths lose all digits, or are infinite."""
+
+
 @dataclass(frozen=True, eq=False)
 class Crystal:
     """An ordered crystal structure.
@@ -125,6 +129,8 @@ class Crystal:
             return "coordinates are not finite"
         if np.abs(self.frac_coords).max() > 1e6:
             return "a fractional coordinate lies more than a million cells away"
+        if np.abs(self.lattice).max() > MAX_LENGTH:
+            return f"a cell vector is longer than {MAX_LENGTH:g} Å"
         if self.volume < 1e-3 * float(self.lengths.max()) or self.lengths.min() < 1e-3:
             return "the cell is degenerate"
         return None
