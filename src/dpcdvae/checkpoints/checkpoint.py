@@ -211,8 +211,8 @@ def loaded_model(checkpoint: Checkpoint, device: str | torch.device = "auto") ->
     try:
         torch.zeros(1, device=device).item()  # "meta" is a device too, but computes nothing
         return module.to(device).eval()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(f"--device {device} cannot be used here: choose cpu, cuda (with a GPU) or auto") from None
 
 
 def _check_shapes(module: nn.Module, checkpoint: Checkpoint) -> None:
