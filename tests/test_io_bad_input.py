@@ -47,7 +47,7 @@ BAD_CIFS = {
     "words for numbers": (GOOD.replace("0.50000000 1\n", "half 1\n"), "_atom_site_fract_z 'half' is not a number"),
     "no value": (GOOD.replace("0.50000000 1\n", "0.5\n"), "Wrong number of values in loop"),
     "open quote": (GOOD.replace("'P 1'", "'P 1"), "line 10 of the block: unterminated 'string'"),
-    "two lengths": (GOOD + "_cell_length_a 5\n", "two values of _cell_length_a"),
+    "two lengths": (GOOD + "_cell_length_a 5\n", "two different values of _cell_length_a"),
     "cut off": (GOOD[:-30], ""),
 }
 

@@ -29,7 +29,7 @@ from dpcdvae.io import Failure, write
 from dpcdvae.parallel import HERE, LocalEngine, Lost
 from dpcdvae.parallel import results as result_cache
 from dpcdvae.parallel.results import Results
-from dpcdvae.relaxation import single_point
+from dpcdvae.relaxation import calculators, single_point
 from dpcdvae.relaxation.single_point import SinglePoint, single_points
 from dpcdvae.structures.crystal import Crystal
 
@@ -116,7 +116,7 @@ def test_a_calculator_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_element_the_calculator_was_not_made_for_has_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A potential gives a number for radium too, though it has never seen it."""
-    monkeypatch.setattr(single_point, "known_elements", lambda name, calculator: {29, 79})
+    monkeypatch.setattr(calculators, "known_elements", lambda name, calculator: {29, 79})
     energy = SinglePoint(EMT, "{}")
     assert energy(alloy("CuAu3")) == emt_energy(alloy("CuAu3"))
     assert energy(alloy("CuPd3")) == Lost(f"{EMT} does not know Pd")

@@ -376,6 +376,7 @@ def test_the_configured_rule_is_the_default_solver() -> None:
     def coords(rule: str, solver: str | None = None) -> np.ndarray:
         model = tiny_model()
         model.diffusion = process(20, reverse_rule=rule)
+        model.config.diffusion.options["reverse_rule"] = rule
         made = generate(model, 1, steps=3, num_atoms=4, solver=solver).crystals
         return np.concatenate([crystal.frac_coords for crystal in made])
 

@@ -137,7 +137,14 @@ def _evaluate(run: Run, plan: Plan, sample: str, workers: int | None) -> dict[st
         reference = reference.only({str(name) for name in plan.truths.ids})
     cutoffs = (plan.suite.cutoffs[0], plan.suite.cutoffs[1]) if plan.suite.cutoffs else None
     report = evaluate(
-        crystals, reference, paired=paired, failures=failures, workers=workers, cutoffs=cutoffs, baselines=()
+        crystals,
+        reference,
+        paired=paired,
+        failures=failures,
+        workers=workers,
+        cutoffs=cutoffs,
+        baselines=(),
+        may_be_empty=True,
     )
     return report.to_json()
 

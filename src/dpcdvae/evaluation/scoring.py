@@ -57,6 +57,7 @@ def evaluate(
     energy_model: EnergyModel | None = None,
     stability: Stability | None = None,
     symmetry: str = REDUCED,
+    may_be_empty: bool = False,
 ) -> Report:
     """Scores crystals of any origin.
 
@@ -79,11 +80,12 @@ def evaluate(
         energy_model: for the distribution of energies, which is left out without one.
         stability: reference phases and energies, for the energy above hull and what goes with it.
         symmetry: of :data:`~dpcdvae.structures.space_groups.CONVENTIONS`: how space groups are found.
+        may_be_empty: failures alone are scored too, with rates of zero: for a model that has built nothing.
 
     Raises:
         InputError: nothing to evaluate, a reference that cannot be found, pairs that do not fit, an unknown name.
     """
-    if not crystals:
+    if not crystals and not (may_be_empty and failures):
         reasons = [failure.reason for failure in failures]
         why = f": none of {len(reasons)} could be read or built: {commonest(reasons)}" if reasons else ""
         raise InputError(f"there are no crystals to evaluate{why}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import re
 import sys
 import zipfile
@@ -108,7 +109,7 @@ def read_placed(
         counts: as for :func:`read`.
     """
     path = Path(path)
-    alone = not path.is_dir() and path.suffix.lower() != ".zip"
+    alone = not os.path.isdir(path) and path.suffix.lower() != ".zip"
     with Progress(f"reading {path.name}") as bar:
         collector = Collector(failures, bar)
         for source in files_at(path):
