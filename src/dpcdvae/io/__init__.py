@@ -239,7 +239,7 @@ def _output_format(path: str | Path, format: str | None) -> str:
     if not suffix or str(path).endswith("/") or Path(path).is_dir():
         return FOLDER
     if _format_of(name) is not None:
-        raise InputError(f"{path}: {suffix} is a format that is read, not written")
+        raise InputError(f"{path}: '{suffix}' is a format that is read, not written")
     suffixes = [s for key in writable for s in FORMATS[key].suffixes]
     raise InputError(
         f"{path}: {unknown_name('ending', suffix, [*suffixes, '.zip'])}; without an ending it becomes a folder"
