@@ -177,6 +177,7 @@ def test_a_run_killed_in_its_first_epoch_begins_again_with_its_start(
         patch.setattr(training, "_run", killed)
         with pytest.raises(KeyboardInterrupt):
             train(tables, facts, settings, tmp_path / "killed", preset="compact", init=first)
+    (tmp_path / "killed" / "checkpoints" / ".epoch=0000.1234").mkdir(parents=True)  # a checkpoint half written
     resumed, preset, _ = resumed_config(tmp_path / "killed")
     train(tables, facts, resumed, tmp_path / "killed", preset=preset, resume=True)
     train(tables, facts, settings, tmp_path / "whole", preset="compact", init=first)

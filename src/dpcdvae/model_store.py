@@ -148,6 +148,11 @@ def best_checkpoint(run: str | Path) -> Path:
     return _best(Path(run))[0]
 
 
+def has_checkpoint(run: str | Path) -> bool:
+    """Whether a run has written a whole checkpoint, which it does at the end of its first epoch."""
+    return bool(_checkpoint_folders(Path(run)))
+
+
 def last_checkpoint(run: str | Path) -> Path:
     """The checkpoint from which a run goes on: the one of the highest ``global_step`` with training state.
 
@@ -262,10 +267,14 @@ def _best(run: Path) -> _Entry:
 
 
 def _checkpoints(run: Path) -> list[_Entry]:
-    folders = sorted(path.parent for path in (run / CHECKPOINTS).glob(f"*/{CONFIG}") if path.parent.name[0] != ".")
+    folders = _checkpoint_folders(run)
     if not folders:
         raise InputError(f"no checkpoint in {run / CHECKPOINTS}: the run has not finished an epoch")
     return [(folder, read_description(folder)) for folder in folders]
+
+
+def _checkpoint_folders(run: Path) -> list[Path]:
+    return sorted(path.parent for path in (run / CHECKPOINTS).glob(f"*/{CONFIG}") if path.parent.name[0] != ".")
 
 
 def _interrupted_swap(folder: Path) -> list[_Entry]:

@@ -21,11 +21,11 @@ from dpcdvae.comparison.timing import machine
 from dpcdvae.evaluation import evaluate, resolve_reference
 from dpcdvae.files import write_json
 from dpcdvae.io import Failure, read, write
-from dpcdvae.model_store import CHECKPOINTS, best_checkpoint, read_description, read_json
+from dpcdvae.model_store import best_checkpoint, read_description, read_json
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.generation import generate, reconstruct
 from dpcdvae.training.lightning_module import TrainingDivergedError
-from dpcdvae.training.train import train
+from dpcdvae.training.train import RUN_FILE, train
 
 SAMPLES = ("reconstructed", "generated")
 
@@ -82,9 +82,9 @@ def complete_run(run: Run, plan: Plan, workers: int | None, on_stage: Callable[[
 def _train(run: Run, plan: Plan) -> dict[str, Any]:
     """The run's facts, or in ``failed`` why there is no model. Goes on where an earlier process was stopped."""
     folder = run.folder / "training"
-    resume = any((folder / CHECKPOINTS).glob("*"))
+    resume = (folder / RUN_FILE).is_file()
     if not resume and folder.exists():
-        shutil.rmtree(folder)  # stopped within its first epoch
+        shutil.rmtree(folder)  # stopped before it began
     config = run.contender.configured(run.seed, run.epochs)
     try:
         train(plan.tables, plan.dataset, config, folder, preset=run.preset, resume=resume)

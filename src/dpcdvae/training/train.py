@@ -25,7 +25,15 @@ from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import check_output, lock, write_json
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.trainable import Trainable
-from dpcdvae.model_store import CHECKPOINTS, StoredModel, find_model, last_checkpoint, read_description, read_json
+from dpcdvae.model_store import (
+    CHECKPOINTS,
+    StoredModel,
+    find_model,
+    has_checkpoint,
+    last_checkpoint,
+    read_description,
+    read_json,
+)
 from dpcdvae.nn.layers import fit_scale_factors
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
@@ -81,7 +89,7 @@ def _train(
 ) -> Path:
     """:func:`train`, which closes ``held``: the lock of the folder."""
     check_data(tables, config)
-    going_on = resume and _has_checkpoints(folder)
+    going_on = resume and has_checkpoint(folder)
     started_from = read_json(folder / RUN_FILE).get("init") if resume else _place(init)
     if resume:
         if going_on:
@@ -133,11 +141,6 @@ def _train(
     return folder
 
 
-def _has_checkpoints(folder: Path) -> bool:
-    """Whether a run has got beyond its first epoch; what a kill may leave under a temporary name counts."""
-    return (folder / CHECKPOINTS).is_dir() and any((folder / CHECKPOINTS).iterdir())
-
-
 def _place(init: str | Path | StoredModel | None) -> str | None:
     """Where the weights lie that a run starts from: all that is needed to start it again."""
     return None if init is None else find_model(init).place
@@ -160,7 +163,7 @@ def resumed_config(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[A
     if not (folder / RUN_FILE).is_file():
         raise InputError(f"{folder} is no run that could be resumed: it has no {RUN_FILE}")
     stored = read_json(folder / RUN_FILE)
-    if _has_checkpoints(folder):
+    if has_checkpoint(folder):
         last_checkpoint(folder)
     for override in overrides:
         if not override.strip().startswith("train."):
