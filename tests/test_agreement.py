@@ -19,6 +19,7 @@ from disguises import DISGUISES
 from dpcdvae.checkpoints.checkpoint import load_model, write_checkpoint
 from dpcdvae.cli import main
 from dpcdvae.errors import InputError
+from dpcdvae.files import work_folder
 from dpcdvae.io import Failure, read
 from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE
@@ -29,7 +30,7 @@ from dpcdvae.sampling.agreement import Decoded, decode_by_agreement, latent_dist
 from dpcdvae.sampling.choices import Decoding, sampling_settings
 from dpcdvae.sampling.decoding import Request, decode
 from dpcdvae.sampling.encoding import encoded
-from dpcdvae.sampling.finished_batches import Parts, work_folder
+from dpcdvae.sampling.finished_batches import Parts
 from dpcdvae.sampling.generation import generate, reconstruct
 from dpcdvae.sampling.interpolation import interpolate
 from dpcdvae.structures.crystal import Crystal

@@ -21,13 +21,13 @@ from dpcdvae.checkpoints.checkpoint import load_model, write_checkpoint
 from dpcdvae.cli import main
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import read_generated
-from dpcdvae.files import manifest_path
+from dpcdvae.files import manifest_path, work_folder
 from dpcdvae.io import Failure, read, write
 from dpcdvae.model_store import find_model
 from dpcdvae.parallel import HERE, LocalEngine, available_cores
 from dpcdvae.parallel.store import RECORDS, SETTINGS, scan
 from dpcdvae.sampling.distributed import engine_of, generate_batch, make_batches
-from dpcdvae.sampling.finished_batches import GenerationResult, Parts, is_writing, work_folder
+from dpcdvae.sampling.finished_batches import GenerationResult, Parts, is_writing
 from dpcdvae.sampling.generation import generate
 from dpcdvae.sampling.shards import Shard, batches_of
 from dpcdvae.structures.crystal import Crystal

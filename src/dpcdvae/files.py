@@ -159,17 +159,22 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def refuse_device(path: Path) -> None:
+    """Raises InputError for a pipe or a device: reading it could wait for ever, or never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: a pipe or a device, not a file")
+
+
 def sha256(path: str | Path) -> str:
     """Hex digest of a file, or of every file of a folder in the order of their names.
 
     A file of a folder that cannot be read, or is gone by then, stands in its digest as that.
 
     Raises:
-        InputError: a pipe or a device, which may never end.
+        InputError: a pipe or a device.
     """
     path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise InputError(f"{path}: a pipe or a device, not a file")
+    refuse_device(path)
     if path.is_dir():
         digest = hashlib.sha256()
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
@@ -181,6 +186,15 @@ def sha256(path: str | Path) -> str:
         return digest.hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def work_folder(output: Path) -> Path:
+    """The folder beside an output that keeps finished work until the output is complete."""
+    return output.parent / f"{output.name}.work"
+
+
+NOT_SHAPING = ("model", "workers", "scheduler")
+"""Arguments in a manifest that do not shape the crystals; the model is identified by its hash."""
 
 
 def manifest_path(output: str | Path) -> Path:

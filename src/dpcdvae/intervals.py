@@ -17,7 +17,9 @@ Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
 LEVEL = 0.95
-_Z = 1.959963984540054  # standard normal quantile at (1 + LEVEL) / 2
+Z = 1.959963984540054
+"""Standard normal quantile at (1 + LEVEL) / 2."""
+
 REPLICATES = 500
 
 
@@ -106,8 +108,8 @@ def wilson(successes: float, n: int) -> Interval:
     too wide rather than too narrow.
     """
     rate = successes / n
-    centre = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * np.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2))
+    centre = (rate + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * np.sqrt(rate * (1 - rate) / n + Z**2 / (4 * n**2))
     # At the ends the bound is the rate itself, which rounding must not miss.
     low = 0.0 if successes == 0 else float(centre - half)
     high = 1.0 if successes == n else float(centre + half)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from dpcdvae.model_store import StoredModel
     from dpcdvae.sampling.finished_batches import GenerationResult, Parts
 
-ELSEWHERE = ("model", "workers", "scheduler")  # arguments that do not shape the crystals; the model's hash does
-
 
 @dataclass(frozen=True, kw_only=True)
 class Batches(Group):
@@ -143,6 +141,7 @@ def _run(
         facts: that shape the crystals, beside the call.
     """
     from dpcdvae import __version__
+    from dpcdvae.files import NOT_SHAPING
     from dpcdvae.sampling.distributed import device_here, engine_of, make_batches
     from dpcdvae.sampling.finished_batches import Parts
 
@@ -151,7 +150,7 @@ def _run(
     call = call.resolved(device=device)
     facts = {"model_sha256": model.sha256, **facts}
     settings = {"dpcdvae": __version__, "command": call.command, **call.arguments, **facts}
-    shaping = {name: value for name, value in settings.items() if name not in ELSEWHERE}
+    shaping = {name: value for name, value in settings.items() if name not in NOT_SHAPING}
     engine = engine_of(batches.workers, batches.scheduler, device, len(todo))
     with engine, Parts(batches.out, shaping) as parts:
         items = [item_of(numbers) for numbers in todo]

@@ -121,7 +121,7 @@ def relax(
       dpcdvae relax crystals/ --calculator vasp --settings paper-carbon --write-jobs jobs
       dpcdvae relax --read-jobs jobs --out relaxed.extxyz
     """
-    from dpcdvae.files import sha256
+    from dpcdvae.files import sha256, work_folder
     from dpcdvae.io import check_destination
     from dpcdvae.relaxation.batching import check_one_process
     from dpcdvae.relaxation.jobs import job_origin, job_settings
@@ -150,8 +150,7 @@ def relax(
         if crystals is not None:
             generated = _read(crystals)
             failures, part, digest = generated.failures, generated.part, sha256(crystals)
-            work = out.with_name(out.name + ".work")
-            results, call = relaxing.run(generated.crystals, stages, call, work, engine)
+            results, call = relaxing.run(generated.crystals, stages, call, work_folder(out), engine)
         else:
             assert read_jobs is not None
             results, digest = results_of(read_jobs), sha256(read_jobs / "jobs.json")
@@ -182,7 +181,7 @@ def ground_state(
       dpcdvae ground-state crystals.extxyz --relaxed relaxed.extxyz --pressure 10
     """
     from dpcdvae.evaluation import read_generated
-    from dpcdvae.files import check_output, sha256
+    from dpcdvae.files import check_output, sha256, work_folder
     from dpcdvae.io import read
     from dpcdvae.relaxation.batching import check_one_process
     from dpcdvae.relaxation.from_files import pair_relaxed
@@ -204,8 +203,7 @@ def ground_state(
             results = pair_relaxed(generated.crystals, read(relaxed), pressure)
             call = call.resolved(pressure=pressure)
         else:
-            work = Path(f"{json or crystals}.work")
-            results, call = relaxing.run(generated.crystals, stages, call, work, engine)
+            results, call = relaxing.run(generated.crystals, stages, call, work_folder(json or crystals), engine)
         report = compare(results, failures=generated.failures, engine=engine, seed=seed)
     write_report(call, report, json, {f"{name}_sha256": digest for name, digest in hashes.items()})
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.intervals import LEVEL, REPLICATES, Interval
+from dpcdvae.intervals import LEVEL, REPLICATES, Interval, Z
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -21,7 +21,6 @@ POPULATION = "interval of what any number of crystals of the same source would h
 
 _STEPS = 9  # of the bisection: the lower end is found to 1/512 of the distance
 _CELLS = 20_000  # of the grid of an interval, to bound memory: 40 MB for the noise of all replicates
-_Z = 1.959963984540054  # standard normal quantile at (1 + LEVEL) / 2
 
 
 def wasserstein(values: npt.ArrayLike, reference: npt.ArrayLike) -> float:
@@ -90,7 +89,7 @@ def _interval(difference: Floats, noise: Singles, widths: Floats) -> Interval:
     single, weights = difference.astype(np.float32), widths.astype(np.float32)
     simulated = np.empty_like(noise)  # once: to ask for so much memory takes longer than to fill it
     derivative = np.where(single == 0, np.abs(noise), np.sign(single) * noise) @ weights
-    high = distance + _Z * float(derivative.std())
+    high = distance + Z * float(derivative.std())
 
     def possible(part: float) -> bool:
         np.abs(np.add(noise, np.float32(part) * single, out=simulated), out=simulated)

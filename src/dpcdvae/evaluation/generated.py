@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict
 
 from dpcdvae.errors import printable
 from dpcdvae.evaluation.repeated_files import check_once
-from dpcdvae.files import complaint, manifest_path
+from dpcdvae.files import NOT_SHAPING, complaint, manifest_path
 from dpcdvae.io import Failure, read_placed
 from dpcdvae.structures.crystal import Crystal
 
 MANIFEST = ".manifest.json"
-SHAPELESS = ("model", "shard", "workers", "scheduler")
-"""Arguments that may differ between the shards of one run; the model is identified by its hash."""
+MAY_DIFFER = (*NOT_SHAPING, "shard")
+"""Arguments that may differ between the shards of one run."""
 
 
 class _Failed(BaseModel):
@@ -138,7 +138,7 @@ def _missing_shards(manifests: Iterable[Manifest]) -> str:
     for manifest in manifests:
         shard = re.fullmatch(r"(\d{1,9})/(\d{1,9})", str(manifest.arguments.get("shard")))
         if shard is not None:
-            shaping = {name: value for name, value in manifest.arguments.items() if name not in SHAPELESS}
+            shaping = {name: value for name, value in manifest.arguments.items() if name not in MAY_DIFFER}
             run = repr((manifest.command, manifest.model_sha256, sorted(shaping.items())))
             runs[run, int(shard[2])].add(int(shard[1]))
     listed = [f"{_listed(there, count)} of {count}" for (_, count), there in runs.items() if len(there) < count]

@@ -12,7 +12,7 @@ from math import gcd
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.structures.contacts import closest_contacts
+from dpcdvae.structures.contacts import Contacts, closest_contacts
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import SYMBOLS
 
@@ -24,14 +24,18 @@ MIN_VOLUME = 0.1  # Å^3
 OXIDATION_TABLES = ("smact14", "icsd24")
 
 
-def structurally_valid(crystals: Sequence[Crystal]) -> npt.NDArray[np.bool_]:
+def structurally_valid(crystals: Sequence[Crystal], contacts: Contacts | None = None) -> npt.NDArray[np.bool_]:
     """(n,) True where every periodic distance exceeds 0.5 Å and the volume 0.1 Å^3.
 
     The images of an atom itself count, so a supercell is as valid as its cell. The published
     script leaves them out, which differs only for cells with a lattice vector below 0.5 Å.
+
+    Args:
+        contacts: of the crystals, where they are known already.
     """
+    contacts = contacts or closest_contacts(crystals)
     roomy = np.array([crystal.problem() is None and crystal.volume > MIN_VOLUME for crystal in crystals], bool)
-    return roomy & (closest_contacts(crystals).distance > MIN_DISTANCE)
+    return roomy & (contacts.distance > MIN_DISTANCE)
 
 
 def compositionally_valid(crystals: Iterable[Crystal], table: str = "smact14") -> npt.NDArray[np.bool_]:

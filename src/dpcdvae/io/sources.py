@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import IO
 
 from dpcdvae.errors import InputError, one_line, printable
+from dpcdvae.files import refuse_device
 
 MAX_BYTES = 2**31  # of one file, unpacked; the largest data set in use has about 0.1 GB
 MAX_RATIO, ALWAYS_ALLOWED = 100, 2**26
@@ -54,11 +55,11 @@ def _files_at(path: Path) -> Iterator[Source]:
         for file in sorted((p for p in path.rglob("*") if p.is_file()), key=lambda p: _natural(str(p))):
             if _is_wanted(file.relative_to(path)):
                 yield from _files_at(file)
-    elif not path.exists():
+        return
+    if not path.exists():
         raise InputError(f"no such file or folder: {path}")
-    elif not path.is_file():  # reading could wait for ever, or never end
-        raise InputError(f"{path}: a pipe or a device, not a file")
-    elif path.suffix.lower() == ".zip":
+    refuse_device(path)
+    if path.suffix.lower() == ".zip":
         yield from _archived(path)
     else:
         yield Source(printable(str(path)), _plain_name(path.name), lambda: _read(path))

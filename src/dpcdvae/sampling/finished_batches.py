@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from dpcdvae.files import write_text
+from dpcdvae.files import work_folder, write_text
 from dpcdvae.io import Failure
 from dpcdvae.io.documents import parse_json, render_json
 from dpcdvae.io.failures import Collector
@@ -32,14 +32,9 @@ WRITING = "writing"
 """A file that is there from when a complete output is put in place until the folder is removed."""
 
 
-def work_folder(out: Path) -> Path:
-    """The folder of the batches of ``out`` until it is complete: beside it."""
-    return out.with_name(out.name + ".work")
-
-
 def is_writing(out: Path) -> bool:
     """Whether a run was killed after it had begun to put its complete output in place."""
-    return out.name != "" and (work_folder(out) / WRITING).exists()
+    return (work_folder(out) / WRITING).exists()
 
 
 class Parts:

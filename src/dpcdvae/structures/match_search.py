@@ -169,6 +169,7 @@ class AllFound:
 
 
 Task = tuple[Crystal, Sequence[Crystal]]
+Computed = tuple[list[int], list[Floats | None], dict[int, str]]
 
 
 class _Tasks(Sequence[Task]):
@@ -188,12 +189,12 @@ class _Tasks(Sequence[Task]):
 
 def nearest_matches(cells: Cells, others: Cells, chosen: Candidates, results: Results) -> Found:
     """For each of ``cells`` the candidate of the least rms displacement, as ``get_rms_dist(other, cell)``."""
-    return _search(nearest_match, "nearest-match", cells, others, chosen, results)
+    return _one_each(_compute(nearest_match, "nearest-match", cells, others, chosen, results), chosen, nearest=True)
 
 
 def first_matches(cells: Cells, others: Cells, chosen: Candidates, results: Results) -> Found:
     """For each of ``cells`` the first candidate that fits, as ``fit(other, cell)``."""
-    return _search(first_match, "first-match", cells, others, chosen, results)
+    return _one_each(_compute(first_match, "first-match", cells, others, chosen, results), chosen, nearest=False)
 
 
 def all_matches(cells: Cells, others: Cells, chosen: Candidates, results: Results) -> AllFound:
@@ -215,7 +216,7 @@ def _compute(
     others: Cells,
     chosen: Candidates,
     results: Results,
-) -> tuple[list[int], list[Floats | None], dict[int, str]]:
+) -> Computed:
     """The crystals that have candidates, what the comparison with these gave, and by crystal why it gave nothing."""
     hashes = {id(cell): content_hash(cell) for cell in (*cells, *others) if cell is not None}
     tasks = _Tasks(cells, others, chosen.places)
@@ -225,23 +226,17 @@ def _compute(
     return tasks.which, found, {tasks.which[n]: reason for n, reason in reasons.items()}
 
 
-def _search(
-    function: Callable[[Task], Result],
-    name: str,
-    cells: Cells,
-    others: Cells,
-    chosen: Candidates,
-    results: Results,
-) -> Found:
-    which, found, reasons = _compute(function, name, cells, others, chosen, results)
-    match: list[int | None] = [None] * len(cells)
-    rms = np.full(len(cells), np.inf)
+def _one_each(computed: Computed, chosen: Candidates, *, nearest: bool) -> Found:
+    """One match of each crystal: the ``nearest``, of which more candidates could be nearer, or any, which is enough."""
+    which, found, reasons = computed
+    match: list[int | None] = [None] * len(chosen.places)
+    rms = np.full(len(match), np.inf)
     left_out = 0
     for k, vector in zip(which, found, strict=True):
         if vector is None:
             continue
         matched, more = vector[0] >= 0, bool(vector[2])
-        left_out += more or (bool(chosen.farther[k]) and (function is nearest_match or not matched))
+        left_out += more or (bool(chosen.farther[k]) and (nearest or not matched))
         if matched:
             match[k], rms[k] = int(chosen.places[k][int(vector[0])]), vector[1]
     return Found(match, rms, left_out, reasons)

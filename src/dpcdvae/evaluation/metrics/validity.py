@@ -31,7 +31,7 @@ FINGERPRINT_GATE = "with fingerprint"
 
 @column("structurally_valid", kind=bool)
 def structure_valid(sample: Sample) -> Flags:
-    return structurally_valid(sample.crystals)
+    return structurally_valid(sample.crystals, sample.once(contacts))
 
 
 @column("compositionally_valid", kind=bool)
