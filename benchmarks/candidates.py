@@ -73,7 +73,7 @@ def main() -> None:
 
 def measure(a: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     """The result of this command, also in the file; what is missing of it is made."""
-    from dpcdvae.checkpoints.checkpoint import load_model
+    from dpcdvae.checkpoints.loading import load_crystal_vae
     from dpcdvae.files import write_json
     from dpcdvae.model.agreement import Agreement
     from dpcdvae.model_store import find_model
@@ -85,7 +85,7 @@ def measure(a: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
 
     table = split_table(a.data, a.split, a.n)
     source = find_model(a.model)
-    model, checkpoint = load_model(source, a.device), source.sha256
+    model, checkpoint = load_crystal_vae(source, a.device), source.sha256
     how = Decoding.of(model.config, a.steps, None, a.most)
     record = begun(out, {"model": name, "checkpoint": checkpoint}, {"results": []})
     work = a.work / f"candidates-{name}-{checkpoint[:8]}"

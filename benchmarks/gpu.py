@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from dpcdvae.checkpoints.checkpoint import load_model
+from dpcdvae.checkpoints.loading import load_crystal_vae
 from dpcdvae.config import load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
@@ -189,7 +189,7 @@ def _train_seconds(
 def generations(calls: Calls, arguments: argparse.Namespace) -> None:
     """Crystals from the bundled model with its default steps; where there is no time for all of them, a few steps of a
     batch tell how long it would take."""
-    model = load_model(MODEL, arguments.device)
+    model = load_crystal_vae(MODEL, arguments.device)
     few = (2, 4) if arguments.quick else (5, 15)
     steps = few[1] if arguments.quick else None
     short_passes, long_passes, all_passes = (passes_of(model, n) for n in (*few, steps))

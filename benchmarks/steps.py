@@ -79,13 +79,13 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace, out: Path, work: Path) -> None:
     """Adds what is missing to the file of results."""
-    from dpcdvae.checkpoints.checkpoint import load_model
+    from dpcdvae.checkpoints.loading import load_crystal_vae
     from dpcdvae.files import write_json
     from dpcdvae.model_store import find_model
 
     table = split_table(arguments.data, "test", arguments.n)
     source = find_model(arguments.model)
-    model = load_model(source, arguments.device)
+    model = load_crystal_vae(source, arguments.device)
     setting = {
         "model": Path(arguments.model).name,
         "model_sha256": source.sha256,

@@ -112,14 +112,14 @@ class Study:
     """One run: what is measured goes into its file at once."""
 
     def __init__(self, given: str, name: str, arguments: argparse.Namespace) -> None:
-        from dpcdvae.checkpoints.checkpoint import load_model
+        from dpcdvae.checkpoints.loading import load_crystal_vae
         from dpcdvae.model_store import find_model
         from dpcdvae.sampling.choices import Decoding
 
         self.given, self.name, self.a = given, name, arguments
         self.table = split_table(arguments.data, arguments.split, arguments.n)
         self.source = find_model(given)
-        self.model: CDVAE = load_model(self.source, arguments.device)
+        self.model: CDVAE = load_crystal_vae(self.source, arguments.device)
         self.how = Decoding.of(self.model.config, arguments.steps, None, 1)
         self.out: Path = arguments.out / f"{name}.json"
         self.work: Path = arguments.work / f"studies-{name}-{self.source.sha256[:8]}"

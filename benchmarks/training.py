@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from dpcdvae.checkpoints.checkpoint import build_model
+from dpcdvae.checkpoints.loading import build_model
 from dpcdvae.config import load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from disguises import DISGUISES
-from dpcdvae.checkpoints.checkpoint import load_model, write_checkpoint
+from dpcdvae.checkpoints.checkpoint import write_checkpoint
+from dpcdvae.checkpoints.loading import load_model
 from dpcdvae.cli import main
 from dpcdvae.errors import InputError
 from dpcdvae.files import work_folder

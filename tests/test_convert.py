@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpcdvae.checkpoints.checkpoint import load_model, load_regressor, load_weights, read_checkpoint
+from dpcdvae.checkpoints.checkpoint import load_weights, read_checkpoint
 from dpcdvae.checkpoints.convert import convert_property_model, read_property_model
+from dpcdvae.checkpoints.loading import load_model, load_regressor
 from dpcdvae.cli import main
 from dpcdvae.config import RegressorConfig
 from dpcdvae.errors import InputError

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from dpcdvae.checkpoints.checkpoint import build_model, load_model, read_checkpoint
+from dpcdvae.checkpoints.checkpoint import read_checkpoint
+from dpcdvae.checkpoints.loading import build_model, load_model
 from dpcdvae.config import load_config
 from dpcdvae.errors import InputError
 from dpcdvae.model_store import BUNDLED, find_model

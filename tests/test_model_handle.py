@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from dpcdvae.checkpoints.checkpoint import load_model, write_checkpoint
+from dpcdvae.checkpoints.checkpoint import write_checkpoint
+from dpcdvae.checkpoints.loading import load_model
 from dpcdvae.cli import main
 from dpcdvae.files import sha256
 from dpcdvae.model_store import BUNDLED, StoredModel, find_generative_model, find_model

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from dpcdvae.checkpoints.checkpoint import build_model, load_model, load_regressor
+from dpcdvae.checkpoints.loading import build_model, load_model, load_regressor
 from dpcdvae.config import Config, config_from_dict, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError

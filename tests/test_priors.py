@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpcdvae.checkpoints.checkpoint import build_model, load_model, read_checkpoint, write_checkpoint
+from dpcdvae.checkpoints.checkpoint import read_checkpoint, write_checkpoint
+from dpcdvae.checkpoints.loading import build_model, load_model
 from dpcdvae.cli import main
 from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset

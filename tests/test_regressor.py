@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from dpcdvae.checkpoints.checkpoint import load_model, load_regressor
+from dpcdvae.checkpoints.loading import load_model, load_regressor
 from dpcdvae.config import RegressorConfig, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.io import write
 from dpcdvae.model.regressor import PropertyRegressor
-from dpcdvae.model.trainable import TargetScaler
 from dpcdvae.model_store import read_card
+from dpcdvae.nn.target_scaler import TargetScaler
 from dpcdvae.sampling.property_prediction import mean_absolute_error, predict
 from dpcdvae.structures.table import CrystalTable, save_tables
 from dpcdvae.tensors.batch import CrystalBatch

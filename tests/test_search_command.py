@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpcdvae.checkpoints.checkpoint import load_model, load_regressor
+from dpcdvae.checkpoints.loading import load_model, load_regressor
 from dpcdvae.cli import main
 from dpcdvae.datasets import dataset_file, load_dataset
 from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from dpcdvae.checkpoints.checkpoint import load_model, write_checkpoint
+from dpcdvae.checkpoints.checkpoint import write_checkpoint
+from dpcdvae.checkpoints.loading import load_model
 from dpcdvae.cli import main
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import read_generated

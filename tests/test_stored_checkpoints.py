@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from dpcdvae.checkpoints.checkpoint import load_model
+from dpcdvae.checkpoints.loading import load_model
 from dpcdvae.cli import main
 from dpcdvae.io import read
 from dpcdvae.model_store import FORMAT, read_card, read_description

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from dpcdvae.checkpoints.checkpoint import build_model, load_model, read_checkpoint
+from dpcdvae.checkpoints.checkpoint import read_checkpoint
+from dpcdvae.checkpoints.loading import build_model, load_model
 from dpcdvae.cli import main
 from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset

@@ -26,7 +26,7 @@ def data_set(name: str) -> Dataset:
 
 @functools.cache
 def build(components: str, kind: type[AnyConfig]) -> None:
-    from dpcdvae.checkpoints.checkpoint import build_model
+    from dpcdvae.checkpoints.loading import build_model
 
     build_model(kind.from_dict(json.loads(components)))
 

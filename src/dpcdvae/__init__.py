@@ -17,9 +17,9 @@ _HOMES = {
     "read": "dpcdvae.io",
     "write": "dpcdvae.io",
     "load_dataset": "dpcdvae.datasets",
-    "load_model": "dpcdvae.checkpoints.checkpoint",
-    "generate": "dpcdvae.sampling.generation",
-    "reconstruct": "dpcdvae.sampling.generation",
+    "load_model": "dpcdvae.checkpoints.loading",
+    "generate": "dpcdvae.sampling.kinds",
+    "reconstruct": "dpcdvae.sampling.kinds",
     "evaluate": "dpcdvae.evaluation",
     "relax": "dpcdvae.relaxation",
 }
@@ -50,11 +50,11 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from dpcdvae.checkpoints.checkpoint import load_model
+    from dpcdvae.checkpoints.loading import load_model
     from dpcdvae.datasets import load_dataset
     from dpcdvae.errors import InputError
     from dpcdvae.evaluation import evaluate
     from dpcdvae.io import read, write
     from dpcdvae.relaxation import relax
-    from dpcdvae.sampling.generation import generate, reconstruct
+    from dpcdvae.sampling.kinds import generate, reconstruct
     from dpcdvae.structures.crystal import Crystal

@@ -1,18 +1,75 @@
-"""The contracts between the model and its components. A component knows these and none of the other components."""
+"""The contracts between trainer, model and components. A component knows these and none of the other components."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from dpcdvae.config import AnyConfig
+from dpcdvae.model_store import StoredModel
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
 
 NUM_ELEMENTS = 100  # types are one-hot over atomic numbers 1..100
+
+
+class Trainable(nn.Module, ABC):
+    """A model that can be trained: what it measures first, its losses, and by which number the best is chosen.
+
+    ``target`` is the property column it needs, "" for none; ``targets`` below are its values (C,), NaN where unknown.
+
+    Attributes:
+        about: what the card of a trained model says of this kind, "" for nothing.
+    """
+
+    about: ClassVar[str] = ""
+    config: AnyConfig
+    source: StoredModel | None = None  # where its weights were loaded from
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device: ...
+
+    @property
+    def target(self) -> str:
+        return self.config.model.property
+
+    def read_facts(self, facts: Mapping[str, Any], where: str) -> None:
+        """Takes what else it needs from the facts of the checkpoint ``where`` that its weights come from."""
+
+    def record_training_set(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
+        """Stores what the training set holds (its elements), also in a model that starts from another's weights."""
+
+    @abstractmethod
+    def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
+        """Sets the scalers from the whole training set, before the first step."""
+
+    @abstractmethod
+    def step_losses(
+        self, batch: CrystalBatch, targets: Tensor | None, generator: torch.Generator, epoch: int
+    ) -> dict[str, Tensor]:
+        """Every term of the loss, unweighted, by name; all noise comes from ``generator``."""
+
+    def count(self, batch: CrystalBatch, targets: Tensor | None) -> int | Tensor:
+        """Crystals that the losses are averaged over."""
+        return len(batch)
+
+    @abstractmethod
+    def total(self, losses: dict[str, Tensor], epoch: int) -> Tensor:
+        """The weighted sum that is minimised."""
+
+    @abstractmethod
+    def criterion(self, losses: dict[str, Tensor]) -> Tensor:
+        """The number by which the best checkpoint is chosen; less is better."""
 
 
 class LatentPosterior(NamedTuple):

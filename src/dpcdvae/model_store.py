@@ -131,6 +131,15 @@ def find_generative_model(model: str | Path | StoredModel) -> StoredModel:
     return found
 
 
+def find_crystal_vae(model: str | Path | StoredModel) -> StoredModel:
+    """:func:`find_generative_model`; raises InputError also for a model of another kind than CDVAE and DP-CDVAE."""
+    found = find_generative_model(model)
+    kind = found.description["config"].get("kind", "generative")
+    if kind != "generative":
+        raise InputError(f"{found.name} is of the kind '{kind}': only a crystal VAE (CDVAE, DP-CDVAE) can do this")
+    return found
+
+
 def find_property_model(model: str | Path | StoredModel) -> StoredModel:
     """:func:`find_model`; raises InputError also for a model that makes crystals."""
     found = find_model(model)

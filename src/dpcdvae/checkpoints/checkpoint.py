@@ -11,26 +11,18 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dpcdvae import __version__, model_store
 from dpcdvae.checkpoints.tensor_json import compact, join, split
-from dpcdvae.config import AnyConfig, config_from_dict
-from dpcdvae.errors import InputError, one_line, reason_of
+from dpcdvae.errors import InputError, one_line
 from dpcdvae.files import atomic_output
-from dpcdvae.model.agreement import Agreement
 from dpcdvae.model_store import CONFIG, FORMAT, TRAINING, TRAINING_TENSORS, WEIGHTS, StoredModel
 
-if TYPE_CHECKING:
-    from dpcdvae.model.cdvae import CDVAE
-    from dpcdvae.model.regressor import PropertyRegressor
-
-MAX_PARAMETERS = 250_000_000  # 1 GB in float32; the published models have 4 to 11 million
 PRIOR = "prior."  # names of the weights of a model's prior begin so
 
 
@@ -116,106 +108,12 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
     Raises:
         InputError: missing, unexpected or misshapen tensors, with the first of their names.
     """
-    _check_shapes(module, checkpoint)
+    check_shapes(module, checkpoint)
     module.load_state_dict(checkpoint.weights)
 
 
-def load_model(model: str | Path | StoredModel, device: str | torch.device = "auto") -> CDVAE:
-    """A trained generative model, ready for sampling: a bundled name, a run folder (its best) or a checkpoint folder.
-
-    Args:
-        device: as PyTorch names it; "auto" takes CUDA where it is, else the CPU.
-
-    Raises:
-        InputError: no such model or device, a checkpoint that cannot be used, a model that predicts properties.
-    """
-    from dpcdvae.model.cdvae import CDVAE
-
-    loaded = loaded_model(read_checkpoint(model_store.find_generative_model(model)), device)
-    assert isinstance(loaded, CDVAE)
-    return loaded
-
-
-def load_regressor(model: str | Path | StoredModel, device: str | torch.device = "auto") -> PropertyRegressor:
-    """A model that predicts a property of crystals; arguments and errors as :func:`load_model`."""
-    from dpcdvae.model.regressor import PropertyRegressor
-
-    loaded = loaded_model(read_checkpoint(model_store.find_property_model(model)), device)
-    assert isinstance(loaded, PropertyRegressor)
-    return loaded
-
-
-def build_model(config: AnyConfig) -> CDVAE | PropertyRegressor:
-    """The untrained model of a configuration of either kind.
-
-    Raises:
-        InputError: it has more than ``MAX_PARAMETERS``: each width has a bound, but their products have none.
-    """
-    count = sum(parameter.numel() for parameter in _without_memory(config).parameters())
-    if count > MAX_PARAMETERS:
-        raise InputError(
-            f"the configuration describes a model of {count / 1e6:,.0f} million parameters, more than "
-            f"{MAX_PARAMETERS / 1e6:.0f} million: choose smaller widths or fewer layers"
-        )
-    return _network(config)
-
-
-def build_stored(checkpoint: Checkpoint) -> CDVAE | PropertyRegressor:
-    """The network that a checkpoint's configuration describes, without its weights.
-
-    The configuration is anybody's: no memory is taken for a network whose tensors are not those of the checkpoint.
-
-    Raises:
-        InputError: it describes another network, or none that can be built.
-    """
-    source = checkpoint.source
-    config = config_from_dict(source.description["config"], where=source.where)
-    try:
-        _check_shapes(_without_memory(config), checkpoint)
-        network = _network(config)
-    except InputError:
-        raise
-    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{source.where} describes no model that can be built: {reason_of(error)}") from None
-    network.source = source
-    return network
-
-
-def _without_memory(config: AnyConfig) -> CDVAE | PropertyRegressor:
-    """The model of a configuration with tensors that have shapes but no numbers; draws no random numbers."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return _network(config)
-
-
-def _network(config: AnyConfig) -> CDVAE | PropertyRegressor:
-    from dpcdvae.config import Config, RegressorConfig
-    from dpcdvae.model.cdvae import CDVAE
-    from dpcdvae.model.regressor import PropertyRegressor
-
-    if isinstance(config, RegressorConfig):
-        return PropertyRegressor(config)
-    assert isinstance(config, Config)
-    return CDVAE(config)
-
-
-def loaded_model(checkpoint: Checkpoint, device: str | torch.device = "auto") -> CDVAE | PropertyRegressor:
-    """The model of a checkpoint that has been read; raises InputError as :func:`load_model`."""
-    from dpcdvae.model.cdvae import CDVAE
-
-    module = build_stored(checkpoint)
-    module.load_state_dict(checkpoint.weights)
-    if isinstance(module, CDVAE):
-        module.agreement = Agreement.of_checkpoint(checkpoint.facts, checkpoint.source.where)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device).item()  # "meta" is a device too, but computes nothing
-        return module.to(device).eval()
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputError(f"--device {device} cannot be used here: choose cpu, cuda (with a GPU) or auto") from None
-
-
-def _check_shapes(module: nn.Module, checkpoint: Checkpoint) -> None:
+def check_shapes(module: nn.Module, checkpoint: Checkpoint) -> None:
+    """Raises InputError as :func:`load_weights`; reads no number of either."""
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.weights.items()}
     own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     different = [(name, shape) for name, shape in shapes.items() if own.get(name, shape) != shape]

@@ -30,23 +30,22 @@ def demo(
     """
     from dpcdvae.files import atomic_output, check_output, write_json
     from dpcdvae.model_store import find_generative_model
-    from dpcdvae.sampling.choices import sampling_settings
+    from dpcdvae.sampling import kinds
 
     _check_is_ours(out)
     check_output(out, overwrite=True)
     source = find_generative_model(model)
-    how = sampling_settings(source, steps)
+    how = kinds.settings(source, "generate", {"steps": steps})
     from rich.console import Console
 
-    from dpcdvae.checkpoints.checkpoint import load_model
+    from dpcdvae.checkpoints.loading import load_model
     from dpcdvae.evaluation import evaluate, resolve_reference
     from dpcdvae.io import write
     from dpcdvae.report.picture import draw
-    from dpcdvae.sampling.generation import generate
 
     reference = resolve_reference(source)
     loaded = load_model(source)
-    result = generate(loaded, n, seed=seed, **how)
+    result = kinds.generate(loaded, n, seed=seed, **how)
     facts = {"model_sha256": source.sha256, **facts_of(result)}
     report = evaluate(result.crystals, reference, failures=result.failures, seed=seed)
     with atomic_output(out) as folder:

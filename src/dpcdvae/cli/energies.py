@@ -80,7 +80,7 @@ def load_energy_model(
     Raises:
         InputError: it predicts another property, or was trained without one of the elements.
     """
-    from dpcdvae.checkpoints.checkpoint import load_regressor
+    from dpcdvae.checkpoints.loading import load_regressor
 
     model = load_regressor(source, device)
     if target and model.target != target:

@@ -69,13 +69,14 @@ def generate(
       dpcdvae generate perov-5-compact -n 1000000 --shard 3/100 --out shards/3.extxyz
     """
     from dpcdvae.model_store import find_generative_model
-    from dpcdvae.sampling.choices import generative_config
+    from dpcdvae.sampling import kinds
     from dpcdvae.sampling.distributed import generate_batch
 
     batches.check(decoding.batch_size)
     source = find_generative_model(model)
-    options = {**decoding.settings(source), "prior": generative_config(source).prior.chosen(prior)}
-    make = partial(generate_batch, first=first, options={**options, "num_atoms": num_atoms, "formula": formula})
+    asked = {**decoding.asked(), "prior": prior, "num_atoms": num_atoms, "formula": formula}
+    options = {"seed": decoding.seed, **kinds.settings(source, "generate", asked)}
+    make = partial(generate_batch, first=first, options=options)
     _run(call.resolved(**options), "generating", source, n, batches, decoding, make, lambda numbers: numbers)
 
 
@@ -100,25 +101,23 @@ def reconstruct(
       dpcdvae reconstruct runs/perov perov_5:test --out recon.extxyz
       dpcdvae evaluate recon.extxyz --reference perov_5:test --paired
     """
+    from dpcdvae.config import config_from_dict
     from dpcdvae.datasets import load_split
     from dpcdvae.model_store import find_generative_model
-    from dpcdvae.sampling.choices import generative_config
+    from dpcdvae.sampling import kinds
     from dpcdvae.sampling.distributed import reconstruct_batch
     from dpcdvae.structures.content import table_hash
 
     batches.check(decoding.batch_size)
     source = find_generative_model(model)
-    options = decoding.settings(source)
+    forced = {"force_num_atoms": force_num_atoms, "force_types": force_types, "sample_latent": sample_latent}
+    options = {"seed": decoding.seed, **kinds.settings(source, "reconstruct", decoding.asked() | forced)}
     table = load_split(crystals)
     table = table.select(range(min(limit or len(table), len(table))))
-    from dpcdvae.sampling.generation import check_reconstructible
-
-    most = generative_config(source).model.max_atoms
-    check_reconstructible(table, most if force_num_atoms or force_types else None)
-    forced = {"force_num_atoms": force_num_atoms, "force_types": force_types, "sample_latent": sample_latent}
+    kinds.check_reconstruction(config_from_dict(source.description["config"], source.where), table, options)
     _run(
         call.resolved(**options), "reconstructing", source, len(table), batches, decoding,
-        partial(reconstruct_batch, options=options | forced), lambda numbers: (numbers.start, table.select(numbers)),
+        partial(reconstruct_batch, options=options), lambda numbers: (numbers.start, table.select(numbers)),
         crystals_sha256=table_hash(table),
     )  # fmt: skip
 

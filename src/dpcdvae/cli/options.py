@@ -83,6 +83,10 @@ class Decoding(Group):
     batch_size: int = option(256, "Crystals at a time: memory and speed.", min=1)
     device: str = option("auto", "cpu, cuda, or auto.")
 
+    def asked(self) -> dict[str, Any]:
+        """The options of a decode as they were given, None where they were not."""
+        return {"steps": self.steps, "solver": self.solver, "candidates": self.candidates}
+
     def settings(self, model: StoredModel) -> dict[str, Any]:
         """Seed, steps, solver and candidates, the model's own where none are given; raises InputError for a slip."""
         from dpcdvae.sampling.choices import sampling_settings

@@ -61,24 +61,24 @@ def optimize(
     from dpcdvae.evaluation.success import SearchReport, check_tools, thresholds
     from dpcdvae.files import check_output
     from dpcdvae.io import check_destination
-    from dpcdvae.model_store import find_generative_model, find_property_model
+    from dpcdvae.model_store import find_crystal_vae, find_property_model
 
     check_paths([out, json])
     check_destination(out, overwrite=overwrite)
     if json is not None:
         check_output(json, overwrite=overwrite)
     check_tools()
-    source = find_generative_model(model)
+    source = find_crystal_vae(model)
     energy = None if energy_model is None else find_property_model(energy_model)
     how = decoding.settings(source)
     engine = processes.engine()
     table = None if start == RANDOM else _first_crystals(start, n)
     import numpy as np
 
-    from dpcdvae.checkpoints.checkpoint import load_model
+    from dpcdvae.checkpoints.loading import load_crystal_vae
     from dpcdvae.sampling import search
 
-    loaded = load_model(source, decoding.device)
+    loaded = load_crystal_vae(source, decoding.device)
     search.property_head(loaded)
     known = source.card().get("property", {})
     goals = thresholds(known.get("quantiles", {}), maximize=maximize)
@@ -130,19 +130,19 @@ def interpolate(
       dpcdvae interpolate runs/perov start.cif perov_5:test/8355 -n 8 --out line.extxyz
     """
     from dpcdvae.io import check_destination
-    from dpcdvae.model_store import find_generative_model
+    from dpcdvae.model_store import find_crystal_vae
     from dpcdvae.sampling.choices import generative_config
     from dpcdvae.structures.table import CrystalTable
 
     check_destination(out, overwrite=overwrite)
-    source = find_generative_model(model)
+    source = find_crystal_vae(model)
     how, most = decoding.settings(source), generative_config(source).model.max_atoms
     ends = [bonded_crystal(text) for text in (from_, to)]
     table = CrystalTable.from_crystals([crystal for crystal, _ in ends], [bonds for _, bonds in ends])
-    from dpcdvae.checkpoints.checkpoint import load_model
+    from dpcdvae.checkpoints.loading import load_crystal_vae
     from dpcdvae.sampling import interpolation
 
-    loaded = load_model(source, decoding.device)
+    loaded = load_crystal_vae(source, decoding.device)
     for crystal in table:
         if crystal.num_atoms > most:
             print(

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from dpcdvae.checkpoints.checkpoint import build_model
+from dpcdvae.checkpoints.loading import build_model
 from dpcdvae.comparison.suite import Suite, flat
-from dpcdvae.config import Config, load_config
+from dpcdvae.config import AnyConfig, Config, load_config
 from dpcdvae.datasets import dataset_path, load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.files import sha256
-from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.presets import merge
+from dpcdvae.sampling.choices import Decoding
+from dpcdvae.sampling.kinds import sampled_kind
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.train import check_data, make_trainer
 
@@ -26,10 +27,10 @@ class Contender:
     """A preset with the suite's overrides, and how many parameters its model has."""
 
     preset: str
-    config: Config
+    config: AnyConfig
     parameters: int
 
-    def configured(self, seed: int, epochs: int) -> Config:
+    def configured(self, seed: int, epochs: int) -> AnyConfig:
         return _changed(self.config, {"train": {"seed": seed, "max_epochs": epochs}}, self.preset)
 
 
@@ -93,10 +94,7 @@ def choose(table: CrystalTable, count: int | None, seed: int) -> CrystalTable:
 
 def _contender(preset: str, suite: Suite, tables: dict[str, CrystalTable]) -> Contender:
     config = load_config(preset)
-    if not isinstance(config, Config):
-        raise InputError(
-            f"preset '{preset}' makes no crystals, it predicts a property: a suite compares generative ones"
-        )
+    sampled_kind(config.kind, f"preset '{preset}'")
     for option, value in flat(suite.overrides).items():
         nested = value
         for part in reversed(option.split(".")):
@@ -108,12 +106,13 @@ def _contender(preset: str, suite: Suite, tables: dict[str, CrystalTable]) -> Co
     with TemporaryDirectory() as folder:
         make_trainer(config, Path(folder))  # refuses a device that is not here before hours of work
     model = build_model(config)
-    assert isinstance(model, CDVAE)
-    most = model.diffusion.max_steps
-    if suite.sample.steps > most:
-        raise InputError(f"sample.steps = {suite.sample.steps}: preset '{preset}' has {most} at most")
+    if isinstance(config, Config):
+        try:
+            Decoding.of(config, suite.sample.steps, candidates=suite.sample.candidates)
+        except InputError as error:
+            raise InputError(f"[sample] for preset '{preset}': {error}") from None
     return Contender(preset, config, sum(parameter.numel() for parameter in model.parameters()))
 
 
-def _changed(config: Config, changes: dict[str, Any], where: str) -> Config:
-    return Config.from_dict(merge(config.to_dict(), changes), where=where)
+def _changed(config: AnyConfig, changes: dict[str, Any], where: str) -> AnyConfig:
+    return type(config).from_dict(merge(config.to_dict(), changes), where=where)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpcdvae.comparison.plan import Plan
-from dpcdvae.comparison.train_and_evaluate import SAMPLES, Run
+from dpcdvae.comparison.train_and_evaluate import Run
 from dpcdvae.evaluation import METRICS
 from dpcdvae.evaluation.report import tool_versions
 from dpcdvae.intervals import Interval, Number, t_interval
@@ -91,7 +91,7 @@ def _run_document(run: Run) -> dict[str, Any]:
     document |= {"epochs": training["epochs"], "best_epoch": training["best_epoch"]}
     document["time"] = {"training_cpu_seconds": training["cpu_seconds"], "training_seconds": training["seconds"]}
     reports, reasons = {}, []
-    for sample in SAMPLES:
+    for sample in run.samples:
         record, report = run.record(sample), run.record(f"{sample}.evaluation")
         if record is None or report is None:
             return document
@@ -101,13 +101,14 @@ def _run_document(run: Run) -> dict[str, Any]:
             document["time"][f"{sample}_{kind}_per_crystal"] = record[kind] / total
         if not record["crystals"]:
             reasons.append(f"none of {total} crystals {sample}: {record['failures'][0]['reason']}")
-    document["values"] = {column.key: _value(column, reports[column.sample]) for column in COLUMNS}
+    document["values"] = {column.key: _value(column, reports.get(column.sample)) for column in COLUMNS}
     # What builds no crystal has values all the same: rates of 0.
     return document | {"status": "failed" if reasons else "done", "reason": "; ".join(reasons)}
 
 
-def _value(column: Column, report: dict[str, Any]) -> dict[str, Any]:
-    for number in report["metrics"]:
+def _value(column: Column, report: dict[str, Any] | None) -> dict[str, Any]:
+    """The number of a column; without a value where the kind of model makes no such sample."""
+    for number in [] if report is None else report["metrics"]:
         if number["name"] == column.metric and number["gate"] == column.gate:
             return Number.from_json(number).to_json()
     return Number(None, 0).to_json()

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from dpcdvae.config import Config
-from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.checkpoints.loading import build_model
+from dpcdvae.config import AnyConfig
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.loader import make_loader
 from dpcdvae.training.train import prepare
@@ -19,10 +19,10 @@ from dpcdvae.training.train import prepare
 WARM_UP, MEASURED = 1, 4  # training steps; the first allocates memory
 
 
-def epoch_cpu_seconds(config: Config, tables: dict[str, CrystalTable]) -> float:
+def epoch_cpu_seconds(config: AnyConfig, tables: dict[str, CrystalTable]) -> float:
     """CPU seconds, over all threads, of one epoch with its validation. Leaves nothing behind."""
     torch.manual_seed(config.train.seed)
-    model = CDVAE(config)
+    model = build_model(config)
     prepare(model, tables["train"])
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr, fused=True)

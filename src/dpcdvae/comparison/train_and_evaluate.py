@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.checkpoints.checkpoint import load_model
+from dpcdvae.checkpoints.loading import load_model
 from dpcdvae.comparison.plan import Contender, Plan
 from dpcdvae.comparison.timing import machine
 from dpcdvae.evaluation import evaluate, resolve_reference
 from dpcdvae.files import write_json
 from dpcdvae.io import Failure, read, write
 from dpcdvae.model_store import best_checkpoint, read_description, read_json
+from dpcdvae.sampling import kinds
 from dpcdvae.sampling.finished_batches import GenerationResult
-from dpcdvae.sampling.generation import generate, reconstruct
 from dpcdvae.training.lightning_module import TrainingDivergedError
 from dpcdvae.training.train import RUN_FILE, train
 
-SAMPLES = ("reconstructed", "generated")
+TASKS = {"reconstructed": "reconstruct", "generated": "generate"}  # of the samples
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,12 @@ class Run:
     def preset(self) -> str:
         return self.contender.preset
 
+    @property
+    def samples(self) -> list[str]:
+        """What its model can make: a kind without encoder reconstructs nothing."""
+        kind = kinds.sampled_kind(self.contender.config.kind, self.preset)
+        return [sample for sample, task in TASKS.items() if getattr(kind, task) is not None]
+
     def record(self, stage: str) -> dict[str, Any] | None:
         """The record of a stage (``training``, ``generated.evaluation``, ...); None before it is complete."""
         path = self.folder / f"{stage}.json"
@@ -57,7 +63,7 @@ class Run:
         training = self.record("training")
         if training is None or training["failed"]:
             return training is not None
-        return all(self.record(f"{sample}.evaluation") for sample in SAMPLES)
+        return all(self.record(f"{sample}.evaluation") for sample in self.samples)
 
 
 def complete_run(run: Run, plan: Plan, workers: int | None, on_stage: Callable[[str], None]) -> None:
@@ -69,11 +75,11 @@ def complete_run(run: Run, plan: Plan, workers: int | None, on_stage: Callable[[
         training = run.keep("training", _train(run, plan))
     if training["failed"]:
         return
-    for sample in SAMPLES:
+    for sample in run.samples:
         if run.record(sample) is None:
             on_stage(f"sampling ({sample})")
             run.keep(sample, _sample(run, plan, sample))
-    for sample in SAMPLES:
+    for sample in run.samples:
         if run.record(f"{sample}.evaluation") is None:
             on_stage(f"evaluating ({sample})")
             run.keep(f"{sample}.evaluation", _evaluate(run, plan, sample, workers))
@@ -108,12 +114,13 @@ def _sample(run: Run, plan: Plan, sample: str) -> dict[str, Any]:
     on_cpu = run.contender.config.train.accelerator == "cpu"
     model = load_model(run.folder / "training", "cpu" if on_cpu else "auto")
     start, cpu_start = time.monotonic(), time.process_time()
-    how: dict[str, Any] = {"seed": run.seed, "steps": settings.steps, "candidates": settings.candidates}
+    names = getattr(kinds.sampled_kind(model.config.kind, run.preset), TASKS[sample])
+    how = {name: getattr(settings, name) for name in ("steps", "candidates") if name in names}
     result: GenerationResult
     if sample == "reconstructed":
-        result = reconstruct(model, plan.truths, **how)
+        result = kinds.reconstruct(model, plan.truths, seed=run.seed, **how)
     else:
-        result = generate(model, settings.generate, **how)
+        result = kinds.generate(model, settings.generate, seed=run.seed, **how)
     cpu, seconds = time.process_time() - cpu_start, time.monotonic() - start
     if result.crystals:
         write(result.crystals, _file(run, sample), overwrite=True)

@@ -29,7 +29,6 @@ class AnyConfig(Section):
     free_form: ClassVar[tuple[str, ...]] = ()  # options that hold the tables of components
     kind: str
     model: AnyModelConfig = AnyModelConfig()
-    encoder: EncoderConfig = EncoderConfig()
     train: TrainConfig = TrainConfig()
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,10 +88,19 @@ class AnyConfig(Section):
         Raises:
             InputError: an unknown component or option, or a value that does not fit.
         """
+        return {}
+
+
+class _WithEncoder(AnyConfig):
+    """A model that reads crystals with the encoders of :mod:`dpcdvae.encoders`."""
+
+    encoder: EncoderConfig = EncoderConfig()
+
+    def components(self) -> dict[str, Section]:
         return {f"encoder.options.{name}": options for name, options in self.encoder.parts().items()}
 
 
-class Config(AnyConfig):
+class Config(_WithEncoder):
     """A generative model: CDVAE, DP-CDVAE and all between."""
 
     free_form = ("encoder.options", "denoiser.options", "diffusion.options", "prior.options")
@@ -111,7 +119,7 @@ class Config(AnyConfig):
         return found
 
 
-class RegressorConfig(AnyConfig):
+class RegressorConfig(_WithEncoder):
     """A model that predicts a property of a crystal, such as its energy."""
 
     free_form = ("encoder.options",)

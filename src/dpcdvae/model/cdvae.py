@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,14 @@ from dpcdvae.denoisers import DENOISERS
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS, TYPE_DIFFUSIONS
 from dpcdvae.encoders import build_encoder
 from dpcdvae.errors import InputError
-from dpcdvae.interfaces import LatentPrior
+from dpcdvae.interfaces import LatentPrior, Trainable
+from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.stats import StatisticsDecoder
-from dpcdvae.model.trainable import TargetScaler, Trainable
 from dpcdvae.nn.layers import ExactLinear, mlp
+from dpcdvae.nn.target_scaler import TargetScaler
 from dpcdvae.priors import PRIORS
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.lattice import full_precision, heights, volume
-
-if TYPE_CHECKING:
-    from dpcdvae.model.agreement import Agreement
 
 # Bounds of a decoded cell. The neighbour search needs about (cutoff / distance between opposite faces)^3 images.
 MIN_FACE_DISTANCE = 0.5  # Å
@@ -78,7 +76,7 @@ class CDVAE(Trainable):
             )
         # Fitted when training has ended, not by the optimiser of the networks.
         self.prior = PRIORS[config.prior.name](latent_dim, config.prior.options).requires_grad_(False)
-        self.agreement: Agreement | None = None  # set by whoever loads a checkpoint that knows it
+        self.agreement: Agreement | None = None
         self.property_head: PropertyHead | None = None
         if config.model.property:
             hidden = config.model.stats_hidden_dim, config.model.stats_hidden_layers
@@ -91,6 +89,9 @@ class CDVAE(Trainable):
     @property
     def dtype(self) -> torch.dtype:
         return self.mu.weight.dtype
+
+    def read_facts(self, facts: Mapping[str, Any], where: str) -> None:
+        self.agreement = Agreement.of_checkpoint(facts, where)
 
     def encode(self, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
         """Mean and log variance of z, (C, latent_dim) each, for bonded crystals."""

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dpcdvae.config import RegressorConfig
 from dpcdvae.encoders import build_encoder
-from dpcdvae.interfaces import NUM_ELEMENTS
-from dpcdvae.model.trainable import TargetScaler, Trainable
+from dpcdvae.interfaces import NUM_ELEMENTS, Trainable
+from dpcdvae.nn.target_scaler import TargetScaler
 from dpcdvae.structures.elements import SYMBOLS
 from dpcdvae.tensors.batch import CrystalBatch
 

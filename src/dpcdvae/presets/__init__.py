@@ -3,8 +3,8 @@
 ``SIZE/SYSTEM-DATASET`` lays ``systems/SYSTEM.toml``, ``sizes/SIZE.toml`` and ``datasets/DATASET.toml`` over the
 schema's defaults, in this order; ``-DATASET`` may be left out, ``SIZE`` alone means its DP-CDVAE, and ``+CHOICE``
 lays ``choices/CHOICE.toml`` on top. A layer ``extends`` another of its folder, and says in ``about`` what it is. Its
-tables that are named by a system (or one it extends), a size, or ``SIZE/SYSTEM`` hold for these alone. Other names are
-single files here; a file of the user's own extends any of them.
+tables that are named by a system (or one it extends), a kind of model, a size, ``SIZE/SYSTEM`` or ``SIZE/KIND`` hold
+for these alone. Other names are single files here; a file of the user's own extends any of them.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ def _combined_layers(name: _Name) -> tuple[list[Layer], set[str]]:
     systems = [name.system]
     while base := _read(FOLDER / "systems" / f"{systems[0]}.toml").get("extends"):
         systems.insert(0, base)
-    conditions = {name.size, *systems, *(f"{name.size}/{system}" for system in systems)}
+    holds = {*systems, _kind(name.system)}
+    conditions = {name.size, *holds, *(f"{name.size}/{one}" for one in holds)}
     files = [*(f"systems/{system}" for system in systems), f"sizes/{name.size}"]
     if name.dataset:
         files.append(f"datasets/{name.dataset}")
@@ -148,12 +149,20 @@ def _combined_layers(name: _Name) -> tuple[list[Layer], set[str]]:
 
 def _selected(file: str, values: Mapping[str, Any], conditions: set[str]) -> list[Layer]:
     """What a file says for everyone, then its tables for those who fulfil their condition."""
-    conditional = {*names("systems"), *names("sizes")}
-    conditional |= {f"{size}/{system}" for size in names("sizes") for system in names("systems")}
+    narrower = {*names("systems"), *(_kind(system) for system in names("systems"))}
+    conditional = {*narrower, *names("sizes"), *(f"{size}/{one}" for size in names("sizes") for one in narrower)}
     always = {key: value for key, value in values.items() if key not in {*conditional, *NO_OPTIONS}}
     return [Layer(file, always)] + [
         Layer(f"{file} for {key}", value) for key, value in values.items() if key in conditional & conditions
     ]
+
+
+def _kind(system: str) -> str:
+    """The kind of model that a system is (``kind`` in its file, or in the one it extends)."""
+    values = _read(FOLDER / "systems" / f"{system}.toml")
+    if "kind" in values or "extends" not in values:
+        return str(values.get("kind", "generative"))
+    return _kind(values["extends"])
 
 
 def _combinations() -> dict[str, _Name]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from dpcdvae.config.fields import read_options
 from dpcdvae.config.options import DIFFUSION_OPTIONS, canonical_solver
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.model.agreement import Agreement
-from dpcdvae.model_store import StoredModel
+from dpcdvae.model_store import StoredModel, find_crystal_vae
 
 BATCH_SIZE = 256  # crystals at a time
 
@@ -51,15 +52,25 @@ class Decoding:
 
 
 def generative_config(model: StoredModel) -> Config:
-    """The configuration of a model that makes crystals.
+    """The configuration of a crystal VAE.
 
     Raises:
-        InputError: it makes none, or its configuration has an option or a value that there is not.
+        InputError: it is another kind of model, or its configuration has an option or a value that there is not.
     """
-    config = config_from_dict(model.description["config"], where=model.where)
-    if not isinstance(config, Config):
-        raise InputError(f"{model.name} predicts a property and makes no crystals: give a generative model")
+    config = config_from_dict(find_crystal_vae(model).description["config"], where=model.where)
+    assert isinstance(config, Config)
     return config
+
+
+def vae_settings(model: StoredModel, task: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of ``task``, "generate" or "reconstruct", for a crystal VAE: the model's own where none is asked for.
+
+    Raises:
+        InputError: as :func:`sampling_settings`, or a prior that the model does not have.
+    """
+    how = sampling_settings(model, *(asked.get(name) for name in ("steps", "solver", "candidates")))
+    prior = {"prior": generative_config(model).prior.chosen(asked.get("prior"))} if task == "generate" else {}
+    return {**asked, **how, **prior}
 
 
 def sampling_settings(

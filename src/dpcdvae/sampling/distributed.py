@@ -21,14 +21,14 @@ from dpcdvae.progress import Progress
 from dpcdvae.sampling.finished_batches import GenerationResult, Parts
 
 if TYPE_CHECKING:
-    from dpcdvae.model.cdvae import CDVAE
+    from dpcdvae.interfaces import Trainable
     from dpcdvae.structures.table import CrystalTable
 
 
 @functools.lru_cache(maxsize=1)
-def loaded(model: StoredModel, device: str) -> CDVAE:
+def loaded(model: StoredModel, device: str) -> Trainable:
     """The model, loaded once by each process; raises InputError where its files hold another one by now."""
-    from dpcdvae.checkpoints.checkpoint import load_model
+    from dpcdvae.checkpoints.loading import load_model
 
     try:
         return load_model(model, device)
@@ -48,7 +48,7 @@ def generate_batch(
     model: StoredModel, device: str, crystals: range, *, first: int, options: Mapping[str, Any]
 ) -> GenerationResult:
     """New crystals by their numbers, counted from ``first``; ``options`` as those of ``generate``."""
-    from dpcdvae.sampling.generation import generate
+    from dpcdvae.sampling.kinds import generate
 
     n, first = len(crystals), first + crystals.start
     return generate(loaded(model, device), n, first=first, batch_size=n, on_progress=report, **options)
@@ -58,7 +58,7 @@ def reconstruct_batch(
     model: StoredModel, device: str, crystals: tuple[int, CrystalTable], *, options: Mapping[str, Any]
 ) -> GenerationResult:
     """Crystals encoded and decoded, from (number of the first, crystals); ``options`` as those of ``reconstruct``."""
-    from dpcdvae.sampling.generation import reconstruct
+    from dpcdvae.sampling.kinds import reconstruct
 
     first, table = crystals
     return reconstruct(loaded(model, device), table, first=first, batch_size=len(table), on_progress=report, **options)

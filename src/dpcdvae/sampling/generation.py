@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
+from dpcdvae.config import Config
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE
@@ -100,7 +102,7 @@ def reconstruct(
     """
     check_batch_size(batch_size)
     how = Decoding.of(model.config, steps, solver, candidates)
-    check_reconstructible(table, model.config.model.max_atoms if force_types or force_num_atoms else None)
+    check_table(model.config, table, {"force_types": force_types, "force_num_atoms": force_num_atoms})
 
     def batches() -> Iterator[Request]:
         for start in range(0, len(table), batch_size):
@@ -115,6 +117,12 @@ def reconstruct(
             yield Request(mu, random, ids, fixed, batch.atomic_numbers if force_types else None)
 
     return decode_all(model, batches, len(table), how, "reconstructing", on_progress)
+
+
+def check_table(config: Config, table: CrystalTable, options: Mapping[str, Any]) -> None:
+    """Raises InputError for crystals that :func:`reconstruct` would refuse with these options."""
+    forced = options.get("force_types") or options.get("force_num_atoms")
+    check_reconstructible(table, config.model.max_atoms if forced else None)
 
 
 def check_batch_size(batch_size: int) -> None:

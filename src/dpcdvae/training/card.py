@@ -9,14 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpcdvae.checkpoints.checkpoint import (
-    PRIOR,
-    Checkpoint,
-    build_stored,
-    loaded_model,
-    read_checkpoint,
-    write_checkpoint,
-)
+from dpcdvae.checkpoints.checkpoint import PRIOR, Checkpoint, read_checkpoint, write_checkpoint
+from dpcdvae.checkpoints.loading import build_stored, loaded_model
 from dpcdvae.datasets.catalogue import DATASETS
 from dpcdvae.datasets.origin import noted
 from dpcdvae.errors import InputError
@@ -66,6 +60,8 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
         card["licence"] = {"data": DATASETS[dataset["name"]].licence}
     if atoms := train.get("batch_atoms"):
         card["batch_atoms"] = atoms
+    if about := build_stored(checkpoint).about:
+        card["about"] = about
     if target:
         card["property"] = _property_facts(target, tables["train"], dataset)
     if checkpoint.config["kind"] == "regressor":

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dpcdvae.checkpoints.checkpoint import PRIOR, loaded_model, read_checkpoint, read_training, write_checkpoint
+from dpcdvae.checkpoints.checkpoint import PRIOR, read_checkpoint, read_training, write_checkpoint
+from dpcdvae.checkpoints.loading import loaded_model
 from dpcdvae.config import NORMAL
 from dpcdvae.model.agreement import Agreement
 from dpcdvae.model.cdvae import CDVAE

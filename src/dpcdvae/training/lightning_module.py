@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dpcdvae.errors import InputError
-from dpcdvae.model.trainable import Trainable
+from dpcdvae.interfaces import Trainable
 from dpcdvae.nn.averaging import update_average
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.loader import Loader, TrainingBatch, make_loader

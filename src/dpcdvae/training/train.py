@@ -18,13 +18,13 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from dpcdvae.checkpoints.checkpoint import PRIOR, build_model, load_weights, read_checkpoint
+from dpcdvae.checkpoints.checkpoint import PRIOR, load_weights, read_checkpoint
 from dpcdvae.checkpoints.lightning_io import SafetensorsIO, checkpoint_callbacks
+from dpcdvae.checkpoints.loading import build_model
 from dpcdvae.config import AnyConfig, config_from_dict, override_config
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import check_output, lock, write_json
-from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.model.trainable import Trainable
+from dpcdvae.interfaces import Trainable
 from dpcdvae.model_store import (
     CHECKPOINTS,
     StoredModel,
@@ -46,6 +46,8 @@ from dpcdvae.training.lightning_module import TrainingModule
 from dpcdvae.training.loader import targets_of
 
 RUN_FILE = "run.json"
+# What is fitted to the best checkpoint when a run ends, by the kind of the model.
+AFTER_TRAINING = {"generative": fit_prior_and_threshold}
 IN_USE = "wait for it, or name another folder"
 
 
@@ -135,8 +137,8 @@ def _train(
     module = TrainingModule(model, tables["train"], tables["val"], facts)
     _run(trainer, module, str(last_checkpoint(folder)) if going_on else None)
     if trainer.is_global_zero and config.train.finish:
-        if isinstance(model, CDVAE):
-            fit_prior_and_threshold(folder, tables, trainer.strategy.root_device)
+        if fit := AFTER_TRAINING.get(config.kind):
+            fit(folder, tables, trainer.strategy.root_device)
         write_card(folder, tables)
     return folder
 

@@ -1,0 +1,150 @@
+"""Sampling of every kind of model: its options, and the functions that make its crystals. Needs no torch by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dpcdvae.errors import InputError
+from dpcdvae.model_store import StoredModel
+from dpcdvae.sampling.choices import BATCH_SIZE, vae_settings
+
+if TYPE_CHECKING:
+    from dpcdvae.config import AnyConfig
+    from dpcdvae.interfaces import Trainable
+    from dpcdvae.sampling.finished_batches import GenerationResult
+    from dpcdvae.structures.table import CrystalTable
+
+
+@dataclass(frozen=True)
+class SampledKind:
+    """How the models of one kind are sampled.
+
+    Attributes:
+        what: such a model in words, for messages.
+        module: a module of this folder with ``generate`` and, where the kind has an encoder, ``reconstruct`` and
+            ``check_table``, with the arguments of those in :mod:`dpcdvae.sampling.generation`.
+        generate: the options of ``generate`` beside seed, numbers and batch size.
+        reconstruct: likewise; None where the kind has no encoder.
+        settings: (stored model, task, options that were asked for) -> all options of the task, the model's own where
+            none was given. Raises InputError for a wrong one.
+    """
+
+    what: str
+    module: str
+    generate: frozenset[str]
+    reconstruct: frozenset[str] | None
+    settings: Callable[[StoredModel, str, Mapping[str, Any]], dict[str, Any]]
+
+
+_DECODING = frozenset({"steps", "solver", "candidates"})
+
+SAMPLED_KINDS = {
+    "generative": SampledKind(
+        "a crystal VAE",
+        "generation",
+        _DECODING | {"prior", "num_atoms", "formula"},
+        _DECODING | {"force_num_atoms", "force_types", "sample_latent"},
+        vae_settings,
+    )
+}
+
+
+def settings(model: StoredModel, task: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of ``task``, "generate" or "reconstruct", for a model that was looked up, before torch is loaded.
+
+    Args:
+        asked: options by name; None and False stand for those that were not given.
+
+    Raises:
+        InputError: an option that this kind of model does not have, a wrong value, a model without encoder.
+    """
+    kind = sampled_kind(str(model.description["config"].get("kind", "generative")), model.name)
+    return kind.settings(model, task, _taken(kind, task, asked, model.name))
+
+
+def check_reconstruction(config: AnyConfig, table: CrystalTable, options: Mapping[str, Any]) -> None:
+    """Raises InputError for crystals that a model of ``config`` cannot reconstruct with these options."""
+    _module(sampled_kind(config.kind, "the model")).check_table(config, table, options)
+
+
+def generate(
+    model: Trainable,
+    n: int,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    batch_size: int = BATCH_SIZE,
+    on_progress: Callable[[float], None] | None = None,
+    **options: Any,
+) -> GenerationResult:
+    """New crystals number ``first`` .. ``first + n - 1`` of this seed.
+
+    Args:
+        model: from :func:`dpcdvae.load_model`.
+        batch_size: crystals at a time. Crystal k gets the same noise whatever it is.
+        on_progress: instead of a progress bar, called with how many crystals' worth of work is done.
+        options: of a crystal VAE those of :func:`dpcdvae.sampling.generation.generate`: ``steps``, ``solver``,
+            ``candidates``, ``prior``, ``num_atoms``, ``formula``.
+
+    Raises:
+        InputError: an option that this kind of model does not have, or a wrong value.
+    """
+    kind = sampled_kind(model.config.kind, "the model")
+    taken = _taken(kind, "generate", options, "the model")
+    shared = {"seed": seed, "first": first, "batch_size": batch_size, "on_progress": on_progress}
+    result: GenerationResult = _module(kind).generate(model, n, **shared, **taken)
+    return result
+
+
+def reconstruct(
+    model: Trainable,
+    table: CrystalTable,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    batch_size: int = BATCH_SIZE,
+    on_progress: Callable[[float], None] | None = None,
+    **options: Any,
+) -> GenerationResult:
+    """The crystals of ``table`` encoded and decoded again, under their own ids.
+
+    Args:
+        first: number of the first crystal, by which it gets its noise, where ``table`` is a part of another.
+        options: of a crystal VAE those of :func:`dpcdvae.sampling.generation.reconstruct`: ``steps``, ``solver``,
+            ``candidates``, ``force_num_atoms``, ``force_types``, ``sample_latent``.
+        model, batch_size, on_progress: see :func:`generate`.
+
+    Raises:
+        InputError: a model without encoder, crystals it cannot hold, and as :func:`generate`.
+    """
+    kind = sampled_kind(model.config.kind, "the model")
+    taken = _taken(kind, "reconstruct", options, "the model")
+    shared = {"seed": seed, "first": first, "batch_size": batch_size, "on_progress": on_progress}
+    result: GenerationResult = _module(kind).reconstruct(model, table, **shared, **taken)
+    return result
+
+
+def sampled_kind(kind: str, name: str) -> SampledKind:
+    """How a kind of model is sampled; raises InputError, with the ``name`` of the model, if it makes no crystals."""
+    if kind not in SAMPLED_KINDS:
+        raise InputError(f"{name} makes no crystals: give a generative model")
+    return SAMPLED_KINDS[kind]
+
+
+def _taken(kind: SampledKind, task: str, asked: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The options that were given; raises InputError for one that the kind does not have."""
+    names: frozenset[str] | None = getattr(kind, task)
+    if names is None:
+        raise InputError(f"{name} is {kind.what}, which has no encoder: it can generate crystals, but not {task} them")
+    given = {option: value for option, value in asked.items() if value is not None and value is not False}
+    for option in given:
+        if option not in names:
+            raise InputError(f"--{option.replace('_', '-')} has no meaning for {name}, {kind.what}: leave it out")
+    return given
+
+
+def _module(kind: SampledKind) -> Any:
+    return import_module(f"dpcdvae.sampling.{kind.module}")
