@@ -31,7 +31,7 @@ from dpcdvae.sampling.search import random_start
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.noise import CrystalRandom
 from dpcdvae.training import fit_prior_and_threshold as finishing
-from dpcdvae.training.train import train
+from dpcdvae.training.train import AFTER_TRAINING, train
 from tensors import TINY, batch_of, default_dtype, random_crystal, shake
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -435,7 +435,10 @@ def test_killed_between_training_and_the_end(
     for name in ("fit_prior_and_threshold", "write_card"):  # before the end of a run begins, and before its last act
         folder = tmp_path / name
         with monkeypatch.context() as patch:
-            patch.setattr(f"dpcdvae.training.train.{name}", stop)
+            if name == "write_card":
+                patch.setattr("dpcdvae.training.train.write_card", stop)
+            else:
+                patch.setitem(AFTER_TRAINING, "generative", stop)
             with pytest.raises(KeyboardInterrupt):
                 run(tables, folder)
         assert load_model(folder, "cpu").prior.fitted is (name == "write_card")
