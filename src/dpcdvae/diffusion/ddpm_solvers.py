@@ -35,7 +35,7 @@ class DDPMSolver(Solver):
     def towards(self, clean: Tensor, r_t: Tensor, t: int, s: int) -> Tensor:
         """√ᾱ_s r_0 + √(1-ᾱ_s) ε without new noise: ε is what r_t holds beside r_0."""
         noise = (r_t - self.bars[t] ** 0.5 * clean) / (1 - self.bars[t]) ** 0.5
-        return self.bars[s] ** 0.5 * clean + (1 - self.bars[s]) ** 0.5 * noise
+        return renoised(clean, noise, self.bars[s])
 
 
 DDPM_SOLVERS: Registry[type[DDPMSolver]] = Registry("solver of ddpm")
@@ -58,7 +58,7 @@ class Ancestral(DDPMSolver):
 
     def step(self, r_t: Tensor, t: int, s: int) -> Tensor:
         alpha = self.bars[t] / self.bars[s]
-        mean = (r_t - (1 - alpha) / (1 - self.bars[t]) ** 0.5 * self.run.predict(r_t, t)) / alpha**0.5
+        mean: Tensor = (r_t - (1 - alpha) / (1 - self.bars[t]) ** 0.5 * self.run.predict(r_t, t)) / alpha**0.5
         return mean + self.fresh_noise(t, s)
 
 
@@ -72,7 +72,7 @@ class DDIM(DDPMSolver):
     def step(self, r_t: Tensor, t: int, s: int) -> Tensor:
         noise_pred = self.run.predict(r_t, t)
         r_0 = predicted_clean(nearest_image(r_t), noise_pred, self.bars[t])
-        return self.bars[s] ** 0.5 * r_0 + (1 - self.bars[s]) ** 0.5 * noise_pred
+        return renoised(r_0, noise_pred, self.bars[s])
 
 
 @DDPM_SOLVERS.register("dpm++2m")
@@ -118,12 +118,20 @@ class Heun(DDPMSolver):
 
 def predicted_clean(r_t: Tensor, noise_pred: Tensor, alpha_bar_t: float) -> Tensor:
     """The r_0 of which r_t = √ᾱ_t r_0 + √(1-ᾱ_t) ε_θ (Eq. 2)."""
-    return (r_t - (1 - alpha_bar_t) ** 0.5 * noise_pred) / alpha_bar_t**0.5
+    clean: Tensor = (r_t - (1 - alpha_bar_t) ** 0.5 * noise_pred) / alpha_bar_t**0.5
+    return clean
+
+
+def renoised(clean: Tensor, noise: Tensor, alpha_bar_s: float) -> Tensor:
+    """The r_s = √ᾱ_s r_0 + √(1-ᾱ_s) ε (Eq. 2)."""
+    r_s: Tensor = alpha_bar_s**0.5 * clean + (1 - alpha_bar_s) ** 0.5 * noise
+    return r_s
 
 
 def posterior_sigma(alpha_bar_t: float, alpha_bar_s: float) -> float:
     """σ with σ² = (1-ᾱ_s)/(1-ᾱ_t) (1 - ᾱ_t/ᾱ_s) (Eq. 5); 0 for s = 0."""
-    return ((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)) ** 0.5
+    sigma: float = ((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)) ** 0.5
+    return sigma
 
 
 def half_log_snr(alpha_bar: float) -> float:

@@ -38,4 +38,5 @@ class Concatenation(Encoder):
     def _mixed(self, features: list[Tensor]) -> Tensor:
         """The mixed features, in full precision: the lattice decoder needs more than three digits of a cell."""
         joined = torch.cat(features, -1)
-        return self.mixer(joined.to(next(self.mixer.parameters()).dtype))
+        mixed: Tensor = self.mixer(joined.to(next(self.mixer.parameters()).dtype))
+        return mixed

@@ -87,7 +87,8 @@ class Bonds(NamedTuple):
     def in_slots(self, values: Tensor) -> Tensor:
         """Values of the bonds (E, ...) laid out in the slots of their targets (N, K, ...), 0 in empty slots."""
         slots = values.new_zeros((self.shape.numel(), *values.shape[1:])).index_copy(0, self.slot, values)
-        return slots.unflatten(0, self.shape)
+        unflattened: Tensor = slots.unflatten(0, self.shape)
+        return unflattened
 
 
 class Interaction(nn.Module):
@@ -117,7 +118,8 @@ class Interaction(nn.Module):
         summed = summed.index_select(0, bonds.opposite)
         summed = self.triplet_scale(summed, incoming)
         hidden = self.before_skip(self.own(message) + self.up(summed))
-        return self.after_skip(self.final(hidden) + message)
+        updated: Tensor = self.after_skip(self.final(hidden) + message)
+        return updated
 
 
 class Output(nn.Module):
@@ -132,7 +134,8 @@ class Output(nn.Module):
         nn.init.zeros_(self.final.weight)  # the first log variance must not be large: it is exponentiated
 
     def forward(self, message: Tensor, radial: Tensor, bonds: Bonds) -> Tensor:
-        return self.final(self.layers(self.up(bonds.in_slots(self.radial(radial) * message).sum(1))))
+        features: Tensor = self.final(self.layers(self.up(bonds.in_slots(self.radial(radial) * message).sum(1))))
+        return features
 
 
 class Skip(nn.Module):
@@ -143,7 +146,8 @@ class Skip(nn.Module):
         self.layers = nn.Sequential(dense(width, width), dense(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        out: Tensor = x + self.layers(x)
+        return out
 
 
 def linear(in_features: int, out_features: int, *, bias: bool = False) -> nn.Linear:

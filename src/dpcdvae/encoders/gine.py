@@ -42,7 +42,8 @@ class GINEEncoder(Encoder):
         for k, convolution in enumerate(self.convolutions, start=1):
             update = convolution(atoms, edges, graph)
             atoms = atoms + (update.relu() if k < len(self.convolutions) else update)
-        return self.final(self.readout(max_over_atoms(atoms, batch)))
+        features: Tensor = self.final(self.readout(max_over_atoms(atoms, batch)))
+        return features
 
 
 class GINEConvolution(nn.Module):
@@ -55,7 +56,8 @@ class GINEConvolution(nn.Module):
     def forward(self, atoms: Tensor, edges: Tensor, graph: PeriodicGraph) -> Tensor:
         """New atom features (N, F), from ``atoms`` (N, F) and ``edges`` (N, K, F)."""
         messages = (graph.of_source(atoms) + edges).relu() * graph.mask[..., None]
-        return self.mlp(atoms + messages.sum(1))
+        updated: Tensor = self.mlp(atoms + messages.sum(1))
+        return updated
 
 
 def max_over_atoms(values: Tensor, batch: CrystalBatch) -> Tensor:

@@ -43,4 +43,5 @@ class LatticeEncoder(Encoder):
         per_atom = parameters[:, :3] / batch.num_atoms.to(parameters.dtype).pow(1 / 3)[:, None]
         lengths = (per_atom - TYPICAL_LENGTH) / LENGTH_SPREAD
         angles = (parameters[:, 3:] - TYPICAL_ANGLE) / ANGLE_SPREAD
-        return self.layers(torch.cat([lengths, angles], -1))
+        features: Tensor = self.layers(torch.cat([lengths, angles], -1))
+        return features

@@ -28,4 +28,5 @@ class NumAtomsEncoder(Encoder):
     def forward(self, batch: CrystalBatch) -> Tensor:
         # Training refuses crystals larger than max_atoms, but a trained model may be given one. It takes the vector of
         # the largest size, as a row out of range would end the whole batch.
-        return self.embedding(batch.num_atoms.clamp(max=self.embedding.num_embeddings - 1))
+        features: Tensor = self.embedding(batch.num_atoms.clamp(max=self.embedding.num_embeddings - 1))
+        return features

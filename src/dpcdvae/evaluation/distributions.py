@@ -68,7 +68,8 @@ def _noise(counts: npt.NDArray[np.int64], seed: int) -> Singles:
     """(replicates, cells) how far the shares of as many crystals, drawn anew, are from those of ``counts`` (cells,)."""
     n = counts.sum()
     drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=REPLICATES)
-    return ((drawn - counts) / n).astype(np.float32)
+    noise: Singles = ((drawn - counts) / n).astype(np.float32)
+    return noise
 
 
 def _interval(difference: Floats, noise: Singles, widths: Floats) -> Interval:

@@ -56,13 +56,15 @@ class Sample:
         """``derive(self)``, kept: how metrics share what is costly to compute."""
         if derive not in self._derived:
             self._derived[derive] = derive(self)
-        return self._derived[derive]
+        derived: Derived = self._derived[derive]
+        return derived
 
     def once_for_all(self, derive: Callable[[Sample], Derived]) -> Derived:
         """The same for what depends on the reference alone: the samples of the baselines share it."""
         if derive not in self._of_reference:
             self._of_reference[derive] = derive(self)
-        return self._of_reference[derive]
+        derived: Derived = self._of_reference[derive]
+        return derived
 
     @property
     def generated(self) -> int:

@@ -80,7 +80,8 @@ class SphericalBesselBasis(nn.Module):
 
 
 def _spherical_bessel(x: np.ndarray, order: int) -> np.ndarray:
-    previous, current = np.cos(x) / x, np.sin(x) / x
+    previous: np.ndarray = np.cos(x) / x
+    current: np.ndarray = np.sin(x) / x
     for n in range(1, order + 1):
         previous, current = current, (2 * n - 1) / x * current - previous
     return current

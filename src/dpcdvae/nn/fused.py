@@ -20,17 +20,23 @@ _linear, _silu, _silu_backward = torch.nn.functional.linear, torch.nn.functional
 
 def activated_linear(x: Tensor, weight: Tensor, gain: float = 1.0) -> Tensor:
     """The layer ``gain`` SiLU(x Wᵀ) / 0.6 for x (..., F); under autocast in its type."""
-    return _ActivatedLinear.apply(*_cast(x, weight), gain * SILU_SCALE)
+    return _apply(_ActivatedLinear, *_cast(x, weight), gain * SILU_SCALE)
 
 
 def activated_edges(x: Tensor, weight: Tensor, of_source: Tensor, of_target: Tensor, source: Tensor) -> Tensor:
     """That layer for x (N, K, F), with parts (N, G) of both atoms added before the activation; ``source`` is (N, K)."""
-    return _ActivatedEdges.apply(*_cast(x, weight, of_source, of_target), source)
+    return _apply(_ActivatedEdges, *_cast(x, weight, of_source, of_target), source)
 
 
 def residual(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """The block (x + f(x))/√2 for x (..., F), with f two activated linear layers; under autocast in its type."""
-    return _Residual.apply(*_cast(x, first, second))
+    return _apply(_Residual, *_cast(x, first, second))
+
+
+def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    """What the function gives: torch does not say of which type that is."""
+    result: Tensor = function.apply(*arguments)
+    return result
 
 
 def _cast(*tensors: Tensor) -> tuple[Tensor, ...]:

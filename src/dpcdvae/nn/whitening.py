@@ -49,4 +49,5 @@ class Whitening(nn.Module):
 
     def whiten(self, z: Tensor) -> Tensor:
         """Vectors (..., dim) of unit covariance, from latents: the inverse of :meth:`colour`."""
-        return torch.linalg.solve(self.basis, (z - self.mean).reshape(-1, z.shape[-1]).T).T.reshape(z.shape)
+        white: Tensor = torch.linalg.solve(self.basis, (z - self.mean).reshape(-1, z.shape[-1]).T).T.reshape(z.shape)
+        return white

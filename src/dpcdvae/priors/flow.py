@@ -55,7 +55,8 @@ class Velocity(nn.Module):
         for block in self.blocks:
             x = block(x, time)
         normal = (2 * t - 1) / (t.square() + (1 - t).square())
-        return normal[:, None] * w + signal * self.last(nn.functional.silu(x))
+        velocity: Tensor = normal[:, None] * w + signal * self.last(nn.functional.silu(x))
+        return velocity
 
 
 class Block(nn.Module):
@@ -68,7 +69,8 @@ class Block(nn.Module):
         self.time = nn.Linear(width, width)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        return x + self.outer(nn.functional.silu(self.inner(self.norm(x)) + self.time(time)))
+        out: Tensor = x + self.outer(nn.functional.silu(self.inner(self.norm(x)) + self.time(time)))
+        return out
 
 
 class FlowPrior(LatentPrior):
@@ -137,7 +139,8 @@ class FlowPrior(LatentPrior):
         z = latents.mu + torch.exp(0.5 * latents.log_var) * draw(torch.randn, n, dim)
         data, noise, t = self.whitening.whiten(z), draw(torch.randn, n, dim), draw(torch.rand, n)
         between = torch.lerp(noise, data, t[:, None])
-        return (network(between, t, self.whitening.signal) - (data - noise)).square().mean()
+        error: Tensor = (network(between, t, self.whitening.signal) - (data - noise)).square().mean()
+        return error
 
     @torch.no_grad()
     def _validation_loss(self, network: Velocity, val: LatentPosterior, seed: int) -> float:

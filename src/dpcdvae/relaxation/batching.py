@@ -13,14 +13,14 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dpcdvae.errors import InputError
 from dpcdvae.parallel import Lost
-from dpcdvae.relaxation.calculators import NEEDED
+from dpcdvae.relaxation.calculators import NEEDED, Evaluate, Results
 from dpcdvae.relaxation.minimise import Settings, relax
 from dpcdvae.relaxation.relaxed_crystal import Relaxed
 from dpcdvae.structures.crystal import Crystal
@@ -28,10 +28,6 @@ from dpcdvae.structures.crystal import Crystal
 if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
-
-Results = Mapping[str, Any]
-"""``energy`` (eV of the cell), ``forces`` (n, 3) eV/Å and ``stress`` (6,) or (3, 3) eV/Å^3, as ASE's calculators."""
-Evaluate = Callable[[Sequence["Atoms"]], Sequence[Results]]
 
 LOOK_EVERY = 0.2  # seconds, for crystals whose time is over
 FAREWELL = 1.0  # seconds for a thread to take note that nothing more comes
@@ -163,10 +159,10 @@ def _asking(ask: Callable[[Atoms], Results]) -> Calculator:
         implemented_properties = list(NEEDED)  # noqa: RUF012 - as ASE declares it
 
         def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
-            super().calculate(atoms, properties, system_changes)
+            super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # ASE states no types
             self.results = dict(ask(atoms.copy()))
 
-    return Asking()
+    return Asking()  # type: ignore[no-untyped-call]  # ASE states no types
 
 
 def _answer(seats: Sequence[_Seat], evaluate: Evaluate) -> None:

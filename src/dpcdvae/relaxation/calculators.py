@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
 Elements = Collection[int]
+Results = Mapping[str, Any]
+"""``energy`` (eV of the cell), ``forces`` (n, 3) eV/Å and ``stress`` (6,) or (3, 3) eV/Å^3, as ASE's calculators."""
+Evaluate = Callable[[Sequence["Atoms"]], Sequence[Results]]
 
 DEFAULT = "chgnet"
 NEEDED = ("energy", "forces", "stress")
@@ -63,7 +66,9 @@ class Source:
 def _sevennet(*, model: str = "7net-0", device: str = "auto", modal: str | None = None) -> Calculator:
     from sevenn.calculator import SevenNetCalculator
 
-    return SevenNetCalculator(model=model, device=device, **({} if modal is None else {"modal": modal}))
+    chosen = {} if modal is None else {"modal": modal}
+    calculator: Calculator = SevenNetCalculator(model=model, device=device, **chosen)
+    return calculator
 
 
 CALCULATORS: Registry[Source] = Registry(
@@ -119,8 +124,8 @@ def build_calculator(name: str = DEFAULT, options: Mapping[str, Any] | None = No
     return calculator
 
 
-def batch_evaluator(name: str, calculator: Calculator) -> Callable[[Sequence[Atoms]], Sequence[Mapping[str, Any]]]:
-    """What computes many crystals at once: atoms -> ``energy``, ``forces`` and ``stress`` of each, in ASE's units.
+def batch_evaluator(name: str, calculator: Calculator) -> Evaluate:
+    """What computes many crystals at once.
 
     Args:
         calculator: as :func:`build_calculator` gives. One of ``module:Class`` can where it has a method
@@ -129,6 +134,7 @@ def batch_evaluator(name: str, calculator: Calculator) -> Callable[[Sequence[Ato
     Raises:
         InputError: it takes one crystal at a time.
     """
+    evaluate: Evaluate | None
     if ":" in name:
         evaluate = getattr(calculator, "calculate_batch", None)
     else:
@@ -193,7 +199,7 @@ def _external(name: str) -> Callable[..., Calculator]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise InputError(f"calculator {name}: cannot import {module_name}: {error}") from None
-    found = getattr(module, attribute, None)
+    found: Callable[..., Calculator] | None = getattr(module, attribute, None)
     if not callable(found):
         choices = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise InputError(f"calculator {name}: {unknown_name(f'class of {module_name}', attribute, choices)}")

@@ -76,7 +76,7 @@ def gpaw(
     from gpaw import GPAW
 
     chosen = choose(settings, cutoff, kpoints, energy_tolerance, smearing)
-    return GPAW(
+    calculator: Calculator = GPAW(
         mode={"name": "pw", "ecut": chosen.cutoff},
         xc="PBE",
         kpts={"size": chosen.kpoints, "gamma": False},
@@ -86,6 +86,7 @@ def gpaw(
         spinpol=False,
         txt=str(_folder(directory) / "gpaw.txt"),
     )
+    return calculator
 
 
 def espresso(
@@ -112,7 +113,7 @@ def espresso(
             output = Path(self.directory) / self.template.outputname
             output.unlink(missing_ok=True)  # of the crystal before
             try:
-                super().calculate(*arguments, **keywords)
+                super().calculate(*arguments, **keywords)  # type: ignore[no-untyped-call]  # ASE states no types
                 failed = False in espresso_scf(output)
             except Exception as error:
                 said = espresso_complaint(output) or (NO_SCF if False in espresso_scf(output) else "")
@@ -127,7 +128,7 @@ def espresso(
     _check_command("espresso", command, "install Quantum ESPRESSO, or give --calculator-option command=/path/to/pw.x")
     folder = pseudo_folder(pseudo_dir)
     files = pseudopotentials(folder)
-    return Telling(
+    return Telling(  # type: ignore[no-untyped-call]  # ASE states no types
         profile=EspressoProfile(command=command, pseudo_dir=folder),
         directory=_folder(directory),
         pseudopotentials=files,
@@ -185,9 +186,10 @@ def vasp(
         """Fails where ASE gives the energy of a self-consistent field that did not converge."""
 
         def calculate(self, *arguments: Any, **keywords: Any) -> None:
-            super().calculate(*arguments, **keywords)
+            super().calculate(*arguments, **keywords)  # type: ignore[no-untyped-call]  # ASE states no types
             if not self.converged:
-                self.reset()  # or ASE would hand out the energy when asked again
+                # or ASE would hand out the energy when asked again
+                self.reset()  # type: ignore[no-untyped-call]  # ASE states no types
                 raise RuntimeError(NO_SCF)
 
     chosen = choose(settings, cutoff, kpoints, energy_tolerance, smearing)
@@ -199,11 +201,35 @@ def vasp(
             "calculator vasp needs VASP_PP_PATH, the folder with potpaw_PBE, which your licence brings"
             + (f": {where} holds none" if where else "")
         )
-    return Converging(
-        directory=str(_folder(directory)), command=found, xc="pbe", prec="Accurate", encut=chosen.cutoff,
-        kpts=chosen.kpoints, gamma=False, ediff=chosen.energy_tolerance, ismear=0, sigma=chosen.smearing, isym=0,
-        ispin=1, lasph=True, lreal=False, ibrion=-1, nsw=0, isif=2, lwave=False, lcharg=False,
-    )  # fmt: skip
+    calculator: Calculator = Converging(
+        directory=str(_folder(directory)),
+        command=found,
+        xc="pbe",
+        kpts=chosen.kpoints,
+        gamma=False,
+        ibrion=-1,
+        nsw=0,
+        isif=2,
+        **vasp_parameters(chosen),
+    )
+    return calculator
+
+
+def vasp_parameters(chosen: DFTSettings) -> dict[str, Any]:
+    """What INCAR says of the electrons, whatever the atoms do: ASE's keywords, which are its tags in small letters."""
+    return {
+        "prec": "Accurate",
+        "encut": chosen.cutoff,
+        "ediff": chosen.energy_tolerance,
+        "ismear": 0,
+        "sigma": chosen.smearing,
+        "isym": 0,
+        "ispin": 1,
+        "lasph": True,
+        "lreal": False,
+        "lwave": False,
+        "lcharg": False,
+    }
 
 
 def vasp_command(command: str | None = None) -> str:

@@ -23,6 +23,7 @@ from dpcdvae.relaxation.dft import (
     espresso_scf,
     pseudo_folder,
     pseudopotentials,
+    vasp_parameters,
 )
 from dpcdvae.relaxation.minimise import Settings
 from dpcdvae.relaxation.relaxed_crystal import CALCULATOR_FAILED, GPA_A3_PER_EV
@@ -84,14 +85,11 @@ def _write_vasp(settings: Settings, chosen: DFTSettings, crystal: Crystal, folde
     potentials = MPScanRelaxSet.CONFIG["POTCAR"]
     if missing := sorted(set(crystal.symbols) - potentials.keys()):
         raise InputError(f"there is no potential for {', '.join(missing)}")
-    incar = {
-        "ENCUT": chosen.cutoff, "PREC": "Accurate", "EDIFF": chosen.energy_tolerance, "EDIFFG": -settings.max_force,
-        "ISMEAR": 0, "SIGMA": chosen.smearing, "ISYM": 0, "ISPIN": 1, "LASPH": True, "LREAL": False, "ALGO": "Normal",
-        "NELM": 100, "IBRION": 2, "ISIF": 3, "NSW": settings.max_steps, "PSTRESS": 10 * settings.pressure,  # kB
-        "LWAVE": False, "LCHARG": False,
-    }  # fmt: skip
+    electrons = {tag.upper(): value for tag, value in vasp_parameters(chosen).items()} | {"ALGO": "Normal", "NELM": 100}
+    pressure = 10 * settings.pressure  # kB
+    ions = {"IBRION": 2, "ISIF": 3, "NSW": settings.max_steps, "EDIFFG": -settings.max_force, "PSTRESS": pressure}
     poscar = Poscar(crystal.to_pymatgen().get_sorted_structure())
-    Incar(incar).write_file(str(folder / "INCAR"))
+    Incar(electrons | ions).write_file(str(folder / "INCAR"))
     Kpoints.monkhorst_automatic(chosen.kpoints).write_file(str(folder / "KPOINTS"))
     poscar.write_file(str(folder / "POSCAR"), significant_figures=16)
     (folder / "POTCAR.spec").write_text("\n".join(potentials[symbol] for symbol in poscar.site_symbols))

@@ -29,6 +29,8 @@ FILLED = 0.5  # most of the cell's volume that spheres of half the wanted distan
 EXPANSION = 1.05  # of the cell vectors, where there is no room
 EXPANSIONS = 60  # a factor 19 of the cell vectors
 
+Contacts = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
 
 def closest_contact(crystal: Crystal, within: float) -> tuple[str, float] | None:
     """The closest contact below ``within`` times the sum of the covalent radii: (``C-C``, Å), None without one."""
@@ -102,13 +104,12 @@ def _with_room(crystal: Crystal) -> Crystal:
     return replace(crystal, lattice=max(1.0, np.cbrt(spheres / FILLED / crystal.volume)) * crystal.lattice)
 
 
-def _contacts(
-    crystal: Crystal, within: float
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _contacts(crystal: Crystal, within: float) -> Contacts:
     """Pairs closer than ``within`` times the sum of their radii: atoms i and j, distance, vector from i to j (Å)."""
     from ase.neighborlist import neighbor_list
 
-    return neighbor_list("ijdD", crystal.to_ase(), within * covalent_radii()[crystal.atomic_numbers])
+    found: Contacts = neighbor_list("ijdD", crystal.to_ase(), within * covalent_radii()[crystal.atomic_numbers])
+    return found
 
 
 def _reach(crystal: Crystal) -> npt.NDArray[np.float64]:

@@ -153,4 +153,5 @@ def mean_neighbour_distances(crystal: Crystal) -> npt.NDArray[np.float64]:
     for atom in range(crystal.num_atoms):
         found = np.sort(distances[centres == atom])[:NEIGHBOURS]
         nearest[atom, : len(found)] = found
-    return nearest.mean(axis=0)
+    mean: npt.NDArray[np.float64] = nearest.mean(axis=0)
+    return mean

@@ -175,7 +175,8 @@ def _with_images(lattice: Floats, frac: Floats, reach: float) -> tuple[Floats, n
 
 def _squares(vectors: Floats) -> Floats:
     """Squared lengths."""
-    return np.einsum("...i,...i->...", vectors, vectors)
+    squares: Floats = np.einsum("...i,...i->...", vectors, vectors)
+    return squares
 
 
 def _pairs(num_atoms: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:

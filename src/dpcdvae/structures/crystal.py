@@ -85,14 +85,16 @@ class Crystal:
     @cached_property
     def lengths(self) -> npt.NDArray[np.float64]:
         """(3,) Å."""
-        return np.linalg.norm(self.lattice, axis=1)
+        lengths: npt.NDArray[np.float64] = np.linalg.norm(self.lattice, axis=1)
+        return lengths
 
     @cached_property
     def angles(self) -> npt.NDArray[np.float64]:
         """(3,) degrees: alpha between b and c, beta between a and c, gamma between a and b."""
         unit = self.lattice / self.lengths[:, None]
         cosines = np.array([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]])
-        return np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
+        angles: npt.NDArray[np.float64] = np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
+        return angles
 
     @property
     def cart_coords(self) -> npt.NDArray[np.float64]:

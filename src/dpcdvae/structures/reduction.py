@@ -106,4 +106,5 @@ def _gram_schmidt(basis: Floats) -> tuple[Floats, Floats]:
 
 
 def _dot(x: Floats, y: Floats) -> Floats:
-    return np.einsum("...i,...i->...", x, y)
+    product: Floats = np.einsum("...i,...i->...", x, y)
+    return product

@@ -180,7 +180,7 @@ def _assign(squares: Floats) -> Integers:
     """(c, n) for each row of (c, n, n) its column, so that the sum is least."""
     from scipy.optimize import linear_sum_assignment
 
-    partner = squares.argmin(axis=-1)
+    partner: Integers = squares.argmin(axis=-1)
     ordered = np.sort(partner, axis=-1)
     for k in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=-1)):
         partner[k] = linear_sum_assignment(squares[k])[1]
@@ -190,4 +190,5 @@ def _assign(squares: Floats) -> Integers:
 def _fractional_tolerance(lattices: Floats, normalisation: Floats, stol: float) -> Floats:
     """(m, 3) twice the site tolerance, in fractions of the distances of lattice planes."""
     planes = np.sqrt((np.linalg.inv(lattices) ** 2).sum(axis=-2))
-    return planes * (2 * stol / normalisation)[:, None]
+    tolerance: Floats = planes * (2 * stol / normalisation)[:, None]
+    return tolerance

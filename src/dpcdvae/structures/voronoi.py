@@ -219,11 +219,13 @@ def _solid_angles(a: Floats, b: Floats, c: Floats) -> Floats:
     la, lb, lc = _norm(a), _norm(b), _norm(c)
     triple = np.abs(np.einsum("ni,ni->n", a, _cross(b, c)))
     ab, ac, bc = (np.einsum("ni,ni->n", x, y) for x, y in ((a, b), (a, c), (b, c)))
-    return 2 * np.arctan2(triple, la * lb * lc + ab * lc + ac * lb + bc * la)
+    angles: Floats = 2 * np.arctan2(triple, la * lb * lc + ab * lc + ac * lb + bc * la)
+    return angles
 
 
 def _norm(x: Floats) -> Floats:
-    return np.sqrt(np.einsum("ni,ni->n", x, x))
+    lengths: Floats = np.sqrt(np.einsum("ni,ni->n", x, x))
+    return lengths
 
 
 def _cross(a: Floats, b: Floats) -> Floats:

@@ -58,7 +58,8 @@ class Fingerprints:
     @property
     def known(self) -> npt.NDArray[np.bool_]:
         """(n,) where there is a structure fingerprint."""
-        return np.isfinite(self.structure.sum(axis=1))
+        known: npt.NDArray[np.bool_] = np.isfinite(self.structure.sum(axis=1))
+        return known
 
 
 def fingerprint_crystals(crystals: Sequence[Crystal], results: Results) -> Fingerprints:
@@ -93,7 +94,8 @@ def structure_fingerprint_or_reason(crystal: Crystal) -> Floats | str:
 
 def structure_fingerprint(crystal: Crystal) -> Floats:
     """(61,) the mean of :func:`site_fingerprints`."""
-    return site_fingerprints(crystal).mean(axis=0)
+    mean: Floats = site_fingerprints(crystal).mean(axis=0)
+    return mean
 
 
 def site_fingerprints(crystal: Crystal) -> Floats:
@@ -153,4 +155,4 @@ def body_centred_score_of_pymatgen(crystal: Crystal, atom: int) -> float | None:
         sites = [structure[atom], *(neighbour["site"] for neighbour in neighbours)]
         parameters = LocalStructOrderParams(["bcc"])
         (score,) = parameters.get_order_parameters(sites, 0, list(range(1, len(sites))))  # type: ignore[arg-type]
-    return score
+    return float(score)

@@ -40,12 +40,13 @@ class Views:
 
     @property
     def count(self) -> int:
-        return self.units.shape[1]
+        return int(self.units.shape[1])
 
     @cached_property
     def cos_theta(self) -> Floats:
         """(b, n, n)"""
-        return np.clip(np.einsum("bjx,bkx->bjk", self.units, self.units), -1.0, 1.0)
+        cosine: Floats = np.clip(np.einsum("bjx,bkx->bjk", self.units, self.units), -1.0, 1.0)
+        return cosine
 
     @cached_property
     def theta(self) -> Floats:
@@ -81,11 +82,13 @@ class Views:
     def best(self, total: Floats, number: Floats) -> Floats:
         """(b,) the best view of each atom; terms are never negative, and a view without any scores 0."""
         mean = np.where(number > 0, total / np.maximum(number, 1e-300), 0.0)
-        return (mean * ~np.eye(self.count, dtype=bool)).max(axis=(1, 2))
+        best: Floats = (mean * ~np.eye(self.count, dtype=bool)).max(axis=(1, 2))
+        return best
 
 
 def _bell(x: Floats) -> Floats:
-    return np.exp(-0.5 * x * x)
+    bell: Floats = np.exp(-0.5 * x * x)
+    return bell
 
 
 def _cos_multiple(cosine: Floats, multiple: int) -> Floats:
@@ -114,7 +117,9 @@ def _bent(width: float, target: float) -> Score:
 
     def score(views: Views) -> Floats:
         n = views.count
-        return (_bell_at(width, target)(views.theta) * ~np.eye(n, dtype=bool)).sum(axis=(1, 2)) / (n * (n - 1))
+        terms = _bell_at(width, target)(views.theta) * ~np.eye(n, dtype=bool)
+        mean: Floats = terms.sum(axis=(1, 2)) / (n * (n - 1))
+        return mean
 
     return score
 
@@ -167,12 +172,14 @@ def body_centred_pairs(views: Views) -> Floats:
     tilt = (theta - np.pi / 2) / np.arcsin(1 / 3)
     terms = np.exp(0.5) * tilt * _bell(tilt)
     sign = np.where(theta > np.pi / 2, 1.0, -1.0) * ~opposite
-    return poles + sign * np.einsum("bjkm,bjm->bjk", _cos_multiple(views.cos_phi, 3) * views.others, terms)
+    pairs: Floats = poles + sign * np.einsum("bjkm,bjm->bjk", _cos_multiple(views.cos_phi, 3) * views.others, terms)
+    return pairs
 
 
 def _body_centred_cubic(views: Views) -> Floats:
     n = views.count
-    return np.triu(body_centred_pairs(views), k=1).sum(axis=(1, 2)) / (0.5 * n * (6 + (n - 2) * (n - 3)))
+    score: Floats = np.triu(body_centred_pairs(views), k=1).sum(axis=(1, 2)) / (0.5 * n * (6 + (n - 2) * (n - 3)))
+    return score
 
 
 def _cuboctahedron(views: Views) -> Floats:
@@ -204,7 +211,8 @@ def _steinhardt(degree: int) -> Score:
 
     def score(views: Views) -> Floats:
         values = np.polynomial.legendre.legval(views.cos_theta, coefficients)
-        return np.sqrt(np.maximum(0.0, values.mean(axis=(1, 2))))
+        order: Floats = np.sqrt(np.maximum(0.0, values.mean(axis=(1, 2))))
+        return order
 
     return score
 
