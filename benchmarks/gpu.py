@@ -16,6 +16,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -115,10 +116,17 @@ def passes(calls: Calls, arguments: argparse.Namespace) -> None:
             for batch in batches:
                 what = {"preset": preset, "data": data, "batch": batch, "precision": precision}
                 some = of_size(table, batch)
-                work = lambda some=some, what=what: measure(  # noqa: E731
-                    what["preset"], some, device=arguments.device, threads=arguments.threads,
-                    precision=what["precision"], rounds=rounds, parts=("pass", "step"), size=size,
-                )  # fmt: skip
+                work = partial(
+                    measure,
+                    preset,
+                    some,
+                    device=arguments.device,
+                    threads=arguments.threads,
+                    precision=precision,
+                    rounds=rounds,
+                    parts=("pass", "step"),
+                    size=size,
+                )
                 if not calls.run(what, work, least=4 * last):
                     break
                 last = calls.found[-1]["wall_seconds"]
@@ -176,10 +184,14 @@ def _train_seconds(
     preset: str, given: dict[str, CrystalTable], batch: int, precision: str, count: int, arguments: argparse.Namespace
 ) -> float:
     lightning, products = TRAINER[precision]
-    config = load_config(preset, [
-        f"train.max_epochs={count}", f"train.batch_size={batch}", f"train.precision={lightning}",
-        f"train.matmul_precision={products}", f"train.accelerator={torch.device(arguments.device).type}",
-    ])  # fmt: skip
+    options = {
+        "max_epochs": count,
+        "batch_size": batch,
+        "precision": lightning,
+        "matmul_precision": products,
+        "accelerator": torch.device(arguments.device).type,
+    }
+    config = load_config(preset, [f"train.{name}={value}" for name, value in options.items()])
     with TemporaryDirectory() as folder, _quiet():
         start = now(torch.device(arguments.device))
         train(given, {"name": "benchmark", "sha256": ""}, config, Path(folder) / "run", preset=preset)

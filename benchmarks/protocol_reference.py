@@ -47,8 +47,8 @@ def main() -> int:
         print(f"{name:42}{value:14.8f}{found[name]:14.8f}{abs(found[name] - value):10.1e}")
     print(", ".join(f"{what} {value} s" for what, value in seconds.items()))
     if arguments.json:
-        figures = {"generated": arguments.generated, "reference": arguments.reference, "count": arguments.count,
-                   "step_by_step": expected, "dpcdvae": found, "seconds": seconds}  # fmt: skip
+        given = {name: getattr(arguments, name) for name in ("generated", "reference", "count")}
+        figures = {**given, "step_by_step": expected, "dpcdvae": found, "seconds": seconds}
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
     return int(any(abs(found[name] - value) > allowed(name) for name, value in expected.items()))
 

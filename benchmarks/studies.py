@@ -60,9 +60,12 @@ if TYPE_CHECKING:
     from quality.latents import Source
 
 GENERATED = {
-    "coverage_recall": "", "coverage_precision": "", "density_wasserstein": "none", "num_elements_wasserstein": "none",
-    "structural_validity": "", "uniqueness": "", "novelty": "", "metre": "", "crmse": "",
-}  # fmt: skip
+    "coverage_recall": "",
+    "coverage_precision": "",
+    "density_wasserstein": "none",
+    "num_elements_wasserstein": "none",
+    **dict.fromkeys("structural_validity uniqueness novelty metre crmse".split(), ""),
+}
 DEAR = ("metre", "crmse")
 PRIOR_NAMES = ("normal", "gaussian", "flow", "posterior")
 CALIBRATION = 200
@@ -124,9 +127,15 @@ class Study:
         self.out: Path = arguments.out / f"{name}.json"
         self.work: Path = arguments.work / f"studies-{name}-{self.source.sha256[:8]}"
         setting = {
-            "name": name, "checkpoint": self.source.sha256, "data": arguments.data, "split": arguments.split,
-            "n": arguments.n, "steps": self.how.steps, "solver": self.how.solver, "seed": arguments.seed,
-        }  # fmt: skip
+            "name": name,
+            "checkpoint": self.source.sha256,
+            "data": arguments.data,
+            "split": arguments.split,
+            "n": arguments.n,
+            "steps": self.how.steps,
+            "solver": self.how.solver,
+            "seed": arguments.seed,
+        }
         self.record = begun(self.out, setting, {"training": {}, "reconstruction": {}, "generation": {}})
         self.record["machine"] = here(arguments.device)
 

@@ -46,9 +46,9 @@ def main() -> None:
         results = relax_in_stages(crystals, stages, work=arguments.work, engine=engine, time_limit=arguments.time_limit)
         report = ground_state(results, engine=engine, seed=arguments.seed)
     if arguments.json:
-        kept = {"kind": arguments.kind, "count": len(crystals), "max_atoms": arguments.max_atoms,
-                "calculator": arguments.calculator, "settings": arguments.settings, "optimizer": arguments.optimizer,
-                "seed": arguments.seed, "seconds": int(np.nansum([item.seconds for item in results]))}  # fmt: skip
+        given = {name: getattr(arguments, name) for name in "kind max_atoms calculator settings optimizer seed".split()}
+        seconds = int(np.nansum([item.seconds for item in results]))
+        kept = {**given, "count": len(crystals), "seconds": seconds}
         found = report.to_json()
         kept |= {name: found[name] for name in ("crystals", "figures", "energy_histogram")}
         arguments.json.write_text(json.dumps(kept, indent=1) + "\n")

@@ -179,12 +179,23 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "denoiser": {
         "options": {
-            "hidden": 8, "atom_width": 12, "blocks": 1, "num_radial": 8, "emb_trip": 4, "emb_rbf": 4, "emb_cbf": 4,
-            "bil_trip": 4, "layers_atom": 1, "time_embedding": 8, "fourier": [], "cutoff": 4.0, "max_neighbours": 10,
+            "hidden": 8,
+            "atom_width": 12,
+            "blocks": 1,
+            "num_radial": 8,
+            "emb_trip": 4,
+            "emb_rbf": 4,
+            "emb_cbf": 4,
+            "bil_trip": 4,
+            "layers_atom": 1,
+            "time_embedding": 8,
+            "fourier": [],
+            "cutoff": 4.0,
+            "max_neighbours": 10,
         }
     },
     "diffusion": {"timesteps": 20, "options": {"beta_end": 0.2}},
-}  # fmt: skip
+}
 
 
 def tiny_model(

@@ -338,9 +338,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(folder)
-    return [
-        "generate", "model", "-n", "10", "--batch-size", "3", "--seed", "5", "--steps", str(STEPS), "--candidates", "3"
-    ]  # fmt: skip
+    return f"generate model -n 10 --batch-size 3 --seed 5 --steps {STEPS} --candidates 3".split()
 
 
 def manifest(out: Path) -> dict[str, Any]:

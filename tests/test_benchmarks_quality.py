@@ -186,11 +186,9 @@ def call(monkeypatch: pytest.MonkeyPatch, main: object, *words: object) -> None:
 def test_studies_measures_a_run_goes_on_and_makes_a_table(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [
-        "evaluate", workplace / "a-run", "--data", "four", "-n", N, "--steps", 2, "--candidates", 1, 2,
-        "--calibration", N, "--priors", "normal", "gaussian", "posterior",
-        "--out", workplace / "out", "--work", workplace / "work",
-    ]  # fmt: skip
+    what = f"evaluate {workplace}/a-run --data four -n {N} --steps 2 --candidates 1 2 --calibration {N}"
+    where = f"--out {workplace}/out --work {workplace}/work"
+    words = f"{what} --priors normal gaussian posterior {where}".split()
     call(monkeypatch, studies.main, *words)
     file = workplace / "out" / "a-run.json"
     first = json.loads(file.read_text())
@@ -245,10 +243,8 @@ def test_candidates_takes_up_what_is_there(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = workplace / "out" / "candidates.json"
-    words = [
-        "--model", workplace / "a-run", "--data", "four", "-n", N, "--steps", 2, "--calibration", N,
-        "--out", out, "--work", workplace / "work",
-    ]  # fmt: skip
+    what = f"--model {workplace}/a-run --data four -n {N} --steps 2 --calibration {N}"
+    words = f"{what} --out {out} --work {workplace}/work".split()
     call(monkeypatch, candidates_script.main, *words, "--most", 2)
     assert set(json.loads(out.read_text())["results"][0]["best_of"]) == {"1", "2"}
     files = sorted((workplace / "work").rglob("four-test-*.json"))

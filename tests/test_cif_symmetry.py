@@ -12,8 +12,7 @@ from crystal_files import message
 from dpcdvae.io import crystal_from_cif
 from dpcdvae.structures.crystal import Crystal
 
-AXES = ("_cell_length_a", "_cell_length_b", "_cell_length_c", "_cell_angle_alpha", "_cell_angle_beta",
-        "_cell_angle_gamma")  # fmt: skip
+AXES = tuple(f"_cell_{name}" for name in "length_a length_b length_c angle_alpha angle_beta angle_gamma".split())
 
 
 def text(

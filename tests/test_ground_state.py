@@ -37,8 +37,8 @@ def carbon(kind: str, a: float, id: str = "") -> Crystal:
 def relaxation(initial: Crystal, final: Crystal, before: float, after: float, **more: object) -> Relaxed:
     """A converged one, of known energies in eV/atom."""
     template = lost(initial, PRESSURE, "")
-    volumes = {"initial_volume": initial.volume / initial.num_atoms, "volume": final.volume / final.num_atoms}
-    return replace(template, final=final, initial_energy=before, energy=after, converged=True, **volumes, **more)  # type: ignore[arg-type]
+    known = {"initial_energy": before, "energy": after, "volume": final.volume / final.num_atoms}
+    return replace(template, final=final, converged=True, **known, **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +165,8 @@ def test_the_file_that_relax_writes_gives_the_same_table(tmp_path: Path, capsys:
     ]
     paths = {name: str(tmp_path / name) for name in ("c.extxyz", "r.extxyz", "w", "a.json", "b.json")}
     write(given, paths["c.extxyz"])
-    how = ["--calculator", "toy_calculators:Spring", "--pressure", "10", "--optimizer", "lbfgs", "--workers", "0",
-           "--work", paths["w"]]  # fmt: skip
+    how = "--calculator toy_calculators:Spring --pressure 10 --optimizer lbfgs --workers 0".split()
+    how += ["--work", paths["w"]]
     assert main(["relax", paths["c.extxyz"], "--out", paths["r.extxyz"], *how]) == 0
     assert main(["ground-state", paths["c.extxyz"], "--json", paths["a.json"], *how]) == 0
     from_file = ["--relaxed", paths["r.extxyz"], "--pressure", "10", "--workers", "0", "--json", paths["b.json"]]

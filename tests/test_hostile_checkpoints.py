@@ -112,9 +112,13 @@ def test_a_number_that_is_none_is_refused(folder: Path, path: str, value: str) -
 @pytest.mark.parametrize("value", [None, True, "128", [128], {"a": 1}, 1.5, -1])
 @pytest.mark.parametrize(
     "path",
-    ["config", "config/kind", "config/model", "config/model/latent_dim", "config/encoder/names",
-     "config/encoder/options", "config/denoiser/options/hidden", "config/diffusion/timesteps", "sha256"],
-)  # fmt: skip
+    [
+        "sha256",
+        "config",
+        *(f"config/{part}" for part in "kind model model/latent_dim encoder/names encoder/options".split()),
+        *(f"config/{part}" for part in "denoiser/options/hidden diffusion/timesteps".split()),
+    ],
+)
 def test_a_value_of_another_type_is_refused(folder: Path, path: str, value: Any) -> None:
     changed(folder, path, value)
     assert refused(folder)

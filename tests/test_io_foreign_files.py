@@ -89,8 +89,9 @@ def test_occupancies_and_periodicity_of_json(tmp_path: Path) -> None:
 
 
 def test_documents_and_entries_of_the_materials_project(tmp_path: Path) -> None:
-    summary = {"material_id": "mp-1", "formula_pretty": "CsCl", "structure": SALT.as_dict(), "band_gap": 5.2,
-               "symmetry": {"number": 221}, "is_stable": True, "energy_above_hull": None}  # fmt: skip
+    of_structure = {"formula_pretty": "CsCl", "structure": SALT.as_dict(), "symmetry": {"number": 221}}
+    of_energy = {"is_stable": True, "energy_above_hull": None, "band_gap": 5.2}
+    summary = {"material_id": "mp-1", **of_structure, **of_energy}
     entry = {"@class": "ComputedStructureEntry", "entry_id": "mp-1-GGA", "energy": -6.5, "structure": SALT.as_dict()}
     for document in ([summary], {"data": [summary], "meta": {}}, summary):
         crystal = read(stored(tmp_path / "a.json", document))[0]

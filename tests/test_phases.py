@@ -158,10 +158,9 @@ def test_the_calculator_is_known_where_the_file_tells(tmp_path: Path) -> None:
 
 def test_phases_within_a_system() -> None:
     """Of each composition the lowest, whatever its multiple; only what is made of the elements asked for."""
-    phases = Phases("here", [
-        Phase({"Ti": 1, "O": 2}, -8.8, "rutile"), Phase({"Ti": 4, "O": 8}, -8.9, "anatase"), Phase({"O": 2}, -4.9),
-        Phase({"Ti": 1}, -7.75), Phase({"Sr": 1, "O": 1}, -5.9), Phase({"Ti": 2, "O": 3}, -8.7),
-    ])  # fmt: skip
+    titania = [Phase({"Ti": 1, "O": 2}, -8.8, "rutile"), Phase({"Ti": 4, "O": 8}, -8.9, "anatase")]
+    oxides = [Phase({"Sr": 1, "O": 1}, -5.9), Phase({"Ti": 2, "O": 3}, -8.7)]
+    phases = Phases("here", [*titania, Phase({"O": 2}, -4.9), Phase({"Ti": 1}, -7.75), *oxides])
     assert sorted(phase.energy for phase in phases.within(["O", "Ti"])) == [-8.9, -8.7, -7.75, -4.9]
     many = ["O", "Ti", "Na", "K", "Rb", "Cs", "Fr"]  # more subsets than the phases have sets of elements
     assert sorted(phase.energy for phase in phases.within(many)) == [-8.9, -8.7, -7.75, -4.9]
@@ -274,36 +273,46 @@ def test_no_class_of_a_file_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def computed(formula: str, energy: float, run_type: str, *names: str, correction: float = 0.0) -> dict[str, Any]:
     """A ComputedEntry as pymatgen writes it, with energy adjustments of these names."""
     adjustments = [{"@class": "ConstantEnergyAdjustment", "name": name, "value": correction} for name in names]
-    return {"@class": "ComputedEntry", "composition": {formula: 1}, "energy": energy, "correction": correction,
-            "energy_adjustments": adjustments, "parameters": {"run_type": run_type}}  # fmt: skip
+    return {
+        "@class": "ComputedEntry",
+        "composition": {formula: 1},
+        "energy": energy,
+        "correction": correction,
+        "energy_adjustments": adjustments,
+        "parameters": {"run_type": run_type},
+    }
 
 
+def plain(formula: str, energy: float, **more: str) -> dict[str, Any]:
+    return {"formula": formula, "energy_per_atom": energy, **more}
+
+
+CADMIUM = computed("Cd", -0.9, "GGA")
+OXIDE = "MP2020 anion correction (oxide)"
 U, R2 = "MP2020 GGA/GGA+U mixing correction (Fe)", "MP GGA(+U)/R2SCAN mixing adjustment"
 
 
 @pytest.mark.parametrize(
-    ("items", "several"),
+    ("items", "other"),
     [
-        ([computed("Cd", -0.9, "GGA"), computed("Pt", -51.4, "R2SCAN")], "GGA (item 1) and R2SCAN (item 2)"),
-        ([computed("Cd", -0.9, "GGA"), computed("Fe", -8.0, "GGA+U")], "GGA (item 1) and GGA+U (item 2)"),
-        ([computed("Cd", -0.9, "GGA", "MP2020 anion correction (oxide)"), computed("Fe", -8.0, "GGA_U")],
-         "GGA (item 1) and GGA+U (item 2)"),
-        ([{"formula": "Cd", "energy_per_atom": -0.9, "run_type": "PBE"},
-          {"formula": "Pt", "energy_per_atom": -6.0, "run_type": "PBEsol"}], "GGA (item 1) and PBESOL (item 2)"),
-        ([computed("Cd", -0.9, "GGA"), computed("Fe", -8.0, "GGA+U", U, correction=-2.0)], ""),
-        ([computed("Cd", -0.9, "GGA"), {**computed("Fe", -8.0, "GGA+U", correction=-2.0)}], ""),
+        ([CADMIUM, computed("Pt", -51.4, "R2SCAN")], "R2SCAN"),
+        ([CADMIUM, computed("Fe", -8.0, "GGA+U")], "GGA+U"),
+        ([computed("Cd", -0.9, "GGA", OXIDE), computed("Fe", -8.0, "GGA_U")], "GGA+U"),
+        ([plain("Cd", -0.9, run_type="PBE"), plain("Pt", -6.0, run_type="PBEsol")], "PBESOL"),
+        ([CADMIUM, computed("Fe", -8.0, "GGA+U", U, correction=-2.0)], ""),
+        ([CADMIUM, {**computed("Fe", -8.0, "GGA+U", correction=-2.0)}], ""),
         ([computed("Cd", -0.9, "GGA", R2, correction=-3.0), computed("Pt", -51.4, "r2SCAN")], ""),
-        ([computed("Cd", -0.9, "GGA"), computed("Pt", -6.0, "PBE"), {"formula": "Fe", "energy_per_atom": -8.0}], ""),
+        ([CADMIUM, computed("Pt", -6.0, "PBE"), plain("Fe", -8.0)], ""),
     ],
-)  # fmt: skip
+)
 def test_functionals_are_mixed_only_where_corrections_say_they_may(
-    items: list[dict[str, Any]], several: str, tmp_path: Path
+    items: list[dict[str, Any]], other: str, tmp_path: Path
 ) -> None:
     path = as_json(tmp_path / "p.json", items)
-    if several:
+    if other:
         with pytest.raises(InputError, match="energies of several functionals") as caught:
             read_phases(path)
-        assert several in str(caught.value)
+        assert f"GGA (item 1) and {other} (item 2)" in str(caught.value)
     else:
         assert len(read_phases(path).phases) == len(items)
 

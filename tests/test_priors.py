@@ -256,9 +256,7 @@ def test_a_prior_that_is_not_fitted_is_refused(name: str, tmp_path: Path, capsys
         with pytest.raises(InputError, match=f"the prior '{name}' of this checkpoint is not fitted"):
             call()
     write_checkpoint(tmp_path / "m", model.state_dict(), model.config.to_dict(), {})
-    command = [
-        "generate", str(tmp_path / "m"), "-n", "2", "--steps", "1", "--workers", "0", "--out", str(tmp_path / "x.json")
-    ]  # fmt: skip
+    command = f"generate {tmp_path}/m -n 2 --steps 1 --workers 0 --out {tmp_path}/x.json".split()
     assert main(command) == 2
     error = capsys.readouterr().err
     assert "--prior normal" in error

@@ -52,14 +52,27 @@ def test_atoms_touch_and_do_not_overlap() -> None:
 
 def test_textbook_lattice_constants() -> None:
     """Measured lattice constants (Å, room temperature) within the 6 % that hard spheres allow."""
-    measured = {"rock_salt-NaCl": 5.640, "rock_salt-MgO": 4.212, "cesium_chloride-CsCl": 4.123, "fluorite-CaF2": 5.463,
-                "zinc_blende-GaAs": 5.653, "diamond-C": 3.567, "diamond-Si": 5.431, "fcc-Cu": 3.615, "bcc-Fe": 2.867,
-                "perovskite-SrTiO3": 3.905, "rhenium_trioxide-ReO3": 3.748, "heusler-Co2MnSi": 5.654,
-                "potassium_hexachloroplatinate-K2PtCl6": 9.74, "spinel-MgAl2O4": 8.083, "a15-Nb3Sn": 5.289,
-                "calcium_hexaboride-CaB6": 4.150}  # fmt: skip
+    measured = {
+        "rock_salt-NaCl": 5.640,
+        "rock_salt-MgO": 4.212,
+        "cesium_chloride-CsCl": 4.123,
+        "fluorite-CaF2": 5.463,
+        "zinc_blende-GaAs": 5.653,
+        "diamond-C": 3.567,
+        "diamond-Si": 5.431,
+        "fcc-Cu": 3.615,
+        "bcc-Fe": 2.867,
+        "perovskite-SrTiO3": 3.905,
+        "rhenium_trioxide-ReO3": 3.748,
+        "heusler-Co2MnSi": 5.654,
+        "potassium_hexachloroplatinate-K2PtCl6": 9.74,
+        "spinel-MgAl2O4": 8.083,
+        "a15-Nb3Sn": 5.289,
+        "calcium_hexaboride-CaB6": 4.150,
+    }
     atoms_per_conventional = {"F": 4, "P": 1, "I": 2}
-    centring = {"rock_salt": "F", "fluorite": "F", "zinc_blende": "F", "diamond": "F", "fcc": "F", "bcc": "I",
-                "heusler": "F", "potassium_hexachloroplatinate": "F", "spinel": "F"}  # fmt: skip
+    face_centred = "rock_salt fluorite zinc_blende diamond fcc heusler potassium_hexachloroplatinate spinel"
+    centring = {**dict.fromkeys(face_centred.split(), "F"), "bcc": "I"}
     crystals = {c.id: c for c in _prototypes()}
     for id, a in measured.items():
         cells = atoms_per_conventional[centring.get(id.split("-")[0], "P")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -196,11 +197,13 @@ def test_closest_contact_is_that_of_all_pairs() -> None:
     rng = np.random.default_rng(7)
     crystal = Crystal(np.array([6, 6, 8, 29]), rng.random((4, 3)), 4.0 * np.eye(3))
     shifts = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), -1).reshape(-1, 3)
-    best = min(
-        (np.linalg.norm((crystal.frac_coords[j] - crystal.frac_coords[i] + s) @ crystal.lattice)
-         / (radii[crystal.atomic_numbers[i]] + radii[crystal.atomic_numbers[j]]), i, j)
-        for i in range(4) for j in range(4) for s in shifts if i != j or s.any()
-    )  # fmt: skip
+    frac, radius = crystal.frac_coords, radii[crystal.atomic_numbers]
+
+    def ratio(i: int, j: int, shift: np.ndarray) -> float:
+        return float(np.linalg.norm((frac[j] - frac[i] + shift) @ crystal.lattice)) / (radius[i] + radius[j])
+
+    pairs = itertools.product(range(4), range(4))
+    best = min((ratio(i, j, shift), i, j) for i, j in pairs for shift in shifts if i != j or shift.any())
     symbols, distance = closest_contact(crystal, best[0] * 1.001)
     assert sorted(symbols.split("-")) == sorted(crystal.symbols[k] for k in best[1:])
     numbers = crystal.atomic_numbers[list(best[1:])]

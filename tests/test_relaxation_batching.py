@@ -172,9 +172,8 @@ def test_stopped_and_killed_it_goes_on_with_what_is_missing(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     write(crystals(9), tmp_path / "c.extxyz")
-    command = [sys.executable, "-m", "dpcdvae", "relax", "c.extxyz", "--calculator", TOGETHER, "--pressure", "2",
-               "--calculator-option", "delay=0.05", "--optimizer", "lbfgs", "--fmax", "0.1", "--smax", "2",
-               "--batch", "3"]  # fmt: skip
+    how = f"--calculator {TOGETHER} --calculator-option delay=0.05 --optimizer lbfgs --fmax 0.1 --smax 2 --pressure 2"
+    command = [sys.executable, "-m", "dpcdvae", "relax", "c.extxyz", *how.split(), "--batch", "3"]
     kept = 0
     work = tmp_path / "a.extxyz.work"
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):

@@ -55,8 +55,8 @@ def rows(work: Path) -> dict[str, dict[str, object]]:
 
 def test_killed_three_times_it_ends_as_if_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(crystals(12), tmp_path / "c.extxyz")
-    command = [sys.executable, "-m", "dpcdvae", "relax", "c.extxyz", "--calculator", "toy_calculators:Mortal",
-               "--pressure", "2", "--optimizer", "lbfgs", "--workers", "0"]  # fmt: skip
+    relax = "relax c.extxyz --calculator toy_calculators:Mortal --pressure 2 --optimizer lbfgs --workers 0"
+    command = [sys.executable, "-m", "dpcdvae", *relax.split()]
     counts = [0]
     for _ in range(3):
         environment = {**os.environ, "TOY_CALCULATIONS": "13"}  # in the midst of a crystal
@@ -218,8 +218,8 @@ def test_evaluation_of_relaxed_crystals_counts_all_that_were_generated(tmp_path:
     write_manifest(source, "generate", {"limit": 5}, crystals=3 + len(unread), failures=failures)
     before = read_generated(source)
     assert [f.where for f in before.failures][-1] == "generate"
-    assert main(["relax", str(source), "--out", str(out), "--calculator", "toy_calculators:Coward", "--workers", "0",
-                 "--optimizer", "lbfgs"]) == 0  # fmt: skip
+    how = "--calculator toy_calculators:Coward --optimizer lbfgs --workers 0"
+    assert main(f"relax {source} --out {out} {how}".split()) == 0
     after = read_generated(out)
     assert (len(after.crystals), len(after.failures)) == (2, len(unread) + 2)
     assert after.ids == before.ids
@@ -253,10 +253,9 @@ def test_stored_relaxations_are_found_again() -> None:
 
 def test_the_command_line_in_two_stages_keeps_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(crystals(3), tmp_path / "c.extxyz")
-    arguments = ["relax", str(tmp_path / "c.extxyz"), "--calculator", f"{SPRING},{SPRING}", "--workers", "0",
-                 "--pressure", "10", "--optimizer", "lbfgs", "--out", str(tmp_path / "r.extxyz"),
-                 "--ranked", str(tmp_path / "m.extxyz"), "--work", str(tmp_path / "w")]  # fmt: skip
-    assert main(arguments) == 0
+    how = f"--calculator {SPRING},{SPRING} --workers 0 --pressure 10 --optimizer lbfgs"
+    where = f"--out {tmp_path}/r.extxyz --ranked {tmp_path}/m.extxyz --work {tmp_path}/w"
+    assert main(f"relax {tmp_path}/c.extxyz {how} {where}".split()) == 0
     assert "3 of 3 crystals converged" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "w").iterdir())
     assert names == ["1-toy_calculators.Spring", "2-toy_calculators.Spring"]

@@ -231,17 +231,17 @@ def test_no_code_gets_the_mirror_image(tmp_path: Path) -> None:
 HUGE = "9" * 5000
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"folders": ["../elsewhere"]}, {"folders": ["/etc"]}, {"folders": [".."]}, {"folders": ["000000-a/../../b"]},
-        {"folders": [3]}, {"folders": "000000-C_1"}, {"failures": ["x"]}, {"failures": [{"id": 1}]}, {"part": 2},
-        {"settings": {"calculator": ["vasp"]}}, {"settings": {"calculator": "vasp", "pressure": "x"}},
-        {"settings": {"calculator": "vasp", "colour": 1}}, {"more": 1}, {"settings": "HUGE"}, {"settings": "DEEP"},
-        {"settings": []},
-    ],
-    ids=str,
-)  # fmt: skip
+OTHERS = ({"calculator": ["vasp"]}, {"calculator": "vasp", "pressure": "x"}, {"calculator": "vasp", "colour": 1})
+CHANGES: dict[str, list[Any]] = {
+    "folders": [["../elsewhere"], ["/etc"], [".."], ["000000-a/../../b"], [3], "000000-C_1"],
+    "failures": [["x"], [{"id": 1}]],
+    "part": [2],
+    "settings": [*OTHERS, "HUGE", "DEEP", []],
+    "more": [1],
+}
+
+
+@pytest.mark.parametrize("change", [{name: value} for name in CHANGES for value in CHANGES[name]], ids=str)
 def test_a_list_of_jobs_of_another_kind_is_refused_in_one_line(change: dict[str, Any], tmp_path: Path) -> None:
     folder = write_jobs([diamond()], SETTINGS, tmp_path / "jobs")
     text = json.dumps({**json.loads((folder / "jobs.json").read_text()), **change})

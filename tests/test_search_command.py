@@ -205,8 +205,8 @@ def test_line_between_a_crystal_of_the_data_and_its_file(here: Path) -> None:
     assert [crystal.properties["fraction"] for crystal in line] == [0, 0.5, 1]
     predicted = [crystal.properties["predicted_density"] for crystal in line]
     assert predicted == pytest.approx([predicted[0]] * 3, rel=1e-3)
-    assert main(["interpolate", "RUN", f"own:test/{id}", f"own:train/{load_dataset('own')['train'].ids[0]}",
-                 "-n", "2", "--steps", "3", "--out", "other.json"]) == 0  # fmt: skip
+    other = f"own:train/{load_dataset('own')['train'].ids[0]}"
+    assert main(f"interpolate RUN own:test/{id} {other} -n 2 --steps 3 --out other.json".split()) == 0
     assert read("other.json")[0].properties["predicted_density"] == pytest.approx(predicted[0], rel=1e-3)
 
 

@@ -171,9 +171,15 @@ def test_rates_count_all_generated_and_the_note_names_every_source() -> None:
     stable, metastable = numbers(judged, "stability")
     assert (stable.value, metastable.value) == (1 / 6, 2 / 6)
     assert (stable.n, stable.gate, metastable.gate) == (6, "<= 0 eV/atom", "<= 0.1 eV/atom")
-    for told in ("2 phases of phases.csv", "property energy_per_atom (eV/atom)", "crystals as given",
-                 "energies by chgnet, phases by vasp: not comparable", "2 without energy above hull",
-                 "no elemental reference for Sr (1)", "no property 'energy_per_atom' (1)"):  # fmt: skip
+    for told in (
+        "2 phases of phases.csv",
+        "property energy_per_atom (eV/atom)",
+        "crystals as given",
+        "energies by chgnet, phases by vasp: not comparable",
+        "2 without energy above hull",
+        "no elemental reference for Sr (1)",
+        "no property 'energy_per_atom' (1)",
+    ):
         assert told in stable.note
     (mean,), (median,) = numbers(judged, "energy_above_hull"), numbers(judged, "energy_above_hull_median")
     assert mean.value == pytest.approx(np.mean([0, 0.05, 1.75]))
@@ -306,10 +312,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         writer.writerows([p.id, next(iter(p.amounts)), p.energy] for p in alloy_phases().phases[:3])
     crystals = [alloy("Cu3Au", id="a"), alloy("PdAu3", id="b"), alloy("Sr4", id="c")]
     file = write(crystals, tmp_path / "crystals.extxyz")
-    arguments = ["evaluate", str(file), "--reference", str(file), "--phases", str(phases), "--workers", "0",
-                 "--calculator", EMT, "--baselines", "none",
-                 "--json", str(tmp_path / "n.json"), "--table", str(tmp_path / "t.csv")]  # fmt: skip
-    assert main(arguments) == 0
+    what = f"evaluate {file} --reference {file} --phases {phases}"
+    how = f"--calculator {EMT} --baselines none --workers 0"
+    assert main(f"{what} {how} --json {tmp_path}/n.json --table {tmp_path}/t.csv".split()) == 0
     document = json.loads((tmp_path / "n.json").read_text())
     settings = document["settings"]["stability"]
     assert settings["phases"] == str(phases)
@@ -326,5 +331,5 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert rows[2]["energy_above_hull"] == ""
     assert "no elemental reference for Sr" in rows[2]["given_up"]
     assert "no elemental reference for Sr" in " ".join(capsys.readouterr().out.split())
-    assert main([*arguments[:6], "--energy-property", "energy"]) == 2
+    assert main([*what.split(), "--energy-property", "energy"]) == 2
     assert "carry no properties" in capsys.readouterr().err

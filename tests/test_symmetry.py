@@ -89,8 +89,15 @@ def test_what_has_no_space_group_is_told() -> None:
 def test_symbols_and_systems() -> None:
     assert [symbols()[k] for k in (0, 1, 2, 62, 225, 230)] == ["", "P1", "P-1", "Pnma", "Fm-3m", "Ia-3d"]
     assert len(set(symbols())) == 231
-    systems = {"P2_1/c": "monoclinic", "Pnma": "orthorhombic", "I-42d": "tetragonal", "R-3m": "trigonal",
-               "P6_3/mmc": "hexagonal", "Pm-3m": "cubic", "P-1": "triclinic"}  # fmt: skip
+    systems = {
+        "P2_1/c": "monoclinic",
+        "Pnma": "orthorhombic",
+        "I-42d": "tetragonal",
+        "R-3m": "trigonal",
+        "P6_3/mmc": "hexagonal",
+        "Pm-3m": "cubic",
+        "P-1": "triclinic",
+    }
     for symbol, system in systems.items():
         histogram = np.bincount([symbols().index(symbol)], minlength=231)[1:]
         assert by_crystal_system(histogram).tolist() == [int(name == system) for name in CRYSTAL_SYSTEMS]

@@ -13,10 +13,16 @@ from speed.command import json_object
 INSTEAD = "measure that run again, or leave the file out of the pattern"
 LOSSES = ("num_atoms", "lattice", "composition", "coords", "types", "kl")
 TITLES = {
-    "coverage_recall": "COV-R", "coverage_precision": "COV-P", "density_wasserstein": "W density",
-    "num_elements_wasserstein": "W elements", "structural_validity": "valid struct.", "uniqueness": "unique",
-    "novelty": "novel", "metre": "METRe", "crmse": "cRMSE",
-}  # fmt: skip
+    "coverage_recall": "COV-R",
+    "coverage_precision": "COV-P",
+    "density_wasserstein": "W density",
+    "num_elements_wasserstein": "W elements",
+    "structural_validity": "valid struct.",
+    "uniqueness": "unique",
+    "novelty": "novel",
+    "metre": "METRe",
+    "crmse": "cRMSE",
+}
 
 
 def tables(files: list[Path], pattern: str) -> str:

@@ -43,9 +43,15 @@ def call(
     last: deque[str] = deque(maxlen=KEPT_LINES)
     process = subprocess.Popen(
         [sys.executable, "-m", "dpcdvae", *arguments],
-        cwd=source, env=environment(source), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, pass_fds=(held.fileno(),), preexec_fn=_background(), start_new_session=True,
-    )  # fmt: skip
+        cwd=source,
+        env=environment(source),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=(held.fileno(),),
+        preexec_fn=_background(),
+        start_new_session=True,
+    )
     assert process.stdout is not None
     try:
         while content := _read(process.stdout, tick):

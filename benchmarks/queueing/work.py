@@ -123,10 +123,9 @@ class Queue:
         if run.record["finish_at_end"]:
             length.append(f"{FINISH}=false")
         start = ["--init", str(WEIGHTS / run.name)] if run.record.get("init") else []
-        return [
-            "train", run.entry.dataset, "--preset", run.entry.preset, "--out", str(run.folder), *start,
-            *(part for option in (*settings(run.entry), *length) for part in ("--set", option)),
-        ]  # fmt: skip
+        options = [part for option in (*settings(run.entry), *length) for part in ("--set", option)]
+        entry = run.entry
+        return ["train", entry.dataset, "--preset", entry.preset, "--out", str(run.folder), *start, *options]
 
     def _plan(self, run: Run) -> int:
         """How many epochs of the length of the first one come nearest to the budget; noted once: the schedule stays."""

@@ -19,9 +19,16 @@ SHORT, LONG = 2, 8  # steps of the two reverse processes whose difference is the
 
 
 def measure(
-    preset: str, table: CrystalTable, *, device: str = "cpu", threads: int = 1, precision: str = "float32",
-    rounds: int = 5, parts: tuple[str, ...] = PARTS, size: int = 0,
-) -> dict[str, Any]:  # fmt: skip
+    preset: str,
+    table: CrystalTable,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    precision: str = "float32",
+    rounds: int = 5,
+    parts: tuple[str, ...] = PARTS,
+    size: int = 0,
+) -> dict[str, Any]:
     """Figures of one network on the crystals of ``table`` as one batch.
 
     ``of_floor`` is the time that the counted FLOPs take at the matrix rate over the time measured: medians over
@@ -70,13 +77,19 @@ def _against_floor(
     seconds = median(timed[part])
     rates = {name: product.amount / median(timed[name]) for name, product in beside.items()}
     return {
-        "seconds": seconds, "fastest": min(timed[part]), "slowest": max(timed[part]),
-        "square_gflops": rates["square"] / 1e9, "tall_gflops": rates["tall"] / 1e9, "copy_gbytes": rates["copy"] / 1e9,
-        "gflop": counts.flops / 1e9, "gbytes": counts.bytes / 1e9, "operators": len(counts.operators),
+        "seconds": seconds,
+        "fastest": min(timed[part]),
+        "slowest": max(timed[part]),
+        "square_gflops": rates["square"] / 1e9,
+        "tall_gflops": rates["tall"] / 1e9,
+        "copy_gbytes": rates["copy"] / 1e9,
+        "gflop": counts.flops / 1e9,
+        "gbytes": counts.bytes / 1e9,
+        "operators": len(counts.operators),
         "of_floor": counts.flops / rates["square"] / seconds,
         "of_roofline": counts.roofline(rates["square"], rates["copy"]) / seconds,
         "of_published": published / rates["square"] / seconds if published else None,
-    }  # fmt: skip
+    }
 
 
 def _generation(work: Workload, device: torch.device, rounds: int) -> dict[str, Any]:

@@ -19,15 +19,24 @@ from dpcdvae.training.card import export
 from dpcdvae.training.train import train
 
 SETTINGS = [
-    "model.latent_dim=8", "model.stats_hidden_dim=32", "model.max_atoms=4",
+    "model.latent_dim=8",
+    "model.stats_hidden_dim=32",
+    "model.max_atoms=4",
     "encoder.options.dimenet++={hidden=16, blocks=1, int_emb=8, basis_emb=4, out_emb=16, output_layers=1}",
     "encoder.options.lattice={hidden=16}",
     "denoiser.options={hidden=16, atom_width=16, blocks=1, num_radial=8, emb_trip=8, emb_rbf=4, emb_cbf=4, bil_trip=8,"
     " layers_atom=1, time_embedding=16, fourier=[]}",
-    "prior.name=flow", "prior.options={width=32, layers=2, steps=1000, batch=128, lr=3e-3, passes=16}",
-    "diffusion.sampling_candidates=3", "diffusion.sampling_steps=10", "loss.kl=0.001",
-    "train.max_epochs=60", "train.lr=3e-3", "train.weight_ema=0.98", "train.batch_size=32", "train.precision=32-true",
-]  # fmt: skip
+    "prior.name=flow",
+    "prior.options={width=32, layers=2, steps=1000, batch=128, lr=3e-3, passes=16}",
+    "diffusion.sampling_candidates=3",
+    "diffusion.sampling_steps=10",
+    "loss.kl=0.001",
+    "train.max_epochs=60",
+    "train.lr=3e-3",
+    "train.weight_ema=0.98",
+    "train.batch_size=32",
+    "train.precision=32-true",
+]
 LATTICES = {
     "fcc": (np.ones((3, 3)) - np.eye(3)) / np.sqrt(2),
     "bcc": (np.ones((3, 3)) - 2 * np.eye(3)) / np.sqrt(3),

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 # What every safetensors version stores; other dtypes go as their bytes.
-_PLAIN_DTYPES = {
-    torch.float64, torch.float32, torch.float16, torch.bfloat16,
-    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
-}  # fmt: skip
+_FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+_INTEGERS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
+_PLAIN_DTYPES = _FLOATS | _INTEGERS | {torch.bool}
 
 
 def split(value: Any, name: str) -> tuple[Any, dict[str, Tensor]]:

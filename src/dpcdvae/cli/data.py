@@ -115,9 +115,15 @@ def add(
 
     with processes.engine() as engine:
         add_dataset(
-            source, name, fractions=_fractions(split), seed=seed, max_atoms=max_atoms, primitive=primitive,
-            engine=engine, overwrite=overwrite,
-        )  # fmt: skip
+            source,
+            name,
+            fractions=_fractions(split),
+            seed=seed,
+            max_atoms=max_atoms,
+            primitive=primitive,
+            engine=engine,
+            overwrite=overwrite,
+        )
     print(dataset_file(name))
 
 

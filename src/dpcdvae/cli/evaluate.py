@@ -91,12 +91,21 @@ def evaluate(
         target = target.only(generated.ids)
     with engine:
         report = score(
-            generated.crystals, target, paired=paired, failures=generated.failures, protocol=protocol,
-            training=learnt, baselines=_names(baselines),
-            engine=engine, seed=seed, time_limit=time_limit, cutoffs=cutoffs,
+            generated.crystals,
+            target,
+            failures=generated.failures,
+            training=learnt,
+            paired=paired,
+            protocol=protocol,
+            baselines=_names(baselines),
+            cutoffs=cutoffs,
             energy_model=None if energy is None else _load_energy_model(energy, target, engine, time_limit),
-            stability=stability, symmetry=symmetry,
-        )  # fmt: skip
+            stability=stability,
+            symmetry=symmetry,
+            engine=engine,
+            time_limit=time_limit,
+            seed=seed,
+        )
         columns = report.crystals() if table is not None else {}
     screen = console()
     screen.print(report.table(screen.width))

@@ -115,11 +115,13 @@ def reconstruct(
     table = load_split(crystals)
     table = table.select(range(min(limit or len(table), len(table))))
     kinds.check_reconstruction(config_from_dict(source.description["config"], source.where), table, options)
-    _run(
-        call.resolved(**options), "reconstructing", source, len(table), batches, decoding,
-        partial(reconstruct_batch, options=options), lambda numbers: (numbers.start, table.select(numbers)),
-        crystals_sha256=table_hash(table),
-    )  # fmt: skip
+    call, make = call.resolved(**options), partial(reconstruct_batch, options=options)
+
+    def item_of(numbers: range) -> Any:
+        return numbers.start, table.select(numbers)
+
+    facts = {"crystals_sha256": table_hash(table)}
+    _run(call, "reconstructing", source, len(table), batches, decoding, make, item_of, **facts)
 
 
 def _run(

@@ -88,9 +88,15 @@ def optimize(
         evaluator = load_energy_model(energy, decoding.device, loaded.target, "the search is for", {start: numbers})
     begin = search.random_start(loaded, n, seed=decoding.seed) if table is None else search.encoded_start(loaded, table)
     result = search.optimize(
-        loaded, begin, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize,
-        batch_size=decoding.batch_size, **how,
-    )  # fmt: skip
+        loaded,
+        begin,
+        gradient_steps=gradient_steps,
+        lr=lr,
+        saved=saved,
+        maximize=maximize,
+        batch_size=decoding.batch_size,
+        **how,
+    )
     valid = _valid(result.crystals)
     crystals, lost, values = result.crystals, {"crystals that could not be built": len(result.failures)}, None
     if evaluator is not None:
@@ -101,10 +107,18 @@ def optimize(
     call = call.resolved(**how)
     hashes = {"model_sha256": source.sha256} | ({} if energy is None else {"energy_model_sha256": energy.sha256})
     report = SearchReport(
-        loaded.target, known.get("unit", ""), _model_in_words(energy), maximize, result.steps, result.predicted,
-        result.predicted if values is None else result.spread(values, np.nan), result.spread(valid, False), goals, lost,
+        loaded.target,
+        known.get("unit", ""),
+        _model_in_words(energy),
+        maximize,
+        result.steps,
+        result.predicted,
+        result.predicted if values is None else result.spread(values, np.nan),
+        result.spread(valid, False),
+        goals,
+        lost,
         {**call.arguments, **hashes},
-    )  # fmt: skip
+    )
     _write(call, replace(result, crystals=crystals), out, hashes, overwrite)
     write_report(call, report, json, hashes)
 

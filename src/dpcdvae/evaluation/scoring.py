@@ -99,10 +99,18 @@ def evaluate(
     against = as_reference(reference)
     results = Results(engine_for(workers) if engine is None else engine, time_limit, default_cache())
     sample = Sample(
-        crystals, failures, against, paired, results, seed,
-        cutoffs=cutoffs, energy_model=energy_model, stability=stability, symmetry=symmetry,
+        crystals,
+        failures,
+        against,
+        paired,
+        results,
+        seed,
+        cutoffs=cutoffs,
+        energy_model=energy_model,
+        stability=stability,
+        symmetry=symmetry,
         training=training_of(against) if training is None else as_reference(training),
-    )  # fmt: skip
+    )
     if energy_model is not None and against.crystals is None:
         raise InputError(f"energies need the crystals of the reference, and {against.source} has none")
     if cutoffs is not None and against.crystals is None:

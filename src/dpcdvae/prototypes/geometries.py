@@ -198,8 +198,8 @@ def d0_3(b: float, a: float) -> Cell:
 
 def a15(b: float, a: float) -> Cell:
     """B3A like Nb3Sn: a = (4/√5) (r_A + r_B). The chains of B, a/2 apart, are shorter than 2 r_B, as in nature."""
-    chains = [(1 / 4, 0, 1 / 2), (3 / 4, 0, 1 / 2), (1 / 2, 1 / 4, 0), (1 / 2, 3 / 4, 0), (0, 1 / 2, 1 / 4),
-              (0, 1 / 2, 3 / 4)]  # fmt: skip
+    along = (1 / 4, 3 / 4)
+    chains = [*((x, 0, 1 / 2) for x in along), *((1 / 2, y, 0) for y in along), *((0, 1 / 2, z) for z in along)]
     return _cell("P", _cubic(4 / sqrt(5) * (a + b)), chains, [_ORIGIN, _CENTRE])
 
 

@@ -45,8 +45,8 @@ class Source:
         summary: what it is, in a line.
         build: options as keywords -> an ASE calculator.
         package: what has to be importable.
-        extra: the optional dependency that brings it; empty where pip alone cannot.
         elements: calculator -> atomic numbers it knows.
+        extra: the optional dependency that brings it; empty where pip alone cannot.
         writes_files: whether it works in a folder (then ``build`` takes ``directory``).
         together: (calculator, atoms of many crystals) -> results of each, as one computation; None where it
             takes one crystal at a time.
@@ -56,8 +56,8 @@ class Source:
     summary: str
     build: Callable[..., Calculator]
     package: str
-    extra: str
     elements: Callable[[Any], Elements]
+    extra: str = ""
     writes_files: bool = False
     together: Callable[[Any, Sequence[Atoms]], list[dict[str, Any]]] | None = None
     version: Callable[[Mapping[str, Any]], str] | None = None
@@ -76,28 +76,44 @@ CALCULATORS: Registry[Source] = Registry(
     {
         "chgnet": Source(
             "CHGNet 0.3.0 (Deng et al. 2023), weights in its package",
-            chgnet.chgnet, "chgnet", "relaxation", lambda _: chgnet.ELEMENTS, together=chgnet.evaluate,
+            build=chgnet.chgnet,
+            package="chgnet",
+            extra="relaxation",
+            elements=lambda _: chgnet.ELEMENTS,
+            together=chgnet.evaluate,
         ),
         "sevennet": Source(
             "SevenNet-0 (Park et al. 2024), weights in its package",
-            _sevennet, "sevenn", "sevennet", lambda calculator: frozenset(map(int, calculator.type_map)),
+            build=_sevennet,
+            package="sevenn",
+            extra="sevennet",
+            elements=lambda calculator: frozenset(map(int, calculator.type_map)),
         ),
         "gpaw": Source(
             "GPAW, DFT in plane waves with its PAW data sets",
-            dft.gpaw, "gpaw", "", dft.gpaw_elements, writes_files=True,
+            build=dft.gpaw,
+            package="gpaw",
+            elements=dft.gpaw_elements,
+            writes_files=True,
         ),
         "espresso": Source(
             "Quantum ESPRESSO, DFT with PAW files of your own",
-            dft.espresso, "ase", "", dft.espresso_elements, writes_files=True,
+            build=dft.espresso,
+            package="ase",
+            elements=dft.espresso_elements,
+            writes_files=True,
             version=lambda options: dft.program_version(options.get("command", "pw.x")),
         ),
         "vasp": Source(
             "VASP, DFT, for who has a licence",
-            dft.vasp, "ase", "", dft.vasp_elements, writes_files=True,
+            build=dft.vasp,
+            package="ase",
+            elements=dft.vasp_elements,
+            writes_files=True,
             version=lambda options: dft.program_version(dft.vasp_command(options.get("command"))),
         ),
     },
-)  # fmt: skip
+)
 
 
 def build_calculator(name: str = DEFAULT, options: Mapping[str, Any] | None = None) -> Calculator:

@@ -6,8 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 from dpcdvae.errors import InputError
 from dpcdvae.relaxation.relaxed_crystal import Relaxed, lost
 from dpcdvae.structures.crystal import Crystal
@@ -65,17 +63,21 @@ def _relaxed(initial: Crystal, final: Crystal, pressure: float) -> Relaxed:
     of_ours = "initial_volume_A3_per_atom" in properties
     before = properties.get("initial_energy_eV_per_atom", math.nan if of_ours else _energy(initial))
     return Relaxed(
-        initial=initial, final=final, pressure=pressure,
-        initial_energy=before,
-        energy=_energy(final),
-        initial_volume=initial.volume / initial.num_atoms, volume=final.volume / final.num_atoms,
-        stress=np.full(6, np.nan), max_force=properties.get("max_force_eV_per_A", math.nan),
-        max_stress=properties.get("max_stress_GPa", math.nan), steps=int(properties.get("steps", 0)),
-        pushed_apart=bool(properties.get("pushed_apart", 0.0)), converged=converged,
+        initial=initial,
+        final=final,
+        pressure=pressure,
+        converged=converged,
         reason="" if converged else "marked as not converged in its file",
-        seconds=properties.get("seconds", math.nan),
+        initial_energy=before,
         initial_reason="not in the file of the relaxed crystals" if math.isnan(before) and of_ours else "",
-    )  # fmt: skip
+        energy=_energy(final),
+        volume=final.volume / final.num_atoms,
+        max_force=properties.get("max_force_eV_per_A", math.nan),
+        max_stress=properties.get("max_stress_GPa", math.nan),
+        steps=int(properties.get("steps", 0)),
+        pushed_apart=bool(properties.get("pushed_apart", 0.0)),
+        seconds=properties.get("seconds", math.nan),
+    )
 
 
 def _energy(crystal: Crystal) -> float:

@@ -174,13 +174,20 @@ def _result(crystal: Crystal, folder: Path, settings: Settings) -> Relaxed:
     if reason == "not converged":
         reason += f" (force {max_force:.2g} eV/Å, stress {max_stress:.2g} GPa)"
     return Relaxed(
-        initial=crystal, final=final, pressure=settings.pressure,
-        initial_energy=initial_energy, energy=energy,
-        initial_volume=crystal.volume / crystal.num_atoms, volume=float(last.get_volume()) / len(last),
-        stress=stress, max_force=max_force, max_stress=max_stress, steps=len(steps.images) - 1,
-        pushed_apart=False, converged=not reason, reason=reason, seconds=math.nan,
+        initial=crystal,
+        final=final,
+        pressure=settings.pressure,
+        converged=not reason,
+        reason=reason,
+        initial_energy=initial_energy,
         initial_reason=initial_reason,
-    )  # fmt: skip
+        energy=energy,
+        volume=float(last.get_volume()) / len(last),
+        stress=stress,
+        max_force=max_force,
+        max_stress=max_stress,
+        steps=len(steps.images) - 1,
+    )
 
 
 def _name(number: int, crystal: Crystal) -> str:

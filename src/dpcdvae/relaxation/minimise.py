@@ -133,14 +133,19 @@ def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ASE, pymatgen and the calculator, for every odd cell
         reason = run.go()
-    final, quantities = run.final, run.quantities
     return Relaxed(
-        initial=crystal, final=final, pressure=settings.pressure,
-        initial_energy=initial_energy, initial_volume=crystal.volume / crystal.num_atoms,
-        **quantities, steps=run.steps, pushed_apart=overlapping or came_overlapping,
-        converged=not reason, reason=reason, seconds=time.monotonic() - began,
+        initial=crystal,
+        final=run.final,
+        pressure=settings.pressure,
+        converged=not reason,
+        reason=reason,
+        initial_energy=initial_energy,
         initial_reason=initial_reason,
-    )  # fmt: skip
+        **run.quantities,
+        steps=run.steps,
+        pushed_apart=overlapping or came_overlapping,
+        seconds=time.monotonic() - began,
+    )
 
 
 def _energy(crystal: Crystal, calculator: Calculator) -> tuple[float, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,21 +16,21 @@ from dpcdvae.structures.crystal import Crystal
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
-    """One crystal, as it came and as it was left. Quantities that could not be had are NaN.
+    """One crystal, as it came and as it was left. Quantities that could not be had are NaN, as they are by default.
 
     Attributes:
         initial: the crystal as it was given.
         final: the crystal where the relaxation stopped, converged or not.
         pressure: applied, GPa.
+        converged: whether forces and stress are below the thresholds, and nothing is wrong.
+        reason: why not; empty if converged.
         initial_energy, energy: eV/atom.
-        initial_volume, volume: Å^3/atom.
+        volume: Å^3/atom.
         stress: (6,) GPa, xx yy zz yz xz xy of the final crystal, positive where it pulls: -pressure at rest.
         max_force: longest force on an atom, eV/Å.
         max_stress: largest component of the stress that the pressure does not balance, GPa.
         steps: of the optimizer.
         pushed_apart: whether atoms lay upon one another and were pushed apart first.
-        converged: whether forces and stress are below the thresholds, and nothing is wrong.
-        reason: why not; empty if converged.
         seconds: the time it took.
         initial_reason: why the initial energy is not known; empty if it is.
     """
@@ -38,19 +38,23 @@ class Relaxed:
     initial: Crystal
     final: Crystal
     pressure: float
-    initial_energy: float
-    energy: float
-    initial_volume: float
-    volume: float
-    stress: npt.NDArray[np.float64]
-    max_force: float
-    max_stress: float
-    steps: int
-    pushed_apart: bool
     converged: bool
     reason: str
-    seconds: float
+    initial_energy: float = math.nan
+    energy: float = math.nan
+    volume: float = math.nan
+    stress: npt.NDArray[np.float64] = field(default_factory=lambda: np.full(6, np.nan))
+    max_force: float = math.nan
+    max_stress: float = math.nan
+    steps: int = 0
+    pushed_apart: bool = False
+    seconds: float = math.nan
     initial_reason: str = ""
+
+    @property
+    def initial_volume(self) -> float:
+        """Of the crystal as it was given, Å^3/atom."""
+        return self.initial.volume / self.initial.num_atoms
 
     @property
     def initial_enthalpy(self) -> float:
@@ -110,21 +114,15 @@ class Relaxed:
 
 OUTDATED = frozenset(
     # what ASE reads as results of a calculator, and where pair_relaxed() looks for energies
-    ("energy", "free_energy", "energies", "energy_per_atom", "forces", "stress", "stresses", "dipole", "charges",
-     "magmom", "magmoms",
-     # of a ranking of which the crystal was a part before
-     "rank", "enthalpy_above_lowest_eV_per_atom", "copies")
-)  # fmt: skip
+    "energy free_energy energies energy_per_atom forces stress stresses dipole charges magmom magmoms".split()
+    # of a ranking of which the crystal was a part before
+    + ["rank", "enthalpy_above_lowest_eV_per_atom", "copies"]
+)
 
 
 def lost(initial: Crystal, pressure: float, reason: str) -> Relaxed:
     """A crystal whose relaxation gave nothing at all."""
-    volume = initial.volume / initial.num_atoms
-    return Relaxed(
-        initial=initial, final=initial, pressure=pressure, initial_energy=math.nan, energy=math.nan,
-        initial_volume=volume, volume=math.nan, stress=np.full(6, np.nan), max_force=math.nan, max_stress=math.nan,
-        steps=0, pushed_apart=False, converged=False, reason=reason, seconds=math.nan,
-    )  # fmt: skip
+    return Relaxed(initial, initial, pressure, converged=False, reason=reason)
 
 
 def count_reasons(reasons: Iterable[str]) -> list[tuple[str, int]]:
