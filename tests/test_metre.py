@@ -21,9 +21,9 @@ from dpcdvae.evaluation.sample import Sample
 from dpcdvae.io import read
 from dpcdvae.parallel import HERE, LocalEngine, Lost
 from dpcdvae.parallel.results import Results
-from dpcdvae.structures import match_search
+from dpcdvae.structures import match_candidates
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.match_search import Among, candidates
+from dpcdvae.structures.match_candidates import Among, candidates
 
 
 def not_asked(*_: object) -> np.ndarray:
@@ -81,7 +81,7 @@ def test_only_the_nearest_are_compared_where_there_are_many_and_it_is_counted(mo
     def describe(chosen: Sequence[int]) -> np.ndarray:
         return prints[list(chosen)]
 
-    monkeypatch.setattr(match_search, "NEAREST", 4)
+    monkeypatch.setattr(match_candidates, "NEAREST", 4)
     near = candidates(crystals, crystals, (describe, describe))
     assert near.places[0].tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9, 3]
     assert near.places[9][:3].tolist() == [9, 8, 7]
@@ -91,7 +91,7 @@ def test_only_the_nearest_are_compared_where_there_are_many_and_it_is_counted(mo
     assert not near.farther.any()
     monkeypatch.setattr(metre, "structure_fingerprints", described_by_length)
     assert match_reference(crystals, crystals[:2], Results(HERE, 60)).left_out == 2
-    monkeypatch.setattr(match_search, "NEAREST", 10)
+    monkeypatch.setattr(match_candidates, "NEAREST", 10)
     monkeypatch.setattr(metre, "structure_fingerprints", not_asked)
     assert match_reference(crystals, crystals[:2], Results(HERE, 60)).left_out == 0
 
@@ -107,9 +107,9 @@ def test_other_compositions_and_sizes_need_no_comparison() -> None:
 @pytest.mark.parametrize("held", [1, 10**6])
 def test_of_too_many_the_nearest_are_looked_at(among: Among, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of a whole stable sort, whatever the ties, and as many as that for each however many there are."""
-    monkeypatch.setattr(match_search, "NEAREST", 4)
-    monkeypatch.setattr(match_search, "LOOKED_AT", 5)
-    monkeypatch.setattr(match_search, "_HELD", held)
+    monkeypatch.setattr(match_candidates, "NEAREST", 4)
+    monkeypatch.setattr(match_candidates, "LOOKED_AT", 5)
+    monkeypatch.setattr(match_candidates, "_HELD", held)
     rng = np.random.default_rng(0)
     crystals = [square_cell(3)] * 60
     prints = rng.integers(0, 3, (60, 2)).astype(float)
@@ -129,8 +129,8 @@ def test_of_too_many_the_nearest_are_looked_at(among: Among, held: int, monkeypa
 
 
 def test_what_is_too_far_to_be_looked_at_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(match_search, "LOOKED_AT", 1)
-    monkeypatch.setattr(match_search, "NEAREST", 2)
+    monkeypatch.setattr(match_candidates, "LOOKED_AT", 1)
+    monkeypatch.setattr(match_candidates, "NEAREST", 2)
     monkeypatch.setattr(metre, "structure_fingerprints", described_by_length)
     sides = np.linspace(1, 4, 9)
     crystals = [Crystal([6], [[0, 0, 0]], np.diag([1.0, 1.0, side])) for side in sides]

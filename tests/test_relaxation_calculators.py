@@ -24,7 +24,8 @@ from dpcdvae.relaxation.calculators import (
     known_elements,
     unknown_elements,
 )
-from dpcdvae.relaxation.dft import SETTINGS, pseudopotentials
+from dpcdvae.relaxation.dft import pseudopotentials
+from dpcdvae.relaxation.dft_settings import SETTINGS
 from dpcdvae.relaxation.minimise import Relaxed, Settings, relax
 from dpcdvae.relaxation.single_point import single_points
 from dpcdvae.structures.crystal import Crystal

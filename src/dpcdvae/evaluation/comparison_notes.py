@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from dpcdvae.structures.match_search import NEAREST
+from dpcdvae.structures.match_candidates import NEAREST
 
 THESE_CRYSTALS = "interval over the reference alone: other generated crystals would give another value"
 """Of a recall, which is a mean over the reference."""

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from dpcdvae.parallel.results import Results
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.fingerprints import structure_fingerprints
-from dpcdvae.structures.match_search import Found, candidates, first_matches, nearest_matches
+from dpcdvae.structures.match_candidates import candidates
+from dpcdvae.structures.match_search import Found, first_matches, nearest_matches
 from dpcdvae.structures.primitive_cells import primitive_cells
 from dpcdvae.structures.tolerances import PUBLISHED
 

@@ -29,7 +29,7 @@ from dpcdvae.parallel import Engine, engine_for
 from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.fingerprints import ALGORITHM
-from dpcdvae.structures.match_search import NEAREST
+from dpcdvae.structures.match_candidates import NEAREST
 from dpcdvae.structures.space_groups import CONVENTIONS, REDUCED, SYMPREC
 from dpcdvae.structures.summary import ReferenceStatistics
 from dpcdvae.structures.tolerances import PUBLISHED

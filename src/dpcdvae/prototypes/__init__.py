@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from dpcdvae.prototypes import geometries as g
+from dpcdvae.prototypes.primitive_cell import Cell
 from dpcdvae.prototypes.radii import COVALENT, IONIC, METALLIC
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import ATOMIC_NUMBERS
@@ -35,7 +36,7 @@ class StructureType:
 
     name: str
     space_group: int
-    geometry: Callable[..., g.Cell]
+    geometry: Callable[..., Cell]
     families: tuple[tuple[tuple[Radii, ...], Members], ...]
 
 

@@ -1,4 +1,4 @@
-"""DFT codes as calculators, with named sets of settings that mean the same in each of them.
+"""DFT codes as calculators: GPAW, Quantum ESPRESSO and VASP.
 
 What the paper leaves open is chosen the same way for every code: Gaussian smearing, so that metallic carbon converges
 too, no symmetry but time reversal, as a relaxation may break it, and no spin.
@@ -7,7 +7,6 @@ too, no symmetry but time reversal, as a relaxation may break it, and no spin.
 from __future__ import annotations
 
 import atexit
-import math
 import os
 import re
 import shlex
@@ -15,52 +14,19 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpcdvae.errors import InputError, one_line
 from dpcdvae.files import sha256
-from dpcdvae.registry import Registry
+from dpcdvae.relaxation.dft_settings import DEFAULT_SETTINGS, DFTSettings, choose
 from dpcdvae.structures.elements import ATOMIC_NUMBERS
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
-DEFAULT_SETTINGS = "paper-carbon"
 RYDBERG = 13.605693122990  # eV, CODATA 2022
 NO_SCF = "the self-consistent field did not converge"
-
-
-@dataclass(frozen=True)
-class DFTSettings:
-    """PBE and PAW, in numbers.
-
-    Attributes:
-        cutoff: of the plane waves, eV.
-        kpoints: Monkhorst-Pack mesh, the same for every cell.
-        energy_tolerance: of the self-consistent field, eV for the cell.
-        smearing: width of the Gaussian, eV.
-        pressure: GPa, max_force: eV/Å, max_stress: GPa: of the relaxation, where nothing else is given.
-    """
-
-    cutoff: float
-    kpoints: tuple[int, int, int]
-    energy_tolerance: float
-    smearing: float
-    pressure: float
-    max_force: float
-    max_stress: float
-
-
-SETTINGS: Registry[DFTSettings] = Registry(
-    "set of DFT settings",
-    {
-        # DP-CDVAE, "DFT calculations". Smearing and stress threshold are ours; the paper gives none.
-        "paper-carbon": DFTSettings(800.0, (5, 5, 5), 1e-5, 0.05, 10.0, 1e-5, 0.05),
-        "screening": DFTSettings(500.0, (3, 3, 3), 1e-4, 0.1, 0.0, 0.05, 0.3),
-    },
-)
 
 
 def gpaw(
@@ -284,34 +250,6 @@ def vasp_elements(_: Any) -> Collection[int]:
 
 def _vasp_potentials() -> Path:
     return Path(os.environ.get("VASP_PP_PATH", "")) / "potpaw_PBE"
-
-
-def choose(
-    settings: str = DEFAULT_SETTINGS,
-    cutoff: float | None = None,
-    kpoints: Sequence[int] | None = None,
-    energy_tolerance: float | None = None,
-    smearing: float | None = None,
-) -> DFTSettings:
-    """A set of settings with what is given in place of its own.
-
-    Raises:
-        InputError: an unknown set, a value that is not above zero, a mesh that is not of three whole numbers.
-    """
-    numbers = {"cutoff": cutoff, "energy_tolerance": energy_tolerance, "smearing": smearing}
-    for name, value in numbers.items():
-        if value is not None and not (type(value) in (int, float) and 0 < value < math.inf):
-            raise InputError(f"option {name} must be above 0, not {value!r}")
-    given: dict[str, Any] = {name: float(value) for name, value in numbers.items() if value is not None}
-    if kpoints is not None:
-        if (
-            not isinstance(kpoints, list | tuple)
-            or len(kpoints) != 3
-            or any(type(n) is not int or n < 1 for n in kpoints)
-        ):
-            raise InputError(f"option kpoints must be three whole numbers, such as [3,3,3], not {kpoints!r}")
-        given["kpoints"] = tuple(kpoints)
-    return replace(SETTINGS[settings], **given)
 
 
 def _check_command(name: str, command: str, advice: str) -> None:

@@ -16,8 +16,6 @@ from dpcdvae.relaxation.calculators import check_options
 from dpcdvae.relaxation.dft import (
     NO_SCF,
     RYDBERG,
-    DFTSettings,
-    choose,
     espresso_complaint,
     espresso_parameters,
     espresso_scf,
@@ -25,6 +23,7 @@ from dpcdvae.relaxation.dft import (
     pseudopotentials,
     vasp_parameters,
 )
+from dpcdvae.relaxation.dft_settings import DFTSettings, choose
 from dpcdvae.relaxation.minimise import Settings
 from dpcdvae.relaxation.relaxed_crystal import CALCULATOR_FAILED, GPA_A3_PER_EV
 from dpcdvae.structures.crystal import Crystal

@@ -10,7 +10,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.parallel import HERE, Engine
 from dpcdvae.relaxation.calculators import CALCULATORS, batch_evaluator, build_calculator
 from dpcdvae.relaxation.campaign import TIME_LIMIT, relax_all
-from dpcdvae.relaxation.dft import SETTINGS
+from dpcdvae.relaxation.dft_settings import SETTINGS
 from dpcdvae.relaxation.minimise import Settings
 from dpcdvae.relaxation.relaxed_crystal import Relaxed
 from dpcdvae.structures.crystal import Crystal

@@ -13,7 +13,8 @@ from dpcdvae.parallel.results import Results
 from dpcdvae.structures.content import content_hash
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.fingerprints import structure_fingerprints
-from dpcdvae.structures.match_search import Among, Candidates, Cells, all_matches, candidates, first_matches
+from dpcdvae.structures.match_candidates import Among, Candidates, Cells, candidates
+from dpcdvae.structures.match_search import all_matches, first_matches
 from dpcdvae.structures.primitive_cells import primitive_cells
 
 
