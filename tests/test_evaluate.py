@@ -369,5 +369,5 @@ def test_reference_names_resolve_to_data_sets(tmp_path: Path, monkeypatch: pytes
 
 
 def test_evaluation_loads_no_torch() -> None:
-    code = "import sys, dpcdvae.evaluation, dpcdvae.report.picture; sys.exit('torch' in sys.modules)"
+    code = "import sys, dpcdvae.evaluation, dpcdvae.drawing.picture; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -166,7 +166,7 @@ print(json.dumps(sorted({{name.split(".")[0] for name, module in sys.modules.ite
 
 def test_torch_free_floors_and_branches_load_without_torch() -> None:
     units = [unit for unit, floor in floors().items() if torch_free(floor)]
-    assert {"io", "evaluation", "datasets", "report"} <= set(units)
+    assert {"io", "evaluation", "datasets", "drawing"} <= set(units)
     loaded = json.loads(run_python(without(sorted(TORCH), units)))
     assert "numpy" in loaded
 

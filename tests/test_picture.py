@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dpcdvae.drawing.cell_contents import atoms_of_cell, bonds_of
+from dpcdvae.drawing.picture import draw, title_of
 from dpcdvae.errors import InputError
-from dpcdvae.report.picture import atoms_of_cell, bonds_of, draw, title_of
 from dpcdvae.structures.crystal import Crystal
 
 PEROVSKITE = Crystal(

@@ -39,9 +39,9 @@ def demo(
     from rich.console import Console
 
     from dpcdvae.checkpoints.loading import load_model
+    from dpcdvae.drawing.picture import draw
     from dpcdvae.evaluation import evaluate, resolve_reference
     from dpcdvae.io import write
-    from dpcdvae.report.picture import draw
 
     reference = resolve_reference(source)
     loaded = load_model(source)

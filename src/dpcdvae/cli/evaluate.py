@@ -120,7 +120,7 @@ def evaluate(
     if table is not None:
         write_table(columns, table)
     if picture is not None:
-        from dpcdvae.report.picture import draw
+        from dpcdvae.drawing.picture import draw
 
         draw(generated.crystals, picture)
     for output in outputs:

@@ -6,8 +6,7 @@ import itertools
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dpcdvae.drawing.cell_contents import atoms_of_cell, bonds_of, drawn_radii
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.element_data import covalent_radii
 from dpcdvae.structures.elements import SYMBOLS
 
 if TYPE_CHECKING:
@@ -28,16 +27,12 @@ Array = npt.NDArray[np.float64]
 
 COLUMNS, ROWS = 4, 4
 AZIMUTH, ELEVATION = np.radians(24.0), np.radians(14.0)  # from where the cell is looked at
-FACE_TOLERANCE = 0.35  # Å; an atom this near to a face is drawn on the opposite face too
 ATOM_SCALE = 0.42  # of the covalent radius
 BOND_WIDTH = 0.2  # Å
-BOND_FACTOR = 1.15  # of the sum of the covalent radii
-SHELL_FACTOR = 1.2  # of the distance to the nearest neighbour
 FOG = 0.3  # how far the farthest things fade into the background
 LIGHT = np.array([-0.45, 0.6, 0.66])  # towards the light: from above, left, and the viewer
 SPRITE = 96  # pixels across a drawn ball
 EDGE_PIECES = 12  # a cell's edge is cut up so that atoms can hide parts of it
-MIN_HEIGHT = 0.5  # Å; bonds in a flatter cell would be countless
 PANEL = 3.0  # inches
 DPI = 130
 MARGIN = 1.12
@@ -74,7 +69,7 @@ def _draw_panel(axes: Axes, crystal: Crystal) -> None:
     lattice = crystal.lattice @ rotation
     atoms = atoms_of_cell(crystal)
     numbers, positions = crystal.atomic_numbers[atoms.index], atoms.positions @ rotation
-    radii = ATOM_SCALE * _radii()[numbers]
+    radii = ATOM_SCALE * drawn_radii()[numbers]
     corners = np.array(list(itertools.product((0.0, 1.0), repeat=3))) @ lattice
     everything = np.concatenate([corners, positions + radii[:, None], positions - radii[:, None]])
     low, high = everything.min(axis=0), everything.max(axis=0)
@@ -181,69 +176,6 @@ def title_of(crystal: Crystal) -> str:
     return re.sub(r"(\d+)", r"$_{\1}$", formula)
 
 
-@dataclass(frozen=True)
-class DrawnAtoms:
-    """Atoms of one cell with their copies on its faces, edges and corners.
-
-    Attributes:
-        index: (m,) which atom of the crystal.
-        cells: (m, 3) the lattice translation from that atom, wrapped into the cell.
-        positions: (m, 3) Å.
-    """
-
-    index: npt.NDArray[np.int64]
-    cells: npt.NDArray[np.int64]
-    positions: Array
-
-
-def atoms_of_cell(crystal: Crystal) -> DrawnAtoms:
-    """All atoms to draw so that the cell looks complete."""
-    wrapped = crystal.frac_coords - np.floor(crystal.frac_coords)
-    tolerance = np.minimum(FACE_TOLERANCE / _heights(crystal), 0.2)
-    index, cells = [], []
-    for k, position in enumerate(wrapped):
-        shifts = [(0, 1) if x < t else (0, -1) if x > 1 - t else (0,) for x, t in zip(position, tolerance, strict=True)]
-        for shift in itertools.product(*shifts):
-            index.append(k)
-            cells.append(shift)
-    return DrawnAtoms(np.array(index), np.array(cells), (wrapped[index] + cells) @ crystal.lattice)
-
-
-def bonds_of(crystal: Crystal, atoms: DrawnAtoms) -> Iterator[tuple[int, Array, bool]]:
-    """For each drawn atom and each of its bonds: the (3,) vector to the neighbour, Å, and whether that is drawn.
-
-    Bonded are atoms about as near as their covalent radii say which lie in each other's first shell.
-    """
-    from ase import Atoms
-    from ase.neighborlist import neighbor_list
-
-    if _heights(crystal).min() < MIN_HEIGHT:
-        return
-    wrapped = crystal.frac_coords - np.floor(crystal.frac_coords)
-    cell = Atoms(crystal.atomic_numbers, scaled_positions=wrapped, cell=crystal.lattice, pbc=True)
-    reach = BOND_FACTOR * _radii()[crystal.atomic_numbers]
-    first, second, distance, vector, shift = neighbor_list("ijdDS", cell, reach)
-    shell = np.full(len(cell), np.inf)
-    np.minimum.at(shell, first, distance)
-    # Atoms on top of each other are no bond to look at, and have no direction.
-    chosen = (distance <= SHELL_FACTOR * np.minimum(shell[first], shell[second])) & (distance > 0.1)
-    drawn = {(int(k), *cell) for k, cell in zip(atoms.index, atoms.cells.tolist(), strict=True)}
-    neighbours = defaultdict(list)
-    for i, j, toward, to in zip(
-        first[chosen].tolist(), second[chosen].tolist(), vector[chosen], shift[chosen], strict=True
-    ):
-        neighbours[i].append((j, toward, to))
-    for place, (k, here) in enumerate(zip(atoms.index.tolist(), atoms.cells, strict=True)):
-        for j, toward, to in neighbours[k]:
-            yield place, toward, (j, *(here + to).tolist()) in drawn
-
-
-def _heights(crystal: Crystal) -> Array:
-    """(3,) Å, distances between opposite faces of the cell."""
-    heights: Array = 1.0 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)
-    return heights
-
-
 def _view(lattice: Array) -> Array:
     """Rotation (to be applied from the right) to the viewer's frame: x right, y up, z towards the viewer."""
     up = lattice[2] / _norm(lattice[2])
@@ -266,11 +198,6 @@ def _edges(lattice: Array) -> list[tuple[Array, Array]]:
 
 def _norm(vector: Array) -> float:
     return max(float(np.linalg.norm(vector)), 1e-12)
-
-
-def _radii() -> Array:
-    """(119,) covalent radii in Å by atomic number, 1.5 where none is known."""
-    return np.nan_to_num(covalent_radii(), nan=1.5)
 
 
 def _colour(number: int) -> Array:
