@@ -25,7 +25,7 @@ from dpcdvae.relaxation.calculators import build_calculator
 from dpcdvae.relaxation.dft import espresso_scf
 from dpcdvae.relaxation.from_files import pair_relaxed
 from dpcdvae.relaxation.ground_state import ground_state
-from dpcdvae.relaxation.jobs import job_origin, read_jobs, write_jobs
+from dpcdvae.relaxation.jobs import read_jobs, write_jobs
 from dpcdvae.relaxation.minimise import Settings, relax
 from dpcdvae.relaxation.relaxed_crystal import Relaxed
 from dpcdvae.structures.crystal import Crystal
@@ -112,7 +112,7 @@ def test_what_vasp_answers_is_read_in_our_units_and_signs(tmp_path: Path) -> Non
         vasprun([(crystals[1], -18.0, 0.5, np.eye(3) * 130), (final, -18.1, 0.2, push)])
     )
     (folder / "000002-c2" / "vasprun.xml").write_text(vasprun([(crystals[2], -18.0, 0.5, push)])[:900])
-    done, unfinished, cut, absent = read_jobs(folder)
+    done, unfinished, cut, absent = read_jobs(folder).results
     assert done.converged
     assert (done.initial_energy, done.energy, done.steps) == pytest.approx((-9.0, -9.1, 1))
     assert done.volume == pytest.approx(3.545**3 / 8)
@@ -132,7 +132,7 @@ def test_outputs_that_are_not_of_the_crystal_as_it_was_written(tmp_path: Path) -
     (folder / "000000-other" / "vasprun.xml").write_text(text.replace("<c>C</c>", "<c>Si</c>"))
     begun = vasprun([(diamond(3.546), -18.0, 0.0, rest), (diamond(3.545), -18.2, 0.0, rest)])
     (folder / "000001-further" / "vasprun.xml").write_text(begun)
-    other, further = read_jobs(folder)
+    other, further = read_jobs(folder).results
     assert other.reason == "vasprun.xml is of another crystal (Si)"
     assert (further.converged, further.energy) == (True, pytest.approx(-9.1))
     assert np.isnan(further.initial_energy)
@@ -143,7 +143,7 @@ def test_the_energy_of_a_field_that_did_not_converge_is_unknown(tmp_path: Path) 
     steps = [(diamond(), -3.0, 0.5, np.eye(3) * 130), (diamond(3.545), -18.2, 0.001, np.eye(3) * 100)]
     for name, step in (("000000-first", 0), ("000001-last", 1)):
         (folder / name / "vasprun.xml").write_text(vasprun(steps, unsettled=step))
-    first, last = read_jobs(folder)
+    first, last = read_jobs(folder).results
     assert (first.converged, first.energy) == (True, pytest.approx(-9.1))
     assert np.isnan(first.initial_energy)
     assert first.initial_reason == last.reason == "the self-consistent field did not converge"
@@ -193,8 +193,9 @@ def test_what_a_code_has_no_potential_for_is_counted_and_the_rest_becomes_jobs(
     assert said.err == "no job: bk (write-jobs: there is no potential for Bk)\n"
     specs = {path.parent.name[7:]: path.read_text() for path in folder.glob("*/POTCAR.spec")}
     assert specs == {"po": "Po_d", "w": "W_sv", "raf2": "Ra_sv\nF", "yb": "Yb_3"}
-    assert [result.initial.id for result in read_jobs(folder)] == ["po", "w", "raf2", "yb"]
-    assert job_origin(folder)[0] == [Failure("bk", "write-jobs", "there is no potential for Bk")]
+    jobs = read_jobs(folder)
+    assert [result.initial.id for result in jobs.results] == ["po", "w", "raf2", "yb"]
+    assert jobs.failures == [Failure("bk", "write-jobs", "there is no potential for Bk")]
     assert "none of 1 crystals can become a job: there is no potential for Bk" in message(
         lambda: write_jobs([many[2]], SETTINGS, tmp_path / "none")
     )
@@ -265,7 +266,7 @@ def test_quantum_espresso_is_told(tmp_path: Path) -> None:
     assert float(values["ecutwfc"]) * 13.605693 == pytest.approx(500)
     assert float(values["forc_conv_thr"]) * 25.711043 == pytest.approx(0.02)  # eV/Å in 1 Ry/Bohr
     assert re.search(r"K_POINTS automatic\n3 3 4 +0 0 1", text)
-    assert read_jobs(folder)[0].reason == "no espresso.pwo (in 000000-C_1)"
+    assert read_jobs(folder).results[0].reason == "no espresso.pwo (in 000000-C_1)"
 
 
 @pytest.mark.slow
@@ -281,7 +282,7 @@ def test_quantum_espresso_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder = write_jobs([crystal], settings, tmp_path / "jobs") / "000000-c"
     with (folder / "espresso.pwo").open("w") as output:
         subprocess.run(["pw.x", "-in", "espresso.pwi"], cwd=folder, stdout=output, check=True)
-    (job,) = read_jobs(tmp_path / "jobs")
+    (job,) = read_jobs(tmp_path / "jobs").results
     live = relax(crystal, settings, build_calculator("espresso", settings.options))
     for result in (job, live):
         assert result.converged, result.reason

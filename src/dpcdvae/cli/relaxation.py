@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpcdvae.cli.energies import check_calculator, parse_options
-from dpcdvae.cli.groups import Call, Group, argument, option
-from dpcdvae.cli.options import CalculatorOption, Crystals, Json, Overwrite, Processes, Seed
+from dpcdvae.cli.groups import Call, argument, option
+from dpcdvae.cli.options import Crystals, Json, Overwrite, Processes, Seed
 from dpcdvae.cli.outputs import check_paths, console, write_crystals, write_report
+from dpcdvae.cli.relaxing_options import Relaxing, relaxes_nothing, resolved
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,77 +23,6 @@ if TYPE_CHECKING:
     from dpcdvae.parallel import Engine
     from dpcdvae.relaxation.minimise import Settings
     from dpcdvae.relaxation.relaxed_crystal import Relaxed
-    from dpcdvae.structures.crystal import Crystal
-
-SETTINGS_OR = "the settings', or "
-
-
-@dataclass(frozen=True, kw_only=True)
-class Relaxing(Group):
-    """How crystals are relaxed."""
-
-    calculator: str | None = option(
-        None,
-        "chgnet, sevennet, gpaw, espresso, vasp, or any of ASE's as module:Class; several in turn: a,b.",
-        shown="chgnet",
-    )
-    calculator_option: CalculatorOption = None
-    settings: str | None = option(None, "Settings of a DFT code: paper-carbon or screening.")
-    pressure: float | None = option(None, "GPa.", shown=f"{SETTINGS_OR}0")
-    optimizer: str | None = option(None, "fire or lbfgs.", shown="fire")
-    fmax: float | None = option(None, "Longest force, eV/Å.", shown=f"{SETTINGS_OR}0.01")
-    smax: float | None = option(None, "Largest unbalanced stress, GPa.", shown=f"{SETTINGS_OR}0.1")
-    steps: int | None = option(None, "Not converged by then is not converged.", shown="1000", min=1)
-    work: Path | None = option(None, "Folder that keeps results, to go on after a kill.")
-    retry: bool = option(False, "Try again what did not converge before; more --steps may be given.", "--retry")
-    batch: int = option(1, "Crystals computed together in this process, for a GPU; chgnet can.", min=1)
-    time_limit: float | None = option(None, "Seconds for one crystal.", shown="3600", min=0.1)
-
-    def given(self, *names: str) -> list[str]:
-        """The options that were given, all or of these names, as they are written on the command line."""
-        return [
-            f"--{field.name.replace('_', '-')}"
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != _default(field) and (not names or field.name in names)
-        ]
-
-    def stages(self) -> list[Settings]:
-        from dpcdvae.relaxation.calculators import DEFAULT
-        from dpcdvae.relaxation.staged_relaxation import stages_of
-
-        rules = {
-            "pressure": self.pressure,
-            "optimizer": self.optimizer,
-            "max_force": self.fmax,
-            "max_stress": self.smax,
-            "max_steps": self.steps,
-        }
-        stages = stages_of(
-            self.calculator or DEFAULT,
-            parse_options(self.calculator_option or ()),
-            settings=self.settings,
-            **{name: value for name, value in rules.items() if value is not None},
-        )
-        for stage in stages:
-            check_calculator(stage.calculator)
-        return stages
-
-    def run(
-        self, crystals: Sequence[Crystal], stages: Sequence[Settings], call: Call, work: Path, engine: Engine
-    ) -> tuple[list[Relaxed], Call]:
-        """The crystals relaxed, and the call with all that was chosen, defaults included."""
-        from dpcdvae.relaxation.campaign import TIME_LIMIT
-        from dpcdvae.relaxation.staged_relaxation import relax_in_stages
-
-        work, limit = self.work or work, self.time_limit or TIME_LIMIT
-        results = relax_in_stages(
-            crystals, stages, work=work, engine=engine, batch=self.batch, time_limit=limit, retry=self.retry
-        )
-        return results, _resolved(call, stages).resolved(work=work, time_limit=limit)
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return getattr(field.default, "default", field.default)  # of typer's description of an option
 
 
 def relax(
@@ -124,7 +52,6 @@ def relax(
     from dpcdvae.files import sha256, work_folder
     from dpcdvae.io import check_destination
     from dpcdvae.relaxation.batching import check_one_process
-    from dpcdvae.relaxation.jobs import job_origin, job_settings
     from dpcdvae.relaxation.jobs import read_jobs as results_of
 
     if (crystals is None) == (read_jobs is None):
@@ -132,9 +59,9 @@ def relax(
     if write_jobs is not None:
         others = {"--read-jobs": read_jobs, "--out": out, "--ranked": ranked}
         given = [name for name, value in others.items() if value is not None]
-        _relaxes_nothing("--write-jobs", given + relaxing.given("optimizer", "work", "retry", "time_limit", "batch"))
+        relaxes_nothing("--write-jobs", given + relaxing.given("optimizer", "work", "retry", "time_limit", "batch"))
     elif read_jobs is not None:
-        _relaxes_nothing("--read-jobs", relaxing.given())
+        relaxes_nothing("--read-jobs", relaxing.given())
     check_one_process(relaxing.batch, processes.workers, processes.scheduler)
     if crystals is not None:
         stages = relaxing.stages()
@@ -153,9 +80,9 @@ def relax(
             results, call = relaxing.run(generated.crystals, stages, call, work_folder(out), engine)
         else:
             assert read_jobs is not None
-            results, digest = results_of(read_jobs), sha256(read_jobs / "jobs.json")
-            failures, part = job_origin(read_jobs)
-            call = _resolved(call, [job_settings(read_jobs)])
+            results, settings, failures, part = results_of(read_jobs)
+            digest = sha256(read_jobs / "jobs.json")
+            call = resolved(call, [settings])
             del call.arguments["stages"][0]["optimizer"]  # it was the code's own
         _write_results(call, results, failures, part, digest, out, ranked, overwrite, engine)
 
@@ -193,7 +120,7 @@ def ground_state(
         check_output(json, overwrite=overwrite)
     stages, pressure = [], relaxing.pressure or 0.0
     if relaxed is not None:
-        _relaxes_nothing("--relaxed", [name for name in relaxing.given() if name != "--pressure"])
+        relaxes_nothing("--relaxed", [name for name in relaxing.given() if name != "--pressure"])
     else:
         stages = relaxing.stages()
     generated = read_generated(crystals)
@@ -208,17 +135,6 @@ def ground_state(
     write_report(call, report, json, {f"{name}_sha256": digest for name, digest in hashes.items()})
 
 
-def _relaxes_nothing(option: str, given: Sequence[str]) -> None:
-    """Raises InputError where options are given beside one with which nothing is relaxed here."""
-    if given:
-        raise InputError(f"{option} relaxes nothing here: leave out {', '.join(given)}")
-
-
-def _resolved(call: Call, stages: Sequence[Settings]) -> Call:
-    """``calculator`` is the one whose energies they are."""
-    return call.resolved(calculator=stages[-1].calculator, stages=[stage.to_json() for stage in stages])
-
-
 def _read(crystals: Path) -> Generated:
     from dpcdvae.evaluation import read_generated
 
@@ -230,12 +146,12 @@ def _read(crystals: Path) -> Generated:
 
 
 def _write_jobs(generated: Generated, stages: Sequence[Settings], folder: Path) -> None:
-    from dpcdvae.relaxation.jobs import job_origin, write_jobs
+    from dpcdvae.relaxation.jobs import Jobs, write_jobs
 
     if len(stages) > 1:
         raise InputError("--write-jobs takes one calculator")
     write_jobs(generated.crystals, stages[0], folder, failures=generated.failures, part=generated.part)
-    failures, _ = job_origin(folder)
+    failures = Jobs.of(folder).failures
     for failure in failures[:5]:
         print(f"no job: {failure.id} ({failure})", file=sys.stderr)
     without = len(failures) - len(generated.failures)

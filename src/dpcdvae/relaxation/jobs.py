@@ -13,7 +13,7 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -45,6 +45,43 @@ class Jobs(BaseModel):
     failures: list[Failure] = []
     part: bool = False
 
+    @classmethod
+    def of(cls, folder: Path) -> Jobs:
+        """The description of a folder of jobs.
+
+        Raises:
+            InputError: no folder that :func:`write_jobs` wrote.
+        """
+        try:
+            content = (folder / "jobs.json").read_bytes()
+            json.loads(content)  # which refuses what is too deep, and numbers without an end
+            jobs = cls.model_validate_json(content)
+            if jobs.relaxation().calculator in CODES and jobs.folders:
+                return jobs
+            reason = "it lists no jobs"
+        except Exception as error:  # whatever is wrong with it
+            reason = complaint(error)
+        raise InputError(f"{folder} is no folder of jobs ({reason}): give one that --write-jobs wrote")
+
+    def relaxation(self) -> Settings:
+        """How the crystals were to be relaxed."""
+        return Settings.of(**self.settings)
+
+
+class JobResults(NamedTuple):
+    """What came of a folder of jobs.
+
+    Attributes:
+        results: one for each job, in the order in which they were written.
+        settings: how the crystals were to be relaxed.
+        failures, part: as :func:`write_jobs` was given; the crystals that got no job are among the failures.
+    """
+
+    results: list[Relaxed]
+    settings: Settings
+    failures: list[Failure]
+    part: bool
+
 
 def write_jobs(
     crystals: Sequence[Crystal],
@@ -57,7 +94,7 @@ def write_jobs(
     """A folder with one job for each crystal, and what is needed to read them back.
 
     A crystal that the code cannot take, such as one of an element without a potential, gets no job: it is added to
-    ``failures`` (:func:`job_origin`).
+    ``failures`` (:attr:`Jobs.failures`).
 
     Args:
         failures: crystals that could not be read or built, to be counted when the others are read back.
@@ -104,43 +141,20 @@ def write_jobs(
     return folder
 
 
-def read_jobs(folder: str | Path) -> list[Relaxed]:
-    """One result for each job, in the order in which they were written. A job without output is one that gave nothing.
+def read_jobs(folder: str | Path) -> JobResults:
+    """The results of a folder of jobs. A job without output is one that gave nothing.
 
     Raises:
         InputError: no folder that :func:`write_jobs` wrote.
     """
     folder = Path(folder)
-    jobs, settings = _description(folder)
+    jobs = Jobs.of(folder)
+    settings = jobs.relaxation()
     crystals = read(folder / "crystals.json")
     if len(jobs.folders) != len(crystals):
         raise InputError(f"{folder} lists {len(jobs.folders)} jobs and holds {len(crystals)} crystals: it was changed")
-    return [_result(crystal, folder / name, settings) for name, crystal in zip(jobs.folders, crystals, strict=True)]
-
-
-def job_settings(folder: str | Path) -> Settings:
-    """How the jobs of a folder were to be relaxed. Raises InputError as :func:`read_jobs`."""
-    return _description(Path(folder))[1]
-
-
-def job_origin(folder: str | Path) -> tuple[list[Failure], bool]:
-    """``failures`` and ``part`` as :func:`write_jobs` was given. Raises InputError as :func:`read_jobs`."""
-    jobs, _ = _description(Path(folder))
-    return jobs.failures, jobs.part
-
-
-def _description(folder: Path) -> tuple[Jobs, Settings]:
-    try:
-        content = (folder / "jobs.json").read_bytes()
-        json.loads(content)  # which refuses what is too deep, and numbers without an end
-        jobs = Jobs.model_validate_json(content)
-        settings = Settings.of(**jobs.settings)
-        if settings.calculator in CODES and jobs.folders:
-            return jobs, settings
-        reason = "it lists no jobs"
-    except Exception as error:  # whatever is wrong with it
-        reason = complaint(error)
-    raise InputError(f"{folder} is no folder of jobs ({reason}): give one that --write-jobs wrote")
+    results = [_result(crystal, folder / name, settings) for name, crystal in zip(jobs.folders, crystals, strict=True)]
+    return JobResults(results, settings, jobs.failures, jobs.part)
 
 
 def _result(crystal: Crystal, folder: Path, settings: Settings) -> Relaxed:

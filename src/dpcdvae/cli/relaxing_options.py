@@ -1,0 +1,101 @@
+"""How crystals are relaxed: the options that ``dpcdvae relax`` and ``dpcdvae ground-state`` share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpcdvae.cli.energies import check_calculator, parse_options
+from dpcdvae.cli.groups import Call, Group, option
+from dpcdvae.cli.options import CalculatorOption
+from dpcdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from dpcdvae.parallel import Engine
+    from dpcdvae.relaxation.minimise import Settings
+    from dpcdvae.relaxation.relaxed_crystal import Relaxed
+    from dpcdvae.structures.crystal import Crystal
+
+SETTINGS_OR = "the settings', or "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relaxing(Group):
+    """How crystals are relaxed."""
+
+    calculator: str | None = option(
+        None,
+        "chgnet, sevennet, gpaw, espresso, vasp, or any of ASE's as module:Class; several in turn: a,b.",
+        shown="chgnet",
+    )
+    calculator_option: CalculatorOption = None
+    settings: str | None = option(None, "Settings of a DFT code: paper-carbon or screening.")
+    pressure: float | None = option(None, "GPa.", shown=f"{SETTINGS_OR}0")
+    optimizer: str | None = option(None, "fire or lbfgs.", shown="fire")
+    fmax: float | None = option(None, "Longest force, eV/Å.", shown=f"{SETTINGS_OR}0.01")
+    smax: float | None = option(None, "Largest unbalanced stress, GPa.", shown=f"{SETTINGS_OR}0.1")
+    steps: int | None = option(None, "Not converged by then is not converged.", shown="1000", min=1)
+    work: Path | None = option(None, "Folder that keeps results, to go on after a kill.")
+    retry: bool = option(False, "Try again what did not converge before; more --steps may be given.", "--retry")
+    batch: int = option(1, "Crystals computed together in this process, for a GPU; chgnet can.", min=1)
+    time_limit: float | None = option(None, "Seconds for one crystal.", shown="3600", min=0.1)
+
+    def given(self, *names: str) -> list[str]:
+        """The options that were given, all or of these names, as they are written on the command line."""
+        return [
+            f"--{field.name.replace('_', '-')}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != _default(field) and (not names or field.name in names)
+        ]
+
+    def stages(self) -> list[Settings]:
+        from dpcdvae.relaxation.calculators import DEFAULT
+        from dpcdvae.relaxation.staged_relaxation import stages_of
+
+        rules = {
+            "pressure": self.pressure,
+            "optimizer": self.optimizer,
+            "max_force": self.fmax,
+            "max_stress": self.smax,
+            "max_steps": self.steps,
+        }
+        stages = stages_of(
+            self.calculator or DEFAULT,
+            parse_options(self.calculator_option or ()),
+            settings=self.settings,
+            **{name: value for name, value in rules.items() if value is not None},
+        )
+        for stage in stages:
+            check_calculator(stage.calculator)
+        return stages
+
+    def run(
+        self, crystals: Sequence[Crystal], stages: Sequence[Settings], call: Call, work: Path, engine: Engine
+    ) -> tuple[list[Relaxed], Call]:
+        """The crystals relaxed, and the call with all that was chosen, defaults included."""
+        from dpcdvae.relaxation.campaign import TIME_LIMIT
+        from dpcdvae.relaxation.staged_relaxation import relax_in_stages
+
+        work, limit = self.work or work, self.time_limit or TIME_LIMIT
+        results = relax_in_stages(
+            crystals, stages, work=work, engine=engine, batch=self.batch, time_limit=limit, retry=self.retry
+        )
+        return results, resolved(call, stages).resolved(work=work, time_limit=limit)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return getattr(field.default, "default", field.default)  # of typer's description of an option
+
+
+def relaxes_nothing(option: str, given: Sequence[str]) -> None:
+    """Raises InputError where options are given beside one with which nothing is relaxed here."""
+    if given:
+        raise InputError(f"{option} relaxes nothing here: leave out {', '.join(given)}")
+
+
+def resolved(call: Call, stages: Sequence[Settings]) -> Call:
+    """``calculator`` is the one whose energies they are."""
+    return call.resolved(calculator=stages[-1].calculator, stages=[stage.to_json() for stage in stages])
