@@ -75,7 +75,7 @@ def measure(a: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     """The result of this command, also in the file; what is missing of it is made."""
     from dpcdvae.checkpoints.loading import load_crystal_vae
     from dpcdvae.files import write_json
-    from dpcdvae.model.agreement import Agreement
+    from dpcdvae.model.agreement_threshold import Agreement
     from dpcdvae.model_store import find_model
     from dpcdvae.parallel import LocalEngine
     from dpcdvae.sampling.choices import Decoding

@@ -22,7 +22,7 @@ from dpcdvae.cli import main
 from dpcdvae.errors import InputError
 from dpcdvae.files import work_folder
 from dpcdvae.io import Failure, read
-from dpcdvae.model.agreement import Agreement
+from dpcdvae.model.agreement_threshold import Agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import find_model
 from dpcdvae.parallel.store import RECORDS, SETTINGS, scan

@@ -20,7 +20,7 @@ import studies  # noqa: E402
 from dpcdvae.checkpoints.checkpoint import write_checkpoint  # noqa: E402
 from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.interfaces import LatentPosterior  # noqa: E402
-from dpcdvae.model.agreement import Agreement  # noqa: E402
+from dpcdvae.model.agreement_threshold import Agreement  # noqa: E402
 from dpcdvae.model.cdvae import CDVAE  # noqa: E402
 from dpcdvae.parallel import LocalEngine  # noqa: E402
 from dpcdvae.sampling.agreement import decode_by_agreement, latent_distances  # noqa: E402

@@ -19,7 +19,7 @@ from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import LatentPosterior, LatentPrior
 from dpcdvae.io import read
-from dpcdvae.model.agreement import Agreement
+from dpcdvae.model.agreement_threshold import Agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import best_checkpoint, read_card
 from dpcdvae.nn.whitening import Whitening

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.model.agreement import Agreement
+from dpcdvae.model.agreement_threshold import Agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.training.fit_prior_and_threshold import calibrate
 from quality.batches import kept, split_table

@@ -14,7 +14,7 @@ from dpcdvae.diffusion import COORDINATE_DIFFUSIONS, TYPE_DIFFUSIONS
 from dpcdvae.encoders import build_encoder
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import LatentPrior, Trainable
-from dpcdvae.model.agreement import Agreement
+from dpcdvae.model.agreement_threshold import Agreement
 from dpcdvae.model.stats import StatisticsDecoder
 from dpcdvae.nn.layers import ExactLinear, mlp
 from dpcdvae.nn.target_scaler import TargetScaler

@@ -11,7 +11,7 @@ from dpcdvae.config import MAX_CANDIDATES, Config, config_from_dict
 from dpcdvae.config.fields import read_options
 from dpcdvae.config.options import DIFFUSION_OPTIONS, canonical_solver
 from dpcdvae.errors import InputError, unknown_name
-from dpcdvae.model.agreement import Agreement
+from dpcdvae.model.agreement_threshold import Agreement
 from dpcdvae.model_store import StoredModel, find_crystal_vae
 
 BATCH_SIZE = 256  # crystals at a time

@@ -12,7 +12,7 @@ import torch
 from dpcdvae.checkpoints.checkpoint import PRIOR, read_checkpoint, read_training, write_checkpoint
 from dpcdvae.checkpoints.loading import loaded_model
 from dpcdvae.config import NORMAL
-from dpcdvae.model.agreement import Agreement
+from dpcdvae.model.agreement_threshold import Agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import TRAINING, best_checkpoint
 from dpcdvae.parallel import LocalEngine
