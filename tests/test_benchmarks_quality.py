@@ -172,7 +172,7 @@ def workplace(model: CDVAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     }
     (tmp_path / "home" / "datasets").mkdir(parents=True)
     save_tables(tmp_path / "home" / "datasets" / "four.npz", tables, {"name": "four"})
-    facts = {"epoch": 2, "val_loss": 1.0, "metrics": {"val/coords": 0.5}}
+    facts = {"epoch": 2, "criterion": 1.0, "metrics": {"val/coords": 0.5}}
     write_checkpoint(tmp_path / "a-run" / "checkpoints" / "last", model.state_dict(), model.config.to_dict(), facts)
     (tmp_path / "a-run" / "metrics.csv").write_text("epoch,cpu_seconds\n1,60.0\n2,90.0\n")
     return tmp_path

@@ -31,7 +31,7 @@ from dpcdvae.checkpoints.tensor_json import join, split
 from dpcdvae.errors import InputError
 
 CONFIG = {"model": {"latent_dim": 4}, "encoder": {"name": "dimenet++", "options": {"cutoff": 7.0}}}
-FACTS = {"dataset": "perov_5", "epoch": 3, "global_step": 40, "val_loss": 0.25, "losses": {"kl": math.inf}}
+FACTS = {"dataset": "perov_5", "epoch": 3, "global_step": 40, "criterion": 0.25, "losses": {"kl": math.inf}}
 
 
 def net() -> nn.Sequential:

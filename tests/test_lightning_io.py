@@ -90,7 +90,7 @@ class Module(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["dpcdvae_config"] = {"width": 8}
-        checkpoint["dpcdvae_facts"] = {"val_loss": float(self.trainer.callback_metrics["val/loss"])}
+        checkpoint["dpcdvae_facts"] = {"criterion": float(self.trainer.callback_metrics["val/loss"])}
         if self.average is not None:
             checkpoint["dpcdvae_average"] = self.average
 
@@ -162,7 +162,7 @@ def test_the_best_and_the_last_are_kept(keep: int, tmp_path: Path) -> None:
     assert model_store.best_checkpoint(tmp_path).name == f"epoch={best[0]:04d}"
     last = read_checkpoint(model_store.last_checkpoint(tmp_path))
     assert Path(last.source.place).name == "last"
-    assert last.facts == {"epoch": EPOCHS - 1, "global_step": 3 * EPOCHS, "val_loss": losses[EPOCHS - 1]}
+    assert last.facts == {"epoch": EPOCHS - 1, "global_step": 3 * EPOCHS, "criterion": losses[EPOCHS - 1]}
     assert last.config == {"width": 8}
     assert equal(last.weights, dict(module.model.state_dict()))
 

@@ -40,7 +40,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name, loss in (("good", 0.1), ("bad", 0.9)):
         model = tiny_model(torch.float32)
-        facts = {"val_loss": loss, "global_step": 1}
+        facts = {"criterion": loss, "global_step": 1}
         write_checkpoint(tmp_path / "RUN" / "checkpoints" / name, model.state_dict(), model.config.to_dict(), facts)
     crystals = [random_crystal(k, 1 + k % 8) for k in range(5)]
     save_tables(tmp_path / "data.npz", {"train": table_of([]), "test": table_of(crystals, bonded=True)}, {})
@@ -52,7 +52,7 @@ def better(run: Path) -> None:
     """What a training run does when an epoch is better than those before: another best checkpoint."""
     model = tiny_model(torch.float32)
     model.mu.weight.add_(1)
-    facts = {"val_loss": 0.01, "global_step": 2}
+    facts = {"criterion": 0.01, "global_step": 2}
     write_checkpoint(run / "checkpoints" / "better", model.state_dict(), model.config.to_dict(), facts)
 
 

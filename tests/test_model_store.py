@@ -21,13 +21,14 @@ def make_run(run: Path, **checkpoints: dict[str, Any]) -> Path:
     return run
 
 
-def test_the_best_and_the_last_are_read_from_the_facts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("criterion", ["criterion", "val_loss"])  # now and in earlier checkpoints
+def test_the_best_and_the_last_are_read_from_the_facts(criterion: str, tmp_path: Path) -> None:
     run = make_run(
         tmp_path / "run",
-        zebra={"global_step": 10, "val_loss": 0.1},
-        aardvark={"global_step": 20, "val_loss": 0.5},
-        diverged={"global_step": 25, "val_loss": math.nan},
-        last={"global_step": 30, "val_loss": 0.3},
+        zebra={"global_step": 10, criterion: 0.1},
+        aardvark={"global_step": 20, criterion: 0.5},
+        diverged={"global_step": 25, criterion: math.nan},
+        last={"global_step": 30, criterion: 0.3},
     )
     assert model_store.best_checkpoint(run).name == "zebra"
     assert model_store.find_model(run).folder.name == "zebra"
@@ -35,13 +36,13 @@ def test_the_best_and_the_last_are_read_from_the_facts(tmp_path: Path) -> None:
     assert model_store.last_checkpoint(run).name == "last"
 
 
-def test_without_a_validation_loss_the_last_is_the_best(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", b={"global_step": 10}, a={"global_step": 20, "val_loss": math.inf})
+def test_without_a_criterion_the_last_is_the_best(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", b={"global_step": 10}, a={"global_step": 20, "criterion": math.inf})
     assert model_store.best_checkpoint(run).name == "a"
 
 
 def test_a_swap_cut_short_is_found_again(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", best={"global_step": 10, "val_loss": 0.1}, last={"global_step": 20})
+    run = make_run(tmp_path / "run", best={"global_step": 10, "criterion": 0.1}, last={"global_step": 20})
     checkpoints = run / "checkpoints"
     (checkpoints / ".last.12345678").mkdir()
     (checkpoints / ".last.12345678" / "model.safetensors").write_bytes(b"half")

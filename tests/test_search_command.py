@@ -147,7 +147,7 @@ def test_a_run_that_trains_on_during_a_search_is_the_one_that_was_searched(
     def slow(*arguments: Any, **options: Any) -> Any:
         better = copied_with_property(here / "GOING", here / "GOING" / "checkpoints" / "better", "density")
         description = json.loads(Path(better, "config.json").read_text())
-        description["facts"]["val_loss"] = -1.0
+        description["facts"]["criterion"] = -1.0
         description["sha256"] = "0" * 64
         Path(better, "config.json").write_text(json.dumps(description))
         return plain(*arguments, **options)

@@ -149,7 +149,7 @@ def find_property_model(model: str | Path | StoredModel) -> StoredModel:
 
 
 def best_checkpoint(run: str | Path) -> Path:
-    """The checkpoint of a run with the lowest ``val_loss`` among its facts; without any, the last one.
+    """The checkpoint of a run with the lowest ``criterion`` among its facts; without any, the last one.
 
     Raises:
         InputError: the run holds no checkpoint, or a ``config.json`` that cannot be read.
@@ -271,8 +271,8 @@ def _stored(name: str, place: str, description: dict[str, Any]) -> StoredModel:
 
 def _best(run: Path) -> _Entry:
     found = _checkpoints(run)
-    best = min(found, key=lambda entry: (_val_loss(entry), -_step(entry), entry[0].name))
-    return best if math.isfinite(_val_loss(best)) else max(found, key=_step)
+    best = min(found, key=lambda entry: (_criterion(entry), -_step(entry), entry[0].name))
+    return best if math.isfinite(_criterion(best)) else max(found, key=_step)
 
 
 def _checkpoints(run: Path) -> list[_Entry]:
@@ -298,9 +298,9 @@ def _interrupted_swap(folder: Path) -> list[_Entry]:
     return found
 
 
-def _val_loss(entry: _Entry) -> float:
-    """The validation loss of a checkpoint; inf where it is not known or not finite."""
-    value = entry[1]["facts"].get("val_loss")
+def _criterion(entry: _Entry) -> float:
+    """What the best checkpoint has least of, in earlier ones ``val_loss``; inf where it is not known or not finite."""
+    value = entry[1]["facts"].get("criterion", entry[1]["facts"].get("val_loss"))
     return float(value) if isinstance(value, float | int) and -1e300 < value < 1e300 else math.inf
 
 

@@ -48,7 +48,7 @@ def write_checkpoint(
     Args:
         weights: the weights to use, named as the bare model names them.
         config: what the model is built from.
-        facts: about the training; ``val_loss`` and ``global_step`` decide which is the best and the last of a run.
+        facts: about the training; ``criterion`` and ``global_step`` decide which is the best and the last of a run.
         training: all that is needed to go on: any nesting that :func:`dpcdvae.checkpoints.tensor_json.split` takes.
 
     Raises:

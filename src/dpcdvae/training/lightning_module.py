@@ -144,7 +144,7 @@ class TrainingModule(pl.LightningModule):
             **self.facts,
             "epoch": epochs,
             "metrics": metrics,
-            "val_loss": metrics.get("val/criterion"),
+            "criterion": metrics.get("val/criterion"),
         }
         if self.average is not None:
             checkpoint["dpcdvae_average"] = self.average.state_dict()
