@@ -29,6 +29,8 @@ def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> AnyConfig:
 
 def override_config(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
     """``config`` with ``section.option=value`` overrides on top; raises as :func:`load_config` does."""
+    if not overrides:
+        return config
     for override in overrides:
         changed = merge(config.to_dict(), _parse_override(type(config), override))
         config = type(config).from_sections(changed, f"--set {override}")
