@@ -217,21 +217,6 @@ class NoisyTypes(NamedTuple):
     scale: Tensor
 
 
-class TypeStep(NamedTuple):
-    """One step of the reverse process, as the atom types see it.
-
-    Attributes:
-        atomic_numbers: (N,) before the step; logits: (N, NUM_ELEMENTS) of the denoiser's last prediction in it.
-        remaining: share of the reverse process that is left after the step, from 1 to 0.
-        uniform: () -> (N,) random numbers in (0, 1), which are drawn when it is called.
-    """
-
-    atomic_numbers: Tensor
-    logits: Tensor
-    remaining: float
-    uniform: Callable[[], Tensor]
-
-
 class TypeDiffusion(nn.Module, ABC):
     """A noise process on the atom types: how noise is added, where the reverse process starts, and what a step does."""
 
@@ -249,5 +234,5 @@ class TypeDiffusion(nn.Module, ABC):
         """Atomic numbers (N,) that the reverse process starts with, for crystals of ``num_atoms`` (C,) atoms."""
 
     @abstractmethod
-    def update(self, step: TypeStep) -> Tensor:
-        """Atomic numbers (N,) after a step of the reverse process."""
+    def update(self, logits: Tensor) -> Tensor:
+        """Atomic numbers (N,) after a step, by the ``logits`` (N, NUM_ELEMENTS) that the denoiser gave last."""

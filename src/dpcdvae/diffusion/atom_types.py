@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dpcdvae.interfaces import NUM_ELEMENTS, NoisyTypes, TypeDiffusion, TypeStep
+from dpcdvae.interfaces import NUM_ELEMENTS, NoisyTypes, TypeDiffusion
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
 
@@ -41,8 +41,8 @@ class MixedWithComposition(TypeDiffusion):
         types = types_of_composition(composition, num_atoms, *draws)[:, :slots]
         return types[torch.arange(slots, device=types.device) < num_atoms[:, None]]
 
-    def update(self, step: TypeStep) -> Tensor:
-        return step.logits.argmax(-1) + 1
+    def update(self, logits: Tensor) -> Tensor:
+        return logits.argmax(-1) + 1
 
 
 def one_hot(atomic_numbers: Tensor, dtype: torch.dtype) -> Tensor:

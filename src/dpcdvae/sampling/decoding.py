@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcdvae.interfaces import ReverseRun, TypeStep
+from dpcdvae.interfaces import ReverseRun
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
@@ -85,12 +85,11 @@ def decode(
 
     rule = model.diffusion.start(ReverseRun(run.batch, run.predict, run.noise), solver or model.diffusion.solver)
     coords = model.diffusion.prior(run.batch, run.normal("prior"))
-    levels = model.diffusion.levels(steps)
-    for number, (level, next_level) in enumerate(levels, start=1):
+    for level, next_level in model.diffusion.levels(steps):
         before = run.passes
         coords = rule.step(coords, level, next_level)
         if types is None:
-            run.update_types(number, 1 - number / len(levels))
+            run.update_types()
         on_step(run.passes - before)
     return run.batch.replace(frac_coords=coords.where(run.finite(coords), torch.nan)), usable
 
@@ -127,9 +126,5 @@ class _Run:
         prediction, self.logits = self.model.denoise(shown, self.z, time)
         return prediction
 
-    def update_types(self, number: int, remaining: float) -> None:
-        def uniform() -> Tensor:
-            return self.random.uniform("types", self.slots, number)[self.real]
-
-        step = TypeStep(self.batch.atomic_numbers, self.logits, remaining, uniform)
-        self.batch = self.batch.replace(atomic_numbers=self.model.types.update(step))
+    def update_types(self) -> None:
+        self.batch = self.batch.replace(atomic_numbers=self.model.types.update(self.logits))
