@@ -84,6 +84,7 @@ def relax_in_batches(
                         seat.question, seat.asked = value, time.monotonic()
                     elif seat in seats:  # else its time was over
                         seats.remove(seat)
+                        seat.join()  # it ends with what it has given
                         if kind == "error":
                             raise value
                         yield seat.index, value
