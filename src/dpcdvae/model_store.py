@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import math
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dpcdvae.errors import InputError, one_line, unknown_name
+from dpcdvae.files import refuse_device
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -83,9 +83,8 @@ class StoredModel:
 def find_model(model: str | Path | StoredModel) -> StoredModel:
     """The model that a bundled name, a run folder (its best checkpoint) or a checkpoint folder stands for.
 
-    One that was found before is given back as it was.
-
-    A bundled name wins over a folder of the same name: write ``./name`` for the folder.
+    A bundled name wins over a folder of the same name: write ``./name`` for the folder. A model that was found before
+    is given back as it was.
 
     Raises:
         InputError: no such name or folder, a folder without a checkpoint, or a file (a pickle is refused).
@@ -208,7 +207,7 @@ def read_card(model: str | Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file, at most ``MOST_NESTED`` deep; InputError where there is none."""
     try:
-        check_regular(path)
+        refuse_device(path)
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"no checkpoint in {path.parent}: {path.name} is missing") from None
@@ -224,21 +223,11 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not that of a checkpoint: it holds no JSON object")
     level: list[Any] = [value]
     for _ in range(MOST_NESTED):
-        level = [
-            inner
-            for item in level
-            if isinstance(item, dict | list)
-            for inner in (item.values() if isinstance(item, dict) else item)
-        ]
+        parts = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [inner for part in parts for inner in part]
     if level:
         raise InputError(f"{path} is not that of a checkpoint: it is nested more than {MOST_NESTED} deep")
     return value
-
-
-def check_regular(path: Path) -> None:
-    """Raises InputError for a device, a pipe or a folder; FileNotFoundError where there is nothing."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise InputError(f"{path} is no regular file: refused")
 
 
 def _no_number(text: str) -> None:
@@ -248,7 +237,7 @@ def _no_number(text: str) -> None:
 def is_pickle(path: Path) -> bool:
     """Whether a file begins like a pickle (protocol 2 or later) or like torch.save's zip."""
     try:
-        check_regular(path)
+        refuse_device(path)
         with path.open("rb") as stream:
             head = stream.read(9)
     except OSError as error:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dpcdvae import __version__, model_store
 from dpcdvae.checkpoints.tensor_json import compact, join, split
 from dpcdvae.errors import InputError, one_line
-from dpcdvae.files import atomic_output
+from dpcdvae.files import atomic_output, refuse_device
 from dpcdvae.model_store import CONFIG, FORMAT, TRAINING, TRAINING_TENSORS, WEIGHTS, StoredModel
 
 PRIOR = "prior."  # names of the weights of a model's prior begin so
@@ -160,7 +160,7 @@ def _read_tensors(path: Path, digest: str, stated_in: str) -> dict[str, Tensor]:
 def _readable(path: Path) -> Iterator[None]:
     """Around reading a safetensors file: whatever is wrong with it becomes an InputError."""
     try:
-        model_store.check_regular(path)
+        refuse_device(path)
         if model_store.is_pickle(path):
             raise model_store.pickle_refused(path)
         yield
