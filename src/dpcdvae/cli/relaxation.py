@@ -44,7 +44,7 @@ class Relaxing(Group):
     optimizer: str | None = option(None, "fire or lbfgs.", shown="fire")
     fmax: float | None = option(None, "Longest force, eV/Å.", shown=f"{SETTINGS_OR}0.01")
     smax: float | None = option(None, "Largest unbalanced stress, GPa.", shown=f"{SETTINGS_OR}0.1")
-    steps: int | None = option(None, "Not converged by then is not converged.", shown="1000", min=1)
+    steps: int | None = option(None, "Most steps; a crystal that needs more is not converged.", shown="1000", min=1)
     work: Path | None = option(None, "Folder that keeps results, to go on after a kill.")
     retry: bool = option(False, "Try again what did not converge before; more --steps may be given.", "--retry")
     batch: int = option(1, "Crystals computed together in this process, for a GPU; chgnet can.", min=1)
@@ -106,7 +106,7 @@ def relax(
     processes: Processes,
     ranked: Path | None = option(None, "Write each minimum once, the lowest enthalpy first."),
     write_jobs: Path | None = option(None, "Relax nothing: write input files of vasp or espresso."),
-    read_jobs: Path | None = option(None, "Relax nothing: read what came of them."),
+    read_jobs: Path | None = option(None, "Relax nothing: read the results of these jobs."),
     overwrite: Overwrite = False,
 ) -> None:
     """Relax atoms and cell under pressure; energies, enthalpies, volumes and stresses go into --out with them.
@@ -170,7 +170,7 @@ def ground_state(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Relax crystals and measure how far they lay from their ground states: Table 3 of the paper.
+    """Relax crystals and measure how far they were from their ground states: Table 3 of the paper.
 
     Results are kept in --work (by default JSON.work, or CRYSTALS.work) as they come: started again after a kill, it
     goes on there.

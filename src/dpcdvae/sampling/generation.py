@@ -44,8 +44,8 @@ def generate(
     """New crystals number ``first`` .. ``first + n - 1`` of this seed, from z of the model's prior.
 
     Args:
-        steps: steps of the solver, by default the model's own number (``diffusion.sampling_steps``). Each is a pass of
-            the denoiser; of ``heun`` it is two.
+        steps: denoising steps, by default the model's own number (``diffusion.sampling_steps``). Each is one evaluation
+            of the denoiser; with ``heun`` it is two.
         solver: one of ``model.diffusion.solvers``, by default the model's own (``docs/sampling.md``).
         candidates: most decodes of each z, of which the one that agrees best with it is kept
             (:mod:`dpcdvae.sampling.agreement`); by default the model's own number (``diffusion.sampling_candidates``).
