@@ -72,7 +72,7 @@ def test_cutoff_and_envelope_are_those_of_hparams(published: pathlib.Path) -> No
 # what is recorded
 
 
-def test_facts(published: pathlib.Path) -> None:
+def test_a_converted_checkpoint_records_where_it_is_from(published: pathlib.Path) -> None:
     import hashlib
 
     ckpt = published / "epoch=2664-step=61294.ckpt"
@@ -114,7 +114,9 @@ def test_the_converted_model_is_a_property_model_like_any_other(published: pathl
         load_model(folder)
 
 
-def test_command(published: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_converts_a_published_model(
+    published: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "model"
     assert main(["convert", str(published), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)

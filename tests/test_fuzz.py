@@ -82,7 +82,7 @@ def arguments(crystals: Path, reference: Path, folder: Path, **options: object) 
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_every_format_tells_what_it_cannot_give(name: str, tmp_path: Path) -> None:
+def test_every_format_gives_each_odd_crystal_or_a_reason(name: str, tmp_path: Path) -> None:
     WRITERS[name](odd_crystals(), tmp_path / name)
     failures: list[Failure] = []
     crystals = read(tmp_path / name, failures)
@@ -206,7 +206,7 @@ def test_one_odd_crystal_on_either_side(id: str, tmp_path: Path, capfd: pytest.C
             check(*outcome(tmp_path))
 
 
-def test_what_takes_too_long_is_cut_off_and_told(tmp_path: Path) -> None:
+def test_what_takes_too_long_is_ended_and_reported(tmp_path: Path) -> None:
     """The true command, with worker processes: slivers, needles, and five hundred atoms on both sides."""
     slow = [odd for odd in odd_crystals() if odd.id in {"sliver", "needle", "five hundred", "sound"}]
     WRITERS["odd"](slow, tmp_path / "odd")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from crystal_files import real_crystals
 from dpcdvae.config import load_config
-from dpcdvae.io import read
 from dpcdvae.model.cdvae import CDVAE, weighted_sum
 from dpcdvae.sampling.generation import reconstruct
 from dpcdvae.structures.bonds import crystal_nn_bonds
@@ -34,7 +34,7 @@ COPIES = 4  # of every crystal in a batch, each with noise of its own
 @pytest.mark.slow
 def test_one_batch_overfits(data_dir: Path) -> None:
     pymatgen = pytest.importorskip("pymatgen.analysis.structure_matcher")
-    crystals = [standardise(crystal) for crystal in read(data_dir / "perov_5" / "train.csv.gz")[:CRYSTALS]]
+    crystals = [standardise(crystal) for crystal in real_crystals(data_dir / "perov_5" / "train.csv.gz", CRYSTALS)]
     table = CrystalTable.from_crystals(crystals, [crystal_nn_bonds(crystal) for crystal in crystals])
     config = load_config("compact", SMALL)
     torch.manual_seed(0)

@@ -80,7 +80,7 @@ def vasprun(steps: list[tuple[Crystal, float, float, np.ndarray]], unsettled: in
 </atominfo>{structure(first, "initialpos")}{text}{structure(last, "finalpos")}</modeling>"""
 
 
-def test_vasp_is_told_the_settings_of_the_paper(tmp_path: Path) -> None:
+def test_vasp_gets_the_settings_of_the_paper_in_its_input_files(tmp_path: Path) -> None:
     write_jobs([diamond(), diamond(3.6, "C/2")], SETTINGS, tmp_path / "jobs")
     job = tmp_path / "jobs" / "000000-C_1"
     assert sorted(path.name for path in job.iterdir()) == [
@@ -250,7 +250,7 @@ def test_a_list_of_jobs_of_another_kind_is_refused_in_one_line(change: dict[str,
     assert message(lambda: read_jobs(folder)).startswith(f"{folder} is no folder of jobs (")
 
 
-def test_quantum_espresso_is_told(tmp_path: Path) -> None:
+def test_quantum_espresso_gets_the_settings_of_the_paper(tmp_path: Path) -> None:
     pseudo = tmp_path / "pseudo"
     pseudo.mkdir()
     (pseudo / "C.pbe-n-kjpaw_psl.1.0.0.UPF").write_text("<UPF/>")
@@ -269,7 +269,7 @@ def test_quantum_espresso_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_quantum_espresso_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantum_espresso_reaches_the_same_minimum_as_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job and a relaxation by ASE's optimizer end in the same minimum."""
     if "DPCDVAE_TEST_DFT" not in os.environ or shutil.which("pw.x") is None:
         pytest.skip("takes minutes: set DPCDVAE_TEST_DFT=1, with pw.x on the PATH")

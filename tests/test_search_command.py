@@ -270,7 +270,7 @@ def test_bad_input_of_an_interpolation(here: Path, capsys: pytest.CaptureFixture
     assert "--steps must lie in" in fails(capsys, *line, known, "--steps", "51")
 
 
-def test_an_end_larger_than_the_model_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_end_larger_than_the_model_gets_a_note(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     large = random_crystal(0, 30, 8.0)
     write([large], here / "large.json")
     id = str(load_dataset("own")["test"].ids[0])
