@@ -95,7 +95,7 @@ def test_property_by_name_where_there_is_no_hparams(published: pathlib.Path) -> 
 
 
 def test_elements_without_a_gradient_are_unknown(tmp_path: pathlib.Path) -> None:
-    """Their rows of the embedding are as they were drawn; Adam's second moments tell which."""
+    """Their rows of the embedding are as they were drawn; Adam's second moments show which."""
     seen = [8, 22, 56]
     model = read_property_model(publish(tmp_path / "some", public_state(SMALL), seen=seen))
     assert model.known_elements.nonzero()[:, 0].tolist() == seen

@@ -161,7 +161,7 @@ def test_a_crystal_in_a_batch_is_as_if_alone(denoiser: Denoiser, dtype: torch.dt
 
 
 def test_symmetric_sites_have_no_direction(denoiser: Denoiser, dtype: torch.dtype) -> None:
-    """Nothing tells an atom of diamond, or of a simple cubic crystal, which way to go."""
+    """By symmetry the vectors vanish in diamond and in a simple cubic crystal."""
     vectors, logits = run(denoiser, batch_of([cubic("diamond", 3.567), cubic("sc", 2.0)], dtype))
     assert vectors.abs().max() < (1e-4 if dtype == torch.float32 else 1e-9)
     assert_close(logits[0], logits[1])

@@ -119,7 +119,7 @@ def test_order_and_direction_of_bonds(encoder: Encoder, crystal: CrystalBatch) -
 def test_choice_of_lattice_vectors_changes_nothing(
     encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch, basis: np.ndarray
 ) -> None:
-    """The cell parameters tell just which vectors were chosen."""
+    """Only the encoder of the cell parameters depends on the choice of vectors."""
     if "lattice" in names:
         assert (encoder(rebased(crystal, basis)) - encoder(crystal)).abs().max() > 1e-3
     else:
@@ -151,7 +151,7 @@ def test_periodic_images_change_nothing(encoder: Encoder, crystal: CrystalBatch)
 def test_a_supercell_changes_only_encoders_of_its_size(
     encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch, axis: int
 ) -> None:
-    """Mean and maximum over the atoms know the crystal, not how often its cell was copied; N_a and the cell tell."""
+    """Mean and maximum over the atoms do not depend on copies of the cell; the encoders of N_a and of the cell do."""
     if {"num_atoms", "lattice"} & {*names}:
         assert (encoder(doubled(crystal, axis)) - encoder(crystal)).abs().max() > 1e-3
     else:

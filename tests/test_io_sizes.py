@@ -1,4 +1,4 @@
-"""Sizes that a file claims are never believed, and what is no file is never opened."""
+"""Sizes that a file claims are checked, and what is no file is never opened."""
 
 from __future__ import annotations
 

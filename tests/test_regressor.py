@@ -168,7 +168,7 @@ def test_evaluate_takes_a_model_of_the_same_data_alone(
 def test_the_command_learns_the_energy_of_a_file(
     tables: dict[str, CrystalTable], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The data set is the path of its file; its largest crystal and its energy need not be told."""
+    """The data set is the path of its file; its largest crystal and its energy need not be given."""
     from dpcdvae.cli import main
 
     data = tmp_path / "some.npz"

@@ -50,7 +50,7 @@ def structure(crystal: Crystal, name: str = "") -> str:
 
 
 def vasprun(steps: list[tuple[Crystal, float, float, np.ndarray]], unsettled: int | None = None) -> str:
-    """The parts of a vasprun.xml that tell of a relaxation: crystal, energy, force on the first atom, stress in kB.
+    """The parts of a vasprun.xml that describe a relaxation: crystal, energy, force on the first atom, stress in kB.
 
     At the step ``unsettled`` the self-consistent field did not converge: it took as many rounds as it may.
     """

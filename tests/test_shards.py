@@ -336,7 +336,7 @@ def test_one_process_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_folder_of_shards_is_the_whole(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Crystals in order, every failure; a shard that is missing is told."""
+    """Crystals in order, every failure; a missing shard is reported."""
     shards = tmp_path / "shards"
     for k in range(1, 8):
         suffix = "" if k == 2 else ".extxyz"  # one of them as a folder of CIFs

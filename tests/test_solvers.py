@@ -328,7 +328,7 @@ def test_score_matching_has_the_walk_alone() -> None:
 def test_the_command_line_names_every_solver_and_records_the_one_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The help names every rule; the manifest tells what was done; a name that is none is told at once."""
+    """The help names every rule, the manifest records the one used, an unknown name is refused at once."""
     named = {name: set(build(20, {}).solvers) for name, build in COORDINATE_DIFFUSIONS.items()}
     assert named == {name: set(options.solvers) for name, options in DIFFUSION_OPTIONS.items()}
     option: Any = DecodingOptions.__dataclass_fields__["solver"].default

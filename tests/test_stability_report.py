@@ -1,4 +1,4 @@
-"""Energy above hull in a report: single points, what is kept between runs, what is told, and the command."""
+"""Energy above hull in a report: single points, cached results, notes, and the command."""
 
 from __future__ import annotations
 

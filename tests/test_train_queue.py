@@ -123,7 +123,7 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> 
 
 
 def trainer(run: Path) -> str | None:
-    """The process that trains a run, where the system tells."""
+    """The process that trains a run, if the system has /proc."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_text().split("\0")
