@@ -219,12 +219,13 @@ def test_what_takes_too_long_is_ended_and_reported(tmp_path: Path) -> None:
     assert any("no result after 0.5 s" in row["given_up"] for row in rows)
 
 
-def test_nothing_but_noise_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_nothing_but_noise_is_refused_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     WRITERS["odd.json"](quick()[:1], tmp_path / "sound.json")
     (tmp_path / "empty.cif").write_text("")
-    done = run(arguments(tmp_path / "empty.cif", tmp_path / "sound.json", tmp_path))
-    assert (done.returncode, done.stdout, done.stderr.count("error: ")) == (2, "", 1)
-    assert "Traceback" not in done.stderr
+    assert main(arguments(tmp_path / "empty.cif", tmp_path / "sound.json", tmp_path)) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("error: ")) == ("", 1)
+    assert "Traceback" not in err
 
 
 def run(words: list[str]) -> subprocess.CompletedProcess[str]:

@@ -56,8 +56,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert done.returncode == 0, done.stderr
         assert done.stdout == "RUN\n"
         assert sum(line.startswith("epoch ") for line in done.stderr.splitlines()) == 3
-        patch.chdir(folder)
-        assert main(["export", "RUN", "--out", "model"]) == 0
+        assert main(["export", str(folder / "RUN"), "--out", str(folder / "model")]) == 0
         yield folder
 
 
