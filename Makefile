@@ -1,7 +1,8 @@
 # make demo    crystals within minutes: install, generate with the bundled model, evaluate, draw
 # make test    the whole test suite
 # make lint    ruff and mypy
-# make test-minimum   a selection of tests with the lowest versions that pyproject.toml allows (a long installation)
+# make test-minimum   a selection of tests with the lowest versions that pyproject.toml allows. Installs 5 GB; without
+#              CUDA with PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 # make bench   speed and memory of this machine; OPTIONS=--quick for a short look
 #
 # Each creates the virtual environment it needs; PYTHON=python3.12 chooses the interpreter.

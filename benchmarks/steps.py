@@ -3,7 +3,7 @@
     python benchmarks/steps.py [--model perov-5-compact] [--data perov_5] [-n 200] [--solvers x0-jump] [--steps 50 20]
 
 For each solver and number of passes the first n crystals of the test split are reconstructed and n new ones generated,
-with the noise of one seed, and judged by dpcdvae.evaluation. The data set is the prepared one, or is prepared from the
+with the noise of one seed, and evaluated. The data set is the prepared one, or is prepared from the
 folder named by DPCDVAE_DATA (or ../shared/data). Set OMP_NUM_THREADS=1.
 
 Every batch is kept in runs/steps-MODEL/, every result in benchmarks/results/steps-MODEL.json as soon as it is there:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,9 +21,15 @@ from dpcdvae.structures.crystal import Crystal
 def real_crystals(file: Path, count: int, *, spread: bool = False) -> list[Crystal]:
     """The first ``count`` of a data set's CSV, or as many spread evenly over it; the others are not read."""
     with gzip.open(file, "rt", newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+        rows = list(itertools.islice(csv.DictReader(stream), None if spread else count))
     chosen = np.linspace(0, len(rows) - 1, count, dtype=int) if spread else np.arange(count)
     return [crystal_from_cif(rows[k]["cif"], rows[k]["material_id"]) for k in chosen]
+
+
+def real_crystal(file: Path, id: str) -> Crystal:
+    """The crystal with this id of a data set's CSV; the others are not read."""
+    with gzip.open(file, "rt", newline="", encoding="utf-8") as stream:
+        return next(crystal_from_cif(row["cif"], id) for row in csv.DictReader(stream) if row["material_id"] == id)
 
 
 @st.composite

@@ -304,7 +304,7 @@ def test_forced_atoms_survive_every_candidate(model: CDVAE) -> None:
         assert crystal.composition == {"O": 3, "Ti": 1, "Sr": 1}
 
 
-def test_the_work_told_adds_up_to_all_of_it(model: CDVAE) -> None:
+def test_the_reported_progress_adds_up_to_the_whole_work(model: CDVAE) -> None:
     distances = [c.properties["latent_distance"] for c in generate(model, 7, steps=STEPS).crystals]
     model = with_threshold(model, float(np.median(distances)))
     told: list[float] = []
@@ -478,7 +478,7 @@ def test_a_threshold_rests_on_twenty_decodes_or_more() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_threshold_keeps_its_word_and_could_not_be_larger(seed: int) -> None:
+def test_the_threshold_is_the_largest_with_its_share_of_matches(seed: int) -> None:
     rng = np.random.default_rng(seed)
     distances = rng.gamma(2.0, 1.0, 150).round(1 + seed % 2)  # some lie equally far
     matched = rng.random(150) > 0.02 * distances**3

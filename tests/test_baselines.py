@@ -50,7 +50,7 @@ def test_as_many_crystals_of_the_reference_score_what_the_reference_scores(
     assert ceiling["coverage_recall", ""] == ceiling["coverage_precision", ""] == 1
 
 
-def test_the_training_set_scores_what_a_generator_scores_that_learnt_it_by_heart(
+def test_the_training_baseline_is_a_generator_that_repeats_the_training_set(
     train: list[Crystal], test: list[Crystal]
 ) -> None:
     by_heart = evaluate(train, test, training=train, baselines=["training"], workers=0)
@@ -78,14 +78,14 @@ def test_a_paired_evaluation_sets_the_truths_beside_their_reconstructions(test: 
     assert list(report.baselines) == ["reference"]  # a training set pairs with nothing, and here is none
 
 
-def test_what_a_baseline_lacks_is_told_where_it_was_asked_for(test: list[Crystal]) -> None:
+def test_a_baseline_without_its_data_gets_a_note_if_it_was_requested(test: list[Crystal]) -> None:
     with pytest.raises(InputError, match="'training' needs the crystals of a training set"):
         evaluate(test, test, baselines=["training"], workers=0)
     with pytest.raises(InputError, match=r"'substitution' needs .* of several compositions"):
         evaluate(test, test, training=[test[0]] * 3, baselines=["substitution"], workers=0)
 
 
-def test_unknown_names_are_told(test: list[Crystal]) -> None:
+def test_unknown_names_are_refused_with_the_choices(test: list[Crystal]) -> None:
     with pytest.raises(InputError, match="did you mean 'training'"):
         evaluate(test, test, baselines=["trainig"], workers=0)
     with pytest.raises(InputError, match="did you mean 'cdvae'"):

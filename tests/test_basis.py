@@ -132,7 +132,7 @@ def test_float32_is_as_good_as_its_input() -> None:
     torch.testing.assert_close(basis(distances.float()).double(), exact, rtol=1e-4, atol=1e-5)
 
 
-def test_harmonics_are_scipys() -> None:
+def test_harmonics_are_those_of_scipy() -> None:
     from scipy.special import sph_harm_y
 
     angles = np.linspace(0, np.pi, 12).reshape(1, 3, 4)
@@ -172,7 +172,7 @@ def test_published_fourier_features_have_period_one_eighth() -> None:
     torch.testing.assert_close(features[:, 0], torch.sin(2 * math.pi * 8 * x[:, 0]), rtol=0, atol=1e-10)
 
 
-def test_time_embedding_tells_neighbouring_steps_apart() -> None:
+def test_time_embedding_differs_between_neighbouring_steps() -> None:
     steps = torch.arange(1, 1001, dtype=torch.float32)
     embedding = sinusoidal_embedding(steps, 128)
     assert embedding.shape == (1000, 128)

@@ -31,7 +31,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.intervals import t_interval
 from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.parallel.store import Store
-from dpcdvae.training.lightning_module import TrainingDivergedError
+from dpcdvae.training.lightning_module import TrainingDivergedError, TrainingModule
 
 TINY = """
 dataset = "prototypes"
@@ -163,12 +163,13 @@ def test_overrides_hold_for_every_preset_and_nothing_else_changes(tmp_path: Path
 def test_stopped_at_any_stage_it_goes_on_to_the_same_document(
     stage: str, tmp_path: Path, whole: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a kill: the records up to a point are there, what came later is not."""
+    """As after a kill in the second run: its records up to a stage are there. Of the later runs one stage removes all,
+    as a kill does; the others keep them to save their training."""
     out = tmp_path / "out"
     shutil.copytree(whole[0], out)
     names = ["training", "reconstructed", "generated", "reconstructed.evaluation", "generated.evaluation"]
-    first, second, *others = sorted(path for path in out.iterdir() if path.is_dir())
-    for folder in others:
+    first, second, *later = sorted(path for path in out.iterdir() if path.is_dir())
+    for folder in later if stage == "reconstructed" else ():
         shutil.rmtree(folder)
     for name in names[names.index(stage) if stage in names else 0 :]:
         (second / f"{name}.json").unlink()
@@ -182,7 +183,9 @@ def test_stopped_at_any_stage_it_goes_on_to_the_same_document(
     assert compare_presets(suite(tmp_path), out, workers=0) == again
 
 
-def test_a_killed_benchmark_goes_on(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
+def test_a_killed_benchmark_goes_on(
+    tmp_path: Path, whole: tuple[Path, dict[str, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     benchmark = f"benchmark {suite_file(tmp_path)} --out {out} --workers 0 --json {tmp_path}/numbers.json"
     command = [sys.executable, "-m", "dpcdvae", *benchmark.split()]
@@ -196,9 +199,10 @@ def test_a_killed_benchmark_goes_on(tmp_path: Path, whole: tuple[Path, dict[str,
     process.wait()
     done = json.loads((out / "results.json").read_text())["runs"]
     assert any(run["status"] == "pending" for run in done), "it was over before it could be killed"
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert main(command[3:]) == 0
     assert without_times(json.loads((tmp_path / "numbers.json").read_text())) == without_times(whole[1])
-    assert all(name in again.stdout for name in ("dp-cdvae-na", "cdvae", "match rate", "COV-R"))
+    table = capfd.readouterr().out
+    assert all(name in table for name in ("dp-cdvae-na", "cdvae", "match rate", "COV-R"))
 
 
 def test_a_second_process_is_refused(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
@@ -211,20 +215,23 @@ def test_a_second_process_is_refused(tmp_path: Path, whole: tuple[Path, dict[str
     Store(whole[0], recorded, instead="").close()
 
 
-def test_ctrl_c_ends_with_130_and_can_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_130_and_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Pressed in the first training, once it has a checkpoint. `test_shell` does it to a command with a terminal."""
     out = tmp_path / "out"
     text = TINY.replace("epochs = 1", "epochs = 500")
-    command = [sys.executable, "-m", "dpcdvae", "benchmark", str(suite_file(tmp_path, text)), "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 120
-    while not list(out.glob("01-*/training/checkpoints/last")):
-        assert process.poll() is None
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert error.splitlines()[-1] == "dpcdvae: stopped"
+    epoch_end, handler = TrainingModule.on_train_epoch_end, signal.getsignal(signal.SIGINT)
+
+    def pressed_after_a_checkpoint(module: TrainingModule) -> None:
+        if list(out.glob("01-*/training/checkpoints/last")):
+            signal.raise_signal(signal.SIGINT)
+        epoch_end(module)
+
+    monkeypatch.setattr(TrainingModule, "on_train_epoch_end", pressed_after_a_checkpoint)
+    assert main(["benchmark", str(suite_file(tmp_path, text)), "--out", str(out), "--workers", "0"]) == 130
+    assert signal.getsignal(signal.SIGINT) is handler  # the next Ctrl-C is heard too
+    assert capfd.readouterr().err.splitlines()[-1] == "dpcdvae: stopped"
     assert last_checkpoint(next(out.glob("01-*")) / "training").is_dir()
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crystal_files import real_crystals
 from dpcdvae.errors import InputError
-from dpcdvae.io import read
 from dpcdvae.prototypes import build_prototypes
 from dpcdvae.structures.bonds import crystal_nn_bonds
 from dpcdvae.structures.crystal import Crystal
@@ -37,8 +37,7 @@ def pymatgen_bond_set(crystal: Crystal) -> set[tuple[int, ...]]:
 
 def some(data_dir: Path, name: str, count: int) -> list[Crystal]:
     """Crystals spread evenly over a real file."""
-    crystals = read(data_dir / name, [])
-    return [standardise(crystals[k]) for k in np.linspace(0, len(crystals) - 1, count, dtype=int)]
+    return [standardise(crystal) for crystal in real_crystals(data_dir / name, count, spread=True)]
 
 
 SETS = {"perov_5/test.csv.gz": 40, "carbon_24/test.csv.gz": 20, "mp_20/test.csv.gz": 30}

@@ -45,7 +45,7 @@ class TestOccupancies:
         sites = [f"Cs1 Cs 0 0 0 {amount}"]
         assert set(crystal_from_cif(text(sites, *symmetry)).symbols) == {"Cs"}
 
-    def test_no_atom_where_the_occupancy_is_zero_and_it_is_told(self, symmetry: list[str]) -> None:
+    def test_an_occupancy_of_zero_is_no_atom_and_gets_a_note(self, symmetry: list[str]) -> None:
         told: list[str] = []
         crystal = crystal_from_cif(text(["W1 W 0 0 0 1", "Ar1 Ar 0.25 0.25 0.25 0.0"], *symmetry), note=told.append)
         assert set(crystal.symbols) == {"W"}

@@ -256,7 +256,7 @@ def test_unknown_command_offers_the_nearest(capsys: pytest.CaptureFixture[str]) 
     assert "generate" in capsys.readouterr().err
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     from dpcdvae import __version__
 
     assert main(["--version"]) == 0
@@ -293,7 +293,7 @@ def test_progress_in_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert captured.err.splitlines() == ["sampling 3/10, 1 min 10 s left", "sampling 6/10, 40 s left"]
 
 
-def test_durations() -> None:
+def test_durations_are_printed_in_two_units() -> None:
     assert [duration(s) for s in (0.4, 59.4, 130, 3660 * 3)] == ["0 s", "59 s", "2 min 10 s", "3 h 3 min"]
 
 

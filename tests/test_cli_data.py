@@ -62,7 +62,9 @@ def write_csv(path: Path, crystals: list[Crystal], repeat: int = 1) -> Path:
     return path
 
 
-def test_add_list_info(tmp_path: Path, environment: dict[str, str], here: Called, crystals: list[Crystal]) -> None:
+def test_an_added_data_set_is_listed_and_described(
+    tmp_path: Path, environment: dict[str, str], here: Called, crystals: list[Crystal]
+) -> None:
     source = write_csv(tmp_path / "own.csv", crystals)
     with source.open("a") as stream:
         stream.write("bad,no cif at all,\n")
@@ -91,7 +93,9 @@ def test_add_list_info(tmp_path: Path, environment: dict[str, str], here: Called
     assert (failure["part"], failure["id"], failure["where"]) == ("all", "bad", f"{source} row 41")
 
 
-def test_get_from_a_folder(tmp_path: Path, here: Called, crystals: list[Crystal]) -> None:
+def test_files_of_a_folder_that_are_not_published_are_named_so(
+    tmp_path: Path, here: Called, crystals: list[Crystal]
+) -> None:
     for split in ("train", "val", "test"):
         write_csv(tmp_path / "source" / f"{split}.csv", crystals[:5])
     arguments = ("get", "carbon_24", "--from", tmp_path / "source", "--name", "other", "--workers", 1)
@@ -119,7 +123,7 @@ def test_get_from_a_folder(tmp_path: Path, here: Called, crystals: list[Crystal]
         (("add", ".", "--nam", "x"), ["--name"]),
     ],
 )
-def test_bad_input_is_told_in_one_line(here: Called, arguments: tuple[str, ...], words: list[str]) -> None:
+def test_bad_input_is_refused_in_one_line(here: Called, arguments: tuple[str, ...], words: list[str]) -> None:
     code, out, err = here(*arguments)
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1, err

@@ -24,7 +24,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def test_the_published_configuration() -> None:
+def test_paper_presets_are_the_published_configuration() -> None:
     """Spec 7: public Carbon-24 configuration; Perov-5 in batches of 512."""
     carbon = load_config("paper/dp-cdvae-carbon_24")
     assert (carbon.model.max_atoms, carbon.model.latent_dim, carbon.train.batch_size) == (24, 256, 256)
@@ -160,7 +160,7 @@ def test_a_file_of_ones_own_extends_presets_and_files(tmp_path: Path) -> None:
         (f"model.lattice_scaler={'x' * 5000}", "xxx..."),
     ],
 )
-def test_bad_overrides(override: str, message: str) -> None:
+def test_bad_overrides_are_refused_in_one_line(override: str, message: str) -> None:
     with pytest.raises(InputError, match="--set") as caught:
         load_config("compact", [override])
     assert message in str(caught.value)
@@ -187,7 +187,7 @@ def test_unknown_preset_offers_the_nearest() -> None:
         ("train = 3", "option train"),
     ],
 )
-def test_bad_preset_files(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_preset_files_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "a.toml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:

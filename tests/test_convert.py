@@ -72,7 +72,7 @@ def test_cutoff_and_envelope_are_those_of_hparams(published: pathlib.Path) -> No
 # what is recorded
 
 
-def test_facts(published: pathlib.Path) -> None:
+def test_a_converted_checkpoint_records_where_it_is_from(published: pathlib.Path) -> None:
     import hashlib
 
     ckpt = published / "epoch=2664-step=61294.ckpt"
@@ -95,7 +95,7 @@ def test_property_by_name_where_there_is_no_hparams(published: pathlib.Path) -> 
 
 
 def test_elements_without_a_gradient_are_unknown(tmp_path: pathlib.Path) -> None:
-    """Their rows of the embedding are as they were drawn; Adam's second moments tell which."""
+    """Their rows of the embedding are as they were drawn; Adam's second moments show which."""
     seen = [8, 22, 56]
     model = read_property_model(publish(tmp_path / "some", public_state(SMALL), seen=seen))
     assert model.known_elements.nonzero()[:, 0].tolist() == seen
@@ -114,7 +114,9 @@ def test_the_converted_model_is_a_property_model_like_any_other(published: pathl
         load_model(folder)
 
 
-def test_command(published: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_converts_a_published_model(
+    published: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "model"
     assert main(["convert", str(published), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)

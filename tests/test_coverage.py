@@ -34,7 +34,7 @@ def test_nearest_is_that_of_a_plain_loop(rows: int, columns: int, monkeypatch: p
     assert np.allclose(of_columns, table.min(axis=0), atol=1e-12)
 
 
-def test_nobody_is_infinitely_far() -> None:
+def test_a_distance_to_an_empty_set_is_infinite() -> None:
     of_rows, of_columns = nearest(np.zeros((3, 5)), np.zeros((0, 5)))
     assert of_rows.tolist() == [np.inf] * 3
     assert of_columns.shape == (0,)
@@ -121,7 +121,7 @@ def test_real_crystals_cover_themselves() -> None:
         assert report[f"structure_distance_{side}"].value == report[f"composition_distance_{side}"].value == 0.0
 
 
-def test_what_could_not_be_read_is_not_covered_and_told() -> None:
+def test_what_could_not_be_read_is_not_covered_and_is_reported() -> None:
     broken = Crystal([6], [[np.nan, 0, 0]], np.eye(3), "broken")
     failures = [Failure("f", "row 1", "no cell")]
     report = evaluate([*salts(6), broken], salts(6), failures=failures, workers=0)

@@ -174,7 +174,7 @@ def test_a_registered_column_is_in_the_table(sample: Sample) -> None:
         crystal_table(sample)
 
 
-def test_what_a_model_said_of_its_crystals_is_in_the_table(sample: Sample, odd: list[Crystal]) -> None:
+def test_properties_that_a_model_gave_its_crystals_are_in_the_table(sample: Sample, odd: list[Crystal]) -> None:
     """The latent distance and the decodes that were made; no column of values where no crystal carries them."""
     known = [replace(odd[0], properties={"latent_distance": 0.25, "candidates": 3.0}), odd[1]]
     decoded = Sample(known, [], as_reference(odd[:1]), False, Results(HERE, 60.0), 0)

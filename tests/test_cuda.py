@@ -123,7 +123,7 @@ def test_losses_and_gradients_of_low_precision_are_close(
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_batch(table: CrystalTable, tmp_path: Path) -> None:
-    """The figures are read a step later, and still told of the right one; also where that step is the last."""
+    """Losses are read a step later, and still reported for the right step; also for the last one."""
     for index in (5, 20):
         coords = table.frac_coords.copy()
         coords[int(table.num_atoms[:index].sum())] = np.nan

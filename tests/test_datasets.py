@@ -155,7 +155,7 @@ def test_a_file_without_a_usable_crystal_is_refused(tmp_path: Path, content: str
     assert prepared_names() == []
 
 
-def test_round_trip(tmp_path: Path, crystals: list[Crystal]) -> None:
+def test_a_prepared_data_set_is_loaded_as_it_was(tmp_path: Path, crystals: list[Crystal]) -> None:
     written = add_dataset(write_csv(tmp_path / "own.csv", rows_of(crystals)), "own")
     for loaded in (load_dataset("own"), load_dataset(str(dataset_file("own")))):
         assert loaded.name == "own"
@@ -247,7 +247,7 @@ def test_own_data_from_a_folder_with_splits_and_from_a_folder_of_cifs(
     assert "broken.cif" in dataset.metadata["failures"][0]["where"]
 
 
-def test_names(tmp_path: Path, crystals: list[Crystal]) -> None:
+def test_bad_names_of_data_sets_are_refused(tmp_path: Path, crystals: list[Crystal]) -> None:
     source = write_csv(tmp_path / "own.csv", rows_of(crystals[:4]))
     add_dataset(source, "own")
     with pytest.raises(InputError, match="data set 'own' exists"):
@@ -269,7 +269,7 @@ def test_names(tmp_path: Path, crystals: list[Crystal]) -> None:
     assert prepared_names() == ["own"]
 
 
-def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_folder_is_that_of_dpcdvae_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert home() == tmp_path / "home"
     monkeypatch.delenv("DPCDVAE_HOME")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")

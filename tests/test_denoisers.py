@@ -114,7 +114,7 @@ def differ(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> bool:
 # laws of every denoiser without Fourier features
 
 
-def test_shapes(denoiser: Denoiser, dtype: torch.dtype) -> None:
+def test_shapes_are_those_of_the_contract(denoiser: Denoiser, dtype: torch.dtype) -> None:
     batch = batch_of(CRYSTALS, dtype)
     vectors, logits = run(denoiser, batch)
     assert vectors.shape == (len(batch.frac_coords), 3)
@@ -123,39 +123,41 @@ def test_shapes(denoiser: Denoiser, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-def test_rotation_and_reflection(denoiser: Denoiser, crystal: CrystalBatch, mirror: bool) -> None:
+def test_rotation_and_reflection_turn_the_vectors(denoiser: Denoiser, crystal: CrystalBatch, mirror: bool) -> None:
     matrix = torch.tensor(rotation(0, mirror=mirror)).to(crystal.lattice)
     vectors, logits = run(denoiser, crystal)
     assert_same(run(denoiser, crystal.replace(lattice=crystal.lattice @ matrix)), (vectors @ matrix, logits))
 
 
-def test_translation(denoiser: Denoiser, crystal: CrystalBatch) -> None:
+def test_translation_changes_nothing(denoiser: Denoiser, crystal: CrystalBatch) -> None:
     shift = torch.tensor([0.31, -0.77, 4.1]).to(crystal.frac_coords)
     assert_same(run(denoiser, crystal.replace(frac_coords=crystal.frac_coords + shift)), run(denoiser, crystal))
 
 
-def test_permutation(denoiser: Denoiser, crystal: CrystalBatch) -> None:
+def test_permuting_atoms_permutes_the_output(denoiser: Denoiser, crystal: CrystalBatch) -> None:
     order = torch.tensor([3, 0, 4, 1, 2])
     vectors, logits = run(denoiser, crystal)
     assert_same(run(denoiser, permuted(crystal, order)), (vectors[order], logits[order]))
 
 
-def test_images(denoiser: Denoiser, crystal: CrystalBatch) -> None:
+def test_periodic_images_change_nothing(denoiser: Denoiser, crystal: CrystalBatch) -> None:
     cells = torch.randint(-3, 4, crystal.frac_coords.shape, generator=torch.Generator().manual_seed(1))
     assert_same(run(denoiser, crystal.replace(frac_coords=crystal.frac_coords + cells)), run(denoiser, crystal))
 
 
 @pytest.mark.parametrize("basis", UNIMODULAR, ids=range(len(UNIMODULAR)))
-def test_choice_of_lattice_vectors(denoiser: Denoiser, crystal: CrystalBatch, basis: np.ndarray) -> None:
+def test_choice_of_lattice_vectors_changes_nothing(
+    denoiser: Denoiser, crystal: CrystalBatch, basis: np.ndarray
+) -> None:
     assert_same(run(denoiser, rebased(crystal, basis)), run(denoiser, crystal))
 
 
-def test_supercell(denoiser: Denoiser, crystal: CrystalBatch) -> None:
+def test_a_supercell_repeats_the_output(denoiser: Denoiser, crystal: CrystalBatch) -> None:
     vectors, logits = run(denoiser, crystal)
     assert_same(run(denoiser, doubled(crystal, axis=2)), (vectors.repeat(2, 1), logits.repeat(2, 1)))
 
 
-def test_batch(denoiser: Denoiser, dtype: torch.dtype) -> None:
+def test_a_crystal_in_a_batch_is_as_if_alone(denoiser: Denoiser, dtype: torch.dtype) -> None:
     """Every crystal as if it were alone, one atom in a cell of its own too."""
     batch = batch_of(CRYSTALS, dtype)
     z, time = conditions(batch)
@@ -169,7 +171,7 @@ def test_batch(denoiser: Denoiser, dtype: torch.dtype) -> None:
 
 
 def test_symmetric_sites_have_no_direction(denoiser: Denoiser, dtype: torch.dtype) -> None:
-    """Nothing tells an atom of diamond, or of a simple cubic crystal, which way to go."""
+    """By symmetry the vectors vanish in diamond and in a simple cubic crystal."""
     vectors, logits = run(denoiser, batch_of([cubic("diamond", 3.567), cubic("sc", 2.0)], dtype))
     assert vectors.abs().max() < (1e-4 if dtype == torch.float32 else 1e-9)
     assert_close(logits[0], logits[1])
@@ -235,32 +237,38 @@ def test_scale_factors_restore_the_variance(name: str) -> None:
 
 
 class TestFourier:
-    def test_rotation(self, fourier_denoiser: Denoiser, crystal: CrystalBatch) -> None:
-        test_rotation_and_reflection(fourier_denoiser, crystal, mirror=True)
+    def test_rotation_rotates_the_vectors_with_fourier_features(
+        self, fourier_denoiser: Denoiser, crystal: CrystalBatch
+    ) -> None:
+        test_rotation_and_reflection_turn_the_vectors(fourier_denoiser, crystal, mirror=True)
 
-    def test_permutation(self, fourier_denoiser: Denoiser, crystal: CrystalBatch) -> None:
-        test_permutation(fourier_denoiser, crystal)
+    def test_permuting_atoms_permutes_the_output(self, fourier_denoiser: Denoiser, crystal: CrystalBatch) -> None:
+        test_permuting_atoms_permutes_the_output(fourier_denoiser, crystal)
 
-    def test_batch(self, fourier_denoiser: Denoiser, dtype: torch.dtype) -> None:
-        test_batch(fourier_denoiser, dtype)
+    def test_a_crystal_in_a_batch_is_as_if_alone(self, fourier_denoiser: Denoiser, dtype: torch.dtype) -> None:
+        test_a_crystal_in_a_batch_is_as_if_alone(fourier_denoiser, dtype)
 
-    def test_images(self) -> None:
+    def test_periodic_images_change_nothing(self) -> None:
         # In float64: float32 coordinates of far images no longer hold the digits the high frequencies look at.
-        test_images(make("gemnet-t", fourier=[3, 8]), batch_of([random_crystal(11)]))
+        test_periodic_images_change_nothing(make("gemnet-t", fourier=[3, 8]), batch_of([random_crystal(11)]))
 
     def test_translation_by_an_eighth_of_the_cell(self) -> None:
         denoiser, crystal = make("gemnet-t", fourier=[3, 8]), batch_of([random_crystal(11)])
         moved = crystal.replace(frac_coords=crystal.frac_coords + torch.tensor([0.125, -0.5, 2.375]))
         assert_same(run(denoiser, moved), run(denoiser, crystal))
 
-    def test_translation_otherwise_breaks(self, fourier_denoiser: Denoiser, crystal: CrystalBatch) -> None:
+    def test_with_fourier_features_translation_changes_the_output(
+        self, fourier_denoiser: Denoiser, crystal: CrystalBatch
+    ) -> None:
         moved = crystal.replace(frac_coords=crystal.frac_coords + 0.1)
         assert differ(run(fourier_denoiser, moved), run(fourier_denoiser, crystal))
 
     def test_choice_of_lattice_vectors_breaks(self, fourier_denoiser: Denoiser, crystal: CrystalBatch) -> None:
         assert differ(run(fourier_denoiser, rebased(crystal, UNIMODULAR[0])), run(fourier_denoiser, crystal))
 
-    def test_supercell_breaks(self, fourier_denoiser: Denoiser, crystal: CrystalBatch) -> None:
+    def test_with_fourier_features_a_supercell_changes_the_output(
+        self, fourier_denoiser: Denoiser, crystal: CrystalBatch
+    ) -> None:
         vectors, logits = run(fourier_denoiser, crystal)
         twice = run(fourier_denoiser, doubled(crystal))
         assert differ(twice, (vectors.repeat(2, 1), logits.repeat(2, 1)))
@@ -321,7 +329,7 @@ def test_the_smallest_networks_work_too(options: dict[str, Any]) -> None:
     assert logits.isfinite().all()
 
 
-def test_published_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_size_has_the_published_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     """The public implementation's 18.4 million parameters, less the energy heads whose results it throws away."""
     monkeypatch.setattr(torch.nn.init, "orthogonal_", lambda weight: weight)  # seconds that change no size
     model = CDVAE(load_config("paper/dp-cdvae-carbon_24"))

@@ -201,7 +201,7 @@ def test_target_and_prior_are_free_of_each_crystals_mean_if_asked() -> None:
 # the frame of the clean coordinates
 
 
-def test_recentred_does_not_know_the_origin() -> None:
+def test_recentred_does_not_depend_on_the_origin() -> None:
     batch = batch_of([random_crystal(k) for k in range(5)])
     moved = batch.replace(frac_coords=wrap(batch.frac_coords + torch.tensor([0.37, 0.91, -4.2])))
     assert apart(recentre(moved), recentre(batch)).max() < 1e-12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,12 @@ from dpcdvae.intervals import bootstrap_mean, wilson
 from dpcdvae.io import read
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.summary import ReferenceStatistics, element_counts
+
+
+@functools.cache
+def crystals_of(file: Path) -> list[Crystal]:
+    """All crystals of a file. It is read once for all tests here."""
+    return read(file, [])
 
 
 def densities(crystals: list[Crystal]) -> np.ndarray:
@@ -35,8 +42,7 @@ def test_distances_of_real_generated_crystals(
     data_dir: Path, generated: str, test: str, density: float, elements: float
 ) -> None:
     """Over all crystals against the official test sets; the numbers come from an independent script."""
-    made = read(data_dir / "generated" / f"{generated}.npz", [])
-    real = read(data_dir / test / "test.csv.gz", [])
+    made, real = crystals_of(data_dir / "generated" / f"{generated}.npz"), crystals_of(data_dir / test / "test.csv.gz")
     assert round(wasserstein(densities(made), densities(real)), 4) == density
     assert round(wasserstein(element_counts(made), element_counts(real)), 4) == elements
 
@@ -71,8 +77,8 @@ def test_statistics_of_more_crystals_are_near() -> None:
 
 
 def test_statistics_of_a_real_data_set_are_near(data_dir: Path) -> None:
-    real = read(data_dir / "carbon_24" / "test.csv.gz", [])
-    made = densities(read(data_dir / "generated" / "crysbfn_carbon_24_gen.npz", []))
+    real = crystals_of(data_dir / "carbon_24" / "test.csv.gz")
+    made = densities(crystals_of(data_dir / "generated" / "crysbfn_carbon_24_gen.npz"))
     statistics = ReferenceStatistics.from_crystals(real, source="carbon_24:test", sha256="")
     assert wasserstein(made, statistics.densities) == pytest.approx(wasserstein(made, densities(real)), abs=1e-4)
 
@@ -173,8 +179,8 @@ def test_the_interval_holds_the_distance_whatever_the_distributions(shape: str, 
 def test_samples_of_real_generated_crystals_hold_the_distance_of_all(
     data_dir: Path, generated: str, test: str, n: int
 ) -> None:
-    made = densities(read(data_dir / "generated" / f"{generated}.npz", []))
-    real = densities(read(data_dir / test / "test.csv.gz", []))
+    made = densities(crystals_of(data_dir / "generated" / f"{generated}.npz"))
+    real = densities(crystals_of(data_dir / test / "test.csv.gz"))
     assert held(made, real, n, range(60)) >= 0.88
 
 
@@ -186,7 +192,7 @@ def test_the_interval_of_a_sample_equal_to_the_reference_begins_at_zero() -> Non
     assert wasserstein_interval(np.ones(5), np.ones(3), seed=0) == (0.0, 0.0)
 
 
-def test_the_interval_scales_with_the_unit_and_knows_only_its_seed() -> None:
+def test_the_interval_scales_with_the_unit_and_depends_on_its_seed_alone() -> None:
     rng = np.random.default_rng(5)
     values, reference = rng.normal(0.4, 1, 300), rng.normal(size=200)
     first = wasserstein_interval(values, reference, seed=1)

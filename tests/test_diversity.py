@@ -55,7 +55,7 @@ def of_all_valid(report: Report) -> Number:
     return number
 
 
-def test_of_very_many_some_are_compared_and_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_very_many_only_some_are_compared_and_the_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     crystals = build_prototypes()[::40]
     whole = of_all_valid(evaluate(crystals, crystals, workers=0))
     assert (whole.n, whole.note) == (len(crystals), "")

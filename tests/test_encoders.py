@@ -95,17 +95,17 @@ def assert_close(ours: Tensor, theirs: Tensor) -> None:
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-def test_rotation_and_reflection(encoder: Encoder, crystal: CrystalBatch, mirror: bool) -> None:
+def test_rotation_and_reflection_change_nothing(encoder: Encoder, crystal: CrystalBatch, mirror: bool) -> None:
     matrix = torch.tensor(rotation(0, mirror=mirror)).to(crystal.lattice)
     assert_close(encoder(crystal.replace(lattice=crystal.lattice @ matrix)), encoder(crystal))
 
 
-def test_translation(encoder: Encoder, crystal: CrystalBatch) -> None:
+def test_translation_changes_nothing(encoder: Encoder, crystal: CrystalBatch) -> None:
     shift = torch.tensor([0.31, -0.77, 4.1]).to(crystal.frac_coords)
     assert_close(encoder(crystal.replace(frac_coords=crystal.frac_coords + shift)), encoder(crystal))
 
 
-def test_permutation(encoder: Encoder, crystal: CrystalBatch) -> None:
+def test_permuting_atoms_changes_nothing(encoder: Encoder, crystal: CrystalBatch) -> None:
     assert_close(encoder(permuted(crystal, torch.tensor([3, 0, 4, 1, 2]))), encoder(crystal))
 
 
@@ -116,10 +116,10 @@ def test_order_and_direction_of_bonds(encoder: Encoder, crystal: CrystalBatch) -
 
 
 @pytest.mark.parametrize("basis", UNIMODULAR, ids=range(len(UNIMODULAR)))
-def test_choice_of_lattice_vectors(
+def test_choice_of_lattice_vectors_changes_nothing(
     encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch, basis: np.ndarray
 ) -> None:
-    """The cell parameters tell just which vectors were chosen."""
+    """Only the encoder of the cell parameters depends on the choice of vectors."""
     if "lattice" in names:
         assert (encoder(rebased(crystal, basis)) - encoder(crystal)).abs().max() > 1e-3
     else:
@@ -138,7 +138,7 @@ def test_every_description_of_a_crystal_that_standardises_to_one_cell(
     assert_close(encoder(batch_of([other], dtype, bonded=True)), encoder(batch_of([crystal], dtype, bonded=True)))
 
 
-def test_images(encoder: Encoder, crystal: CrystalBatch) -> None:
+def test_periodic_images_change_nothing(encoder: Encoder, crystal: CrystalBatch) -> None:
     cells = torch.randint(-3, 4, crystal.frac_coords.shape, generator=torch.Generator().manual_seed(1))
     i, j = crystal.bonds.unbind(1)
     moved = crystal.replace(
@@ -148,15 +148,17 @@ def test_images(encoder: Encoder, crystal: CrystalBatch) -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 2])
-def test_supercell(encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch, axis: int) -> None:
-    """Mean and maximum over the atoms know the crystal, not how often its cell was copied; N_a and the cell tell."""
+def test_a_supercell_changes_only_encoders_of_its_size(
+    encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch, axis: int
+) -> None:
+    """Mean and maximum over the atoms do not depend on copies of the cell; the encoders of N_a and of the cell do."""
     if {"num_atoms", "lattice"} & {*names}:
         assert (encoder(doubled(crystal, axis)) - encoder(crystal)).abs().max() > 1e-3
     else:
         assert_close(encoder(doubled(crystal, axis)), encoder(crystal))
 
 
-def test_batch(encoder: Encoder, dtype: torch.dtype) -> None:
+def test_a_crystal_in_a_batch_is_as_if_alone(encoder: Encoder, dtype: torch.dtype) -> None:
     together = encoder(batch_of(CRYSTALS, dtype, bonded=True))
     assert together.shape == (len(CRYSTALS), WIDTH)
     for crystal, features in zip(CRYSTALS, together, strict=True):
@@ -188,7 +190,7 @@ def test_every_parameter_has_a_finite_gradient(encoder: Encoder, dtype: torch.dt
 
 
 @pytest.mark.parametrize("name", ["dimenet++", "gine"])
-def test_starts_small(name: str) -> None:
+def test_latents_of_an_untrained_encoder_are_small(name: str) -> None:
     """Before training, whatever the crystal: the log variance that follows is exponentiated."""
     crystals = [cubic("fcc", 4.0), cubic("bcc", 3.3), random_crystal(1, 20, 8.0, range(1, 90))]
     encoder = ENCODERS[name](64, 20, {})

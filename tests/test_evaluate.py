@@ -13,19 +13,21 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
+from crystal_files import real_crystals
+from dpcdvae.cli import main
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import METRICS, EnergyModel, Report, evaluate, read_generated, resolve_reference
 from dpcdvae.evaluation.metrics.validity import DRAWN_GATE, counted, draws
 from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.evaluation.stability import EnergySource, Stability
-from dpcdvae.io import Failure, read, write
+from dpcdvae.io import Failure, write
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.summary import ReferenceStatistics
 
 
 @pytest.fixture(scope="module")
 def real(data_dir: Path) -> list[Crystal]:
-    return read(data_dir / "perov_5" / "test.csv.gz", [])[:40]
+    return real_crystals(data_dir / "perov_5" / "test.csv.gz", 40)
 
 
 def volume_model(crystals: Sequence[Crystal]) -> tuple[np.ndarray, dict[int, str]]:
@@ -170,7 +172,7 @@ def test_what_is_no_crystal_is_no_reference(real: list[Crystal]) -> None:
         evaluate(real, [], workers=0)
 
 
-def test_wrong_settings_are_told(real: list[Crystal]) -> None:
+def test_wrong_settings_are_refused(real: list[Crystal]) -> None:
     with pytest.raises(InputError, match="--seed -1"):
         evaluate(real, real, seed=-1)
     with pytest.raises(InputError, match="two are needed"):
@@ -225,10 +227,10 @@ def test_asking_for_a_number_that_is_not_there(real: list[Crystal]) -> None:
         report["match_rate"]
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dpcdvae", "evaluate", *map(str, arguments)], capture_output=True, text=True, timeout=300
-    )
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of ``dpcdvae evaluate``."""
+    capfd.readouterr()
+    return main(["evaluate", *map(str, arguments)]), *capfd.readouterr()
 
 
 @pytest.fixture
@@ -248,12 +250,12 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_command_prints_writes_and_draws(files: Path) -> None:
+def test_command_prints_writes_and_draws(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
     what = files / "made.extxyz", "--reference", files / "real.json", "--paired", "--workers", 0
-    done = run(*what, "--json", files / "out.json", "--picture", files / "out.png")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "match rate" in done.stdout
-    assert "paired by id" in done.stdout
+    code, out, err = run(capfd, *what, "--json", files / "out.json", "--picture", files / "out.png")
+    assert (code, err) == (0, "")
+    assert "match rate" in out
+    assert "paired by id" in out
     report = json.loads((files / "out.json").read_text())
     assert report["schema"] == "dpcdvae.evaluation/2"
     assert report["reference"]["count"] == 5
@@ -265,13 +267,13 @@ def test_command_prints_writes_and_draws(files: Path) -> None:
     assert json.loads((files / "out.json.manifest.json").read_text())["command"] == "evaluate"
 
 
-def test_command_takes_a_model_as_reference(files: Path) -> None:
-    done = run(files / "made.extxyz", "--reference", files / "model", "--workers", 0)
-    assert done.returncode == 0, done.stderr
-    assert "statistics of salt:train" in " ".join(done.stdout.split())
+def test_command_takes_a_model_as_reference(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capfd, files / "made.extxyz", "--reference", files / "model", "--workers", 0)
+    assert code == 0, err
+    assert "statistics of salt:train" in " ".join(out.split())
 
 
-def test_failures_and_limit_of_a_manifest_count(files: Path) -> None:
+def test_failures_and_limit_of_a_manifest_count(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Seven of ten were asked for, and two of them never got built."""
     ten = [Crystal([11, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3) * 3.3, f"c{k}") for k in range(10)]
     write(ten, files / "ten.json")
@@ -281,10 +283,9 @@ def test_failures_and_limit_of_a_manifest_count(files: Path) -> None:
         "failures": [{"id": f"c{k}", "reason": "NaN"} for k in (5, 6)],
     }
     (files / "made.extxyz.manifest.json").write_text(json.dumps(manifest))
-    done = run(
-        files / "made.extxyz", "--reference", files / "ten.json", "--paired", "--workers", 0, "--json", files / "o.json"
-    )
-    assert done.returncode == 0, done.stderr
+    made, ten_file, numbers = (files / name for name in ("made.extxyz", "ten.json", "o.json"))
+    code, _, err = run(capfd, made, "--reference", ten_file, "--paired", "--workers", 0, "--json", numbers)
+    assert code == 0, err
     report = json.loads((files / "o.json").read_text())
     rate = next(m for m in report["metrics"] if m["name"] == "match_rate")
     assert (rate["n"], round(rate["value"] * 7)) == (7, 5)
@@ -311,11 +312,9 @@ def test_failures_and_limit_of_a_manifest_count(files: Path) -> None:
         (["made.extxyz"], "--reference"),
     ],
 )
-def test_bad_input_is_told_in_one_line(
+def test_bad_input_is_refused_in_one_line(
     files: Path, arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dpcdvae.cli import main
-
     monkeypatch.chdir(files)
     assert main(["evaluate", *arguments]) == 2
     captured = capsys.readouterr()
@@ -345,7 +344,7 @@ def test_a_folder_that_holds_its_crystals_twice_is_refused(tmp_path: Path, real:
         read_generated(folder)
 
 
-def test_a_folder_of_different_crystals_in_several_formats_is_told(
+def test_a_folder_of_different_crystals_in_several_formats_gets_a_note(
     tmp_path: Path, real: list[Crystal], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(rattled(real[:3], 0.03), tmp_path / "a.extxyz")

@@ -109,6 +109,6 @@ def test_failures_are_named_and_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nobody_listens(tmp_path: Path) -> None:
+def test_an_address_that_does_not_answer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot fetch http.*refused.*--from DIR"):
         get("http://127.0.0.1:9/x", tmp_path / "x")

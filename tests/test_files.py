@@ -68,7 +68,7 @@ def raises(error: Exception) -> Callable[[], None]:
     return command
 
 
-def test_what_the_system_says_of_a_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_file_system_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     app = typer.Typer()
     app.command()(raises(PermissionError(13, "Permission denied", "/locked/\x1b[31mx")))
     assert run(app, []) == 2

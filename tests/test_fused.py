@@ -43,7 +43,7 @@ def given(*weights: tuple[int, int], dtype: torch.dtype = torch.float64) -> list
 
 @pytest.mark.parametrize(("layer", "plain", "weights"), LAYERS)
 class TestLayers:
-    def test_values_and_gradients(
+    def test_fused_layers_have_the_values_and_gradients_of_plain_ones(
         self, layer: Callable[..., Tensor], plain: Callable[..., Tensor], weights: list[tuple[int, int]]
     ) -> None:
         tensors = given(*weights)

@@ -167,20 +167,20 @@ def test_search_in_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("crystal", CRYSTALS, ids=IDS)
 class TestInvariance:
-    def test_translation(self, crystal: Crystal) -> None:
+    def test_translation_changes_no_edge(self, crystal: Crystal) -> None:
         batch = batch_of([crystal])
         moved = batch.replace(frac_coords=batch.frac_coords + torch.tensor([0.37, -1.61, 12.2]))
         assert_same_neighbours(graph_of(moved), graph_of(batch))
 
     @pytest.mark.parametrize("mirror", [False, True])
-    def test_rotation(self, crystal: Crystal, mirror: bool) -> None:
+    def test_rotation_turns_the_edge_vectors(self, crystal: Crystal, mirror: bool) -> None:
         batch = batch_of([crystal])
         matrix = torch.tensor(rotation(3, mirror=mirror))
         graph, turned = graph_of(batch), graph_of(batch.replace(lattice=batch.lattice @ matrix))
         for atom in range(crystal.num_atoms):
             assert_same_vectors(neighbours(graph, atom) @ matrix, neighbours(turned, atom), 1e-9)
 
-    def test_permutation(self, crystal: Crystal) -> None:
+    def test_permuting_atoms_permutes_the_edges(self, crystal: Crystal) -> None:
         batch = batch_of([crystal])
         order = torch.randperm(crystal.num_atoms, generator=torch.Generator().manual_seed(1))
         graph, mixed = graph_of(batch), graph_of(permuted(batch, order))
@@ -188,11 +188,11 @@ class TestInvariance:
             assert_same_vectors(neighbours(mixed, new), neighbours(graph, old), 1e-9)
 
     @pytest.mark.parametrize("basis", UNIMODULAR, ids=range(len(UNIMODULAR)))
-    def test_choice_of_lattice_vectors(self, crystal: Crystal, basis: np.ndarray) -> None:
+    def test_choice_of_lattice_vectors_changes_nothing(self, crystal: Crystal, basis: np.ndarray) -> None:
         batch = batch_of([crystal])
         assert_same_neighbours(graph_of(rebased(batch, basis)), graph_of(batch))
 
-    def test_unwrapped_images(self, crystal: Crystal) -> None:
+    def test_images_count_from_unwrapped_coordinates(self, crystal: Crystal) -> None:
         """The vectors stay, and ``image`` counts from the coordinates as given."""
         batch = batch_of([crystal])
         cells = torch.randint(-5, 6, batch.frac_coords.shape, generator=torch.Generator().manual_seed(2))
@@ -204,13 +204,13 @@ class TestInvariance:
         expected = graph.vectors * graph.distances[..., None]
         torch.testing.assert_close(vectors[graph.mask], expected[graph.mask])
 
-    def test_supercell(self, crystal: Crystal) -> None:
+    def test_a_supercell_repeats_the_edges(self, crystal: Crystal) -> None:
         batch = batch_of([crystal])
         graph, twice = graph_of(batch), graph_of(doubled(batch, axis=1))
         for atom in range(2 * crystal.num_atoms):
             assert_same_vectors(neighbours(twice, atom), neighbours(graph, atom % crystal.num_atoms), 1e-9)
 
-    def test_reverse_edges(self, crystal: Crystal) -> None:
+    def test_the_reverse_of_a_reverse_is_the_edge(self, crystal: Crystal) -> None:
         assert_reverse(graph_of(batch_of([crystal])))
 
     def test_reverse_edges_are_complete_without_a_cap(self, crystal: Crystal) -> None:

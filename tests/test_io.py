@@ -28,7 +28,7 @@ def salt() -> Crystal:
 @pytest.mark.parametrize("name", MANY)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(some=st.lists(crystals(), min_size=1, max_size=4, unique_by=lambda c: c.id))
-def test_round_trip(name: str, some: list[Crystal], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_is_written_is_read_back(name: str, some: list[Crystal], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = write(some, tmp_path_factory.mktemp("io") / name)
     back = {c.id: c for c in read(path)}
     assert set(back) == {c.id for c in some}

@@ -53,7 +53,7 @@ BAD_CIFS = {
 
 
 @pytest.mark.parametrize("kind", BAD_CIFS)
-def test_bad_cif(kind: str, tmp_path: Path) -> None:
+def test_bad_cifs_are_refused_with_the_reason(kind: str, tmp_path: Path) -> None:
     text, reason = BAD_CIFS[kind]
     assert text != GOOD
     path = tmp_path / "bad.cif"
@@ -207,7 +207,7 @@ def test_bad_files_in_a_folder_or_zip_are_named(tmp_path: Path, salt: Crystal) -
     assert failures[0].where == f"{tmp_path / 'x.zip'}:inner/b.cif"
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_missing_files_are_refused_by_name(tmp_path: Path) -> None:
     assert "no such file" in message(lambda: read(tmp_path / "none.cif"))
     assert "no such file" in message(lambda: read(tmp_path / "none.zip"))
     (tmp_path / "empty").mkdir()
@@ -256,7 +256,7 @@ def test_json_that_holds_no_crystals(text: str, tmp_path: Path) -> None:
     assert message(lambda: read(tmp_path / "a.json")).startswith(f"{tmp_path / 'a.json'}")
 
 
-def test_bad_poscars(tmp_path: Path) -> None:
+def test_bad_poscars_are_refused_with_the_reason(tmp_path: Path) -> None:
     good = "c\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
     for old, new, reason in (
         ("Na Cl\n", "", "VASP 4"),

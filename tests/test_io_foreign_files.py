@@ -138,7 +138,7 @@ def test_csv_in_a_zip_and_gzipped_in_it(tmp_path: Path) -> None:
     assert len(read(tmp_path / "a.zip")) == 6
 
 
-def test_parquet(tmp_path: Path) -> None:
+def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
     rows = {
         "id": ["a", "b"],
         "cif": [cif_text(Crystal.from_pymatgen(SALT))] * 2,
@@ -275,7 +275,7 @@ def assert_same_as_ase(crystals: list[Crystal], atoms: list) -> None:
         assert_same_crystal(Crystal.from_ase(other), crystal, 1e-10, oriented=True)
 
 
-def test_trajectories(tmp_path: Path) -> None:
+def test_every_frame_of_a_trajectory_is_read(tmp_path: Path) -> None:
     ase_write(tmp_path / "a.traj", frames())
     crystals = read(tmp_path / "a.traj")
     assert_same_as_ase(crystals, frames())
@@ -287,7 +287,7 @@ def test_trajectories(tmp_path: Path) -> None:
     assert "not periodic in three directions" in message(lambda: read(tmp_path / "slab.traj"))
 
 
-def test_a_trajectory_is_not_believed(tmp_path: Path) -> None:
+def test_the_size_that_a_trajectory_claims_is_not_allocated(tmp_path: Path) -> None:
     """Cut anywhere, or with any eight bytes changed: fewer crystals or one line, at once."""
     ase_write(tmp_path / "a.traj", frames())
     content = (tmp_path / "a.traj").read_bytes()

@@ -114,7 +114,7 @@ def test_poscar_scale_factors(tmp_path: Path) -> None:
         assert crystal.frac_coords[1] == pytest.approx(0.5)
 
 
-def test_pymatgen_json(tmp_path: Path) -> None:
+def test_json_of_pymatgen_is_read(tmp_path: Path) -> None:
     some = build_prototypes()[::200]
     structures = [c.to_pymatgen().as_dict() for c in some]
     for content in (structures, {f"k{i}": s for i, s in enumerate(structures)}, structures[0]):
@@ -173,7 +173,7 @@ def test_generated_npz_of_others(data_dir: Path, name: str, count: int) -> None:
     assert np.allclose(found[0].angles, stored["angles"][0], rtol=1e-5)
 
 
-def test_csv_of_real_data(data_dir: Path) -> None:
+def test_csv_of_real_data_keeps_ids_and_properties(data_dir: Path) -> None:
     found = read(data_dir / "perov_5" / "test.csv.gz")
     assert len(found) == 3785
     assert found[0].id == "3961"
@@ -197,7 +197,7 @@ def test_empty_cells_are_absent(data_dir: Path, tmp_path: Path) -> None:
     assert 0 < known < len(found) == len(rows)
 
 
-def test_peers_pt(tmp_path: Path) -> None:
+def test_pt_files_of_peers_are_read(tmp_path: Path) -> None:
     some = build_prototypes()[::100]
     setting = argparse.Namespace(model_path="run", n_step_each=100)  # what CDVAE stores beside the tensors
     back = read(peer_file(tmp_path / "eval_gen.pt", some, eval_setting=setting, time=1.5))

@@ -1,4 +1,4 @@
-"""Sizes that a file claims are never believed, and what is no file is never opened."""
+"""Sizes that a file claims are checked, and what is no file is never opened."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_names_that_no_system_takes(name: str) -> None:
     assert "cannot be read" in message(lambda: read(name)) or "no such file" in message(lambda: read(name))
 
 
-def test_names_in_no_encoding(tmp_path: Path) -> None:
+def test_file_names_in_no_encoding_are_handled(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.cif"))
     write(build_prototypes()[:1], tmp_path / "a.cif")
     os.rename(tmp_path / "a.cif", path)

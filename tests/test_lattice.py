@@ -54,7 +54,7 @@ def test_parameters_do_not_turn_with_the_crystal() -> None:
 
 
 @pytest.mark.parametrize("parameters", PARAMETERS.tolist())
-def test_orientation_is_pymatgens(parameters: list[float]) -> None:
+def test_orientation_is_that_of_pymatgen(parameters: list[float]) -> None:
     from pymatgen.core import Lattice
 
     expected = torch.tensor(Lattice.from_parameters(*parameters).matrix)

@@ -1,4 +1,4 @@
-"""The house stands: imports point down only, and what needs no torch loads without it.
+"""Imports point down only, and what needs no torch loads without it.
 
 The floor table is the one in docs/architecture.md, so that page cannot drift from the code.
 """

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crystal_files import real_crystals
 from dpcdvae.evaluation import metre
 from dpcdvae.evaluation.crystal_columns import COLUMNS
 from dpcdvae.evaluation.crystal_rows import crystal_table
@@ -18,7 +19,6 @@ from dpcdvae.evaluation.metrics.novelty import novel, training_matches
 from dpcdvae.evaluation.metrics.uniqueness import same_structures
 from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.sample import Sample
-from dpcdvae.io import read
 from dpcdvae.parallel import HERE, LocalEngine, Lost
 from dpcdvae.parallel.results import Results
 from dpcdvae.structures import match_candidates
@@ -40,7 +40,7 @@ def described_by_length(crystals: Sequence[Crystal], _: Results) -> tuple[np.nda
 
 @pytest.fixture(scope="module")
 def carbon(data_dir: Path) -> list[Crystal]:
-    return sorted(read(data_dir / "carbon_24" / "test.csv.gz", [])[:200], key=lambda c: c.num_atoms)[:60]
+    return sorted(real_crystals(data_dir / "carbon_24" / "test.csv.gz", 200), key=lambda c: c.num_atoms)[:60]
 
 
 def test_with_few_candidates_it_is_the_full_double_loop(carbon: list[Crystal]) -> None:
@@ -185,7 +185,7 @@ def test_novelty_looks_at_the_structures_of_the_training_set(tmp_path: Path) -> 
     assert found.match == [0, None, None, 0]
 
 
-def test_without_training_set_nothing_is_said_of_novelty(tmp_path: Path) -> None:
+def test_without_a_training_set_there_is_no_novelty(tmp_path: Path) -> None:
     judged = sample([square_cell(3)], None, tmp_path)
     assert judged.once(novel) is None
     assert METRICS["novelty"].measure(judged) == METRICS["unique_and_novel"].measure(judged) == []
@@ -199,7 +199,7 @@ def test_a_second_crystal_of_the_same_id_keeps_its_reason(tmp_path: Path) -> Non
     assert [given["id"] for given in judged.given_up] == ["x", "x"]
 
 
-def test_what_is_undecided_is_told_and_counts_as_not_good(tmp_path: Path) -> None:
+def test_what_is_undecided_is_reported_and_counts_as_a_failure(tmp_path: Path) -> None:
     """Of three slivers and a cube no two slivers can be compared."""
     slivers = [
         Crystal([6] * 2, np.array([[0, 0, 0], [0.1, 0.2, 0.1 * k]]), np.diag([1.0, 1.0, 400.0]), f"s{k}")
@@ -219,7 +219,7 @@ def test_what_is_undecided_is_told_and_counts_as_not_good(tmp_path: Path) -> Non
     assert COLUMNS["novel"].measure(judged) == [None, None, None, False]
 
 
-def test_what_is_lost_of_the_other_set_is_told(tmp_path: Path) -> None:
+def test_what_is_undecided_in_the_other_set_is_reported(tmp_path: Path) -> None:
     """The primitive cell of the last crystal of the training set, as when a worker hangs."""
 
     class Losing(LocalEngine):

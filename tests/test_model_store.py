@@ -79,7 +79,7 @@ def test_unknown_models_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "is a file: give the checkpoint folder" in refusal(model_store.find_model, tmp_path / "note.txt")
 
 
-def test_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_cards_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_store, "BUNDLED", tmp_path)
     write_checkpoint(tmp_path / "m", {}, {}, {})
     assert "has no card.json" in refusal(model_store.read_card, "m")

@@ -1,4 +1,4 @@
-"""The schema of the options: complete, bounded, and told to the user as it is, without torch."""
+"""The schema of the options: complete, bounded, printed without torch."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def in_other_bytes(part: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(id, cif + "\n") for id, cif in part]
 
 
-def test_published_bytes(save: Saved, rows: Rows) -> None:
+def test_published_bytes_are_as_published(save: Saved, rows: Rows) -> None:
     dataset = get_dataset("perov_5", folder=save(rows))
     assert said(dataset) == dict.fromkeys(SPLITS, "as published")
     assert (dataset.metadata["title"], dataset.metadata["notes"]) == (DATASETS["perov_5"].title, {})
@@ -196,7 +196,7 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_the_real_copies(data_dir: Path, name: str) -> None:
+def test_real_copies_are_recognised_by_their_ids(data_dir: Path, name: str) -> None:
     """Ids read by the csv module."""
     csv.field_size_limit(10**7)
     blobs, ids = {}, {}

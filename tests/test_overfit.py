@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from crystal_files import real_crystals
 from dpcdvae.config import load_config
-from dpcdvae.io import read
 from dpcdvae.model.cdvae import CDVAE, weighted_sum
 from dpcdvae.sampling.generation import reconstruct
 from dpcdvae.structures.bonds import crystal_nn_bonds
@@ -26,15 +26,15 @@ SMALL = [
     "denoiser.options={hidden=40, atom_width=64, blocks=2, num_radial=32, emb_trip=16, emb_cbf=8, bil_trip=16,"
     " layers_atom=1, time_embedding=32, fourier=[]}",
 ]
-CRYSTALS = 12
-STEPS = 1000
+CRYSTALS = 8
+STEPS = 500
 COPIES = 4  # of every crystal in a batch, each with noise of its own
 
 
 @pytest.mark.slow
 def test_one_batch_overfits(data_dir: Path) -> None:
     pymatgen = pytest.importorskip("pymatgen.analysis.structure_matcher")
-    crystals = [standardise(crystal) for crystal in read(data_dir / "perov_5" / "train.csv.gz")[:CRYSTALS]]
+    crystals = [standardise(crystal) for crystal in real_crystals(data_dir / "perov_5" / "train.csv.gz", CRYSTALS)]
     table = CrystalTable.from_crystals(crystals, [crystal_nn_bonds(crystal) for crystal in crystals])
     config = load_config("compact", SMALL)
     torch.manual_seed(0)
@@ -51,14 +51,14 @@ def test_one_batch_overfits(data_dir: Path) -> None:
         torch.nn.utils.clip_grad_value_(model.parameters(), 0.5)
         optimizer.step()
 
-    result = reconstruct(model, table, steps=100)
+    result = reconstruct(model, table, steps=50)
     matcher = pymatgen.StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
     distances = [
         matcher.get_rms_dist(ours.to_pymatgen(), theirs.to_pymatgen())
         for ours, theirs in zip(result.crystals, crystals, strict=True)
     ]
     matched = [distance[0] for distance in distances if distance is not None]
-    # Rounding differs between machines and grows over a training: in some, one crystal comes back with its two cations
-    # exchanged. (On one machine with three seeds 15, 16 and 16 of 16.)
+    # Rounding differs between machines and grows over a training: on some, one crystal comes back with its two cations
+    # exchanged. (On one machine all 8 match, with a mean rms of 0.005.)
     assert len(matched) >= CRYSTALS - 1
     assert np.mean(matched) < 0.02

@@ -185,7 +185,7 @@ def test_a_timeout_of_the_function_is_an_exception_like_others(engine: Engine, t
     assert len(list(tmp_path.iterdir())) == 1  # it was not tried again
 
 
-def test_an_exception_on_its_way_tells_its_traceback_once() -> None:
+def test_an_exception_passed_on_has_its_traceback_once() -> None:
     class Local(Exception):
         """Not to be pickled, as nobody can import it."""
 
@@ -524,13 +524,13 @@ def test_fewer_workers_than_none_are_refused(make: Callable[[int], Engine]) -> N
         ("local:99999999999", "give at most"),
     ],
 )
-def test_what_is_no_scheduler_is_told_at_once(scheduler: str, message: str) -> None:
+def test_what_is_no_scheduler_is_refused_at_once(scheduler: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         engine_for(scheduler=scheduler)
 
 
 @pytest.mark.parametrize("scheduler", ["tcp://127.0.0.1:1", "none.json"])
-def test_a_scheduler_that_does_not_answer_is_told(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_does_not_answer_is_an_error(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_engine, "CONNECT_SECONDS", 0.5)
     monkeypatch.setattr(clusters, "FILE_SECONDS", 0.1)
     engine = engine_for(scheduler=scheduler)
@@ -557,7 +557,7 @@ def tell_halves(item: int) -> int:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_items_tell_how_far_they_are(workers: int) -> None:
+def test_items_report_their_progress(workers: int) -> None:
     told: list[tuple[int, float]] = []
     with LocalEngine(workers) as engine:
         stream = engine.stream(tell_halves, [3, 5], time_limit=60, on_report=lambda k, done: told.append((k, done)))

@@ -139,7 +139,7 @@ def test_ase_writes_what_is_read(tmp_path: Path) -> None:
     assert dict(phase.amounts) == {"Cu": 4}
 
 
-def test_the_calculator_is_known_where_the_file_tells(tmp_path: Path) -> None:
+def test_the_calculator_is_known_if_the_file_names_it(tmp_path: Path) -> None:
     told = [{**row, "calculator": "chgnet"} for row in rows("energy_per_atom")]
     assert read_phases(as_csv(tmp_path / "a.csv", told)).calculator == "chgnet"
     assert (

@@ -60,7 +60,7 @@ def test_sixteen_of_many_and_fewer_than_a_row(tmp_path: Path) -> None:
     assert picture_size(tmp_path / "two.png") == (width // 2, height // 4)
 
 
-def test_odd_crystals_are_drawn_or_passed_over(tmp_path: Path) -> None:
+def test_odd_crystals_are_drawn_or_left_out(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     odd = [
         Crystal([6, 6], np.zeros((2, 3)), np.eye(3) * 3),
@@ -75,7 +75,7 @@ def test_odd_crystals_are_drawn_or_passed_over(tmp_path: Path) -> None:
     picture_size(tmp_path / "odd.png")
 
 
-def test_nothing_to_draw_is_told_and_leaves_no_file(tmp_path: Path) -> None:
+def test_nothing_to_draw_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no crystal has finite coordinates"):
         draw([Crystal([6], [[np.nan, 0, 0]], np.eye(3))], tmp_path / "none.png")
     assert not list(tmp_path.iterdir())

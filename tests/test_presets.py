@@ -61,7 +61,7 @@ def test_every_layer_changes_what_it_says_and_nothing_else(preset: str) -> None:
         assert all(option.startswith(dropped) for option in before.keys() - after.keys() if after.get(option) is None)
 
 
-def test_no_statement_is_idle() -> None:
+def test_every_setting_of_a_preset_layer_changes_something() -> None:
     """Every line of every layer changes at least one preset."""
     stated: set[tuple[str, str]] = set()
     useful: set[tuple[str, str]] = set()
@@ -105,7 +105,7 @@ def test_fourier_features_are_the_only_difference_of_cdvae_fourier() -> None:
     assert {option for option in fourier if plain.get(option) != fourier[option]} == {"denoiser.options.fourier"}
 
 
-def test_names_that_are_none() -> None:
+def test_unknown_preset_names_are_refused_with_the_choices() -> None:
     with pytest.raises(InputError, match=r"did you mean 'paper/dp-cdvae-na-perov_5'.*systems cdvae, .*data sets"):
         load_preset("paper/dp-cdvae-n-perov_5")
     with pytest.raises(InputError, match=r"choice of a preset.*did you mean 'authors-code'"):

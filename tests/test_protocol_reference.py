@@ -51,7 +51,7 @@ def value(report: Report, name: str, gate: str = "") -> float | None:
     return found
 
 
-def test_validity(report: Report, generated: list[Judged]) -> None:
+def test_validity_is_that_of_the_published_script(report: Report, generated: list[Judged]) -> None:
     assert [g.valid for g in generated[COUNT:]] == [False, False]
     assert generated[-1].structure_valid and generated[-1].composition_valid  # noqa: PT018
     expected = published.rates(generated)
@@ -60,7 +60,7 @@ def test_validity(report: Report, generated: list[Judged]) -> None:
     assert expected["validity"] < min(expected["structural_validity"], expected["compositional_validity"])
 
 
-def test_coverage(report: Report, generated: list[Judged], real: list[Judged]) -> None:
+def test_coverage_is_that_of_the_published_script(report: Report, generated: list[Judged], real: list[Judged]) -> None:
     expected = published.coverage(generated, real, CUTOFFS)
     found = {name: value(report, name) for name in expected}
     for name in ("coverage_recall", "coverage_precision"):
@@ -69,7 +69,9 @@ def test_coverage(report: Report, generated: list[Judged], real: list[Judged]) -
 
 
 @pytest.mark.parametrize("gate", ["none", "valid", DRAWN_GATE])
-def test_distributions(report: Report, generated: list[Judged], real: list[Judged], gate: str) -> None:
+def test_distances_of_distributions_are_those_of_the_published_script(
+    report: Report, generated: list[Judged], real: list[Judged], gate: str
+) -> None:
     """Of all crystals, and of the valid; all of these are drawn where there are fewer than 1000."""
     chosen = [g.structure for g in generated if g.valid or gate == "none"]
     others = [r.structure for r in real]
@@ -79,7 +81,7 @@ def test_distributions(report: Report, generated: list[Judged], real: list[Judge
 
 
 @pytest.mark.parametrize("gate", ["valid", DRAWN_GATE])
-def test_diversity(report: Report, generated: list[Judged], gate: str) -> None:
+def test_diversity_is_that_of_the_published_script(report: Report, generated: list[Judged], gate: str) -> None:
     expected = published.diversity(generated)
     assert {name: value(report, name, gate) for name in expected} == pytest.approx(expected, abs=1e-6)
 

@@ -114,7 +114,7 @@ def test_packing_fractions_of_the_sphere_packings() -> None:
     assert packing["simple_cubic-Po"] == pytest.approx(np.pi / 6, abs=1e-12)
 
 
-def test_the_same_every_time() -> None:
+def test_prototypes_are_built_alike_every_time() -> None:
     for first, second in zip(build_prototypes(), build_prototypes(), strict=True):
         assert first.id == second.id
         assert first.properties == second.properties

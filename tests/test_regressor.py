@@ -45,7 +45,7 @@ def run(tables: dict[str, CrystalTable], folder: Path, *overrides: str) -> Path:
     return train(tables, facts, config, folder, preset="energy-gine")
 
 
-def test_it_learns_and_its_card_tells_how_well(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+def test_training_lowers_the_error_and_the_card_records_it(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
     folder = run(tables, tmp_path / "run", "train.max_epochs=100")
     model = load_regressor(folder)
     error, known, unknown = mean_absolute_error(model, tables["test"])
@@ -63,7 +63,7 @@ def test_it_learns_and_its_card_tells_how_well(tables: dict[str, CrystalTable], 
         load_regressor("perov-5-compact")
 
 
-def test_a_value_that_is_missing_teaches_nothing() -> None:
+def test_a_missing_value_adds_nothing_to_loss_and_gradient() -> None:
     """Loss and gradient are those of the crystals whose value is known."""
     table = table_of([random_crystal(k) for k in range(6)], bonded=True)
     config = load_config("energy-gine", ["encoder.options.gine={hidden=8}", "model.property=x"])
@@ -168,7 +168,7 @@ def test_evaluate_takes_a_model_of_the_same_data_alone(
 def test_the_command_learns_the_energy_of_a_file(
     tables: dict[str, CrystalTable], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The data set is the path of its file; its largest crystal and its energy need not be told."""
+    """The data set is the path of its file; its largest crystal and its energy need not be given."""
     from dpcdvae.cli import main
 
     data = tmp_path / "some.npz"

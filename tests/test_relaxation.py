@@ -156,7 +156,7 @@ def test_atoms_without_a_neighbour_are_at_rest_but_no_crystal() -> None:
     assert relax(dimer, Settings(EMT), emt()).converged
 
 
-def test_a_crystal_that_is_none_is_told_before_any_calculation() -> None:
+def test_a_crystal_that_is_none_is_refused_before_any_calculation() -> None:
     crystal = Crystal(np.array([29]), np.zeros((1, 3)), np.full((3, 3), np.nan), "nan")
     result = relax(crystal, Settings("toy"), Odd(kind="raise"))
     assert (result.converged, result.reason) == (False, "the lattice is not finite")

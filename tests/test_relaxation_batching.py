@@ -96,7 +96,7 @@ def test_it_starts_from_elsewhere_and_compares_with_the_crystal_as_generated() -
     assert same(result, relax(first, SETTINGS, Together(), start=start), 1e-8)
 
 
-def test_what_fails_fails_alone(tmp_path: Path, alone: list[Relaxed]) -> None:
+def test_a_failing_crystal_does_not_affect_the_others(tmp_path: Path, alone: list[Relaxed]) -> None:
     some = crystals(5)
     gold = replace(some[1], atomic_numbers=np.full(some[1].num_atoms, 79))
     results = relax_all([*some[:2], gold, *some[2:]], SETTINGS, work=tmp_path, batch=6)
@@ -115,7 +115,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(alone: list[Relaxed]) -> Non
     assert all(same(results[k], result, 1e-8) for k, result in enumerate(alone))  # type: ignore[arg-type]
 
 
-def test_who_takes_too_long_or_hangs_is_lost_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crystal_that_hangs_or_takes_too_long_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """They wait for one that hangs, but that is not their time."""
     some = [*crystals(3), crystals(4)[3].with_id("hangs")]
     enough = threading.Event()

@@ -50,7 +50,7 @@ def structure(crystal: Crystal, name: str = "") -> str:
 
 
 def vasprun(steps: list[tuple[Crystal, float, float, np.ndarray]], unsettled: int | None = None) -> str:
-    """The parts of a vasprun.xml that tell of a relaxation: crystal, energy, force on the first atom, stress in kB.
+    """The parts of a vasprun.xml that describe a relaxation: crystal, energy, force on the first atom, stress in kB.
 
     At the step ``unsettled`` the self-consistent field did not converge: it took as many rounds as it may.
     """
@@ -80,7 +80,7 @@ def vasprun(steps: list[tuple[Crystal, float, float, np.ndarray]], unsettled: in
 </atominfo>{structure(first, "initialpos")}{text}{structure(last, "finalpos")}</modeling>"""
 
 
-def test_vasp_is_told_the_settings_of_the_paper(tmp_path: Path) -> None:
+def test_vasp_gets_the_settings_of_the_paper_in_its_input_files(tmp_path: Path) -> None:
     write_jobs([diamond(), diamond(3.6, "C/2")], SETTINGS, tmp_path / "jobs")
     job = tmp_path / "jobs" / "000000-C_1"
     assert sorted(path.name for path in job.iterdir()) == [
@@ -251,7 +251,7 @@ def test_a_list_of_jobs_of_another_kind_is_refused_in_one_line(change: dict[str,
     assert message(lambda: read_jobs(folder)).startswith(f"{folder} is no folder of jobs (")
 
 
-def test_quantum_espresso_is_told(tmp_path: Path) -> None:
+def test_quantum_espresso_gets_the_settings_of_the_paper(tmp_path: Path) -> None:
     pseudo = tmp_path / "pseudo"
     pseudo.mkdir()
     (pseudo / "C.pbe-n-kjpaw_psl.1.0.0.UPF").write_text("<UPF/>")
@@ -270,7 +270,7 @@ def test_quantum_espresso_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_quantum_espresso_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantum_espresso_reaches_the_same_minimum_as_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job and a relaxation by ASE's optimizer end in the same minimum."""
     if "DPCDVAE_TEST_DFT" not in os.environ or shutil.which("pw.x") is None:
         pytest.skip("takes minutes: set DPCDVAE_TEST_DFT=1, with pw.x on the PATH")

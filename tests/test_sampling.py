@@ -388,7 +388,7 @@ def test_reconstruction_keeps_ids_and_order(model: CDVAE) -> None:
         assert order == sorted(order)
 
 
-def test_true_numbers_of_atoms(model: CDVAE) -> None:
+def test_forced_numbers_of_atoms_stay_those_of_the_crystal(model: CDVAE) -> None:
     result = reconstruct(model, table_of(CRYSTALS, bonded=True), steps=2, force_num_atoms=True)
     sizes = {crystal.id: crystal.num_atoms for crystal in CRYSTALS}
     assert {c.id: c.num_atoms for c in result.crystals} == {c.id: sizes[c.id] for c in result.crystals}
@@ -396,7 +396,7 @@ def test_true_numbers_of_atoms(model: CDVAE) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [256, 3])
-def test_true_types(model: CDVAE, batch_size: int) -> None:
+def test_forced_types_stay_those_of_the_crystal(model: CDVAE, batch_size: int) -> None:
     """Of every atom in its place, whatever the network says."""
     result = reconstruct(model, table_of(CRYSTALS, bonded=True), steps=2, force_types=True, batch_size=batch_size)
     truth = {crystal.id: crystal for crystal in CRYSTALS}

@@ -367,7 +367,7 @@ def test_spread_around_the_crystal_is_that_of_the_last_level() -> None:
 
 
 @pytest.mark.parametrize("step_size", [1e-4, 3e-5])
-def test_the_exact_score_of_the_noisy_crystal_leads_home_too(step_size: float) -> None:
+def test_the_exact_score_of_the_noisy_crystal_recovers_the_crystal_too(step_size: float) -> None:
     """It vanishes where noise has made the cell uniform; homes are found below that."""
     truth = batch_of([random_crystal(k, 3) for k in range(4)])
     options = {"sigma_max": 2.0, "steps_per_level": 20, "step_size": step_size, "last_noise": False}

@@ -53,7 +53,7 @@ def write_own_csv(path: Path) -> list[Crystal]:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a data set of one's own, RUN with a head for its density, and JUDGE that predicts it."""
+    """A folder with a data set of one's own, RUN with a head for its density, and ENERGY, a model of the density."""
     folder = tmp_path_factory.mktemp("search")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DPCDVAE_HOME", str(folder / "home"))
@@ -64,8 +64,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert main(["data", "add", "foreign.json", "--name", "foreign", "--workers", "1"]) == 0
         settings = [part for value in SMALL for part in ("--set", value)]
         assert main(["train", "own", "--preset", "compact", "--property", "density", *settings, "--out", "RUN"]) == 0
-        judge = ["--preset", "energy-gine", "--property", "density", *settings[:4]]
-        assert main(["train", "own", *judge, "--out", "JUDGE"]) == 0
+        energy_model = ["--preset", "energy-gine", "--property", "density", *settings[:4]]
+        assert main(["train", "own", *energy_model, "--out", "ENERGY"]) == 0
         yield folder
 
 
@@ -74,7 +74,7 @@ def here(work: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty folder beside the trained models."""
     monkeypatch.setenv("DPCDVAE_HOME", str(work / "home"))
     monkeypatch.chdir(tmp_path)
-    for name in ("RUN", "JUDGE"):
+    for name in ("RUN", "ENERGY"):
         (tmp_path / name).symlink_to(work / name)
     return tmp_path
 
@@ -83,14 +83,14 @@ def test_values_that_are_missing_are_masked_and_counted(work: Path) -> None:
     known = np.isfinite(load_dataset("own")["train"].properties["density"])
     assert 0 < known.sum() < len(known) == 30
     values = load_dataset("own")["train"].properties["density"][known]
-    for name in ("RUN", "JUDGE"):
+    for name in ("RUN", "ENERGY"):
         facts = read_card(work / name)["property"]
         assert facts["known"] == known.sum()
         assert facts["quantiles"]["15"] == pytest.approx(np.percentile(values, 15), rel=1e-6)
     with_value = {
         z for crystal in load_dataset("own")["train"] if "density" in crystal.properties for z in crystal.atomic_numbers
     }
-    assert load_regressor(work / "JUDGE").unknown_elements(range(1, 101)) == [
+    assert load_regressor(work / "ENERGY").unknown_elements(range(1, 101)) == [
         SYMBOLS[z] for z in range(1, 101) if z not in with_value
     ]
     head = load_model(work / "RUN").property_head
@@ -102,10 +102,10 @@ def test_values_that_are_missing_are_masked_and_counted(work: Path) -> None:
 def test_a_search_with_an_energy_model_reports_its_success_rates(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["optimize", "RUN", "-n", "6", "--start", "own:train", *SEARCH, "--energy-model", "JUDGE"]
+    command = ["optimize", "RUN", "-n", "6", "--start", "own:train", *SEARCH, "--energy-model", "ENERGY"]
     assert main([*command, "--out", "found.json", "--json", "numbers.json"]) == 0
     page = capsys.readouterr().out
-    assert "evaluated by JUDGE (trained on own, mean absolute error" in page
+    assert "evaluated by ENERGY (trained on own, mean absolute error" in page
     crystals, numbers = read("found.json"), json.loads(Path("numbers.json").read_text())
     ids = load_dataset("own")["train"].ids[:6]
     assert {crystal.id for crystal in crystals} <= {f"{id}@{step}" for id in ids for step in (0, 50, 100)}
@@ -114,22 +114,22 @@ def test_a_search_with_an_energy_model_reports_its_success_rates(
     means = [point["predicted_mean"] for point in numbers["points"]]
     assert means[0] > means[1] > means[2]
     goals = [rate["threshold"] for rate in numbers["success_rates"]]
-    assert goals == [read_card("JUDGE")["property"]["quantiles"][str(p)] for p in (5, 10, 15)]
+    assert goals == [read_card("ENERGY")["property"]["quantiles"][str(p)] for p in (5, 10, 15)]
 
-    # The judge's word, asked again about the crystals as they were written.
-    judge = load_regressor("JUDGE", "cpu")
+    # The prediction of the energy model for the crystals as they were written.
+    energy_model = load_regressor("ENERGY", "cpu")
     candidates = [crystal for crystal, good in zip(crystals, valid, strict=True) if good]
-    known = [crystal for crystal in candidates if not judge.unknown_elements(crystal.atomic_numbers)]
-    judged = [
+    known = [crystal for crystal in candidates if not energy_model.unknown_elements(crystal.atomic_numbers)]
+    evaluated = [
         crystal.properties["evaluated_density"] for crystal in crystals if "evaluated_density" in crystal.properties
     ]
-    assert len(judged) == len(known)
-    np.testing.assert_allclose(judged, predict(judge, table_of(known, bonded=True)), rtol=1e-4)
+    assert len(evaluated) == len(known)
+    np.testing.assert_allclose(evaluated, predict(energy_model, table_of(known, bonded=True)), rtol=1e-4)
     reason = "valid crystals with elements that the property model was not trained on"
     assert numbers["not_evaluated"][reason] == len(candidates) - len(known)
     manifest = json.loads(Path("found.json.manifest.json").read_text())
     assert manifest["command"] == "optimize"
-    assert manifest["arguments"]["energy_model"] == "JUDGE"
+    assert manifest["arguments"]["energy_model"] == "ENERGY"
 
     assert main([*command, "--out", "again.json"]) == 0
     for ours, theirs in zip(read("again.json"), crystals, strict=True):
@@ -153,30 +153,30 @@ def test_a_run_that_trains_on_during_a_search_is_the_one_that_was_searched(
         return plain(*arguments, **options)
 
     monkeypatch.setattr(search, "optimize", slow)
-    line = ["optimize", "GOING", "-n", "3", *SEARCH, "--energy-model", "JUDGE"]
+    line = ["optimize", "GOING", "-n", "3", *SEARCH, "--energy-model", "ENERGY"]
     assert main([*line, "--out", "found.json", "--json", "numbers.json"]) == 0
     assert find_model("GOING").sha256 == "0" * 64
     written = [json.loads(Path(f"{name}.manifest.json").read_text()) for name in ("found.json", "numbers.json")]
     for found in [*written, json.loads(Path("numbers.json").read_text())["settings"]]:
         assert found["model_sha256"] == used.sha256
-        assert found["energy_model_sha256"] == find_model("JUDGE").sha256
+        assert found["energy_model_sha256"] == find_model("ENERGY").sha256
 
 
 def test_an_evaluation_records_the_hashes_of_all_that_it_read(here: Path) -> None:
     known = [crystal for crystal in load_dataset("own")["train"] if "density" in crystal.properties]
     write(known[:3], "some.json")
     write(known, "known.json")
-    line = ["evaluate", "some.json", "--reference", "known.json", "--training", "own:train", "--energy-model", "JUDGE"]
+    line = ["evaluate", "some.json", "--reference", "known.json", "--training", "own:train", "--energy-model", "ENERGY"]
     assert main([*line, "--baselines", "none", "--workers", "0", "--json", "numbers.json"]) == 0
     manifest = json.loads(Path("numbers.json.manifest.json").read_text())
     expected = {
         "crystals": sha256("some.json"),
         "reference": sha256("known.json"),
         "training": sha256(dataset_file("own")),
-        "energy_model": find_model("JUDGE").sha256,
+        "energy_model": find_model("ENERGY").sha256,
     }
     assert {key: manifest[f"{key}_sha256"] for key in expected} == expected
-    given = {"training": "own:train", "energy_model": "JUDGE", "baselines": "none", "workers": 0, "paired": False}
+    given = {"training": "own:train", "energy_model": "ENERGY", "baselines": "none", "workers": 0, "paired": False}
     assert {key: manifest["arguments"][key] for key in given} == given
 
 
@@ -225,14 +225,14 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_bad_input_of_a_search(here: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "no property head: train one with dpcdvae train --property" in fails(capsys, "optimize", "perov-5-compact")
-    assert "predicts a property (density) and makes no crystals" in fails(capsys, "optimize", "JUDGE")
+    assert "predicts a property (density) and makes no crystals" in fails(capsys, "optimize", "ENERGY")
     run = ("optimize", "RUN", "-n", "3")
     assert "makes crystals and predicts no property" in fails(capsys, *run, "--energy-model", "RUN")
-    other = copied_with_property(here / "JUDGE", tmp_path / "OTHER", "colour")
+    other = copied_with_property(here / "ENERGY", tmp_path / "OTHER", "colour")
     message = fails(capsys, *run, "--energy-model", other)
     assert "OTHER predicts 'colour', but the search is for 'density'" in message
-    message = fails(capsys, *run[:2], "-n", "2", "--energy-model", "JUDGE", "--start", "foreign:train")
-    assert re.search(r"JUDGE was trained without (Pa|Np|Pu)\b.*, which are in foreign:train", message)
+    message = fails(capsys, *run[:2], "-n", "2", "--energy-model", "ENERGY", "--start", "foreign:train")
+    assert re.search(r"ENERGY was trained without (Pa|Np|Pu)\b.*, which are in foreign:train", message)
     assert "own:val has 10 crystals, fewer than -n 11" in fails(
         capsys, "optimize", "RUN", "-n", "11", "--start", "own:val"
     )
@@ -270,7 +270,7 @@ def test_bad_input_of_an_interpolation(here: Path, capsys: pytest.CaptureFixture
     assert "--steps must lie in" in fails(capsys, *line, known, "--steps", "51")
 
 
-def test_an_end_larger_than_the_model_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_end_larger_than_the_model_gets_a_note(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     large = random_crystal(0, 30, 8.0)
     write([large], here / "large.json")
     id = str(load_dataset("own")["test"].ids[0])

@@ -129,7 +129,7 @@ def test_a_shard_with_nothing_to_do_says_so(tmp_path: Path, capsys: pytest.Captu
     assert out.read_text() == "an old one"
 
 
-def test_shards_of_a_reconstruction(tmp_path: Path) -> None:
+def test_shards_of_a_reconstruction_are_the_whole(tmp_path: Path) -> None:
     """Each crystal has the noise of its place in the whole, also where z is drawn."""
     command = ["reconstruct", "model", "data.npz", "--batch-size", "3", "--sample-latent", "--workers", "0"]
     assert main([*command, "--out", str(tmp_path / "whole.json")]) == 0
@@ -183,7 +183,7 @@ def test_another_model_in_its_place_is_noticed() -> None:
 # going on
 
 
-def test_killed_and_started_again(whole: Path, tmp_path: Path) -> None:
+def test_a_killed_run_started_again_gives_the_same_file(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed.extxyz"
     process = subprocess.Popen([sys.executable, "-m", "dpcdvae", *RUN, "--out", str(out)], stderr=subprocess.PIPE)
     while len(kept := kept_batches(out)) < 2:
@@ -226,7 +226,7 @@ def stop(*_: Any) -> None:
 @pytest.mark.parametrize(
     "where", ["Parts.add", "Parts.get", "Parts.begin_writing", "io.write", "files.write_manifest", "Parts.remove"]
 )
-def test_stopped_anywhere(tmp_path: Path, where: str, old: bool, suffix: str) -> None:
+def test_stopped_at_any_act_the_output_is_old_or_complete(tmp_path: Path, where: str, old: bool, suffix: str) -> None:
     """Before each of its acts in turn: what was there stays or is complete, and the same command completes it."""
     out = tmp_path / f"out{suffix}"
     command = ["generate", "model", "-n", "6", "--batch-size", "3", "--steps", "2", "--workers", "0", "--out"]
@@ -336,7 +336,7 @@ def test_one_process_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_folder_of_shards_is_the_whole(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Crystals in order, every failure; a shard that is missing is told."""
+    """Crystals in order, every failure; a missing shard is reported."""
     shards = tmp_path / "shards"
     for k in range(1, 8):
         suffix = "" if k == 2 else ".extxyz"  # one of them as a folder of CIFs
@@ -361,7 +361,7 @@ def test_manifests_of_other_files_do_not_count(tmp_path: Path) -> None:
     assert read_generated(tmp_path).failures == [Failure("x0", "generate", "no cell")]
 
 
-def test_here_needs_no_processes(tmp_path: Path) -> None:
+def test_the_engine_of_this_process_starts_no_other(tmp_path: Path) -> None:
     """An engine without any is the plain loop."""
     batches = batches_of(5, 2)
     with Parts(tmp_path / "out.json", {}) as parts:

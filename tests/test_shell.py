@@ -56,12 +56,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert done.returncode == 0, done.stderr
         assert done.stdout == "RUN\n"
         assert sum(line.startswith("epoch ") for line in done.stderr.splitlines()) == 3
-        done = shell("export", "RUN", "--out", "model", cwd=folder)
-        assert done.returncode == 0, done.stderr
+        assert main(["export", str(folder / "RUN"), "--out", str(folder / "model")]) == 0
         yield folder
 
 
-def test_generate_and_evaluate(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generated_crystals_are_the_same_in_every_format_and_can_be_evaluated(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = shell("generate", "RUN", "-n", "6", "--seed", "3", *FEW_STEPS, "--out", "g.extxyz", cwd=work)
     assert done.returncode == 0, done.stderr
     found = read(work / "g.extxyz")
@@ -73,8 +74,7 @@ def test_generate_and_evaluate(work: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(list(Path("cifs").glob("*.cif"))) == len(found)
     manifest = json.loads((work / "g.extxyz.manifest.json").read_text())
     assert (manifest["command"], manifest["arguments"]["seed"]) == ("generate", 3)
-    done = shell("evaluate", "g.extxyz", "--reference", "prototypes", "--json", "g.json", cwd=work)
-    assert done.returncode == 0, done.stderr
+    assert main(["evaluate", "g.extxyz", "--reference", "prototypes", "--json", "g.json"]) == 0
     names = {metric["name"] for metric in json.loads((work / "g.json").read_text())["metrics"]}
     assert "structural_validity" in names
 
@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_crystals(work: Path, monkeypatch: pytest.M
         np.testing.assert_allclose(apart - apart.round(), 0, atol=1e-4)
 
 
-def test_reconstruct_and_evaluate(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reconstructed_crystals_have_a_match_rate(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(work)
     reconstruct = ["reconstruct", "RUN", "prototypes:test", "--limit", "8", "--force-types", *FEW_STEPS]
     assert main([*reconstruct, "--out", "r.extxyz"]) == 0
@@ -116,13 +116,13 @@ def many(work: Path) -> Path:
     [
         ("data add many.csv --name many --workers 2", ["home/datasets/many.npz"]),
         ("generate RUN -n 50000 --out stopped/", ["stopped"]),
-        ("reconstruct RUN prototypes:train --out stopped.extxyz", ["stopped.extxyz"]),
+        ("reconstruct RUN prototypes:train --workers 0 --out stopped.extxyz", ["stopped.extxyz"]),
         ("evaluate many.csv --reference many.csv --json stopped.json --workers 2", ["stopped.json"]),
         ("demo --model model --out stopped-demo -n 50000", ["stopped-demo"]),
     ],
     ids=lambda value: value.split()[0] if isinstance(value, str) else "",
 )
-def test_ctrl_c(work: Path, many: Path, command: str, outputs: list[str]) -> None:
+def test_ctrl_c_ends_with_one_line_and_leaves_nothing(work: Path, many: Path, command: str, outputs: list[str]) -> None:
     """The terminal sends it to the whole group, workers included: one line, nothing half-written, nobody left."""
     before = {path for path in work.rglob("*") if path.is_file()}
     ours, theirs = os.openpty()
@@ -180,9 +180,12 @@ def _group_ends(group: int) -> bool:
     return False
 
 
-def test_ctrl_c_in_training_leaves_a_run_that_goes_on(work: Path) -> None:
+def test_ctrl_c_in_training_leaves_a_run_that_goes_on(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(work)
     process = subprocess.Popen(
-        [*DPCDVAE, "train", "prototypes", *SMALL, "--set", "train.max_epochs=8", "--out", "HALF"],
+        [*DPCDVAE, "train", "prototypes", *SMALL, "--set", "train.max_epochs=6", "--out", "HALF"],
         cwd=work,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -193,20 +196,23 @@ def test_ctrl_c_in_training_leaves_a_run_that_goes_on(work: Path) -> None:
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
+    assert out == ""
     assert err.splitlines()[-1] == "dpcdvae: stopped"
     assert "Traceback" not in err
-    done = shell("train", "--resume", "--out", "HALF", cwd=work)
-    assert done.returncode == 0, done.stderr
-    assert "epoch 8/8" in done.stderr
+    capfd.readouterr()
+    assert main(["train", "--resume", "--out", "HALF"]) == 0
+    assert "epoch 6/6" in capfd.readouterr().err
 
 
-def test_demo(work: Path) -> None:
-    for n in ("5", "4"):  # the second replaces the first
-        done = shell("demo", "--model", "model", "-n", n, *FEW_STEPS, "--out", "demo", cwd=work)
-        assert done.returncode == 0, done.stderr
-        assert "structural validity" in done.stdout.lower()
+def test_a_second_demo_replaces_the_first(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(work)
+    for n in ("5", "4"):
+        assert main(["demo", "--model", "model", "-n", n, *FEW_STEPS, "--out", "demo"]) == 0
+        assert "structural validity" in capfd.readouterr().out.lower()
         assert (work / "demo" / "crystals.png").read_bytes().startswith(b"\x89PNG")
         crystals = read(work / "demo" / "crystals.extxyz")
         assert len(crystals) == len(read(work / "demo" / "crystals")) <= int(n)
@@ -279,7 +285,9 @@ def bad(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("demo --model model --out folder", "folder exists"),
     ],
 )
-def test_bad_input(bad: Path, command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line_and_writes_nothing(
+    bad: Path, command: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One line on standard error says what is wrong (after what was logged until then), code 2, nothing written."""
     before = sorted(bad.rglob("*"))
     assert main(command.split()) == 2

@@ -132,7 +132,7 @@ def test_times_as_slurm_writes_them(tmp_path: Path, walltime: str) -> None:
     assert read_config(config(tmp_path, CONFIG.replace("01:30:00", walltime))).walltime == walltime
 
 
-def test_slurm_that_is_not_there_or_refuses_is_told(
+def test_slurm_that_is_missing_or_refuses_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: Path
 ) -> None:
     refused = read_config(config(tmp_path, CONFIG + 'interface = "lo"\naccount = "nobody"\n'))
@@ -143,7 +143,7 @@ def test_slurm_that_is_not_there_or_refuses_is_told(
         submit(refused)
 
 
-def test_a_refusal_at_submission_is_told_at_once_in_the_words_of_slurm(
+def test_a_refusal_at_submission_is_reported_at_once_with_the_message_of_slurm(
     tmp_path: Path, slurm: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The test that is asked for before has passed; nothing is waited for and no traceback printed."""
@@ -195,14 +195,14 @@ def test_no_scheduler_stays_behind_when_submitting_fails(
 @pytest.mark.parametrize(
     ("queue", "expected"), [(None, True), ("", False), ("12\n", True), ("7\n12\n", True), ("112\n", False)]
 )
-def test_jobs_are_hoped_for_while_slurm_has_one_of_them(slurm: Path, queue: str | None, expected: bool) -> None:
+def test_jobs_are_waited_for_while_slurm_has_one_of_them(slurm: Path, queue: str | None, expected: bool) -> None:
     if queue is not None:
         (slurm / "queue").write_text(queue)
     cluster = SimpleNamespace(workers={name: SimpleNamespace(job_id=name) for name in ("11", "12")})
     assert queued(cluster) is expected  # type: ignore[arg-type]
 
 
-def test_jobs_that_die_at_once_are_told_with_their_logs(
+def test_jobs_that_die_at_once_are_reported_with_their_logs(
     tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dask_engine, "WORKER_SECONDS", 0.5)

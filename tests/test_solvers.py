@@ -115,7 +115,7 @@ def test_solvers_converge_to_the_probability_flow_with_their_order(rule: str, or
         assert math.log2(coarse / fine) == pytest.approx(order, abs=0.2)
 
 
-def test_the_second_order_pays_at_few_steps() -> None:
+def test_the_second_order_is_more_accurate_at_few_steps() -> None:
     assert error_of("dpm++2m", 20) < error_of("ddim", 100)
     assert error_of("heun", 20) < error_of("ddim", 100)
 
@@ -192,7 +192,7 @@ def test_heun_as_lu_writes_it() -> None:
 
 
 @pytest.mark.parametrize("rule", sorted({*DDPM_SOLVERS} - {"ancestral"}))
-def test_a_step_does_not_know_the_image(rule: str) -> None:
+def test_a_step_does_not_depend_on_the_image(rule: str) -> None:
     """Coordinates moved by whole cells, each atom by its own, those of the pass before by others."""
     r_u, r_t, noise_u, noise_t, noise = normal(5, 6, 3)
     near, far = (20 * normal(2, 6, 3, seed=6)).round()
@@ -328,7 +328,7 @@ def test_score_matching_has_the_walk_alone() -> None:
 def test_the_command_line_names_every_solver_and_records_the_one_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The help names every rule; the manifest tells what was done; a name that is none is told at once."""
+    """The help names every rule, the manifest records the one used, an unknown name is refused at once."""
     named = {name: set(build(20, {}).solvers) for name, build in COORDINATE_DIFFUSIONS.items()}
     assert named == {name: set(options.solvers) for name, options in DIFFUSION_OPTIONS.items()}
     option: Any = DecodingOptions.__dataclass_fields__["solver"].default

@@ -205,7 +205,7 @@ def test_thresholds_include_round_off_and_leave_out_the_unknown() -> None:
     np.testing.assert_array_equal(found.within(0.1), [1, 1, 1, 1, 1, 1, 0, 0])
 
 
-def test_what_has_no_hull_energy_is_told_with_the_reason() -> None:
+def test_what_has_no_hull_energy_is_reported_with_the_reason() -> None:
     phases = random_phases(11)
     sound = crystal({"Sr": 1, "O": 1}, -5.0)
     without = Crystal(sound.atomic_numbers, sound.frac_coords, sound.lattice, "b")
@@ -272,14 +272,14 @@ def test_a_property_that_is_unclear_or_not_there_is_refused(name: str, message: 
         property_energies(name, [crystal({"Sr": 1}, -1.0)])
 
 
-def test_crystals_without_properties_are_told_so() -> None:
+def test_crystals_without_properties_are_refused() -> None:
     bare = Crystal([38], [[0, 0, 0]], np.eye(3) * 6)
     with pytest.raises(InputError, match="carry no properties"):
         property_energies("energy", [bare])
     assert property_energies("energy", []).name == "property energy (eV)"  # nothing could be read: told elsewhere
 
 
-def test_the_unit_can_be_said() -> None:
+def test_the_unit_of_an_energy_can_be_stated() -> None:
     crystals = [Crystal([38, 8], [[0, 0, 0], [0.5] * 3], np.eye(3) * 4, "", {"e_dft": -8.0})]
     assert property_energies("e_dft:total", crystals).energy(crystals[0]) == -8.0
     assert property_energies("e_dft:per_atom", crystals).energy(crystals[0]) == -16.0

@@ -1,4 +1,4 @@
-"""Energy above hull in a report: single points, what is kept between runs, what is told, and the command."""
+"""Energy above hull in a report: single points, cached results, notes, and the command."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_what_training_holds_is_not_new_and_nothing_is_without_training() -> Non
     assert COLUMNS["sun"].measure(new_sample(crystals, None)) == []
 
 
-def test_an_undecided_comparison_is_not_counted_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_undecided_comparison_is_not_counted_and_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     crystals = new_crystals()
     original = metrics.match_training
 
@@ -304,7 +304,7 @@ def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], me
         HullEnergies(**given).load([alloy("Cu4", energy=-4.0)], tmp_path / "crystals.extxyz")
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_energies_above_hull(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     phases = tmp_path / "phases.csv"
     with phases.open("w", newline="") as stream:
         writer = csv.writer(stream)

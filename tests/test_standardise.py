@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crystal_files import real_crystals
 from dpcdvae.errors import InputError
-from dpcdvae.io import read
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
 from dpcdvae.structures.standardise import calculation_cell, standardise, wrap
 
@@ -57,7 +57,7 @@ def test_standard_orientation_wrapped_and_named(crystal: Crystal) -> None:
     assert (reduced.id, reduced.properties) == ("x", {"energy": -1.5})
 
 
-def test_twice_is_once(crystal: Crystal) -> None:
+def test_standardising_again_changes_nothing(crystal: Crystal) -> None:
     once = standardise(crystal)
     twice = standardise(once)
     np.testing.assert_allclose(twice.lattice, once.lattice, atol=1e-9)
@@ -144,9 +144,8 @@ def test_primitive_cell_of_rock_salt() -> None:
 
 
 @pytest.mark.parametrize("name", ["perov_5/val.csv.gz", "carbon_24/val.csv.gz", "mp_20/val.csv.gz"])
-def test_real_crystals(data_dir: Path, name: str) -> None:
-    crystals = read(data_dir / name, [])
-    for crystal in (crystals[k] for k in np.linspace(0, len(crystals) - 1, 50, dtype=int)):
+def test_real_crystals_become_niggli_reduced(data_dir: Path, name: str) -> None:
+    for crystal in real_crystals(data_dir / name, 50, spread=True):
         reduced = standardise(crystal)
         assert is_niggli(reduced), crystal.id
         assert reduced.num_atoms == crystal.num_atoms

@@ -254,7 +254,7 @@ def test_without_teacher_forcing_the_decoded_cell_is_used() -> None:
     assert cells[1].equal(crystals.lattice)
 
 
-def test_usable_cells() -> None:
+def test_unusable_cells_are_found() -> None:
     model = tiny_model()
     cells = {
         "cube": (4 * np.eye(3), True),

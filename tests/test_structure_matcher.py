@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpcdvae.io import read
+from crystal_files import real_crystals
 from dpcdvae.parallel import HERE
 from dpcdvae.parallel.results import Results
 from dpcdvae.structures import lattice_mapping
@@ -24,7 +24,7 @@ TOLERANCES = [Tolerances(), Tolerances(ltol=0.2, stol=0.3, angle_tol=5.0)]
 @pytest.fixture(scope="module")
 def cells(data_dir: Path) -> list[Crystal]:
     """Primitive cells of carbon, the small ones first."""
-    crystals = sorted(read(data_dir / "carbon_24" / "test.csv.gz", [])[:150], key=lambda c: c.num_atoms)
+    crystals = sorted(real_crystals(data_dir / "carbon_24" / "test.csv.gz", 150), key=lambda c: c.num_atoms)
     found = primitive_cells([*crystals[:16], *crystals[60:72], *crystals[140:146]], Results(HERE, 60)).cells
     return [cell for cell in found if cell is not None]
 
@@ -105,7 +105,7 @@ def test_many_at_a_time_and_one_by_one_are_the_same(cells: list[Crystal]) -> Non
             assert (one.rms, one.largest) == pytest.approx((other.rms, other.largest), rel=1e-9, abs=1e-12)
 
 
-def test_a_cell_too_flat_is_told_at_once() -> None:
+def test_a_cell_too_flat_is_refused_at_once() -> None:
     sliver = Crystal([6] * 2, np.array([[0, 0, 0], [0.1, 0.2, 0.5]]), np.diag([1.0, 1.0, 400.0]))
     with pytest.raises(ValueError, match="too flat"):
         compare([sliver], sliver, Tolerances())

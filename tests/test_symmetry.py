@@ -70,7 +70,7 @@ def test_small_displacements_keep_the_symmetry_large_ones_do_not(textbook: dict[
         assert groups([Crystal(perovskite.atomic_numbers, moved, perovskite.lattice)]).numbers[0] == expected
 
 
-def test_what_has_no_space_group_is_told() -> None:
+def test_what_has_no_space_group_is_reported() -> None:
     coincident = Crystal([6] * 4, np.zeros((4, 3)), np.eye(3) * 3, "coincident")
     no_crystal = Crystal([6], [[np.nan, 0, 0]], np.eye(3), "nan")
     fine = Crystal([84], [[0, 0, 0]], np.eye(3) * 3.2, "cube")

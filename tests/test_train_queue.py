@@ -123,7 +123,7 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> 
 
 
 def trainer(run: Path) -> str | None:
-    """The process that trains a run, where the system tells."""
+    """The process that trains a run, if the system has /proc."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_text().split("\0")
@@ -287,7 +287,7 @@ def test_another_machine_goes_on_from_the_weights_in_the_checkout(worked: Place,
     assert not (other / "models" / "two").exists()
 
 
-def test_a_failed_run_is_told_and_the_next_one_has_its_turn(place: Place, queue: Path, tmp_path: Path) -> None:
+def test_a_failed_run_is_reported_and_the_next_one_is_trained(place: Place, queue: Path, tmp_path: Path) -> None:
     queue.write_text(
         entry("bad", set=[*TINY, "train.lr=10", "train.grad_clip_value=1e6"])
         + entry("skipped", requires="no_such_flag")

@@ -186,7 +186,7 @@ def test_a_run_killed_in_its_first_epoch_begins_again_with_its_start(
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 
-def test_what_a_resumed_run_was_told_holds_for_the_next_one(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+def test_options_of_a_resumed_run_hold_for_the_next_one(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
     folder = run(tables, tmp_path / "run", "train.max_epochs=1", "train.finish=false")
     longer, preset, facts = resumed_config(folder, ["train.max_epochs=2"])
     train(tables, facts, longer, folder, preset=preset, resume=True)
@@ -218,18 +218,6 @@ def test_a_folder_is_trained_in_by_one_run_at_a_time(tables: dict[str, CrystalTa
 def test_resuming_takes_the_preset_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", "--preset", "compact", "--out", str(tmp_path)]) == 2
     assert "leave out --preset" in capsys.readouterr().err
-
-
-def test_ctrl_c_leaves_a_run_that_can_be_resumed(data: Path, tmp_path: Path) -> None:
-    started = [*DPCDVAE, *command(data, tmp_path / "run", "train.max_epochs=10000")]
-    process = subprocess.Popen(started, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    wait_until(lambda: (tmp_path / "run" / "checkpoints" / "last").exists())
-    os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert out == ""
-    assert err.splitlines()[-1] == "dpcdvae: stopped"
-    assert last_checkpoint(tmp_path / "run").is_dir()
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_batch(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
@@ -445,7 +433,7 @@ def test_auto_precision_follows_the_device_and_old_versions(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_auto_precision_is_told_and_kept(
+def test_auto_precision_is_printed_and_recorded(
     bfloat16: bool,
     tables: dict[str, CrystalTable],
     tmp_path: Path,
@@ -460,7 +448,7 @@ def test_auto_precision_is_told_and_kept(
     assert read_checkpoint(last_checkpoint(folder)).facts["precision"] == expected
 
 
-def test_under_autocast_what_z_says_stays_exact() -> None:
+def test_under_autocast_statistics_decoded_from_z_stay_exact() -> None:
     """Statistics (the lattice among them), latents and outputs keep the precision of the weights."""
     torch.manual_seed(0)
     model = build_model(config("model.property=mean_radius"))

@@ -20,11 +20,16 @@ from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.duplicates import find_duplicates, find_same
 
 
-def test_duplicates_are_those_of_a_plain_loop(data_dir: Path) -> None:
+@pytest.fixture(scope="module")
+def carbon(data_dir: Path) -> list[Crystal]:
+    return sorted(read(data_dir / "carbon_24" / "test.csv.gz", []), key=lambda c: c.num_atoms)[:30]
+
+
+def test_duplicates_are_those_of_a_plain_loop(carbon: list[Crystal]) -> None:
     """Carbon: one composition, many cells, some of them the same structure."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    crystals = sorted(read(data_dir / "carbon_24" / "test.csv.gz", []), key=lambda c: c.num_atoms)[:30]
+    crystals = carbon[:30]
     found = find_duplicates(crystals, Results(HERE, 60))
     matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
     structures = [crystal.to_pymatgen() for crystal in crystals]
@@ -58,11 +63,11 @@ def test_other_cells_of_a_structure_are_duplicates_and_other_structures_are_not(
     assert found.duplicate_of == [None, None, None, 0, 0, 0, 1]
 
 
-def test_all_matches_are_those_of_a_double_loop_in_any_order(data_dir: Path) -> None:
+def test_all_matches_are_those_of_a_double_loop_in_any_order(carbon: list[Crystal]) -> None:
     """Carbon, where matching is not transitive. The weights are a mean over orders of the set."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    crystals = sorted(read(data_dir / "carbon_24" / "test.csv.gz", []), key=lambda c: c.num_atoms)[:24]
+    crystals = carbon[:24]
     found = find_same(crystals, Results(HERE, 60))
     matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
     structures = [crystal.to_pymatgen() for crystal in crystals]
@@ -103,7 +108,7 @@ def test_crystals_that_are_none_are_no_duplicates() -> None:
     np.testing.assert_array_equal(found.duplicate, [False, False, False, True])
 
 
-def test_what_is_lost_is_no_duplicate_and_is_told() -> None:
+def test_what_is_undecided_is_no_duplicate_and_is_reported() -> None:
     """The last primitive cell and then the second comparison get lost, as when a worker hangs."""
     losses = iter([4, 1])
 

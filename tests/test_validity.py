@@ -105,7 +105,7 @@ def test_compositional_validity_of_many_elements_comes_to_an_end() -> None:
     assert compositionally_valid([crystal]).tolist() == [False]
 
 
-def test_compositions_everybody_knows() -> None:
+def test_common_compounds_are_valid_and_impossible_ones_are_not() -> None:
     from ase.formula import Formula
 
     def crystal(formula: str) -> Crystal:

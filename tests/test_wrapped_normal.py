@@ -82,7 +82,7 @@ def test_score_as_a_fourier_series(sigma: float) -> None:
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
-def test_score_knows_no_image_and_its_size_is_its_root_mean_square(sigma: float) -> None:
+def test_score_is_periodic_and_its_size_is_its_root_mean_square(sigma: float) -> None:
     spread = torch.tensor(sigma, dtype=torch.float64)
     score, density = scaled_score(GRID, spread), log_density(GRID, sigma).exp()
     torch.testing.assert_close(scaled_score(GRID - 7, spread), score, rtol=1e-7, atol=1e-9)
@@ -134,7 +134,7 @@ def test_levels_are_those_of_diffcsp() -> None:
 
 @pytest.mark.parametrize("level", [1, 80, 150, 200])
 @pytest.mark.parametrize("mean_free", [True, False])
-def test_forward_process(level: int, mean_free: bool) -> None:
+def test_forward_process_is_wrapped_noise_and_its_target_the_score(level: int, mean_free: bool) -> None:
     """x_t = π(x_0 + σ ε); the target is the score of the displacement in units of its size."""
     diffusion, batch = process(mean_free=mean_free), batch_of(awkward_crystals())
     noise, sigma = normal(len(batch.frac_coords), 3), diffusion.sigmas[level]
@@ -165,7 +165,7 @@ def test_little_noise_is_the_target_itself() -> None:
 
 
 @pytest.mark.parametrize("level", [1, 150, 200])
-def test_the_target_knows_neither_image_nor_origin(level: int) -> None:
+def test_the_target_depends_neither_on_image_nor_on_origin(level: int) -> None:
     diffusion, batch = process(), batch_of(awkward_crystals())
     noise, chosen = normal(len(batch.frac_coords), 3), at_level(level, len(batch))
     expected = diffusion.corrupt(batch, noise, chosen)
@@ -241,7 +241,7 @@ def step_of(
 
 
 @pytest.mark.parametrize("rule", sorted(WRAPPED_SOLVERS))
-def test_the_exact_score_of_little_noise_leads_home_in_one_step(rule: str) -> None:
+def test_the_exact_score_of_little_noise_recovers_the_crystal_in_one_step(rule: str) -> None:
     diffusion, batch = process(mean_free=False), batch_of(awkward_crystals())
     noise = normal(2, len(batch.frac_coords), 3)
     for level in (1, 50, 100):
@@ -363,7 +363,7 @@ def test_the_exact_score_brings_the_crystals_back_up_to_a_translation(rule: str,
 
 
 @pytest.mark.parametrize("rule", sorted(WRAPPED_SOLVERS))
-def test_one_pass_from_uniform_noise_knows_no_image(rule: str) -> None:
+def test_one_step_from_uniform_noise_does_not_depend_on_the_image(rule: str) -> None:
     """The denoised mean there is the mean of all images, which lies where the atom is: no rule finds home at once."""
     result, truth = decode_with_oracle(1, rule, mean_free=False)
     assert apart(result.frac_coords, truth.frac_coords).max() > 0.1

@@ -38,7 +38,7 @@ class Spring(Calculator):
 
 
 class Mortal(Spring):
-    """Kills its process at the calculation that the environment tells."""
+    """Kills its process at the calculation that an environment variable names."""
 
     done = 0
 

@@ -1,1 +1,1 @@
-"""What the scripts about the quality of crystals share: crystals kept batch by batch, and how they are judged."""
+"""What the scripts about the quality of crystals share: crystals kept batch by batch, and how they are evaluated."""

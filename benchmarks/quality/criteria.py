@@ -167,7 +167,7 @@ def matches(crystals: Sequence[Crystal | None], truths: Sequence[Crystal], engin
 
 
 def published_rms(pair: Sequence[Crystal]) -> float | str | None:
-    """(V/N)^(1/3) units, by pymatgen; None without a match, or why it could not tell."""
+    """(V/N)^(1/3) units, by pymatgen; None without a match, or the reason for no result."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     matcher = StructureMatcher(ltol=PUBLISHED.ltol, stol=PUBLISHED.stol, angle_tol=PUBLISHED.angle_tol)

@@ -1,4 +1,4 @@
-"""Crystals judged by dpcdvae.evaluation, in this process, with the results that it keeps between runs."""
+"""Crystals evaluated by dpcdvae.evaluation, in this process, with the results that it keeps between runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dpcdvae: generate crystal structures with DP-CDVAE, and get honest numbers about them.
+"""dpcdvae: generate crystal structures with DP-CDVAE, and evaluate them.
 
 The public names are imported when first used, so that ``import dpcdvae`` is quick and what needs no
 torch does not load it.

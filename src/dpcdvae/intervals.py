@@ -33,8 +33,8 @@ class Number:
         interval: 95 %, where one makes sense.
         gate: which crystals count, for metrics that exist under several conditions.
         note: what a reader must know to compare it.
-        undecided: crystals (or pairs) that nothing could be found out about, as in a comparison that was given up: of
-            a rate they are among ``n`` and count as not good, of a mean or a distance they are left out.
+        undecided: crystals (or pairs) whose computation gave no result. In a rate they are among ``n`` and count as
+            failures; a mean or a distance leaves them out.
     """
 
     value: float | None

@@ -65,7 +65,7 @@ def _show_version(show: bool) -> None:
 def _options(
     version: bool = option(False, "Print the version.", "--version", callback=_show_version, is_eager=True),
 ) -> None:
-    """Generate crystal structures with DP-CDVAE, and get honest numbers about them.
+    """Generate crystal structures with DP-CDVAE, and evaluate them.
 
     \b
     Example:

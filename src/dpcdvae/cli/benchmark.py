@@ -13,13 +13,13 @@ WIDTH = 150  # in less the numbers would be broken
 
 def benchmark(
     suite: Path = argument(..., "TOML file: data, presets, seeds, budget."),
-    out: Path = option(..., "Folder; one of the same suite goes on."),
+    out: Path = option(..., "Folder; an unfinished benchmark of the same suite continues."),
     json: Json = None,
     workers: int | None = option(None, "Processes of the evaluation.", shown="one for each core", min=0),
 ) -> None:
     """Train presets on the same data with the same seeds and budget, sample, evaluate, print one table.
 
-    Stopped at any point, the same command goes on where it was. The table lies in table.md of the folder too.
+    After a stop at any point, the same command continues. The table is also in table.md of the folder.
 
     \b
     Example:

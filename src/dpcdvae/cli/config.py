@@ -9,7 +9,7 @@ import typer
 from dpcdvae.cli.groups import argument, command, option
 from dpcdvae.cli.options import Overrides, complete_presets
 
-app = typer.Typer(help="Look at the options of a model and its training.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Show the options of a model and its training.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def presets() -> None:

@@ -94,7 +94,7 @@ def _warm_evaluation(dataset: Dataset, engine: Engine) -> None:
 def add(
     *,
     source: Path = argument(..., "A CSV with a 'cif' column, any other crystal file, or a folder."),
-    name: str = option(..., "Name to train it by."),
+    name: str = option(..., "Name of the data set."),
     processes: Processes,
     split: str = option("0.8,0.1,0.1", "Fractions of train, val and test."),
     seed: Seed = 0,
@@ -104,8 +104,8 @@ def add(
 ) -> None:
     """Prepare your own crystals: a CSV, a folder of CIFs, an extxyz ...
 
-    Split by seed, or as it is where a folder holds train, val and test .csv. What cannot be used is
-    named with row and reason, and left out.
+    The split is random by --seed, unless a folder holds train, val and test .csv. Items that cannot be
+    used are left out, and reported with row and reason.
 
     \b
     Example:

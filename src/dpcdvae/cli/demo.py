@@ -21,8 +21,8 @@ def demo(
 ) -> None:
     """Generate crystals with the bundled model, evaluate them, draw the first sixteen.
 
-    They are held against the statistics of the training set that the model's card carries, so nothing
-    has to be downloaded.
+    They are compared with the statistics of the training set in the model's card, so nothing has to be
+    downloaded.
 
     \b
     Example:

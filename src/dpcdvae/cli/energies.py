@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class HullEnergies(Group):
     """Where energies above hull come from."""
 
-    phases: Path | None = option(None, "Compositions and energies to compete with: energy above hull.")
+    phases: Path | None = option(None, "Reference phases (compositions and energies), for energies above hull.")
     energy_property: str | None = option(None, "Property of the crystals with their energy.")
     calculator: str | None = option(None, "Compute their energies: chgnet, ..., module:Class.")
     calculator_option: CalculatorOption = None

@@ -30,7 +30,7 @@ def evaluate(
     ),
     processes: Processes,
     hull: HullEnergies,
-    paired: bool = option(False, "Crystal k reconstructs one of the reference, found by id or order.", "--paired"),
+    paired: bool = option(False, "Each crystal reconstructs one of the reference, found by id or order.", "--paired"),
     json: Json = None,
     markdown: Path | None = option(None, "Write the table here too, for a paper."),
     table: Path | None = option(None, "Write a row for each crystal here (.csv or .parquet)."),
@@ -38,12 +38,12 @@ def evaluate(
     protocol: str = option("full", "full: every number; cdvae: those of CDVAE's tables, as published."),
     training: str | None = option(
         None,
-        "What the generator has learnt from, given like --reference: for novelty and baselines.",
+        "Training set of the generator, named as in --reference, for novelty and baselines.",
         shown="the training split, if the reference is a split of a data set",
     ),
     baselines: str | None = option(
         None,
-        "Take the same numbers of other crystals: of reference, training, substitution; or none.",
+        "The same numbers for other crystals: reference, training, substitution; or none.",
         shown="reference,training, as far as there are",
     ),
     time_limit: float = option(60.0, "Seconds of CPU time for one comparison or fingerprint.", min=0.1),
@@ -51,11 +51,11 @@ def evaluate(
         None, "Distances of structure and composition that count as covered.", shown="the data set's"
     ),
     energy_model: str | None = option(None, "A property model, for the distribution of energies."),
-    symmetry: str = option("reduced", "How space groups are found: reduced, or pymatgen, as others find them."),
+    symmetry: str = option("reduced", "Method for space groups: reduced, or pymatgen (its SpacegroupAnalyzer)."),
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Tell how good crystals are: validity, distances to a reference, coverage, matches, uniqueness, novelty.
+    """Evaluate crystals: validity, distances to a reference, coverage, matches, uniqueness, novelty.
 
     \b
     Examples:

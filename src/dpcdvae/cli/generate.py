@@ -52,10 +52,10 @@ def generate(
     batches: Batches,
     decoding: Decoding,
     n: int = option(100, "How many crystals.", "-n", min=1, max=10**9),  # batches are listed
-    prior: str | None = option(None, "What z is drawn from: normal, as published.", shown=OWN),
+    prior: str | None = option(None, "Prior of z: normal is N(0, I), as published.", shown=OWN),
     num_atoms: int | None = option(None, "Atoms in every cell.", min=1),
     formula: str | None = option(None, "Atoms of every cell, e.g. SrTiO3."),
-    first: int = option(0, "Number of the first crystal, to share out a seed.", min=0, max=2**62),
+    first: int = option(0, "Number of the first crystal of this seed.", min=0, max=2**62),
 ) -> None:
     """Generate new crystals; the ending of --out chooses the format (a folder gets CIFs).
 
@@ -87,10 +87,10 @@ def reconstruct(
     crystals: str = argument(..., "DATASET or DATASET:split (test without).", autocompletion=complete_datasets),
     batches: Batches,
     decoding: Decoding,
-    force_num_atoms: bool = option(False, "True number of atoms.", "--force-num-atoms"),
-    force_types: bool = option(False, "True number and types of atoms.", "--force-types"),
+    force_num_atoms: bool = option(False, "Decode with the true number of atoms.", "--force-num-atoms"),
+    force_types: bool = option(False, "Decode with the true number and types of atoms.", "--force-types"),
     sample_latent: bool = option(False, "Draw z as the paper does, instead of its mean.", "--sample-latent"),
-    limit: int | None = option(None, "Only the first so many.", min=1),
+    limit: int | None = option(None, "Use only the first crystals, this many.", min=1),
 ) -> None:
     """Encode crystals and decode them again, under their own ids.
 

@@ -48,9 +48,7 @@ CalculatorOption = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**64 - 1, help="The same seed gives the same result.")]
 Steps = Annotated[
     int | None,
-    typer.Option(
-        "--steps", min=1, help="Steps of the solver, one pass of the network each (heun: two).", show_default=OWN
-    ),
+    typer.Option("--steps", min=1, help="Denoising steps, one network evaluation each (heun: two).", show_default=OWN),
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Write all numbers here too, for machines.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write; must not exist yet.")]
@@ -80,7 +78,7 @@ class Decoding(Group):
         "Most decodes of each latent; the one whose encoding lies nearest to it is kept. 1: as published.",
         shown=OWN,
     )
-    batch_size: int = option(256, "Crystals at a time: memory and speed.", min=1)
+    batch_size: int = option(256, "Crystals per batch; affects memory and speed.", min=1)
     device: str = option("auto", "cpu, cuda, or auto.")
 
     def asked(self) -> dict[str, Any]:

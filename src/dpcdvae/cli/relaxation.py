@@ -34,7 +34,7 @@ def relax(
     processes: Processes,
     ranked: Path | None = option(None, "Write each minimum once, the lowest enthalpy first."),
     write_jobs: Path | None = option(None, "Relax nothing: write input files of vasp or espresso."),
-    read_jobs: Path | None = option(None, "Relax nothing: read what came of them."),
+    read_jobs: Path | None = option(None, "Relax nothing: read the results of these jobs."),
     overwrite: Overwrite = False,
 ) -> None:
     """Relax atoms and cell under pressure; energies, enthalpies, volumes and stresses go into --out with them.
@@ -97,7 +97,7 @@ def ground_state(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Relax crystals and measure how far they lay from their ground states: Table 3 of the paper.
+    """Relax crystals and measure how far they were from their ground states: Table 3 of the paper.
 
     Results are kept in --work (by default JSON.work, or CRYSTALS.work) as they come: started again after a kill, it
     goes on there.

@@ -37,7 +37,7 @@ class Relaxing(Group):
     optimizer: str | None = option(None, "fire or lbfgs.", shown="fire")
     fmax: float | None = option(None, "Longest force, eV/Å.", shown=f"{SETTINGS_OR}0.01")
     smax: float | None = option(None, "Largest unbalanced stress, GPa.", shown=f"{SETTINGS_OR}0.1")
-    steps: int | None = option(None, "Not converged by then is not converged.", shown="1000", min=1)
+    steps: int | None = option(None, "Most steps; a crystal that needs more is not converged.", shown="1000", min=1)
     work: Path | None = option(None, "Folder that keeps results, to go on after a kill.")
     retry: bool = option(False, "Try again what did not converge before; more --steps may be given.", "--retry")
     batch: int = option(1, "Crystals computed together in this process, for a GPU; chgnet can.", min=1)

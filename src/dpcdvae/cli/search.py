@@ -40,19 +40,19 @@ def optimize(
     start: str = option(RANDOM, "DATASET[:split]: its first crystals, encoded; or random."),
     gradient_steps: int = option(5000, "Steps of Adam on z.", min=2),
     lr: float = option(1e-3, "Learning rate of Adam."),
-    saved: int = option(10, "Points of the way to decode, both ends included.", min=2),
-    maximize: bool = option(False, "Uphill instead of down.", "--maximize"),
+    saved: int = option(10, "Number of gradient steps at which z is decoded, first and last included.", min=2),
+    maximize: bool = option(False, "Maximize the property instead of minimizing it.", "--maximize"),
     energy_model: str | None = option(None, "An independent property model that evaluates the crystals."),
-    time_limit: float = option(60.0, "Seconds for the bonds of one.", min=0.1),
+    time_limit: float = option(60.0, "Seconds for the bonds of one crystal.", min=0.1),
     json: Json = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Search for crystals with a low (or high) property: gradient descent on z, with success rates.
 
-    The model needs a property head (train --property). Every starting point is decoded at --saved points of the
-    way, as ID@STEP. A starting point is a success (SR5, SR10, SR15) where the best valid crystal of its way
-    reaches the 5, 10, 15 % quantile of the training set, as --energy-model predicts it; without one the head
-    that led the search is asked, which is optimistic.
+    The model needs a property head (train --property). Every starting point is decoded at --saved gradient
+    steps, as ID@STEP. A starting point is a success (SR5, SR10, SR15) if its best valid crystal reaches the
+    5, 10, 15 % quantile of the training set. --energy-model predicts the property of the crystals; without
+    it, the head that guided the search does, which is optimistic.
 
     \b
     Example:

@@ -35,8 +35,8 @@ def train(
 ) -> None:
     """Train a model; prints the folder of the run, which generate and reconstruct take as MODEL.
 
-    A run that was stopped or killed continues with --resume from the end of its last whole epoch, as if
-    nothing had happened. The best checkpoints by validation and the last one are kept.
+    A run that was stopped or killed continues with --resume after its last whole epoch, with the same
+    result as without the stop. The best checkpoints by validation and the last one are kept.
 
     \b
     Example:
@@ -125,7 +125,7 @@ def export(
     out: Out,
     half: bool = option(False, "Weights in half precision: half the size.", "--half"),
 ) -> None:
-    """The weights, configuration and card of a trained model in a folder of a few MB, without training state.
+    """Write weights, configuration and card of a trained model to a folder of a few MB, without training state.
 
     \b
     Example:

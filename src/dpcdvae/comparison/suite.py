@@ -24,7 +24,7 @@ class SubsetConfig(Section):
 class SampleConfig(Section):
     reconstruct: PositiveInt = Field(200, description="crystals of the test split, at most")
     generate: PositiveInt = 200
-    steps: PositiveInt = Field(50, description="passes of the network")
+    steps: PositiveInt = Field(50, description="denoising steps")
     candidates: PositiveInt = Field(1, description="decodes of each latent, of which the best is kept")
 
 

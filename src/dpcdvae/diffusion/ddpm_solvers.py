@@ -102,7 +102,7 @@ class DPMSolver2M(DDPMSolver):
 class Heun(DDPMSolver):
     """Heun's rule: a DDIM step, the r_0 predicted at its end, and the step again with the mean of both r_0.
 
-    The singlestep DPM-Solver++(2S) with r = 1 (Lu et al. 2022, Algorithm 1): of second order, two passes of the network
+    The singlestep DPM-Solver++(2S) with r = 1 (Lu et al. 2022, Algorithm 1): of second order, two network evaluations
     in each step but the last, in which h is infinite and one DDIM step is made.
     """
 

@@ -20,7 +20,7 @@ from dpcdvae.io.tables import guarded
 
 SCHEMA = "dpcdvae.crystals/1"
 OF_OTHERS = (" of the reference", " of the training set")
-"""What was given up under such a heading concerns no generated crystal."""
+"""Undecided items under such a heading are no generated crystals."""
 
 
 CrystalColumns = Mapping[str, Sequence[Value]]
@@ -72,7 +72,7 @@ def _plain(value: Any, kind: type) -> Value:
 
 
 def _given_up(sample: Sample) -> dict[str, str]:
-    """id -> what was given up. Crystals of the same id share it."""
+    """id -> what is undecided, with the reason. Crystals of the same id share it."""
     reasons: dict[str, dict[str, None]] = defaultdict(dict)
     for item in sample.given_up:
         if not item["what"].endswith(OF_OTHERS):

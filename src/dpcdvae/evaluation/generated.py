@@ -66,8 +66,8 @@ class Generated:
 def read_generated(path: str | Path) -> Generated:
     """Reads crystals in any format, and the manifests of ``generate``, ``reconstruct`` or ``relax`` that lie there.
 
-    A folder may hold several files, which are told on standard error. Shards of a run that are missing are named there:
-    the numbers are then about a part of the run.
+    If a folder holds several files, a note on standard error lists them. Another note names the missing shards of a
+    run: the numbers are then those of a part of the run.
 
     Raises:
         InputError: as :func:`dpcdvae.io.read`; a folder that holds the same crystals in several files.

@@ -229,11 +229,11 @@ def _notes(report: Report) -> list[str]:
 def _footnotes(report: Report) -> list[str]:
     notes = [f"[{place}] {note}" for place, note in enumerate(_notes(report), 1)]
     notes += [
-        f"{what}: {sum(entry['what'] == what for entry in report.given_up)} given up (see --json or --table)"
+        f"{what}: {sum(entry['what'] == what for entry in report.given_up)} undecided (reasons: --json or --table)"
         for what in sorted({entry["what"] for entry in report.given_up})
     ]
     if _any_undecided(report):
-        notes.append("undecided: nothing was found out about these; a rate counts them as not good, a mean not at all")
+        notes.append("undecided: no result for these crystals; a rate counts them as failures, a mean leaves them out")
     if report.failures:
         notes.append(f"not readable, or not built: {commonest([f.reason for f in report.failures], 5)}")
     notes += [f"{BASELINES[name].title}: {BASELINES[name].meaning}" for name in report.baselines]

@@ -13,7 +13,7 @@ from dpcdvae.structures.crystal import Crystal
 
 CELL = [f"_cell_{kind}" for kind in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")]
 SITE = "_atom_site_"
-# Our own items; CIF reserves no prefix for them, and other readers pass over what they do not know.
+# Our own items; CIF reserves no prefix for them, and other readers ignore unknown items.
 ID, PROPERTY_NAME, PROPERTY_VALUE = "_dpcdvae_id", "_dpcdvae_property_name", "_dpcdvae_property_value"
 
 

@@ -121,7 +121,7 @@ class DaskEngine(Engine):
     def _connect(self) -> Client:
         from distributed import Client
 
-        # What goes wrong is told in one line or as a lost item; dask would print its own tracebacks besides.
+        # A failure is one line or a lost item; dask would print its own tracebacks too.
         for name in ("distributed", "distributed.client"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         target = self._source.open()
@@ -155,7 +155,7 @@ class DaskEngine(Engine):
         return sum(threads.values())
 
     def _wait(self) -> None:
-        """Tells once of a cluster without workers, and gives up on it at once where none will come, else in time."""
+        """Reports once that there are no workers; an error at once if none will come, otherwise after a time."""
         if said := self._source.refusal(self._cluster):
             raise InputError(f"--scheduler {self.scheduler}: SLURM refuses the job: {said}")
         now = time.monotonic()

@@ -51,8 +51,8 @@ class Engine(ABC):
             cpu: whether they are of CPU time, all threads together, which does not depend on what else the machine
                 does. An item that waits is ended by the clock, after :data:`WALL_FACTOR` times as many seconds. For
                 what computes in the worker itself, not in a program that it starts.
-            on_report: called with an item's index and what ``function`` last told of it by
-                :func:`dpcdvae.parallel.report`; now and then, and on a cluster not at all.
+            on_report: called from time to time with an item's index and what ``function`` last passed to
+                :func:`dpcdvae.parallel.report`; not called on a cluster.
 
         Raises:
             Exception: what ``function`` raised, first come first; the rest of the work is dropped.

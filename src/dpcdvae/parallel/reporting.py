@@ -1,4 +1,4 @@
-"""How far an item has come, told from inside the function that does it."""
+"""Progress of an item, reported from inside the function that works on it."""
 
 from __future__ import annotations
 

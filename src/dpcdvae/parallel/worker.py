@@ -38,7 +38,7 @@ OUT_OF_TIME = signal.SIGPROF
 """What ends a process whose CPU time for an item is over: the kernel's own timer, also inside of compiled code."""
 
 LEAVE_SECONDS = 1.0
-"""For programs that a process has started (a DFT code, ``mpirun``) to end when they are told to."""
+"""For programs that a process has started (a DFT code, ``mpirun``) to end after SIGTERM."""
 
 
 class Worker:
@@ -193,12 +193,12 @@ def _leave() -> NoReturn:
 
 
 def portable(error: Exception) -> Exception:
-    """The error with its traceback as a note, told once however far it goes; in words where it cannot be pickled."""
+    """The error with its traceback as one note; as a RuntimeError with its text if it cannot be pickled."""
     if not any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
         error.add_note(f"{_NOTE}\n{''.join(traceback.format_exception(error))}")
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # of whatever kind: the error itself is what matters, and it is told in words
+    except Exception:  # of whatever kind: the text of the error itself is what matters
         words = RuntimeError("".join(traceback.format_exception_only(type(error), error)).strip())
         words.__notes__ = error.__notes__
         return words

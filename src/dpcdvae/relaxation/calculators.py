@@ -239,7 +239,7 @@ def _quietly(name: str, build: Callable[..., Calculator], options: Mapping[str, 
 
 
 def check_options(name: str, build: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """ASE's calculators take any keyword and pass over what they do not know: here that is an InputError."""
+    """ASE's calculators ignore keywords that they do not have: here these are an InputError."""
     parameters = inspect.signature(build).parameters.values()
     defaults = getattr(build, "default_parameters", {})
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) and not defaults:

@@ -65,7 +65,7 @@ def relax_all(
             process died, is tried again anyway.
 
     Returns:
-        One result for each crystal, in their order. Crystals that were given up are among them, with the reason:
+        One result for each crystal, in their order. Crystals that failed are among them, with the reason:
         of those nothing is kept.
 
     Raises:

@@ -73,7 +73,7 @@ def espresso(
     from ase.calculators.espresso import Espresso, EspressoProfile
 
     class Telling(Espresso):
-        """Tells what pw.x has said against the calculation, of which ASE knows but its exit status."""
+        """Adds the error message of pw.x, of which ASE has only the exit status."""
 
         def calculate(self, *arguments: Any, **keywords: Any) -> None:
             output = Path(self.directory) / self.template.outputname

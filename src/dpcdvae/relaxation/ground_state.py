@@ -63,7 +63,7 @@ class GroundState:
         figures: the numbers of Table 3, its enthalpy version and the medians.
         rows: crystal by crystal.
         failures: crystals that could not be read or built.
-        unmatched: comparisons that were given up, by id; they count as no match.
+        unmatched: comparisons without a result, by id; they count as no match.
         below_zero: crystals whose energy rose.
         histogram: (from, to, crystals) of the energy difference, meV/atom.
         pressure: GPa.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Name -> class in ase.optimize.
 OPTIMIZERS: Registry[str] = Registry("optimizer", {"fire": "FIRE", "lbfgs": "LBFGS"})
 
-# Where a relaxation is given up: what no crystal does on its way to a minimum.
+# A relaxation that crosses one of these limits fails: no crystal does so on its way to a minimum.
 LARGEST_GROWTH = 3.0  # of the volume, since the start
 LARGEST_SHRINKAGE = 5.0
 LARGEST_RISE = 10.0  # eV/atom of enthalpy above the start

@@ -1,4 +1,4 @@
-"""Several calculators in turn: the cheap one comes near, the dear one finishes."""
+"""Several calculators in turn: a fast one first, an accurate one after it."""
 
 from __future__ import annotations
 

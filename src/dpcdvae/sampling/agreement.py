@@ -43,7 +43,7 @@ class _Candidate:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Crystals and failures of a batch, in its order, and the passes that were made for one crystal each."""
+    """Crystals and failures of a batch, in its order; ``passes`` counts network evaluations, one per crystal."""
 
     results: list[Crystal | Failure]
     passes: int

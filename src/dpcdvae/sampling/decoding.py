@@ -68,7 +68,7 @@ def decode(
     Args:
         steps: of the solver.
         num_atoms, types: (C,) and (N,), where they are given and not decoded.
-        on_step: called after each step with the passes of the network that it took.
+        on_step: called after each step with the number of its network evaluations.
         solver: its name, by default the model's own.
 
     Returns:
@@ -114,7 +114,7 @@ class _Run:
         return self.normal("step", self.draws - 1)
 
     def finite(self, coords: Tensor) -> Tensor:
-        """(N, 1) whether the coordinates of an atom's crystal have been finite in every pass, and are."""
+        """(N, 1) whether the coordinates of an atom's crystal have been finite in every step, and are."""
         self.converging = self.converging & self.batch.mean_over_atoms(coords).isfinite().all(-1)
         return self.batch.per_atom(self.converging)[:, None]
 

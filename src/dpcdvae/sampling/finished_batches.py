@@ -20,7 +20,7 @@ from dpcdvae.structures.crystal import Crystal
 class GenerationResult:
     """Crystals from a model, and those that could not be built, with the reason.
 
-    ``passes`` counts those of the denoiser, each for one crystal.
+    ``passes`` counts evaluations of the denoiser, one per crystal and step (``heun``: two).
     """
 
     crystals: list[Crystal]

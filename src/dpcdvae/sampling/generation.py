@@ -44,8 +44,8 @@ def generate(
     """New crystals number ``first`` .. ``first + n - 1`` of this seed, from z of the model's prior.
 
     Args:
-        steps: steps of the solver, by default the model's own number (``diffusion.sampling_steps``). Each is a pass of
-            the denoiser; of ``heun`` it is two.
+        steps: denoising steps, by default the model's own number (``diffusion.sampling_steps``). Each is one evaluation
+            of the denoiser; with ``heun`` it is two.
         solver: one of ``model.diffusion.solvers``, by default the model's own (``docs/sampling.md``).
         candidates: most decodes of each z, of which the one that agrees best with it is kept
             (:mod:`dpcdvae.sampling.agreement`); by default the model's own number (``diffusion.sampling_candidates``).
@@ -54,7 +54,7 @@ def generate(
         formula: every crystal gets these atoms, e.g. ``SrTiO3`` (or ``num_atoms`` / 5 times as many).
         batch_size: crystals decoded at a time. Crystal k gets the same noise whatever it is; but the early
             steps amplify rounding, so only batches of the same crystals give the same digits.
-        on_progress: instead of a progress bar, called after each pass with how many crystals' worth of work is done.
+        on_progress: instead of a progress bar, called after each step with the work done, in crystals.
 
     Raises:
         InputError: more steps than the schedule has, a solver it does not have, no candidate, a prior that it does not
@@ -153,11 +153,11 @@ def decode_all(
 
     Args:
         total: crystals in all the requests, for the progress bar.
-        on_progress: instead of that bar, called after each pass with how many crystals' worth of work is done.
+        on_progress: instead of that bar, called after each step with the work done, in crystals.
     """
     crystals: list[Crystal] = []
     failures: list[Failure] = []
-    each = how.steps * how.candidates  # passes that a crystal takes at most
+    each = how.steps * how.candidates  # most denoising steps of a crystal
     passes, finished = 0, 0.0
 
     def after_pass(done: float) -> None:

@@ -25,7 +25,7 @@ class Duplicates:
     Attributes:
         duplicate_of: for each crystal an earlier one that has the same structure, None without one.
         left_out: crystals that were compared with only some of the earlier ones.
-        reasons: crystal -> why its comparison was given up; whether it is a duplicate is not known.
+        reasons: crystal -> why it is undecided whether it is a duplicate.
     """
 
     duplicate_of: list[int | None]
@@ -45,7 +45,7 @@ class SameStructures:
     Attributes:
         others: for each crystal the others that have the same structure, ascending.
         left_out: crystals that were compared with only some of the others.
-        reasons: crystal -> why its comparison was given up; whether there are others is not known.
+        reasons: crystal -> why it is undecided whether there are others.
     """
 
     others: list[list[int]]

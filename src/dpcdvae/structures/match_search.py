@@ -34,7 +34,7 @@ class Found:
         match: for each crystal the index of its match, None without one.
         rms: (n,) the distance of :func:`nearest_matches`, infinite without a match.
         left_out: crystals with more candidates of a fitting lattice than they were compared with, or too many to know.
-        reasons: crystal -> why its comparisons were given up; such a crystal has no match.
+        reasons: crystal -> why it is undecided; such a crystal has no match.
         other_reasons: crystal of the other set -> why nothing could be compared with it.
     """
 
@@ -52,7 +52,7 @@ class AllFound:
     Attributes:
         matches: for each crystal the indices of its matches.
         left_out: crystals with more candidates than they were compared with.
-        reasons: crystal -> why its comparisons were given up; such a crystal has no matches.
+        reasons: crystal -> why it is undecided; such a crystal has no matches.
     """
 
     matches: list[list[int]]

@@ -30,7 +30,7 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
     checkpoint = read_checkpoint(folder)
     facts, train = checkpoint.facts, checkpoint.config["train"]
     dataset = facts["dataset"]
-    # Of the networks; a prior that was fitted afterwards is told apart.
+    # Of the networks; the parameters of a prior are counted separately.
     of_prior = {name for name in checkpoint.weights if name.startswith(PRIOR)}
     parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in of_prior)
     sizes = {split: len(table) for split, table in tables.items()}

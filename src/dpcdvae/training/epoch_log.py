@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a line per epoch for people, a CSV for programs, a bar within the epoch."""
+"""Progress of a training: a line per epoch for people, a CSV for programs, a bar within the epoch."""
 
 from __future__ import annotations
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -266,13 +268,17 @@ def make_trainer(config: AnyConfig, folder: Path) -> pl.Trainer:
 
 
 def _run(trainer: pl.Trainer, module: TrainingModule, checkpoint: str | None) -> None:
-    """``fit``; a Ctrl-C, which Lightning turns into an exit, is one again."""
+    """``fit``; a Ctrl-C, which Lightning turns into an exit, is one again, and is heard afterwards too."""
+    heard = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, ckpt_path=checkpoint)
     except SystemExit:
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, heard)  # Lightning leaves it ignored after a Ctrl-C
 
 
 def _quieten() -> None:

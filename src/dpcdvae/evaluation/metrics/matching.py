@@ -151,7 +151,7 @@ def _compared(found: Found) -> str:
 
 @column("matched", kind=bool)
 def _matched(sample: Sample) -> list[bool | None]:
-    """Whether it matches its ground truth; None where the comparison was given up."""
+    """Whether it matches its ground truth; None if undecided."""
     matched: list[bool | None] = [bool(np.isfinite(rms)) for rms in _rms_to_truth(sample)]
     if sample.paired:
         for k in sample.once(matches).reasons:

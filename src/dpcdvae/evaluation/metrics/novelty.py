@@ -29,7 +29,7 @@ def training_matches(sample: Sample) -> Found | None:
 def novel(sample: Sample) -> list[bool | None] | None:
     """For each of ``sample.measurable`` whether no crystal of the training set fits it; None without a training set.
 
-    None too for a crystal whose comparison was given up.
+    None too for an undecided crystal.
     """
     found = sample.once(training_matches)
     if found is None:

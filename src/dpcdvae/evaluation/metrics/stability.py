@@ -71,7 +71,7 @@ class NewCrystals:
         novel: indices of these crystals.
         lowest: those of them that match none that lies lower, so that each structure counts once.
         left_out: comparisons that were made with the nearest candidates alone.
-        undecided: crystals near the hull whose comparison was given up; they do not count as new.
+        undecided: crystals near the hull whose comparison gave no result; they do not count as new.
     """
 
     novel: list[int]

@@ -50,7 +50,7 @@ def counted(sample: Sample) -> Flags:
 
 
 def without_fingerprint(sample: Sample) -> int:
-    """How many crystals would be counted, had their fingerprint not been given up."""
+    """Number of crystals that do not count only because their fingerprint is undecided."""
     return int((sample.once(valid) & ~sample.once(counted)).sum())
 
 

@@ -6,7 +6,7 @@ the parameters of pymatgen's ``LocalStructOrderParams`` in the selection of matm
 the triples of many atoms are one array.
 
 Each neighbour j in turn is put to the north pole, each other one k on the prime meridian, and the rest
-are judged by their polar angle theta and azimuth phi. The score of a view (j, k) is a mean of terms between
+are described by their polar angle theta and azimuth phi. The score of a view (j, k) is a mean of terms between
 0 and 1, that of the motif is the best over all views.
 """
 
