@@ -60,7 +60,7 @@ def other() -> None:
         ),
         (["act", "fine", "--zzz"], 2, "dpcdvae act: error: no such option --zzz (see dpcdvae act --help)\n"),
         (["act"], 2, "dpcdvae act: error: missing argument 'what' (see dpcdvae act --help)\n"),
-        (["act", "fine", "--steps", "x"], 2, "invalid value for '--steps'"),
+        (["act", "fine", "--steps", "x"], 2, "--steps"),
         (["act", "--steps"], 2, "option '--steps' requires an argument"),
         ([], 2, "missing command"),
         (["atc"], 2, "no such command 'atc'. Did you mean 'act'?"),

@@ -106,8 +106,8 @@ def test_the_job_is_what_the_file_says(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (("jobs = 1", ""), "jobs is missing"),
-        (("jobs = 1", "jobs = 0"), "jobs: input should be greater than 0, not 0"),
-        (("jobs = 1", "jobs = 'many'"), "jobs: input should be a valid integer, not 'many'"),
+        (("jobs = 1", "jobs = 0"), "jobs: more than 0 is needed, not 0"),
+        (("jobs = 1", "jobs = 'many'"), "jobs: a whole number is needed, not 'many'"),
         (
             ("jobs = 1", "jobs = 1\nwaltime = '1'"),
             "unknown key 'waltime': did you mean 'walltime'? choose from account,",

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from dpcdvae.errors import InputError, one_line, reason_of
+from dpcdvae.errors import InputError, misfit, one_line, reason_of
 
 
 def home() -> Path:
@@ -35,6 +35,19 @@ def home() -> Path:
         raise InputError(f"there is no home folder ({one_line(error)}): set DPCDVAE_HOME to a folder") from None
 
 
+LONGEST_NAME = 225
+"""Bytes of the name of an output: file systems take 255, and what lies beside it while it is written is longer."""
+
+
+def check_name(path: Path) -> None:
+    """Raises InputError where a part of the path of an output is too long for a file system."""
+    for part in path.parts:
+        if (length := len(os.fsencode(part))) > LONGEST_NAME:
+            raise InputError(
+                f"cannot write {part[:40]}...: a name of {length} bytes is too long ({LONGEST_NAME} at most)"
+            )
+
+
 def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
     """The output path, after making sure *before any work* that it can be written.
 
@@ -47,6 +60,7 @@ def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
     path = Path(path)
     if path.name in ("", ".."):
         raise InputError(f"cannot write '{path}': it has no name of its own: name a file or folder in it")
+    check_name(path)
     if path.exists() and not overwrite:
         instead = " or remove it" if overwrite is None else ", remove it, or add --overwrite"
         raise InputError(f"{path} exists: give another name{instead}")
@@ -141,13 +155,10 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 
 def complaint(error: Exception) -> str:
-    """What a reader has against a file, in one line: of pydantic the first of it, with its place."""
+    """What a reader has against a file, in one line."""
     from pydantic import ValidationError
 
-    if not isinstance(error, ValidationError):
-        return reason_of(error)
-    first = error.errors(include_input=False)[0]
-    return one_line(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")[:200]
+    return misfit(error) if isinstance(error, ValidationError) else reason_of(error)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -189,7 +200,12 @@ def sha256(path: str | Path) -> str:
 
 
 def work_folder(output: Path) -> Path:
-    """The folder beside an output that keeps finished work until the output is complete."""
+    """The folder beside an output that keeps finished work until the output is complete.
+
+    Raises:
+        InputError: its name would be too long.
+    """
+    check_name(output)
     return output.parent / f"{output.name}.work"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.cli.groups import Group, option
 from dpcdvae.cli.options import CalculatorOption
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, listed
 
 if TYPE_CHECKING:
     from dpcdvae.evaluation.stability import EnergySource, Stability
@@ -89,9 +89,9 @@ def load_energy_model(
         )
     for where, numbers in elements.items():
         if unknown := model.unknown_elements(sorted(numbers)):
-            symbols = ", ".join(unknown[:8]) + (" ..." if len(unknown) > 8 else "")
             raise InputError(
-                f"--energy-model {source.name} was trained without {symbols}, which are in {where}: give another"
+                f"--energy-model {source.name} was trained without {listed(unknown)}, which are in {where}: "
+                "give another"
             )
     return model
 

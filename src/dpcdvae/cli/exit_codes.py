@@ -6,14 +6,16 @@ import difflib
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import typer
 
-from dpcdvae.errors import InputError, one_line
+from dpcdvae.errors import InputError, misfit, one_line
 
+LONGEST_WORD = 300  # in an error; a path is rarely longer, a slip of the clipboard may be
 OK, BUG, BAD_INPUT, STOPPED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 # Typer's own name for it moved between its versions; this base class of a public one did not.
@@ -32,6 +34,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that has no Å gets a question mark
             stream.reconfigure(errors="replace")
     try:
+        _refuse_empty(arguments)
         code = app(list(arguments), prog_name="dpcdvae", standalone_mode=False)
         sys.stdout.flush()
         if code == STOPPED:
@@ -58,8 +61,18 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         raise
 
 
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raises InputError for an empty argument, what a shell makes of an unset variable: as a path it is ``.``."""
+    for before, given in zip(["", *arguments], arguments, strict=False):
+        named = re.fullmatch(r"(--[\w-]+)=", given)
+        if not given or named:
+            option = named[1] if named else before if before.startswith("-") else "an argument"
+            raise InputError(f"{option}: a value is needed, not ''")
+
+
 def _bad_input(command: str, message: str) -> int:
-    print(f"{command}: error: {one_line(message)}", file=sys.stderr)
+    said = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:40]}... ({len(word[0])} characters)", message)
+    print(f"{command}: error: {one_line(said)}", file=sys.stderr)
     return BAD_INPUT
 
 
@@ -74,6 +87,11 @@ def _broken_pipe() -> int:
     return BROKEN_PIPE
 
 
+def _option_of(error: Any) -> str:
+    names = getattr(error.param, "opts", [])
+    return next((name for name in names if name.startswith("--")), names[0] if names else "a value")
+
+
 def _usage_error(error: Any) -> int:
     """One line, with the nearest option where there is one and the way to the help page."""
     message = error.format_message().strip()
@@ -86,5 +104,7 @@ def _usage_error(error: Any) -> int:
         known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
         near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.4)
         message = f"no such option {unknown}" + (f": did you mean {near[0]}?" if near else "")
+    if type(error.__cause__).__name__ == "ValidationError":  # pydantic, by which newer versions of typer read values
+        message = f"{_option_of(error)}: {misfit(error.__cause__)}"
     message = (message[:1].lower() + message[1:]).rstrip(".")
     return _bad_input(command, f"{message} (see {command} --help)")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import typer
+
+from dpcdvae.errors import InputError
 
 # Where results go says nothing of how they came about, so the manifest beside each of them leaves it out.
 OUTPUTS = {"out", "overwrite", "json", "markdown", "table", "picture", "ranked", "write_jobs"}
@@ -70,6 +73,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(**values: Any) -> None:
+        for key, value in values.items():
+            _check_finite(key, value)
         name = function.__name__.strip("_").replace("_", "-")
         # A trailing underscore keeps a parameter's name from being a word of Python.
         said = {key.rstrip("_"): value for key, value in values.items() if key not in OUTPUTS}
@@ -84,6 +89,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _check_finite(name: str, value: Any) -> None:
+    """Raises InputError for a float that is none: no bound of an option is above or below NaN."""
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise InputError(f"--{name.replace('_', '-')}: a finite number is needed, not {number}")
 
 
 def _is_group(hint: Any) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dpcdvae.structures.table import CrystalTable
 
 RANDOM = "random"
+MOST = 10**6  # latents, which lie in memory at once
 
 
 def optimize(
@@ -36,9 +37,9 @@ def optimize(
     out: Out,
     decoding: Decoding,
     processes: Processes,
-    n: int = option(100, "How many starting points.", "-n", min=1),
+    n: int = option(100, "How many starting points.", "-n", min=1, max=MOST),
     start: str = option(RANDOM, "DATASET[:split]: its first crystals, encoded; or random."),
-    gradient_steps: int = option(5000, "Steps of Adam on z.", min=2),
+    gradient_steps: int = option(5000, "Steps of Adam on z.", min=2, max=10**9),
     lr: float = option(1e-3, "Learning rate of Adam."),
     saved: int = option(10, "Number of gradient steps at which z is decoded, first and last included.", min=2),
     maximize: bool = option(False, "Maximize the property instead of minimizing it.", "--maximize"),
@@ -131,7 +132,7 @@ def interpolate(
     to: str = argument(..., "Likewise.", metavar="TO"),
     out: Out,
     decoding: Decoding,
-    n: int = option(8, "How many crystals, both ends included.", "-n", min=2),
+    n: int = option(8, "How many crystals, both ends included.", "-n", min=2, max=MOST),
     overwrite: Overwrite = False,
 ) -> None:
     """Decode crystals along the straight line between the latents of two.

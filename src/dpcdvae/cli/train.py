@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dpcdvae.cli.groups import argument, option
 from dpcdvae.cli.options import Out, Overrides, complete_datasets, complete_models, complete_presets
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, listed
 
 if TYPE_CHECKING:
     from dpcdvae.config import AnyConfig
@@ -100,7 +100,7 @@ def with_property(config: AnyConfig, data: Dataset) -> AnyConfig:
         return config
     if not (energy := data.metadata.get("energy")):
         known = sorted({name for table in data.tables.values() for name in table.properties})
-        choices = f"choose from {', '.join(known)}" if known else "and it has no properties at all"
+        choices = f"choose from {listed(known)}" if known else "and it has no properties at all"
         raise InputError(f"data set '{data.name}' does not say which column is its energy: give --property, {choices}")
     return override_config(config, [f"model.property={json.dumps(energy)}"])
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from dpcdvae.config import Section
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError, misfit, unknown_name
 from dpcdvae.files import read_toml
 
 
@@ -87,13 +87,9 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _explained(error: ValidationError, path: Path) -> InputError:
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        section, _, key = place.rpartition(".")
+        section, _, key = ".".join(map(str, first["loc"])).rpartition(".")
         models: dict[str, type[Section]] = {"subset": SubsetConfig, "sample": SampleConfig}
         known = [field.alias or name for name, field in models.get(section, Suite).model_fields.items()]
         return InputError(f"suite {path}: {unknown_name('key', key, known)}")
-    if first["type"] == "missing":
-        return InputError(f"suite {path}: {place} is missing")
-    reason = first["msg"][:1].lower() + first["msg"][1:]
-    return InputError(f"suite {path}: {place}: {reason}, not {first['input']!r}")
+    return InputError(f"suite {path}: {misfit(error)}")

@@ -20,7 +20,7 @@ from dpcdvae.config.sections import (
     PriorConfig,
     TrainConfig,
 )
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError, listed, unknown_name
 
 
 class AnyConfig(Section):
@@ -148,4 +148,4 @@ def unknown_option(kind: type[AnyConfig], option: str, where: str) -> InputError
     elsewhere = [name for name in names if name.endswith("." + last)]  # the right name, the wrong section
     near = elsewhere or difflib.get_close_matches(option, [*names, *choices], n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return InputError(f"{where}: unknown option '{option}': {hint}choose from {', '.join(choices)}")
+    return InputError(f"{where}: unknown option '{option}': {hint}choose from {listed(choices)}")

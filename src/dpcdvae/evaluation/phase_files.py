@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, listed
 from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.files import manifest_path, sha256
 from dpcdvae.io import read
@@ -209,13 +209,11 @@ def _csv(source: Source) -> list[tuple[str, Mapping[str, Any]]] | None:
             return None
         if twice := next((name for name in columns if name and columns.count(name) > 1), None):
             raise InputError(f"two columns '{twice}': keep one")
-        _only(
-            columns, tuple({PRETTY} & set(columns)) or COMPOSITIONS, f"composition (columns: {', '.join(columns[:12])})"
-        )
+        _only(columns, tuple({PRETTY} & set(columns)) or COMPOSITIONS, f"composition (columns: {listed(columns)})")
         if not {TOTAL, PER_ATOM, RELAXED} & set(columns):
             raise InputError(
                 f"no column '{PER_ATOM}' (eV/atom) or '{TOTAL}' (eV, for the composition as written) "
-                f"(columns: {', '.join(columns[:12])})"
+                f"(columns: {listed(columns)})"
             )
         records: list[tuple[str, Mapping[str, Any]]] = []
         for number, cells in enumerate(reader, 1):

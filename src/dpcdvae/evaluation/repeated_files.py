@@ -9,13 +9,11 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, listed
 from dpcdvae.structures.crystal import Crystal
 
 REPEATED = 0.8
 """Share of the crystals of a file that stand in other files too, from which on they are taken for the same."""
-
-MOST_LISTED = 8
 
 Key = tuple[str, int, tuple[str, ...]]
 
@@ -39,9 +37,8 @@ def check_once(folder: Path, crystals: Sequence[Crystal], places: Sequence[str],
         sizes[sets[file]] += count
     if len(sizes) < 2:
         return
-    listed = [f"{name} ({count})" for name, count in list(sizes.items())[:MOST_LISTED]]
-    more = f" and {len(sizes) - MOST_LISTED} more" if len(sizes) > MOST_LISTED else ""
-    holds = f"{folder} holds {sum(sizes.values())} crystals: {', '.join(listed)}{more}"
+    each = listed([f"{name} ({count})" for name, count in sizes.items()])
+    holds = f"{folder} holds {sum(sizes.values())} crystals: {each}"
     members: dict[str, list[Key]] = defaultdict(list)
     homes: dict[Key, set[str]] = defaultdict(set)
     files = iter(counts)

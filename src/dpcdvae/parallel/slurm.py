@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from dpcdvae.errors import InputError, one_line, unknown_name
+from dpcdvae.errors import InputError, misfit, one_line, unknown_name
 from dpcdvae.files import read_toml
 
 if TYPE_CHECKING:
@@ -82,14 +82,10 @@ def read_config(path: str | Path) -> SlurmConfig:
         return SlurmConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
+            key = ".".join(map(str, first["loc"]))
             raise InputError(f"cluster file {path}: {unknown_name('key', key, SlurmConfig.model_fields)}") from None
-        if first["type"] == "missing":
-            raise InputError(f"cluster file {path}: {key} is missing") from None
-        reason = first["msg"].removeprefix("Value error, ")
-        reason = f"{reason[:1].lower()}{reason[1:]}, not {first['input']!r}"
-        raise InputError(f"cluster file {path}: {key}: {reason}") from None
+        raise InputError(f"cluster file {path}: {misfit(error)}") from None
 
 
 def submit(config: SlurmConfig) -> SLURMCluster:

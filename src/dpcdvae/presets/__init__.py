@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError, listed, unknown_name
 from dpcdvae.files import read_toml
 
 FOLDER = Path(__file__).parent
@@ -180,9 +180,9 @@ def _parse(name: str) -> _Name:
         return combinations[name]
     near = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    parts = {folder: ", ".join(names(folder)) for folder in ("sizes", "systems", "datasets", "choices")}
+    parts = {folder: listed(names(folder)) for folder in ("sizes", "systems", "datasets", "choices")}
     raise InputError(
-        f"unknown preset '{name}': {hint}give {', '.join(names())}, a TOML file of your own, or "
+        f"unknown preset '{name}': {hint}give {listed(names())}, a TOML file of your own, or "
         f"SIZE/SYSTEM[-DATASET][+CHOICE] of the sizes {parts['sizes']}, the systems {parts['systems']}, "
         f"the data sets {parts['datasets']} and the choices {parts['choices']}"
     )

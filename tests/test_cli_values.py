@@ -1,0 +1,99 @@
+"""Any value of any option of any command, read from the commands themselves: what cannot be meant is refused.
+
+Code 2, one line that names the option, no traceback, no words of the library that parses, nothing written.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from dpcdvae.cli import build_app
+from dpcdvae.cli.exit_codes import run
+
+APP = build_app()
+COMMAND: Any = typer.main.get_command(APP)  # made once, as that is what takes time
+
+NO_NUMBER = ("", "x", "nan", "-inf", "1e999", "0x10")
+ANY_NUMBER = ("-1", "9" * 30, "-" + "9" * 400, "1e-320")  # some are allowed: the command then ends at what is missing
+ANY_TEXT = ("\x1b[31m\nx", "x" * 5000, "a\0b", "/dev/null/x", "é" * 200, "-")
+
+
+def commands(app: typer.Typer = APP, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for entry in app.registered_commands:
+        yield (*path, entry.name or entry.callback.__name__), entry.callback  # type: ignore[union-attr]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        yield from commands(group.typer_instance, (*path, str(group.name)))
+
+
+def described(parameter: inspect.Parameter) -> Any:
+    """What typer is told of a parameter: in its annotation, or as its default."""
+    extra = getattr(parameter.annotation, "__metadata__", ())
+    return extra[0] if extra else parameter.default
+
+
+def words(parameter: inspect.Parameter, value: str) -> list[str]:
+    """The parameter on the command line, as often as it takes a value."""
+    if isinstance(described(parameter), typer.models.ArgumentInfo):
+        return [value]
+    return [name_of(parameter), *[value] * (2 if "tuple" in str(parameter.annotation) else 1)]
+
+
+def name_of(parameter: inspect.Parameter) -> str:
+    given = [name for name in described(parameter).param_decls or () if name.startswith("-")]
+    return str(given[0]) if given else f"--{parameter.name.replace('_', '-')}"
+
+
+def line(parameters: list[inspect.Parameter], tried: inspect.Parameter, value: str) -> list[str]:
+    """All that must be given, and a model where one would be taken, is missing; ``tried`` has the value."""
+    found, options = [], []
+    for parameter in parameters:
+        required = parameter.default is inspect.Parameter.empty or getattr(parameter.default, "default", None) is ...
+        is_argument = isinstance(described(parameter), typer.models.ArgumentInfo)
+        if parameter is tried or required or parameter.name == "model":
+            more = words(parameter, value if parameter is tried else f"missing-{parameter.name}")
+            (found if is_argument else options).append(more)
+    return [word for part in (*options, ["--"], *found) for word in part]
+
+
+def kinds(parameter: inspect.Parameter) -> str:
+    hint = str(getattr(parameter.annotation, "__origin__", parameter.annotation))
+    return next((kind for kind in ("bool", "int", "float") if kind in hint), "text")
+
+
+@pytest.mark.parametrize(("path", "function"), [pytest.param(*pair, id=" ".join(pair[0])) for pair in commands()])
+def test_a_value_that_cannot_be_meant_is_one_line(
+    path: tuple[str, ...],
+    function: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path / "home"))
+    parameters = list(inspect.signature(function).parameters.values())
+    for parameter in parameters:
+        kind = kinds(parameter)
+        if kind == "bool":
+            continue
+        refused = NO_NUMBER if kind != "text" else ("",)
+        for value in (*refused, *(ANY_NUMBER if kind != "text" else ANY_TEXT)):
+            arguments = [*path, *line(parameters, parameter, value)]
+            assert run(COMMAND, arguments) == 2, arguments
+            said = capsys.readouterr().err.splitlines()
+            assert len(said) == 1, arguments
+            assert said[0].startswith("dpcdvae"), arguments
+            assert said[0].isprintable(), arguments
+            assert len(said[0]) < 900, arguments
+            assert not any(word in said[0] for word in ("Input should", "validation", "unable to parse", "pydantic"))
+            if value in refused and value:
+                assert name_of(parameter) in said[0], arguments
+            if value == "":
+                assert "a value is needed" in said[0], arguments
+    assert not list(tmp_path.iterdir())
