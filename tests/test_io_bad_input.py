@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -187,6 +188,46 @@ def test_nan_crystals_are_failures_not_the_end(tmp_path: Path, salt: Crystal) ->
     failures = []
     assert len(read(tmp_path / "b.extxyz", failures)) == 2
     assert "frame 2" in failures[0].where
+
+
+def test_what_cannot_be_opened_in_a_folder_leaves_the_rest(
+    tmp_path: Path, salt: Crystal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, shut = tmp_path / "all", tmp_path / "all" / "m_shut"
+    shut.mkdir(parents=True)
+    for name in ("a.cif", "z.cif", "good.zip"):
+        write([salt.with_id(name[0])], folder / name)
+    whole = (folder / "good.zip").read_bytes()
+    (folder / "b.zip").write_bytes(whole[:-30])
+    (folder / "c.zip").write_bytes(b"")
+    (folder / "d.zip").write_bytes(b"PK" + whole[2:].replace(b"PK", b"QK"))
+    with zipfile.ZipFile(folder / "e.zip", "w") as archive:
+        archive.writestr("in.cif", cif_text(salt.with_id("e")))
+        archive.writestr("inner/good.zip", whole)
+    (folder / "gone.cif").symlink_to(tmp_path / "nowhere.cif")
+    os.mkfifo(folder / "pipe.cif")
+    (folder / "notes.txt").symlink_to(tmp_path / "nowhere.txt")  # of no format: nobody meant it as crystals
+    listing = os.scandir
+
+    def scandir(path: str) -> object:
+        if Path(path) == shut:
+            raise PermissionError(13, "Permission denied", path)
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    failures: list[Failure] = []
+    counts: dict[str, int] = {}
+    assert [c.id for c in read(folder, failures, counts)] == ["a", "e", "g", "z"]
+    reasons = {f.where.removeprefix(f"{folder}/"): f.reason for f in failures}
+    assert set(reasons) == {
+        "b.zip", "c.zip", "d.zip", "e.zip:inner/good.zip", "gone.cif", "m_shut", "pipe.cif"
+    }  # fmt: skip
+    assert all("not a zip archive, or cut off" in reasons[name] for name in ("b.zip", "c.zip", "d.zip"))
+    assert "an archive in an archive" in reasons["e.zip:inner/good.zip"]
+    assert "a pipe or a device" in reasons["pipe.cif"]
+    assert "Permission denied" in reasons["m_shut"]
+    assert sum(counts.values()) == 4 + len(failures)
+    assert "not a zip archive" in message(lambda: read(folder / "b.zip", []))
 
 
 def test_bad_files_in_a_folder_or_zip_are_named(tmp_path: Path, salt: Crystal) -> None:

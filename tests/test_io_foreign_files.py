@@ -129,6 +129,37 @@ def test_the_column_of_crystals_by_any_name_if_there_is_one(tmp_path: Path) -> N
     assert "several columns hold crystals (columns: 'before', 'after')" in message(lambda: read(tmp_path / "a.csv"))
 
 
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet"])
+def test_the_column_of_crystals_that_is_named(ending: str, tmp_path: Path) -> None:
+    small, large = (
+        cif_text(Crystal([55, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3) * volume ** (1 / 3))) for volume in (50, 90)
+    )
+    path = tmp_path / f"a{ending}"
+    rows = {"id": ["1", "2"], "cif": [small] * 2, "relaxed": [large, "3.5"], "gap": [1.5, 2.5]}
+    table = pa.table(rows)
+    if ending == ".parquet":
+        pq.write_table(table, path)
+    else:
+        text = "".join(
+            [",".join(rows) + "\n", *(f'{k},"{a}","{b}",{g}\n' for k, a, b, g in zip(*rows.values(), strict=True))]
+        )
+        path.write_bytes(gzip.compress(text.encode()) if ending.endswith(".gz") else text.encode())
+    assert [round(c.volume) for c in read(path)] == [50, 50]  # as always: the column 'cif'
+    failures: list[Failure] = []
+    (crystal,) = read(path, failures, column="relaxed")
+    assert (round(crystal.volume), crystal.properties) == (90, {"gap": 1.5})
+    assert [failure.where for failure in failures] == [f"{path} row 2"]
+    said = message(lambda: read(path, [], column="relxed"))
+    assert said == f"{path}: unknown column 'relxed': did you mean 'relaxed'? choose from cif, gap, id, relaxed"
+
+
+def test_a_column_is_of_a_table(tmp_path: Path) -> None:
+    write(build_prototypes()[:2], tmp_path / "both" / "a.csv")
+    write(build_prototypes()[:1], tmp_path / "both" / "b.cif")
+    assert len(read(tmp_path / "both", column="cif")) == 3
+    assert "no table" in message(lambda: read(tmp_path / "both" / "b.cif", [], column="cif"))
+
+
 def test_csv_in_a_zip_and_gzipped_in_it(tmp_path: Path) -> None:
     some = build_prototypes()[:3]
     write(some, tmp_path / "a.csv")

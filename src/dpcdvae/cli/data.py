@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpcdvae.cli.groups import argument, command, option
-from dpcdvae.cli.options import Overwrite, Processes, Seed, complete_datasets
+from dpcdvae.cli.options import Column, Overwrite, Processes, Seed, complete_datasets
 from dpcdvae.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -93,13 +93,14 @@ def _warm_evaluation(dataset: Dataset, engine: Engine) -> None:
 @command
 def add(
     *,
-    source: Path = argument(..., "A CSV with a 'cif' column, any other crystal file, or a folder."),
+    source: Path = argument(..., "A CSV with a column of CIFs, any other crystal file, or a folder."),
     name: str = option(..., "Name of the data set."),
     processes: Processes,
     split: str = option("0.8,0.1,0.1", "Fractions of train, val and test."),
     seed: Seed = 0,
     max_atoms: int = option(100, "Larger cells are left out.", min=1),
     primitive: Primitive = False,
+    column: Column = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Prepare your own crystals: a CSV, a folder of CIFs, an extxyz ...
@@ -121,6 +122,7 @@ def add(
             seed=seed,
             max_atoms=max_atoms,
             primitive=primitive,
+            column=column,
             engine=engine,
             overwrite=overwrite,
         )

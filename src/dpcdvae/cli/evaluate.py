@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dpcdvae.cli.energies import HullEnergies, load_energy_model
 from dpcdvae.cli.groups import Call, option
-from dpcdvae.cli.options import Crystals, Json, Overwrite, Processes, Seed, complete_datasets, complete_models
+from dpcdvae.cli.options import Column, Crystals, Json, Overwrite, Processes, Seed, complete_datasets, complete_models
 from dpcdvae.cli.outputs import check_paths, console
 from dpcdvae.errors import InputError
 
@@ -52,6 +52,7 @@ def evaluate(
     ),
     energy_model: str | None = option(None, "A property model, for the distribution of energies."),
     symmetry: str = option("reduced", "Method for space groups: reduced, or pymatgen (its SpacegroupAnalyzer)."),
+    column: Column = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -85,7 +86,7 @@ def evaluate(
     engine = processes.engine()
     target = resolve_reference(reference)
     learnt = None if training is None else resolve_reference(training)
-    generated = read_generated(crystals)
+    generated = read_generated(crystals, column)
     stability = hull.load(generated.crystals, crystals)
     if paired and generated.part:
         target = target.only(generated.ids)

@@ -42,6 +42,14 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change an option: section.option=value; may be repeated.")
 ]
 Crystals = Annotated[Path, typer.Argument(help="File, folder or zip of crystals in any format.")]
+Column = Annotated[
+    str | None,
+    typer.Option(
+        "--column",
+        help="Column of the crystals in a CSV or Parquet.",
+        show_default="cif, or the only one with crystals",
+    ),
+]
 CalculatorOption = Annotated[
     list[str] | None, typer.Option("--calculator-option", help="KEY=VALUE for the calculator, repeatable.")
 ]

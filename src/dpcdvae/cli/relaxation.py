@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpcdvae.cli.groups import Call, argument, option
-from dpcdvae.cli.options import Crystals, Json, Overwrite, Processes, Seed
+from dpcdvae.cli.options import Column, Crystals, Json, Overwrite, Processes, Seed
 from dpcdvae.cli.outputs import check_paths, console, write_crystals, write_report
 from dpcdvae.cli.relaxing_options import Relaxing, relaxes_nothing, resolved
 from dpcdvae.errors import InputError
@@ -35,6 +35,7 @@ def relax(
     ranked: Path | None = option(None, "Write each minimum once, the lowest enthalpy first."),
     write_jobs: Path | None = option(None, "Relax nothing: write input files of vasp or espresso."),
     read_jobs: Path | None = option(None, "Relax nothing: read the results of these jobs."),
+    column: Column = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Relax atoms and cell under pressure; energies, enthalpies, volumes and stresses go into --out with them.
@@ -61,12 +62,12 @@ def relax(
         given = [name for name, value in others.items() if value is not None]
         relaxes_nothing("--write-jobs", given + relaxing.given("optimizer", "work", "retry", "time_limit", "batch"))
     elif read_jobs is not None:
-        relaxes_nothing("--read-jobs", relaxing.given())
+        relaxes_nothing("--read-jobs", relaxing.given() + ["--column"] * (column is not None))
     check_one_process(relaxing.batch, processes.workers, processes.scheduler)
     if crystals is not None:
         stages = relaxing.stages()
         if write_jobs is not None:
-            _write_jobs(_read(crystals), stages, write_jobs)
+            _write_jobs(_read(crystals, column), stages, write_jobs)
             return
     if out is None:
         raise InputError("where to write? give --out FILE")
@@ -75,7 +76,7 @@ def relax(
         check_destination(output, overwrite=overwrite)
     with processes.engine() as engine:
         if crystals is not None:
-            generated = _read(crystals)
+            generated = _read(crystals, column)
             failures, part, digest = generated.failures, generated.part, sha256(crystals)
             results, call = relaxing.run(generated.crystals, stages, call, work_folder(out), engine)
         else:
@@ -93,6 +94,7 @@ def ground_state(
     relaxing: Relaxing,
     processes: Processes,
     relaxed: Path | None = option(None, "The same crystals relaxed elsewhere: compare, relax nothing."),
+    column: Column = None,
     json: Json = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -123,7 +125,7 @@ def ground_state(
         relaxes_nothing("--relaxed", [name for name in relaxing.given() if name != "--pressure"])
     else:
         stages = relaxing.stages()
-    generated = read_generated(crystals)
+    generated = read_generated(crystals, column)
     hashes = {name: sha256(path) for name, path in (("crystals", crystals), ("relaxed", relaxed)) if path is not None}
     with processes.engine() as engine:
         if relaxed is not None:
@@ -135,10 +137,10 @@ def ground_state(
     write_report(call, report, json, {f"{name}_sha256": digest for name, digest in hashes.items()})
 
 
-def _read(crystals: Path) -> Generated:
+def _read(crystals: Path, column: str | None) -> Generated:
     from dpcdvae.evaluation import read_generated
 
-    generated = read_generated(crystals)
+    generated = read_generated(crystals, column)
     if not generated.crystals:
         why = f": {generated.failures[0]}" if generated.failures else ""
         raise InputError(f"none of the crystals in {crystals} could be read{why}")

@@ -21,7 +21,7 @@ from dpcdvae.datasets.fetch import fetch, git_blob
 from dpcdvae.datasets.origin import long_words, with_origin
 from dpcdvae.datasets.preparation import Settings, prepare, summary
 from dpcdvae.datasets.store import Dataset, dataset_file
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, printable
 from dpcdvae.io import Failure, read_placed
 from dpcdvae.parallel import HERE, Engine
 from dpcdvae.structures.crystal import Crystal
@@ -79,6 +79,7 @@ def add_dataset(
     seed: int = 0,
     max_atoms: int = MAX_ATOMS,
     primitive: bool = False,
+    column: str | None = None,
     engine: Engine = HERE,
     overwrite: bool = False,
 ) -> Dataset:
@@ -88,6 +89,7 @@ def add_dataset(
         source: any file that :func:`dpcdvae.io.read` reads, a folder of such files (split by seed), or a
             folder with ``train.csv``, ``val.csv`` and ``test.csv`` (split as it is).
         fractions: of train, val and test; the same seed gives the same split.
+        column: of the crystals in tables, as of :func:`dpcdvae.io.read`.
 
     Raises:
         InputError: a name that is taken, nothing usable in ``source``, fractions that do not add up to 1.
@@ -104,11 +106,13 @@ def add_dataset(
     settings = Settings(max_atoms=max_atoms, primitive=primitive)
     spec = DatasetSpec(title=f"own data from {source.name}", max_atoms=max_atoms)
     hashes: dict[str, Any] = {"all": {"file": source.name, "sha256": files.sha256(source)}}
+    if column is not None:
+        hashes["all"]["column"] = column
     if source.is_dir() and all(_split_file(source, split) for split in SPLITS):
-        parts = {split: _read_placed(file, "csv") for split, file in _splits_in(source).items()}
+        parts = {split: _read_placed(file, "csv", column) for split, file in _splits_in(source).items()}
         return _prepare_and_save(name, spec, hashes, settings, parts, engine)
     hashes["all"] |= {"fractions": list(fractions), "seed": seed}
-    parts = {"all": _read_placed(source)}
+    parts = {"all": _read_placed(source, column=column)}
 
     def divide(tables: dict[str, CrystalTable]) -> dict[str, CrystalTable]:
         return split_by_seed(tables["all"], fractions, seed)
@@ -270,11 +274,13 @@ def _content(file: Path) -> bytes:
         raise InputError(f"{file} cannot be read: {error}") from error
 
 
-def _read_placed(path: Path, format: str | None = None) -> tuple[list[Crystal], list[str], list[Failure]]:
+def _read_placed(
+    path: Path, format: str | None = None, column: str | None = None
+) -> tuple[list[Crystal], list[str], list[Failure]]:
     """Crystals, where each stands, and what could not be read."""
-    print(f"reading {path}", file=sys.stderr)
+    print(f"reading {printable(str(path))}", file=sys.stderr)
     failures: list[Failure] = []
-    crystals, places = read_placed(path, failures, format=format)
+    crystals, places = read_placed(path, failures, format=format, column=column)
     return crystals, places, failures
 
 

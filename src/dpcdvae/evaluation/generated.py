@@ -63,11 +63,14 @@ class Generated:
         return {crystal.id for crystal in self.crystals} | {failure.id for failure in self.failures}
 
 
-def read_generated(path: str | Path) -> Generated:
+def read_generated(path: str | Path, column: str | None = None) -> Generated:
     """Reads crystals in any format, and the manifests of ``generate``, ``reconstruct`` or ``relax`` that lie there.
 
     If a folder holds several files, a note on standard error lists them. Another note names the missing shards of a
     run: the numbers are then those of a part of the run.
+
+    Args:
+        column: as of :func:`dpcdvae.io.read`.
 
     Raises:
         InputError: as :func:`dpcdvae.io.read`; a folder that holds the same crystals in several files.
@@ -75,7 +78,7 @@ def read_generated(path: str | Path) -> Generated:
     path = Path(path)
     failures: list[Failure] = []
     counts: dict[str, int] = {}
-    crystals, places = read_placed(path, failures, counts=counts)
+    crystals, places = read_placed(path, failures, counts, column=column)
     if path.is_dir():
         check_once(path, crystals, places, counts)
     manifests = _manifests(path, counts)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from dpcdvae.errors import InputError, one_line, printable, unknown_name
-from dpcdvae.files import atomic_output, check_output
+from dpcdvae.files import atomic_output, check_name, check_output
 from dpcdvae.io.ase_files import parse_database, parse_traj
 from dpcdvae.io.atoms import RESERVED, parse_extxyz, parse_poscar, render_extxyz, render_poscar
 from dpcdvae.io.cif import crystal_from_cif, parse_cif
@@ -67,32 +67,38 @@ FORMATS: Registry[Format] = Registry(
         "db": Format((".db",), parse_database, None),
     },
 )
+TABLES = ("csv", "parquet")
 FOLDER, ZIP = "folder", "zip"  # of CIFs
 
 
 def read(
-    path: str | Path, failures: list[Failure] | None = None, counts: dict[str, int] | None = None
+    path: str | Path,
+    failures: list[Failure] | None = None,
+    counts: dict[str, int] | None = None,
+    *,
+    column: str | None = None,
 ) -> list[Crystal]:
     """Crystals of a file, or of every file of a folder or ``.zip`` (in natural order of their names).
 
     The ending of the name says the format: ``.cif`` (one or several data blocks), ``.extxyz``, ``.xyz``,
-    ``.vasp``, POSCAR, CONTCAR, ``.csv`` and ``.parquet`` with a ``cif`` column, ``.json`` (pymatgen's, the Materials
-    Project's or our own), ``.npz`` and ``.pt`` (see :mod:`dpcdvae.io.peers`), ``.traj`` and ``.db`` of ASE, each
-    also with ``.gz``. In a folder, files with other endings are passed over. Ids are made unique: the second ``a``
-    becomes ``a-2``. What is left out of crystals that are kept (text in a column of numbers, forces, atoms of
-    occupancy 0) is named on standard error, once for each kind.
+    ``.vasp``, POSCAR, CONTCAR, ``.csv`` and ``.parquet`` with a column of crystals, ``.json`` (pymatgen's, the
+    Materials Project's or our own), ``.npz`` and ``.pt`` (see :mod:`dpcdvae.io.peers`), ``.traj`` and ``.db`` of
+    ASE, each also with ``.gz``. In a folder, files with other endings are passed over. Ids are made unique: the
+    second ``a`` becomes ``a-2``. What is left out of crystals that are kept (text in a column of numbers, forces,
+    atoms of occupancy 0) is named on standard error, once for each kind.
 
     Args:
         path: what to read.
         failures: if given, items that cannot be used (unparsable, partial occupancy, isotopes, NaN, no
             volume) are added here and reading goes on.
         counts: if given, the number of items of each file is added here, by its path.
+        column: that of the crystals in ``.csv`` and ``.parquet``; without it ``cif``, or the only one that holds them.
 
     Raises:
         InputError: nothing there, a format not known, a file that is no such file, no crystal in it;
             without ``failures`` also the first bad item, naming file, row or block, and reason.
     """
-    return read_placed(path, failures, counts)[0]
+    return read_placed(path, failures, counts, column=column)[0]
 
 
 def read_placed(
@@ -101,29 +107,34 @@ def read_placed(
     counts: dict[str, int] | None = None,
     *,
     format: str | None = None,
+    column: str | None = None,
 ) -> tuple[list[Crystal], list[str]]:
     """:func:`read`, with the place of each crystal (file and row, block or frame).
 
     Args:
         format: a name in ``FORMATS``, to overrule the ending.
-        counts: as for :func:`read`.
+        counts, column: as for :func:`read`.
     """
     path = Path(path)
     alone = not os.path.isdir(path) and path.suffix.lower() != ".zip"
     with Progress(f"reading {path.name}") as bar:
-        collector = Collector(failures, bar)
+        collector, tables = Collector(failures, bar, column), 0
         for source in files_at(path):
             before = collector.count
             name = format or _format_of(source.name)
+            tables += name in TABLES
             if alone:
                 _read_alone(source, name, collector)
-            elif name is not None:
+            elif name is not None or source.closed:
                 with collector.item(source.stem, source.where):
-                    FORMATS[name].parse(source.load(), source.where, source.stem, collector)
+                    content = source.load()
+                    FORMATS[str(name)].parse(content, source.where, source.stem, collector)
             if counts is not None:
                 counts[source.where] = collector.count - before
     for line in collector.note_lines():
         print(f"note: {line}", file=sys.stderr)
+    if column is not None and not tables:
+        raise InputError(f"{path}: no table (.csv, .parquet) that could have a column '{column}': leave out --column")
     if not collector.crystals and not collector.failed:
         raise InputError(f"{path}: no crystals in it (formats: {', '.join(FORMATS)})")
     return _unique([_named(crystal) for crystal in collector.crystals]), collector.places
@@ -133,7 +144,7 @@ def _read_alone(source: Source, format: str | None, collector: Collector) -> Non
     """Reads the only file; what makes it unreadable as a whole is an error, not a failure of one of its items."""
     if format is None:
         known = [suffix for entry in FORMATS.values() for suffix in entry.suffixes]
-        raise InputError(f"{source.where}: {unknown_name('ending', PurePath(source.name).suffix, [*known, '.zip'])}")
+        raise InputError(f"{source.where}: {_unknown_ending(PurePath(source.name).suffix, [*known, '.zip'])}")
     try:
         FORMATS[format].parse(source.load(), source.where, source.stem, collector)
     except ReportedError:
@@ -192,6 +203,7 @@ def write(crystals: Iterable[Crystal], path: str | Path, *, format: str | None =
 
 def check_destination(path: str | Path, *, format: str | None = None, overwrite: bool = False) -> str:
     """The name of the format that :func:`write` will use, or its InputError: to ask before hours of work."""
+    check_name(Path(path))
     name = _output_format(path, format)
     path = check_output(path, overwrite=overwrite)
     if path.exists() and (name == FOLDER) != path.is_dir():
@@ -241,9 +253,12 @@ def _output_format(path: str | Path, format: str | None) -> str:
     if _format_of(name) is not None:
         raise InputError(f"{path}: '{suffix}' is a format that is read, not written")
     suffixes = [s for key in writable for s in FORMATS[key].suffixes]
-    raise InputError(
-        f"{path}: {unknown_name('ending', suffix, [*suffixes, '.zip'])}; without an ending it becomes a folder"
-    )
+    raise InputError(f"{path}: {_unknown_ending(suffix, [*suffixes, '.zip'])}; without an ending it becomes a folder")
+
+
+def _unknown_ending(suffix: str, known: Sequence[str]) -> InputError:
+    """With all endings: they are what a user asks for next."""
+    return unknown_name("ending", suffix, known, most=len(known))
 
 
 def _unique(crystals: Sequence[Crystal]) -> list[Crystal]:

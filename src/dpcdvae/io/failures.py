@@ -31,10 +31,12 @@ class Collector:
     """The crystals of one reading, and what was left out. Without a list of failures the first bad item raises.
 
     Attributes:
+        column: the name of the column of crystals in tables; None where it is to be found.
         places: where each crystal stands. failed: how many items could not be used.
     """
 
-    def __init__(self, failures: list[Failure] | None, progress: Progress) -> None:
+    def __init__(self, failures: list[Failure] | None, progress: Progress, column: str | None = None) -> None:
+        self.column = column
         self.crystals: list[Crystal] = []
         self.places: list[str] = []
         self.failed = 0

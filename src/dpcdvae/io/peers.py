@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.errors import InputError, one_line
+from dpcdvae.errors import InputError, listed, one_line
 from dpcdvae.io.cif_writer import right_handed
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import check_claims, read_at_most
@@ -39,7 +39,7 @@ def parse_npz(data: bytes, where: str, stem: str, collector: Collector) -> None:
     except Exception as error:  # whatever zipfile, zlib and numpy meet in arbitrary bytes
         raise InputError(f"not an .npz file of plain arrays, or cut off ({one_line(error)[:200]})") from error
     if missing := [key for key in KEYS if key not in arrays]:
-        raise InputError(f"no array {', '.join(missing)} (found {', '.join(list(arrays)[:12])})")
+        raise InputError(f"no array {', '.join(missing)} (found {listed(list(arrays))})")
     ids = [str(id) for id in np.atleast_1d(arrays["ids"])] if "ids" in arrays else []
     _add_crystals(arrays, ids, where, stem, collector)
 

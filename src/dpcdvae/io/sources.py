@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import os
 import re
 import zipfile
 import zlib
@@ -23,11 +24,16 @@ MAX_RATIO, ALWAYS_ALLOWED = 100, 2**26
 
 @dataclass(frozen=True)
 class Source:
-    """One file: where it stands (for messages), its name without ``.gz``, and how to get its content."""
+    """One file: where it stands (for messages), its name without ``.gz``, and how to get its content.
+
+    Attributes:
+        closed: an archive or a folder in what is read that cannot be opened; ``load`` says why.
+    """
 
     where: str
     name: str
     load: Callable[[], bytes]
+    closed: bool = False
 
     @property
     def stem(self) -> str:
@@ -37,10 +43,11 @@ class Source:
 def files_at(path: Path) -> Iterator[Source]:
     """The files at ``path``, in natural order of their names (``a-2`` before ``a-10``).
 
-    Hidden files and manifests in a folder or archive are passed over.
+    Hidden files and manifests in a folder or archive are passed over. Archives and folders in it that cannot be
+    opened come as ``closed`` sources, so that the others are read.
 
     Raises:
-        InputError: no such path, or a broken archive.
+        InputError: no such path, or it is a broken archive itself.
     """
     try:
         yield from _files_at(path)
@@ -52,17 +59,46 @@ def files_at(path: Path) -> Iterator[Source]:
 
 def _files_at(path: Path) -> Iterator[Source]:
     if path.is_dir():
-        for file in sorted((p for p in path.rglob("*") if p.is_file()), key=lambda p: _natural(str(p))):
-            if _is_wanted(file.relative_to(path)):
-                yield from _files_at(file)
+        yield from _files_in(path)
         return
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
     refuse_device(path)
-    if path.suffix.lower() == ".zip":
+    if _is_archive(path.name):
         yield from _archived(path)
     else:
         yield Source(printable(str(path)), _plain_name(path.name), lambda: _read(path))
+
+
+def _files_in(folder: Path) -> Iterator[Source]:
+    """Those of a folder and of the folders in it. What is wrong with one of them does not end the reading of others."""
+    shut: list[OSError] = []
+    files = [Path(above, name) for above, _, names in os.walk(folder, onerror=shut.append) for name in names]
+    reasons = {Path(error.filename): error for error in shut}
+    if folder in reasons:
+        raise reasons[folder]
+    for file in sorted([*files, *reasons], key=lambda p: _natural(str(p))):
+        if not _is_wanted(file.relative_to(folder)):
+            continue
+        where = printable(str(file))
+        if file in reasons:
+            yield _unreadable(where, f"cannot be opened ({reasons[file].strerror})", closed=True)
+            continue
+        try:
+            yield from _files_at(file)
+        except Exception as error:
+            yield _unreadable(where, one_line(error).removeprefix(f"{where}: "), closed=_is_archive(file.name))
+
+
+def _unreadable(where: str, reason: str, *, closed: bool) -> Source:
+    def load() -> bytes:
+        raise InputError(reason)
+
+    return Source(where, _plain_name(PurePath(where).name), load, closed)
+
+
+def _is_archive(name: str) -> bool:
+    return name.lower().endswith(".zip")
 
 
 def _archived(path: Path) -> Iterator[Source]:
@@ -72,6 +108,9 @@ def _archived(path: Path) -> Iterator[Source]:
             check_claims(archive, path.stat().st_size)
             for entry in sorted(entries, key=lambda e: _natural(e.filename)):
                 where = printable(f"{path}:{entry.filename}")
+                if _is_archive(entry.filename):
+                    yield _unreadable(where, "an archive in an archive: unpack it", closed=True)
+                    continue
 
                 def load(entry: zipfile.ZipInfo = entry, where: str = where) -> bytes:
                     try:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, listed, unknown_name
 from dpcdvae.io.cif import MAX_CIF_BYTES, crystal_from_cif
 from dpcdvae.io.cif_sites import Note
 from dpcdvae.io.cif_writer import cif_text
@@ -84,7 +84,7 @@ def parse_parquet(data: bytes, where: str, stem: str, collector: Collector) -> N
 def _add_rows(rows: Iterable[Row], columns: Sequence[str], where: str, stem: str, collector: Collector) -> None:
     rows = iter(rows)
     first = next(rows, None)
-    column = _crystal_column(columns, first or {})
+    column = _crystal_column(columns, first or {}, collector.column)
     id_column = next((c for c in ID_COLUMNS if c in columns), None)
     candidates = [c for c in columns if c not in (column, *ID_COLUMNS) and not _INDEX.match(c or "")]
     numeric: set[str] = set()
@@ -114,16 +114,20 @@ def _add_rows(rows: Iterable[Row], columns: Sequence[str], where: str, stem: str
             )
 
 
-def _crystal_column(columns: Sequence[str], row: Row) -> str:
-    """``cif`` or, without such a column, the only one whose first cell is a crystal."""
+def _crystal_column(columns: Sequence[str], row: Row, named: str | None) -> str:
+    """The one that is named; else ``cif`` or, without such a column, the only one whose first cell is a crystal."""
+    if named is not None:
+        if named not in columns:
+            raise unknown_name("column", named, filter(None, columns))
+        return named
     if "cif" in columns:
         return "cif"
     found = [name for name in columns if name and _looks_like_crystal(row.get(name))]
     if len(found) == 1:
         return found[0]
-    listed = ", ".join(repr(c) for c in (found or columns)[:12])
     what = "several columns hold crystals" if found else "no column 'cif', and none that holds crystals"
-    raise InputError(f"{what} (columns: {listed}): name the column that holds the CIF text 'cif'")
+    each = listed([repr(name) for name in found or columns])
+    raise InputError(f"{what} (columns: {each}): name the column of the crystals, by --column or in the file as 'cif'")
 
 
 def _looks_like_crystal(cell: Any) -> bool:
@@ -140,6 +144,8 @@ def _crystal(cell: Any, id: str, note: Note) -> Crystal:
         return crystal_from_document(cell, id, note)
     if isinstance(cell, bytes):
         cell = decode(cell)
+    if not isinstance(cell, str):
+        raise InputError(f"'{str(cell)[:30]}' is no crystal: a CIF is needed, or a dictionary of pymatgen's")
     if cell.lstrip()[:1] != "{":
         return crystal_from_cif(cell, id, note)
     if len(cell) > MAX_CIF_BYTES:
