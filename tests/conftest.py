@@ -13,6 +13,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def _no_flush(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test survives a power cut, and thousands of flushes take a minute."""
+    if "flush" not in request.node.name:
+        monkeypatch.setattr("dpcdvae.files._flush_one", lambda path: None)
+        monkeypatch.setattr("os.sync", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Folder with ``perov_5/``, ``carbon_24/`` ... in CDVAE's CSV format; tests that need it skip without."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from dpcdvae.cli.exit_codes import run
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import read_generated
 from dpcdvae.evaluation.phase_files import calculator_of
-from dpcdvae.files import home, read_toml, sha256
+from dpcdvae.files import atomic_output, home, read_toml, sha256, write_text
 from dpcdvae.io import write
 from dpcdvae.structures.crystal import Crystal
 
@@ -79,6 +80,44 @@ def test_an_error_of_the_file_system_is_one_line(capsys: pytest.CaptureFixture[s
         run(bug, [])
 
 
+@pytest.mark.parametrize("count", [0, 3, 200])
+def test_an_output_is_flushed_before_it_has_its_name(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file all its bytes, of a folder all its files; and the new name in the folder that it lies in."""
+    happened: list[int | str] = []
+    monkeypatch.setattr("os.fsync", lambda stream: happened.append(os.fstat(stream).st_ino))
+    monkeypatch.setattr("os.sync", lambda: happened.append("all"))
+    replace = os.replace
+    monkeypatch.setattr("os.replace", lambda *names: (happened.append("renamed"), replace(*names)))
+    output = tmp_path / "new" / "out"
+    with atomic_output(output) as temporary:
+        if count:
+            (temporary / "inner").mkdir(parents=True)
+            for k in range(count):
+                (temporary / "inner" / f"{k}").write_text("x")
+        else:
+            temporary.write_text("x")
+    before, after = happened[: happened.index("renamed")], happened[happened.index("renamed") + 1 :]
+    assert after == [output.parent.stat().st_ino]
+    parts = {path.stat().st_ino for path in (output, *output.rglob("*"))}
+    assert before == ["all"] if count > 100 else set(before) == parts
+
+
+def test_a_folder_that_cannot_be_flushed_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = errno.EINVAL
+
+    def refuse(stream: int) -> None:
+        raise OSError(reason, "as it says")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    write_text(tmp_path / "a", "x")
+    reason = errno.EIO
+    with pytest.raises(InputError, match="cannot write"):
+        write_text(tmp_path / "b", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 @pytest.mark.parametrize("option", ["--work", "--out", "--ranked"])
 def test_a_name_that_is_too_long_is_one_line(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write([CARBON], tmp_path / "c.extxyz")
@@ -117,6 +156,32 @@ def test_a_manifest_of_another_kind_is_passed_over(
     assert read_generated(source).failures == []
     assert capsys.readouterr().err.count("passed over") == (text not in ("[]", "3"))
     assert calculator_of(source) == ""
+
+
+def test_manifests_are_of_files_whose_names_differ_in_spaces_alone(tmp_path: Path) -> None:
+    names = ("a b.extxyz", "a  b.extxyz", "a  z.extxyz", "c\td.extxyz", "in  it/x.extxyz")
+    for count, name in enumerate(names, 1):
+        atoms = [Crystal(np.array([6 + count]), np.zeros((1, 3)), (3.0 + k) * np.eye(3), "a") for k in range(count)]
+        path = write(atoms, tmp_path / name)
+        manifest = {**MANIFEST, "crystals": count, "failures": [{"id": name, "reason": "no cell"}]}
+        path.with_name(f"{path.name}.manifest.json").write_text(json.dumps(manifest))
+    generated = read_generated(tmp_path)
+    assert len(generated.crystals) == 1 + 2 + 3 + 4 + 5
+    assert {failure.id for failure in generated.failures} == {" ".join(name.split()) for name in names}
+    assert len(generated.failures) == len(names)
+
+
+def test_shards_of_one_run_may_be_made_on_different_devices(tmp_path: Path) -> None:
+    for k, device in ((1, "cpu"), (2, "cuda")):
+        path = write([Crystal(np.array([6]), np.zeros((1, 3)), (2.0 + k) * np.eye(3), "a")], tmp_path / f"{k}.extxyz")
+        arguments = {"shard": f"{k}/2", "seed": 0, "device": device, "workers": k}
+        manifest = {**MANIFEST, "arguments": arguments}
+        path.with_name(f"{path.name}.manifest.json").write_text(json.dumps(manifest))
+    assert not read_generated(tmp_path).part
+    (tmp_path / "1.extxyz.manifest.json").write_text(
+        json.dumps({**MANIFEST, "arguments": {"shard": "1/2", "seed": 1, "device": "cpu"}})
+    )
+    assert read_generated(tmp_path).part
 
 
 @pytest.mark.parametrize("count", ["999999999", "9" * 400])

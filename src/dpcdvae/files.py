@@ -81,13 +81,15 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
     """Yields a temporary sibling path to fill (a file or a folder); renamed onto ``path`` on success.
 
     On any exception, Ctrl-C included, the temporary is removed and ``path`` is what it was before.
-    The temporary keeps the suffix of ``path``, as writers choose the format by it.
+    The temporary keeps the suffix of ``path``, as writers choose the format by it. It is on the disk before it is
+    renamed, so that not even a power cut leaves an empty file under the name.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _flush(temporary)
         if path.is_dir() and temporary.is_dir():
             # A folder cannot be renamed onto a folder that is not empty: swap, then remove.
             old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
@@ -100,6 +102,7 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             os.replace(temporary, path)
+        _flush_one(path.parent)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -108,6 +111,31 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
         else:
             with contextlib.suppress(OSError):  # on what cannot be written there is none
                 temporary.unlink(missing_ok=True)
+
+
+MANY = 64
+"""Files of a folder from which on one flush of all file systems (0.4 s) beats one of each file (5 ms)."""
+
+
+def _flush(path: Path) -> None:
+    """Puts a file, or all that is in a folder, on the disk."""
+    inside = list(path.rglob("*")) if path.is_dir() else []
+    if len(inside) > MANY:
+        os.sync()
+        return
+    for part in (*inside, path):
+        _flush_one(part)
+
+
+def _flush_one(path: Path) -> None:
+    stream = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(stream)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.EOPNOTSUPP):  # it cannot be flushed
+            raise
+    finally:
+        os.close(stream)
 
 
 LOCK = "lock"

@@ -21,7 +21,7 @@ from dpcdvae.io import Failure, read_placed
 from dpcdvae.structures.crystal import Crystal
 
 MANIFEST = ".manifest.json"
-MAY_DIFFER = (*NOT_SHAPING, "shard")
+MAY_DIFFER = (*NOT_SHAPING, "device", "shard")
 """Arguments that may differ between the shards of one run."""
 
 

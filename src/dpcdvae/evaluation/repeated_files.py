@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from dpcdvae.errors import InputError, listed
+from dpcdvae.errors import InputError, listed, printable
 from dpcdvae.structures.crystal import Crystal
 
 REPEATED = 0.8
@@ -44,7 +44,7 @@ def check_once(folder: Path, crystals: Sequence[Crystal], places: Sequence[str],
     files = iter(counts)
     file = next(files)
     for crystal, place in zip(crystals, places, strict=True):
-        while place != file and not place.startswith(f"{file} "):  # both are in the order of reading
+        while place != printable(file) and not place.startswith(f"{printable(file)} "):  # both in the order of reading
             file = next(files)
         key = _key(crystal)
         members[sets[file]].append(key)
@@ -55,7 +55,7 @@ def check_once(folder: Path, crystals: Sequence[Crystal], places: Sequence[str],
             raise InputError(
                 f"{holds}; {again} of the {len(keys)} of {name} stand in another of these too: name the one to count"
             )
-    print(f"note: {holds}", file=sys.stderr)
+    print(f"note: {printable(holds)}", file=sys.stderr)
 
 
 def _set_of(file: str, count: int) -> str:

@@ -130,7 +130,7 @@ def read_placed(
                     content = source.load()
                     FORMATS[str(name)].parse(content, source.where, source.stem, collector)
             if counts is not None:
-                counts[source.where] = collector.count - before
+                counts[source.path] = collector.count - before
     for line in collector.note_lines():
         print(f"note: {line}", file=sys.stderr)
     if column is not None and not tables:

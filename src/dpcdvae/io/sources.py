@@ -24,16 +24,24 @@ MAX_RATIO, ALWAYS_ALLOWED = 100, 2**26
 
 @dataclass(frozen=True)
 class Source:
-    """One file: where it stands (for messages), its name without ``.gz``, and how to get its content.
+    """One file.
 
     Attributes:
+        path: where it stands, of one in an archive ``archive:path``; as it is, so that no two files share it.
+        name: without ``.gz``.
+        load: gives its content.
         closed: an archive or a folder in what is read that cannot be opened; ``load`` says why.
     """
 
-    where: str
+    path: str
     name: str
     load: Callable[[], bytes]
     closed: bool = False
+
+    @property
+    def where(self) -> str:
+        """The path for messages."""
+        return printable(self.path)
 
     @property
     def stem(self) -> str:
@@ -67,7 +75,7 @@ def _files_at(path: Path) -> Iterator[Source]:
     if _is_archive(path.name):
         yield from _archived(path)
     else:
-        yield Source(printable(str(path)), _plain_name(path.name), lambda: _read(path))
+        yield Source(str(path), _plain_name(path.name), lambda: _read(path))
 
 
 def _files_in(folder: Path) -> Iterator[Source]:
@@ -80,21 +88,21 @@ def _files_in(folder: Path) -> Iterator[Source]:
     for file in sorted([*files, *reasons], key=lambda p: _natural(str(p))):
         if not _is_wanted(file.relative_to(folder)):
             continue
-        where = printable(str(file))
         if file in reasons:
-            yield _unreadable(where, f"cannot be opened ({reasons[file].strerror})", closed=True)
+            yield _unreadable(str(file), f"cannot be opened ({reasons[file].strerror})", closed=True)
             continue
         try:
             yield from _files_at(file)
         except Exception as error:
-            yield _unreadable(where, one_line(error).removeprefix(f"{where}: "), closed=_is_archive(file.name))
+            reason = one_line(error).removeprefix(f"{printable(str(file))}: ")
+            yield _unreadable(str(file), reason, closed=_is_archive(file.name))
 
 
-def _unreadable(where: str, reason: str, *, closed: bool) -> Source:
+def _unreadable(path: str, reason: str, *, closed: bool) -> Source:
     def load() -> bytes:
         raise InputError(reason)
 
-    return Source(where, _plain_name(PurePath(where).name), load, closed)
+    return Source(path, _plain_name(PurePath(path).name), load, closed)
 
 
 def _is_archive(name: str) -> bool:
@@ -107,19 +115,19 @@ def _archived(path: Path) -> Iterator[Source]:
             entries = [e for e in archive.infolist() if not e.is_dir() and _is_wanted(PurePath(e.filename))]
             check_claims(archive, path.stat().st_size)
             for entry in sorted(entries, key=lambda e: _natural(e.filename)):
-                where = printable(f"{path}:{entry.filename}")
+                inside = f"{path}:{entry.filename}"
                 if _is_archive(entry.filename):
-                    yield _unreadable(where, "an archive in an archive: unpack it", closed=True)
+                    yield _unreadable(inside, "an archive in an archive: unpack it", closed=True)
                     continue
 
-                def load(entry: zipfile.ZipInfo = entry, where: str = where) -> bytes:
+                def load(entry: zipfile.ZipInfo = entry) -> bytes:
                     try:
                         with archive.open(entry) as stream:
                             return _unpacked(read_at_most(stream, entry.file_size), entry.filename)
                     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
                         raise InputError(f"cannot be unpacked ({error})") from error
 
-                yield Source(where, _plain_name(PurePath(entry.filename).name), load)
+                yield Source(inside, _plain_name(PurePath(entry.filename).name), load)
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{path}: not a zip archive, or cut off ({error})") from error
 
