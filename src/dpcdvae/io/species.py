@@ -13,13 +13,18 @@ from dpcdvae.structures.elements import ATOMIC_NUMBERS, MAX_ATOMIC_NUMBER
 _SPECIES = re.compile(r"([A-Za-z]{1,3})(?:\d*(?:\.\d+)?[+-]?|[+-]\d+(?:\.\d+)?)$", re.ASCII)  # Fe3+, Fe+3, O2-, Na1
 
 
+# Labels that begin like V, W and U. Without any of these in the formula they are none.
+_NO_ELEMENT = re.compile(r"(?P<vacancy>va(c|cancy)?|vc)(?![a-z])|(?P<water>wat(er)?)(?![a-z])|(?P<name>uu[a-z])", re.I)
+_MEANT = {"vacancy": "a vacancy", "water": "water", "name": "an element by its systematic name"}
+
+
 def atomic_number_of(species: str) -> int:
     """Atomic number of ``Fe``, ``FE``, ``Fe3+`` or ``O2-``.
 
     Raises:
         InputError: an isotope of hydrogen (D, T), a dummy species (X, Vac), or no element.
     """
-    match = _SPECIES.match(species)
+    match = _SPECIES.match(species.strip())
     symbol = match[1].capitalize() if match else species
     if symbol in ATOMIC_NUMBERS:
         return ATOMIC_NUMBERS[symbol]
@@ -52,6 +57,8 @@ def number_of_label(label: str, formula: Container[int] | None) -> int:
     match = re.match(r"([A-Za-z])([A-Za-z]?)", label, re.ASCII)
     if match is None:
         raise InputError(f"label '{label[:20]}' names no element: add _atom_site_type_symbol")
+    if (named := _NO_ELEMENT.match(label)) and (formula is None or ATOMIC_NUMBERS[label[0].upper()] not in formula):
+        raise InputError(f"label '{label[:20]}' stands for {_MEANT[named.lastgroup or '']}: add _atom_site_type_symbol")
     two, one = (match[1] + match[2]).capitalize(), match[1].upper()
     if match[2].islower() and two in ATOMIC_NUMBERS:
         return ATOMIC_NUMBERS[two]
