@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dpcdvae import __version__
 from dpcdvae.cli import main
-from dpcdvae.io import cif_text
+from dpcdvae.datasets import load_dataset
+from dpcdvae.io import cif_text, write
 from dpcdvae.prototypes import build_prototypes
 from dpcdvae.structures.crystal import Crystal
 
@@ -129,6 +131,35 @@ def test_bad_input_is_refused_in_one_line(here: Called, arguments: tuple[str, ..
     assert len(err.splitlines()) == 1, err
     for word in words:
         assert word in err
+
+
+def test_the_column_of_crystals_can_be_named_wherever_crystals_are_read(
+    tmp_path: Path, here: Called, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, name, columns = tmp_path / "two.csv", "own", ["material_id", "cif", "relaxed"]
+    small, large = (
+        [Crystal([11, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3) * (edge + 0.1 * k), f"c{k}") for k in range(4)]
+        for edge in (3.3, 3.9)
+    )
+    with source.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows((a.id, cif_text(a), cif_text(b)) for a, b in zip(small, large, strict=True))
+    code, _, _ = here("add", source, "--name", name, "--split", "1,0,0", "--workers", 0, "--column", "relaxed")
+    dataset = load_dataset(name)
+    assert code == 0
+    assert sorted(crystal.volume for crystal in dataset["train"]) == pytest.approx([c.volume for c in large], rel=1e-4)
+    assert dataset.metadata["source"]["all"]["column"] == "relaxed"
+    write(small, tmp_path / "reference.json")
+    for command in (
+        ["data", "add", source, "--name", "x", "--workers", 0],
+        ["evaluate", source, "--reference", tmp_path / "reference.json", "--workers", 0],
+        ["relax", source, "--out", tmp_path / "out.extxyz", "--calculator", "ase.calculators.emt:EMT"],
+        ["ground-state", source, "--calculator", "ase.calculators.emt:EMT"],
+    ):
+        assert main([*map(str, command), "--column", "relxed"]) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert "unknown column 'relxed': did you mean 'relaxed'? choose from cif, material_id, relaxed" in said
 
 
 @pytest.mark.parametrize("command", ["list", "get", "add", "info"])

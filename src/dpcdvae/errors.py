@@ -57,6 +57,8 @@ def misfit(error: ValidationError) -> str:
         return f"{place} is not known"
     if kind in _NEEDED:
         said = f"{_NEEDED[kind].format(**context)} is needed"
+    elif "\\x00" in value:
+        said = "text without a NUL character is needed"
     else:  # what a validator of ours says, or a kind that is not foreseen
         said = one_line(context.get("error", first["msg"]))
     shown = value if len(value) <= 60 else f"{value[:60]}..."

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dpcdvae.relaxation.relaxed_crystal import Relaxed
     from dpcdvae.structures.crystal import Crystal
 
+TIGHTEST = 1e-9  # eV/Å and GPa: below what any force is rounded to
 SETTINGS_OR = "the settings', or "
 
 
@@ -35,8 +36,8 @@ class Relaxing(Group):
     settings: str | None = option(None, "Settings of a DFT code: paper-carbon or screening.")
     pressure: float | None = option(None, "GPa.", shown=f"{SETTINGS_OR}0")
     optimizer: str | None = option(None, "fire or lbfgs.", shown="fire")
-    fmax: float | None = option(None, "Longest force, eV/Å.", shown=f"{SETTINGS_OR}0.01")
-    smax: float | None = option(None, "Largest unbalanced stress, GPa.", shown=f"{SETTINGS_OR}0.1")
+    fmax: float | None = option(None, "Longest force, eV/Å.", shown=f"{SETTINGS_OR}0.01", min=TIGHTEST)
+    smax: float | None = option(None, "Largest unbalanced stress, GPa.", shown=f"{SETTINGS_OR}0.1", min=TIGHTEST)
     steps: int | None = option(None, "Most steps; a crystal that needs more is not converged.", shown="1000", min=1)
     work: Path | None = option(None, "Folder that keeps results, to go on after a kill.")
     retry: bool = option(False, "Try again what did not converge before; more --steps may be given.", "--retry")
