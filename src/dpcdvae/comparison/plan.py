@@ -11,12 +11,12 @@ import numpy as np
 
 from dpcdvae.checkpoints.loading import build_model
 from dpcdvae.comparison.suite import Suite, flat
-from dpcdvae.config import AnyConfig, Config, load_config
+from dpcdvae.config import AnyConfig, load_config
 from dpcdvae.datasets import dataset_path, load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.files import sha256
+from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.presets import merge
-from dpcdvae.sampling.choices import Decoding
 from dpcdvae.sampling.kinds import sampled_kind
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.training.train import check_data, make_trainer
@@ -106,11 +106,8 @@ def _contender(preset: str, suite: Suite, tables: dict[str, CrystalTable]) -> Co
     with TemporaryDirectory() as folder:
         make_trainer(config, Path(folder))  # refuses a device that is not here before hours of work
     model = build_model(config)
-    if isinstance(config, Config):
-        try:
-            Decoding.of(config, suite.sample.steps, candidates=suite.sample.candidates)
-        except InputError as error:
-            raise InputError(f"[sample] for preset '{preset}': {error}") from None
+    if isinstance(model, CDVAE) and suite.sample.steps > (most := model.diffusion.max_steps):
+        raise InputError(f"sample.steps = {suite.sample.steps}: preset '{preset}' has {most} at most")
     return Contender(preset, config, sum(parameter.numel() for parameter in model.parameters()))
 
 
