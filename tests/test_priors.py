@@ -24,6 +24,7 @@ from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import best_checkpoint, read_card
 from dpcdvae.nn.whitening import Whitening
 from dpcdvae.priors import PRIORS
+from dpcdvae.priors.components import choose
 from dpcdvae.sampling.conditions import Condition
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.generation import generate
@@ -38,8 +39,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "normal": {},
     "gaussian": {},
     "flow": {"width": 64, "layers": 2, "steps": 500, "batch": 256, "lr": 3e-3, "passes": 16},
+    "mixture": {"components": 4, "steps": 20},
+    "local": {"points": 50, "spread": 0.3},
 }
-FITTED = ["gaussian", "flow"]
+FITTED = ["gaussian", "flow", "mixture", "local"]
 
 
 def posterior(n: int = 300, dim: int = 3, seed: int = 0) -> LatentPosterior:
@@ -135,11 +138,44 @@ def test_flow_finds_what_one_normal_distribution_cannot() -> None:
         prior.fit(train, val, 0)
         draws[name] = prior(noise(1000))
     away = {name: energy_distance(z, truth.mu) for name, z in draws.items()}
-    assert away["flow"] < 0.3 * away["gaussian"]
-    distances = torch.cdist(draws["flow"], CENTRES)
-    assert float((distances.amin(1) < 1.2).float().mean()) > 0.9
     assert float((torch.cdist(draws["gaussian"], CENTRES).amin(1) < 1.2).float().mean()) < 0.5
-    assert float((distances.argmin(1) == 0).float().mean()) == pytest.approx(0.5, abs=0.1)
+    for name in ("flow", "mixture", "local"):
+        assert away[name] < 0.3 * away["gaussian"]
+        distances = torch.cdist(draws[name], CENTRES)
+        assert float((distances.amin(1) < 1.2).float().mean()) > 0.9
+        assert float((distances.argmin(1) == 0).float().mean()) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_mixture_of_one_has_the_mean_and_covariance_of_the_latents() -> None:
+    """Expectation-maximisation of z ~ N(μ, σ²): the covariance of the means, and the mean of the variances."""
+    prior, train = make("mixture", components=1), posterior()
+    prior.fit(train, posterior(seed=1), 0)
+    covariance = torch.cov(train.mu.T, correction=0) + train.log_var.exp().mean(0).diag()
+    factor = prior.factors[0]  # type: ignore[index]
+    torch.testing.assert_close(prior.means[0], train.mu.mean(0))  # type: ignore[index]
+    torch.testing.assert_close(factor @ factor.T, covariance, rtol=1e-3, atol=1e-3)
+
+
+def test_choosing_a_component_leaves_standard_normal_noise_that_does_not_know_it() -> None:
+    weights = torch.tensor([0.2, 0.0, 0.5, 0.3])
+    component, fresh = choose(noise(40_000), weights)
+    shares = torch.bincount(component, minlength=4) / len(component)
+    torch.testing.assert_close(shares, weights, rtol=0, atol=0.01)
+    for k in (0, 2, 3):
+        mine = fresh[component == k].double()
+        torch.testing.assert_close(torch.cov(mine.T), torch.eye(3).double(), rtol=0, atol=0.05)
+        torch.testing.assert_close(mine.mean(0), torch.zeros(3).double(), rtol=0, atol=0.05)
+        assert float(mine[:, 0].abs().gt(2).double().mean()) == pytest.approx(0.0455, abs=0.01)
+
+
+def test_local_draws_lie_around_training_latents_as_far_as_the_spread() -> None:
+    """Also where there are fewer than it could keep."""
+    train = two_clusters(20, 0)
+    prior = make("local", spread=0.01)
+    prior.fit(train, train, 0)
+    away = torch.cdist(prior(noise(500)), train.mu).amin(1)
+    assert float(away.max()) < 0.06
+    assert float(away.square().mean().sqrt()) == pytest.approx(0.01 * 3**0.5, rel=0.1)
 
 
 FEW: dict[str, Any] = {"steps": 30, "batch": 64}

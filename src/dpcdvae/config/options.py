@@ -220,6 +220,20 @@ class FlowOptions(Section):
     passes: int = option(32, "midpoint steps from noise to latent", ge=1, le=1000)
 
 
+class MixtureOptions(Section):
+    """Several normal distributions fitted to the latents of the training set."""
+
+    components: int = option(64, "normal distributions", ge=1, le=4096)
+    steps: int = option(50, "steps of expectation-maximisation at most", ge=1, le=10_000)
+
+
+class LocalOptions(Section):
+    """Latents of the training set with a little noise."""
+
+    points: int = option(1000, "training crystals that are kept", ge=1, le=100_000)
+    spread: float = option(0.6, "standard deviation of the noise", gt=0, le=100)
+
+
 ENCODER_OPTIONS: Registry[type[Section]] = Registry(
     "encoder",
     {"dimenet++": DimeNetOptions, "gine": GINEOptions, "lattice": LatticeOptions, "num_atoms": NumAtomsOptions},
@@ -230,7 +244,14 @@ DIFFUSION_OPTIONS: Registry[type[DiffusionOptions]] = Registry(
     {"ddpm": DDPMOptions, "score-matching": ScoreMatchingOptions, "wrapped-normal": WrappedNormalOptions},
 )
 PRIOR_OPTIONS: Registry[type[Section]] = Registry(
-    "prior", {"normal": NoOptions, "gaussian": NoOptions, "flow": FlowOptions}
+    "prior",
+    {
+        "normal": NoOptions,
+        "gaussian": NoOptions,
+        "flow": FlowOptions,
+        "mixture": MixtureOptions,
+        "local": LocalOptions,
+    },
 )
 COMPONENTS: dict[str, Mapping[str, type[Section]]] = {
     "encoder": ENCODER_OPTIONS,

@@ -8,17 +8,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.config import NORMAL, Config, LossConfig
+from dpcdvae.config import Config, LossConfig
 from dpcdvae.denoisers import DENOISERS
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS, TYPE_DIFFUSIONS
 from dpcdvae.encoders import build_encoder
-from dpcdvae.errors import InputError
 from dpcdvae.interfaces import LatentPrior, Trainable
 from dpcdvae.model.agreement_threshold import Agreement
 from dpcdvae.model.stats import StatisticsDecoder
 from dpcdvae.nn.layers import ExactLinear, mlp
 from dpcdvae.nn.target_scaler import TargetScaler
-from dpcdvae.priors import PRIORS
+from dpcdvae.priors import PRIORS, chosen_prior
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.lattice import full_precision, heights, volume
 
@@ -99,20 +98,8 @@ class CDVAE(Trainable):
         return self.mu(hidden), self.log_var(hidden)
 
     def latent_prior(self, name: str | None = None) -> LatentPrior:
-        """The prior to draw z from: the model's own, or "normal".
-
-        Raises:
-            InputError: a prior that the model does not have, or that is not fitted yet.
-        """
-        own = self.config.prior.name
-        if self.config.prior.chosen(name) == NORMAL:
-            return PRIORS[NORMAL](self.config.model.latent_dim, {})
-        if not self.prior.fitted:
-            raise InputError(
-                f"the prior '{own}' of this checkpoint is not fitted: it is when a run ends, in its best checkpoint; "
-                "resume the run, give its folder, or give --prior normal"
-            )
-        return self.prior
+        """The prior to draw z from: the model's own, or "normal"; raises InputError as :func:`chosen_prior`."""
+        return chosen_prior(self.prior, self.config.prior, self.config.model.latent_dim, name)
 
     def denoise(self, noisy: CrystalBatch, z: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """The denoiser's vectors (N, 3) in the space of the diffusion's target, and type logits (N, NUM_ELEMENTS)."""
