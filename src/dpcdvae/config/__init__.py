@@ -2,7 +2,7 @@
 
 from dpcdvae.config.fields import Section
 from dpcdvae.config.loading import load_config, override_config
-from dpcdvae.config.schema import KINDS, AnyConfig, Config, RegressorConfig, config_from_dict
+from dpcdvae.config.schema import KINDS, AnyConfig, Config, FTCPConfig, RegressorConfig, config_from_dict
 from dpcdvae.config.sections import MAX_CANDIDATES, NORMAL, EncoderConfig, LossConfig, ModelConfig, TrainConfig
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "AnyConfig",
     "Config",
     "EncoderConfig",
+    "FTCPConfig",
     "LossConfig",
     "ModelConfig",
     "RegressorConfig",

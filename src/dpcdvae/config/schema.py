@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import ValidationError
 
 from dpcdvae.config.fields import Section, read_options, wrong_value
+from dpcdvae.config.ftcp import FTCPLossConfig, FTCPModelConfig, FTCPRepresentationConfig
 from dpcdvae.config.options import COMPONENTS
 from dpcdvae.config.sections import (
     AnyModelConfig,
@@ -78,6 +79,7 @@ class AnyConfig(Section):
         """This configuration; raises InputError where a component is unknown or an option of one does not fit."""
         try:
             self.components()
+            self.train.check()
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         return self
@@ -126,7 +128,23 @@ class RegressorConfig(_WithEncoder):
     kind: Literal["regressor"] = "regressor"
 
 
-KINDS: dict[str, type[AnyConfig]] = {"generative": Config, "regressor": RegressorConfig}
+class FTCPConfig(AnyConfig):
+    """FTCP: a variational autoencoder of matrices that stand for crystals."""
+
+    free_form = ("prior.options",)
+    kind: Literal["ftcp"] = "ftcp"
+    model: FTCPModelConfig = FTCPModelConfig()
+    representation: FTCPRepresentationConfig = FTCPRepresentationConfig()
+    loss: FTCPLossConfig = FTCPLossConfig()
+    prior: PriorConfig = PriorConfig()
+
+    def components(self) -> dict[str, Section]:
+        self.model.check()
+        prior = self.prior
+        return {"prior.options": read_options(COMPONENTS["prior"][prior.name], prior.options, prior.name)}
+
+
+KINDS: dict[str, type[AnyConfig]] = {"generative": Config, "regressor": RegressorConfig, "ftcp": FTCPConfig}
 
 
 def config_from_dict(values: Mapping[str, Any], where: str = "configuration") -> AnyConfig:
