@@ -162,13 +162,19 @@ class TrainConfig(Section):
         ge=0,
         le=MAX_BATCH,
     )
-    lr: float = option(1e-3, "learning rate of Adam", gt=0, le=10)
+    optimizer: Literal["adam", "rmsprop"] = option("adam", "rule of the steps; rmsprop with the numbers of Keras")
+    lr: float = option(1e-3, "learning rate", gt=0, le=10)
     lr_schedule: Literal["plateau", "cosine"] = option(
         "plateau", "lower the rate where the loss does not fall, or by a cosine to min_lr at max_epochs"
     )
     lr_factor: float = option(0.6, "factor of the rate at a plateau", gt=0, lt=1)
     lr_patience: int = option(30, "validations without progress that make a plateau", "epochs", ge=0, le=MAX_EPOCHS)
+    lr_plateau_of: Literal["val/criterion", "train/loss"] = option(
+        "val/criterion", "number whose plateaus lower the learning rate"
+    )
     min_lr: float = option(1e-4, "smallest learning rate", ge=0, le=10)
+    lr_set_epochs: list[int] = option([], "epochs that begin with a new learning rate; not of cosine")
+    lr_set: list[float] = option([], "these learning rates, one for each of lr_set_epochs")
     grad_clip_value: float = option(0.5, "limit of each component of the gradient; 0: off", ge=0, le=1e6)
     weight_ema: float = option(0.0, "decay of the averaged weights, which become the model; 0: off", ge=0, lt=1)
     seed: int = option(0, "seed of weights, batches and noise", ge=0, lt=2**32)
@@ -187,3 +193,15 @@ class TrainConfig(Section):
     finish: bool = option(True, "fit prior and threshold and write the card when training stops")
     tensorboard: bool = option(False, "write TensorBoard's log")
     matmul_precision: Literal["highest", "high", "medium"] = option("highest", "torch's precision of float32 products")
+
+    def check(self) -> None:
+        """Raises InputError where ``lr_set_epochs`` and ``lr_set`` do not fit each other or the schedule."""
+        if len(self.lr_set_epochs) != len(self.lr_set):
+            raise InputError(
+                f"train.lr_set has {len(self.lr_set)} learning rates for {len(self.lr_set_epochs)} epochs of "
+                "train.lr_set_epochs: give one for each"
+            )
+        if not all(0 < lr <= 10 for lr in self.lr_set):
+            raise InputError(f"train.lr_set = {self.lr_set[:5]}: learning rates lie above 0 and up to 10")
+        if self.lr_set and self.lr_schedule == "cosine":
+            raise InputError("train.lr_set has no meaning for train.lr_schedule = cosine: set it to plateau")

@@ -45,7 +45,8 @@ class TrainingModule(pl.LightningModule):
         self.average: Trainable | None = None
         if self.config.train.weight_ema:
             # Kept out of the module's own parameters: the optimiser and the strategies must not see it.
-            object.__setattr__(self, "average", copy.deepcopy(model).requires_grad_(False))
+            # It is only ever evaluated, and Lightning, which does not see it, would not say so to it.
+            object.__setattr__(self, "average", copy.deepcopy(model).requires_grad_(False).eval())
 
     # data
 
@@ -160,9 +161,7 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         train = self.config.train
-        # The fused one unscales gradients of half precision itself, and so after they have been clipped.
-        fused = not train.precision.startswith("16")
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=train.lr, fused=fused)
+        optimizer = self._optimizer()
         if train.lr_schedule == "cosine":
             total = max(1, int(self.trainer.estimated_stepping_batches))
             floor = train.min_lr / train.lr
@@ -175,13 +174,28 @@ class TrainingModule(pl.LightningModule):
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=train.lr_factor, patience=train.lr_patience, min_lr=train.min_lr
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val/criterion"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": train.lr_plateau_of}}
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        train, parameters = self.config.train, self.model.parameters()
+        if train.optimizer == "rmsprop":
+            return torch.optim.RMSprop(parameters, lr=train.lr, alpha=0.9, eps=1e-7)
+        # The fused one unscales gradients of half precision itself, and so after they have been clipped.
+        return torch.optim.Adam(parameters, lr=train.lr, fused=not train.precision.startswith("16"))
+
+    def on_train_epoch_start(self) -> None:
+        train = self.config.train
+        for epoch, lr in zip(train.lr_set_epochs, train.lr_set, strict=True):
+            if epoch == self.current_epoch:
+                for optimizer in self.trainer.optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = lr
 
     def on_train_epoch_end(self) -> None:
         # Lightning steps it after the epoch's checkpoints are written, so a resumed run would miss one step.
         for schedule in self.trainer.lr_scheduler_configs:
             if isinstance(schedule.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-                schedule.scheduler.step(float(self.trainer.callback_metrics["val/criterion"]))
+                schedule.scheduler.step(float(self.trainer.callback_metrics[self.config.train.lr_plateau_of]))
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
         # Lightning's own refuses a fused optimiser in every mixed precision.
