@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from dpcdvae.model.cdvae import CDVAE
     from dpcdvae.model.regressor import PropertyRegressor
 
-NETWORKS = {"generative": "model.cdvae:CDVAE", "regressor": "model.regressor:PropertyRegressor"}
+NETWORKS = {
+    "generative": "model.cdvae:CDVAE",
+    "regressor": "model.regressor:PropertyRegressor",
+    "ftcp": "ftcp.model:FTCP",
+}
 """Module and class of each kind of model (``config.KINDS``)."""
 
 MAX_PARAMETERS = 250_000_000  # 1 GB in float32; the published models have 4 to 11 million

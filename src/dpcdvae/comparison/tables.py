@@ -100,7 +100,8 @@ def _caption(document: dict[str, Any]) -> list[str]:
     return [
         f"match rates and rms: {data['reconstructed']} crystals of the test split reconstructed ('valid': only matches "
         f"whose prediction is valid count); all else: {suite['sample']['generate']} generated; "
-        f"{suite['sample']['steps']} steps and at most {counted(suite['sample']['candidates'], 'candidate')} each",
+        f"where a model is sampled in steps, {suite['sample']['steps']} of them and at most "
+        f"{counted(suite['sample']['candidates'], 'candidate')} each",
         intervals,
         *(
             f"{label}: {pending} of {len(suite['seeds'])} runs not done yet"

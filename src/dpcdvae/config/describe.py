@@ -8,7 +8,8 @@ from typing import Any
 
 from dpcdvae.config.fields import Section, allowed, group_of, unit_of
 from dpcdvae.config.options import COMPONENTS
-from dpcdvae.config.schema import AnyConfig, Config
+from dpcdvae.config.schema import KINDS, AnyConfig, Config
+from dpcdvae.config.sections import AnyModelConfig
 
 REGENERATE = "python -m dpcdvae.config.describe > docs/options.md"
 
@@ -62,14 +63,20 @@ def options_page() -> str:
         "reproduce what the authors' public code does otherwise than the paper. This page is made by",
         f"`{REGENERATE}`.",
     ]
-    config = Config()
-    for name in Config.section_names():
-        rows = [row for row in _rows(name, getattr(config, name)) if row.name not in Config.free_form]
-        lines += ["", f"## `{name}`", *_table(rows)]
-        for component, options in COMPONENTS.get(name, {}).items():
-            table, of = (f"{name}.options.{component}", "") if name == "encoder" else (f"{name}.options", component)
-            if rows := list(_rows(table, options())):
-                lines += ["", f"### `{table}`" + (f" of `{of}`" if of else ""), *_table(rows)]
+    shown: set[type[Section]] = {AnyModelConfig}  # its options are among those of other models
+    for kind, cls in KINDS.items():
+        config = cls()  # type: ignore[call-arg]  # each has a default for its kind
+        for name in cls.section_names():
+            section = getattr(config, name)
+            if type(section) in shown:
+                continue
+            shown.add(type(section))
+            rows = [row for row in _rows(name, section) if row.name not in cls.free_form]
+            lines += ["", f"## `{name}`" + ("" if cls is Config else f" of the kind `{kind}`"), *_table(rows)]
+            for component, options in COMPONENTS.get(name, {}).items():
+                table, of = (f"{name}.options.{component}", "") if name == "encoder" else (f"{name}.options", component)
+                if rows := list(_rows(table, options())):
+                    lines += ["", f"### `{table}`" + (f" of `{of}`" if of else ""), *_table(rows)]
     return "\n".join(lines) + "\n"
 
 

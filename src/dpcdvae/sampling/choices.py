@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dpcdvae.config import MAX_CANDIDATES, Config, config_from_dict
+from dpcdvae.config import MAX_CANDIDATES, Config, FTCPConfig, config_from_dict
 from dpcdvae.config.fields import read_options
 from dpcdvae.config.options import DIFFUSION_OPTIONS, canonical_solver
 from dpcdvae.errors import InputError, unknown_name
@@ -71,6 +71,17 @@ def vae_settings(model: StoredModel, task: str, asked: Mapping[str, Any]) -> dic
     how = sampling_settings(model, *(asked.get(name) for name in ("steps", "solver", "candidates")))
     prior = {"prior": generative_config(model).prior.chosen(asked.get("prior"))} if task == "generate" else {}
     return {**asked, **how, **prior}
+
+
+def latent_settings(model: StoredModel, task: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of ``task`` for a model that decodes a latent at once: its own prior where none is asked for.
+
+    Raises:
+        InputError: a prior that the model does not have.
+    """
+    config = config_from_dict(model.description["config"], where=model.where)
+    assert isinstance(config, FTCPConfig)
+    return {**asked, **({"prior": config.prior.chosen(asked.get("prior"))} if task == "generate" else {})}
 
 
 def sampling_settings(

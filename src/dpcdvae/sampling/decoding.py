@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcdvae.interfaces import ReverseRun
+from dpcdvae.interfaces import ReverseRun, Trainable
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
@@ -40,7 +40,7 @@ class Request:
 
 
 @contextmanager
-def evaluating(model: CDVAE) -> Iterator[None]:
+def evaluating(model: Trainable) -> Iterator[None]:
     """The model in evaluation mode, and back in the mode it was in, also after Ctrl-C."""
     was_training = model.training
     model.eval()

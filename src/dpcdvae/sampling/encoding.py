@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from dpcdvae.ftcp.model import FTCP
 from dpcdvae.interfaces import LatentPosterior
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.choices import BATCH_SIZE
@@ -14,7 +15,7 @@ from dpcdvae.tensors.batch import CrystalBatch
 
 
 @torch.no_grad()
-def encoded(model: CDVAE, table: CrystalTable, *, batch_size: int = BATCH_SIZE) -> LatentPosterior:
+def encoded(model: CDVAE | FTCP, table: CrystalTable, *, batch_size: int = BATCH_SIZE) -> LatentPosterior:
     """The posterior of every crystal of a table with bonds, on the model's device."""
     empty = torch.zeros((0, model.config.model.latent_dim), dtype=model.dtype, device=model.device)
     parts = [(empty, empty)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.errors import InputError
 from dpcdvae.model_store import StoredModel
-from dpcdvae.sampling.choices import BATCH_SIZE, vae_settings
+from dpcdvae.sampling.choices import BATCH_SIZE, latent_settings, vae_settings
 
 if TYPE_CHECKING:
     from dpcdvae.config import AnyConfig
@@ -48,7 +48,14 @@ SAMPLED_KINDS = {
         _DECODING | {"prior", "num_atoms", "formula"},
         _DECODING | {"force_num_atoms", "force_types", "sample_latent"},
         vae_settings,
-    )
+    ),
+    "ftcp": SampledKind(
+        "an FTCP model",
+        "ftcp_sampling",
+        frozenset({"prior"}),
+        frozenset({"sample_latent"}),
+        latent_settings,
+    ),
 }
 
 

@@ -12,6 +12,7 @@ import torch
 from dpcdvae.checkpoints.checkpoint import PRIOR, read_checkpoint, read_training, write_checkpoint
 from dpcdvae.checkpoints.loading import loaded_model
 from dpcdvae.config import NORMAL
+from dpcdvae.ftcp.model import FTCP
 from dpcdvae.model.agreement_threshold import Agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import TRAINING, best_checkpoint
@@ -36,16 +37,16 @@ def fit_prior_and_threshold(
     """Fits the prior of a run's best checkpoint on its training set and its threshold on its validation set.
 
     The checkpoint is written again, all other weights as they were. With fewer than ``FEWEST`` validation crystals
-    there is no threshold.
+    there is no threshold, nor is there one of FTCP, which decodes a latent in one way only.
     """
     folder = best_checkpoint(run)
     checkpoint = read_checkpoint(folder)
     model = loaded_model(checkpoint, device)
-    assert isinstance(model, CDVAE)
+    assert isinstance(model, CDVAE | FTCP)
     if model.config.prior.name != NORMAL:  # which has nothing to learn from the latents
         model.prior.fit(encoded(model, tables["train"]), encoded(model, tables["val"]), model.config.train.seed)
     facts = {name: value for name, value in checkpoint.facts.items() if name != "agreement"}
-    if len(tables["val"]) >= FEWEST:
+    if isinstance(model, CDVAE) and len(tables["val"]) >= FEWEST:
         facts["agreement"] = calibrate(model, tables["val"]).to_facts()
     training = read_training(folder) if (folder / TRAINING).is_file() else None
     fitted = {f"{PRIOR}{name}": value for name, value in model.prior.state_dict().items()}

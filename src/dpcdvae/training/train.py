@@ -37,6 +37,7 @@ from dpcdvae.model_store import (
     read_json,
 )
 from dpcdvae.nn.layers import fit_scale_factors
+from dpcdvae.sampling.kinds import SAMPLED_KINDS, check_reconstruction
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.card import write_card
@@ -49,7 +50,7 @@ from dpcdvae.training.loader import targets_of
 
 RUN_FILE = "run.json"
 # What is fitted to the best checkpoint when a run ends, by the kind of the model.
-AFTER_TRAINING = {"generative": fit_prior_and_threshold}
+AFTER_TRAINING = {"generative": fit_prior_and_threshold, "ftcp": fit_prior_and_threshold}
 IN_USE = "wait for it, or name another folder"
 
 
@@ -191,6 +192,8 @@ def check_data(tables: Mapping[str, CrystalTable], config: AnyConfig) -> None:
             )
         if (table.num_bonds == 0).any():
             raise InputError(f"crystals of '{split}' have no bonds: prepare the data set again (dpcdvae data get)")
+        if config.kind in SAMPLED_KINDS and SAMPLED_KINDS[config.kind].reconstruct is not None:
+            check_reconstruction(config, table, {})
         if name := config.model.property:
             _check_property(table, split, name)
 

@@ -1,0 +1,119 @@
+"""Generation and reconstruction with FTCP: one pass of the decoder for each crystal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpcdvae.config import FTCPConfig
+from dpcdvae.errors import InputError
+from dpcdvae.ftcp.model import FTCP
+from dpcdvae.ftcp.representation import check_crystals
+from dpcdvae.io import Failure
+from dpcdvae.progress import Progress
+from dpcdvae.sampling.choices import BATCH_SIZE
+from dpcdvae.sampling.decoding import evaluating
+from dpcdvae.sampling.finished_batches import GenerationResult
+from dpcdvae.sampling.generation import OnProgress, check_batch_size
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.table import CrystalTable
+from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.noise import CrystalRandom
+
+
+def generate(
+    model: FTCP,
+    n: int,
+    *,
+    seed: int = 0,
+    prior: str | None = None,
+    first: int = 0,
+    batch_size: int = BATCH_SIZE,
+    on_progress: OnProgress | None = None,
+) -> GenerationResult:
+    """New crystals number ``first`` .. ``first + n - 1`` of this seed, from z of the model's prior.
+
+    Args:
+        prior: "normal" for z ~ N(0, I); by default the model's own.
+        batch_size, on_progress: see :func:`dpcdvae.sampling.generation.generate`.
+
+    Raises:
+        InputError: a prior that it does not have, less than 1 in a batch.
+    """
+    check_batch_size(batch_size)
+    latents, latent_dim = model.latent_prior(prior), model.config.model.latent_dim
+
+    def batches() -> Iterator[tuple[Tensor, list[str]]]:
+        for start in range(first, first + n, batch_size):
+            numbers = torch.arange(start, min(start + batch_size, first + n), device=model.device)
+            noise = CrystalRandom(seed, numbers).normal("latent", latent_dim).to(model.dtype)
+            yield latents(noise), [f"{seed}-{k}" for k in numbers.tolist()]
+
+    return _decoded(model, batches, n, "generating", on_progress)
+
+
+def reconstruct(
+    model: FTCP,
+    table: CrystalTable,
+    *,
+    seed: int = 0,
+    sample_latent: bool = False,
+    first: int = 0,
+    batch_size: int = BATCH_SIZE,
+    on_progress: OnProgress | None = None,
+) -> GenerationResult:
+    """The crystals of ``table`` encoded and decoded again, under their own ids.
+
+    Args:
+        sample_latent: z drawn from the encoder's distribution, as in the public code, instead of its mean.
+        first: number of the first crystal, by which it gets its noise, where ``table`` is a part of another.
+        batch_size, on_progress: see :func:`dpcdvae.sampling.generation.generate`.
+
+    Raises:
+        InputError: no crystals, or one that the representation cannot hold.
+    """
+    check_batch_size(batch_size)
+    check_table(model.config, table, {})
+
+    def batches() -> Iterator[tuple[Tensor, list[str]]]:
+        for start in range(0, len(table), batch_size):
+            indices = np.arange(start, min(start + batch_size, len(table)))
+            mu, log_var = model.encode(CrystalBatch.from_table(table, indices, model.dtype).to(model.device))
+            if sample_latent:
+                random = CrystalRandom(seed, torch.from_numpy(indices + first).to(model.device))
+                mu = mu + torch.exp(0.5 * log_var) * random.normal("latent", mu.shape[1]).to(mu)
+            yield mu, [str(name) for name in table.ids[indices]]
+
+    return _decoded(model, batches, len(table), "reconstructing", on_progress)
+
+
+def check_table(config: FTCPConfig, table: CrystalTable, options: Mapping[str, Any]) -> None:
+    """Raises InputError for no crystals, or one of more atoms or elements than the representation has room for."""
+    if not len(table):
+        raise InputError("nothing to reconstruct: the data set is empty")
+    check_crystals(config, torch.from_numpy(table.num_atoms), torch.from_numpy(table.atomic_numbers))
+
+
+@torch.inference_mode()
+def _decoded(
+    model: FTCP,
+    batches: Callable[[], Iterator[tuple[Tensor, Sequence[str]]]],
+    total: int,
+    description: str,
+    on_progress: OnProgress | None,
+) -> GenerationResult:
+    """Crystals of all z (C, latent_dim) with their ids; ``batches`` is called with the model in evaluation mode."""
+    results: list[Crystal | Failure] = []
+    with evaluating(model), Progress(description, total=total) as bar:
+        for z, ids in batches():
+            results += model.crystals(z, ids)
+            if on_progress is None:
+                bar.advance(len(ids))
+            else:
+                on_progress(len(results))
+    crystals = [result for result in results if isinstance(result, Crystal)]
+    return GenerationResult(crystals, [result for result in results if isinstance(result, Failure)], total)
