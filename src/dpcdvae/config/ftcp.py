@@ -40,7 +40,7 @@ class FTCPRepresentationConfig(Section):
         "file", "atoms and origin as the data have them, or by a rule that does not depend on either"
     )
     empty_sites: Literal["hydrogen", "skip"] = option(
-        "hydrogen", "a decoded site that is empty, before an occupied one: hydrogen as in the public code, or no atom"
+        "hydrogen", "an empty site before an occupied one is decoded as hydrogen, as in the public code, or skipped"
     )
 
 
@@ -49,13 +49,13 @@ class FTCPLossConfig(Section):
 
     terms: Literal["published", "blocks"] = option(
         "published",
-        "squared error summed over the matrix, or a mean of each block: cross entropy of elements and occupancy, "
-        "squared error of the rest",
+        "squared error summed over the matrix; or cross entropy of elements and occupancy, and the mean squared error "
+        "of each other block",
     )
     lattice: float = option(1.0, "weight of lengths and angles among the blocks", ge=0, le=MAX_WEIGHT)
     coordinates: float = option(1.0, "weight of the coordinates among the blocks", ge=0, le=MAX_WEIGHT)
     kl: float = option(2.0, "weight of the KL divergence of the latent", ge=0, le=MAX_WEIGHT)
     kl_scale: Literal["published", "nats"] = option(
-        "published", "mean over the latent's dimensions and over 1 of the batch's crystals, or the divergence in nats"
+        "published", "mean over the latent dimensions divided by the crystals of the batch, or the divergence in nats"
     )
     property: float = option(10.0, "weight of the squared error of the property", ge=0, le=MAX_WEIGHT)

@@ -162,7 +162,9 @@ class TrainConfig(Section):
         ge=0,
         le=MAX_BATCH,
     )
-    optimizer: Literal["adam", "rmsprop"] = option("adam", "rule of the steps; rmsprop with the numbers of Keras")
+    optimizer: Literal["adam", "rmsprop"] = option(
+        "adam", "optimiser; rmsprop with decay 0.9 and epsilon 1e-7, as Keras"
+    )
     lr: float = option(1e-3, "learning rate", gt=0, le=10)
     lr_schedule: Literal["plateau", "cosine"] = option(
         "plateau", "lower the rate where the loss does not fall, or by a cosine to min_lr at max_epochs"
@@ -170,11 +172,11 @@ class TrainConfig(Section):
     lr_factor: float = option(0.6, "factor of the rate at a plateau", gt=0, lt=1)
     lr_patience: int = option(30, "validations without progress that make a plateau", "epochs", ge=0, le=MAX_EPOCHS)
     lr_plateau_of: Literal["val/criterion", "train/loss"] = option(
-        "val/criterion", "number whose plateaus lower the learning rate"
+        "val/criterion", "quantity at whose plateaus the learning rate is reduced"
     )
     min_lr: float = option(1e-4, "smallest learning rate", ge=0, le=10)
-    lr_set_epochs: list[int] = option([], "epochs that begin with a new learning rate; not of cosine")
-    lr_set: list[float] = option([], "these learning rates, one for each of lr_set_epochs")
+    lr_set_epochs: list[int] = option([], "epochs from which on lr_set holds, counted from 0; not with cosine")
+    lr_set: list[float] = option([], "learning rates, one for each of lr_set_epochs")
     grad_clip_value: float = option(0.5, "limit of each component of the gradient; 0: off", ge=0, le=1e6)
     weight_ema: float = option(0.0, "decay of the averaged weights, which become the model; 0: off", ge=0, lt=1)
     seed: int = option(0, "seed of weights, batches and noise", ge=0, lt=2**32)
