@@ -67,7 +67,7 @@ def test_round_trip_through_json(name: str) -> None:
     ("preset", "option"),
     [
         (preset, option)
-        for preset, kind in (("paper", "generative"), ("energy", "regressor"))
+        for preset, kind in (("paper", "generative"), ("energy", "regressor"), ("paper/ftcp", "ftcp"))
         for option in KINDS[kind].option_names()
     ],
 )
