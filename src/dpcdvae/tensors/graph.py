@@ -141,6 +141,31 @@ def radius_graph(
     Returns:
         A graph whose ``image`` refers to the coordinates as given, unwrapped.
     """
+    found = neighbours_within(frac_coords, lattice, num_atoms, cutoff, max_neighbours, complete=complete)
+    per_atom = lattice.repeat_interleave(num_atoms, 0, output_size=len(frac_coords))
+    return PeriodicGraph.from_edges(found.source, found.image, found.mask, frac_coords, per_atom)
+
+
+class Neighbours(NamedTuple):
+    """Edges as in :class:`PeriodicGraph`, without the geometry and the reverse edges; distances: (N, K) Å, as found."""
+
+    source: Tensor
+    image: Tensor
+    mask: Tensor
+    distances: Tensor
+
+
+@full_precision
+def neighbours_within(
+    frac_coords: Tensor,
+    lattice: Tensor,
+    num_atoms: Tensor,
+    cutoff: float,
+    max_neighbours: int,
+    *,
+    complete: bool = True,
+) -> Neighbours:
+    """The edges of :func:`radius_graph`, for networks that need distances alone: time and memory grow with N K."""
     wrapped = wrap(frac_coords)
     crystal = torch.repeat_interleave(num_atoms, output_size=len(frac_coords))
     first = num_atoms.cumsum(0) - num_atoms
@@ -166,7 +191,7 @@ def radius_graph(
     # Images counted for wrapped coordinates -> for the coordinates as given.
     shift = (wrapped - frac_coords).round().long()
     image = image + shift[source] - shift[:, None]
-    return PeriodicGraph.from_edges(source, image, mask, frac_coords, lattice[crystal])
+    return Neighbours(source, image, mask, distances[:, :max_neighbours])
 
 
 def _whole_shells(distances: Tensor) -> Tensor:

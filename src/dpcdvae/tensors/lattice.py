@@ -123,13 +123,27 @@ def _lean(vector: Tensor, on: Tensor) -> Tensor:
     return (vector * on).sum(-1, keepdim=True) / on.square().sum(-1, keepdim=True)
 
 
+def search_box(basis: Tensor, least: int = 0) -> list[int]:
+    """How many cells (3) each way hold the shortest image of every displacement that is rounded to the nearest cell.
+
+    A vector x that no lattice vector shortens has |x·b_i| <= b_i²/2 for every vector b_i of the basis, which
+    bounds its fractional coordinates f = G⁻¹ (x·b_i), G the metric tensor: |f_k| <= Σ_i |G⁻¹_ki| G_ii / 2.
+
+    Args:
+        basis: (n, 3, 3) Å, reduced; the box serves all of them. least: cells each way at least.
+    """
+    metric = basis @ basis.mT
+    bound = torch.linalg.inv(metric).abs() @ metric.diagonal(dim1=-2, dim2=-1)[..., None] / 2
+    box: list[int] = (torch.ceil(bound.squeeze(-1) + 0.5 - TIE) - 1).long().amax(0).clamp(min=least).tolist()
+    return box
+
+
 @full_precision
 def minimum_image(frac_delta: Tensor, lattice: Tensor) -> Tensor:
     """The shortest of all periodic images of each displacement, in any cell, however skewed.
 
-    A vector x that no lattice vector shortens has |x·b_i| <= b_i²/2 for every vector b_i of the basis, which
-    bounds its fractional coordinates f = G⁻¹ (x·b_i), G the metric tensor: |f_k| <= Σ_i |G⁻¹_ki| G_ii / 2.
-    All images within the bound are searched, in a reduced basis, where they are few (27 or less, nearly always).
+    All images within the bounds of :func:`search_box` are searched, in a reduced basis, where they are few (27 or
+    less, nearly always).
 
     Args:
         frac_delta: (n, 3) fractional; lattice: (n, 3, 3) Å, that of each one's crystal, not degenerate.
@@ -140,9 +154,7 @@ def minimum_image(frac_delta: Tensor, lattice: Tensor) -> Tensor:
     basis = reduced_basis(lattice)
     frac = cart_to_frac(frac_to_cart(frac_delta - frac_delta.round(), lattice), basis)
     cart = frac_to_cart(frac - frac.round(), basis)
-    metric = basis @ basis.mT
-    bound = torch.linalg.inv(metric).abs() @ metric.diagonal(dim1=-2, dim2=-1)[..., None] / 2
-    box = (torch.ceil(bound.squeeze(-1) + 0.5 - TIE) - 1).long().amax(0).tolist()
+    box = search_box(basis)
     if not any(box):
         return cart
     images = torch.tensor(list(product(*(range(-b, b + 1) for b in box)))).to(basis)
