@@ -24,6 +24,7 @@ NETWORKS = {
     "generative": "model.cdvae:CDVAE",
     "regressor": "model.regressor:PropertyRegressor",
     "ftcp": "ftcp.model:FTCP",
+    "placement": "placement.model:PlacementModel",
 }
 """Module and class of each kind of model (``config.KINDS``)."""
 

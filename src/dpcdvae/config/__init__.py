@@ -2,7 +2,15 @@
 
 from dpcdvae.config.fields import Section
 from dpcdvae.config.loading import load_config, override_config
-from dpcdvae.config.schema import KINDS, AnyConfig, Config, FTCPConfig, RegressorConfig, config_from_dict
+from dpcdvae.config.schema import (
+    KINDS,
+    AnyConfig,
+    Config,
+    FTCPConfig,
+    PlacementConfig,
+    RegressorConfig,
+    config_from_dict,
+)
 from dpcdvae.config.sections import MAX_CANDIDATES, NORMAL, EncoderConfig, LossConfig, ModelConfig, TrainConfig
 
 __all__ = [
@@ -15,6 +23,7 @@ __all__ = [
     "FTCPConfig",
     "LossConfig",
     "ModelConfig",
+    "PlacementConfig",
     "RegressorConfig",
     "Section",
     "TrainConfig",

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from dpcdvae.config.fields import Section, read_options, wrong_value
 from dpcdvae.config.ftcp import FTCPLossConfig, FTCPModelConfig, FTCPRepresentationConfig
 from dpcdvae.config.options import COMPONENTS
+from dpcdvae.config.placement import GrowthConfig, PlacementModelConfig, PlacementSamplingConfig
 from dpcdvae.config.sections import (
     AnyModelConfig,
     DenoiserConfig,
@@ -144,7 +145,39 @@ class FTCPConfig(AnyConfig):
         return {"prior.options": read_options(COMPONENTS["prior"][prior.name], prior.options, prior.name)}
 
 
-KINDS: dict[str, type[AnyConfig]] = {"generative": Config, "regressor": RegressorConfig, "ftcp": FTCPConfig}
+class PlacementConfig(AnyConfig):
+    """A generative model that places atom after atom: G-SchNet, P-G-SchNet."""
+
+    kind: Literal["placement"] = "placement"
+    model: PlacementModelConfig = PlacementModelConfig()
+    growth: GrowthConfig = GrowthConfig()
+    sampling: PlacementSamplingConfig = PlacementSamplingConfig()
+
+    def components(self) -> dict[str, Section]:
+        """None; raises InputError for options that do not go together, or a property, which this kind cannot learn."""
+        if self.model.property:
+            raise InputError("model.property: a placement model learns no property; leave it empty")
+        if not self.model.periodic and self.model.images > 1:
+            raise InputError("model.images: a cluster (model.periodic = false) has no images; leave it at 1")
+        self.lattice_rule(None)
+        return super().components()
+
+    def lattice_rule(self, asked: str | None) -> str:
+        """The lattice rule asked for, or the model's own; raises InputError for one that does not go with the model."""
+        rule = self.sampling.lattice if asked is None else asked
+        rules = ["uniform", "conditional"] if self.model.periodic else ["box"]
+        if rule not in rules:
+            what = "periodic crystals" if self.model.periodic else "clusters"
+            raise unknown_name(f"lattice rule of a placement model of {what}", rule, rules)
+        return rule
+
+
+KINDS: dict[str, type[AnyConfig]] = {
+    "generative": Config,
+    "regressor": RegressorConfig,
+    "ftcp": FTCPConfig,
+    "placement": PlacementConfig,
+}
 
 
 def config_from_dict(values: Mapping[str, Any], where: str = "configuration") -> AnyConfig:

@@ -1,0 +1,53 @@
+"""Cells of training crystals, with the atoms in them: where P-G-SchNet, which predicts no lattice, takes one from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dpcdvae.tensors.batch import CrystalBatch
+
+
+class Cells(NamedTuple):
+    """C cells. lattice: (C, 3, 3) Å; contents: (C, 101) atoms of each atomic number."""
+
+    lattice: Tensor
+    contents: Tensor
+
+
+class TrainingCells(nn.Module):
+    """Up to ``most`` cells of at most ``max_atoms`` atoms, which travel with the weights. Empty until they are kept."""
+
+    lattices: Tensor
+    numbers: Tensor
+    count: Tensor
+
+    def __init__(self, most: int, max_atoms: int) -> None:
+        super().__init__()
+        self.register_buffer("lattices", torch.zeros(most, 3, 3))
+        self.register_buffer("numbers", torch.zeros(most, max_atoms, dtype=torch.uint8))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def __len__(self) -> int:
+        return int(self.count)
+
+    @torch.no_grad()
+    def keep(self, crystals: CrystalBatch, generator: torch.Generator) -> None:
+        """Keeps the cells of crystals, of too many a random choice."""
+        chosen = torch.randperm(len(crystals), generator=generator)[: len(self.lattices)].sort().values
+        table = torch.zeros((len(crystals), self.numbers.shape[1]), dtype=torch.uint8)
+        real = torch.arange(table.shape[1]) < crystals.num_atoms.cpu()[:, None]
+        table[real] = crystals.atomic_numbers.cpu().to(torch.uint8)
+        self.lattices.zero_()[: len(chosen)] = crystals.lattice[chosen.to(crystals.lattice.device)].to(self.lattices)
+        self.numbers.zero_()[: len(chosen)] = table[chosen].to(self.numbers.device)
+        self.count.fill_(len(chosen))
+
+    def draw(self, uniform: Tensor) -> Cells:
+        """One cell for each of the numbers ``uniform`` (C,) in (0, 1), all cells with equal probability."""
+        drawn = (uniform * self.count).long().clamp(max=int(self.count) - 1)
+        numbers = self.numbers[drawn].long()
+        contents = numbers.new_zeros((len(drawn), 101)).scatter_add_(1, numbers, torch.ones_like(numbers))
+        contents[:, 0] = 0  # empty places
+        return Cells(self.lattices[drawn], contents)
