@@ -55,6 +55,9 @@ def generate(
     prior: str | None = option(None, "Prior of z: normal is N(0, I), as published.", shown=OWN),
     num_atoms: int | None = option(None, "Atoms in every cell.", min=1),
     formula: str | None = option(None, "Atoms of every cell, e.g. SrTiO3."),
+    lattice: str | None = option(
+        None, "P-G-SchNet: uniform, a training lattice at random; conditional, one with its atoms.", shown=OWN
+    ),
     first: int = option(0, "Number of the first crystal of this seed.", min=0, max=2**62),
 ) -> None:
     """Generate new crystals; the ending of --out chooses the format (a folder gets CIFs).
@@ -74,7 +77,7 @@ def generate(
 
     batches.check(decoding.batch_size)
     source = find_generative_model(model)
-    asked = {**decoding.asked(), "prior": prior, "num_atoms": num_atoms, "formula": formula}
+    asked = {**decoding.asked(), "prior": prior, "num_atoms": num_atoms, "formula": formula, "lattice": lattice}
     options = {"seed": decoding.seed, **kinds.settings(source, "generate", asked)}
     make = partial(generate_batch, first=first, options=options)
     _run(call.resolved(**options), "generating", source, n, batches, decoding, make, lambda numbers: numbers)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dpcdvae.config import MAX_CANDIDATES, Config, FTCPConfig, config_from_dict
+from dpcdvae.config import MAX_CANDIDATES, Config, FTCPConfig, PlacementConfig, config_from_dict
 from dpcdvae.config.fields import read_options
 from dpcdvae.config.options import DIFFUSION_OPTIONS, canonical_solver
 from dpcdvae.errors import InputError, unknown_name
@@ -82,6 +82,17 @@ def latent_settings(model: StoredModel, task: str, asked: Mapping[str, Any]) -> 
     config = config_from_dict(model.description["config"], where=model.where)
     assert isinstance(config, FTCPConfig)
     return {**asked, **({"prior": config.prior.chosen(asked.get("prior"))} if task == "generate" else {})}
+
+
+def placement_settings(model: StoredModel, task: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The lattice rule that a placement model generates with: the one asked for, or its own.
+
+    Raises:
+        InputError: a rule that there is not, or that does not go with the model.
+    """
+    config = config_from_dict(model.description["config"], where=model.where)
+    assert isinstance(config, PlacementConfig)
+    return {"lattice": config.lattice_rule(asked.get("lattice"))}
 
 
 def sampling_settings(

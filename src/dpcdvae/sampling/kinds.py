@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.errors import InputError
 from dpcdvae.model_store import StoredModel
-from dpcdvae.sampling.choices import BATCH_SIZE, latent_settings, vae_settings
+from dpcdvae.sampling.choices import BATCH_SIZE, latent_settings, placement_settings, vae_settings
 
 if TYPE_CHECKING:
     from dpcdvae.config import AnyConfig
@@ -56,6 +56,9 @@ SAMPLED_KINDS = {
         frozenset({"sample_latent"}),
         latent_settings,
     ),
+    "placement": SampledKind(
+        "a model that places atom after atom", "placement_sampling", frozenset({"lattice"}), None, placement_settings
+    ),
 }
 
 
@@ -94,7 +97,8 @@ def generate(
         batch_size: crystals at a time. Crystal k gets the same noise whatever it is.
         on_progress: instead of a progress bar, called with how many crystals' worth of work is done.
         options: of a crystal VAE those of :func:`dpcdvae.sampling.generation.generate`: ``steps``, ``solver``,
-            ``candidates``, ``prior``, ``num_atoms``, ``formula``.
+            ``candidates``, ``prior``, ``num_atoms``, ``formula``; of a placement model ``lattice``
+            (:func:`dpcdvae.sampling.placement_sampling.generate`).
 
     Raises:
         InputError: an option that this kind of model does not have, or a wrong value.

@@ -32,7 +32,8 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
     dataset = facts["dataset"]
     # Of the networks; the parameters of a prior are counted separately.
     of_prior = {name for name in checkpoint.weights if name.startswith(PRIOR)}
-    parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in of_prior)
+    network = build_stored(checkpoint)
+    parameters = sum(tensor.numel() for name, tensor in network.named_parameters() if name not in of_prior)
     sizes = {split: len(table) for split, table in tables.items()}
     size = f"{parameters / 1e6:.2f} M parameters"
     target = checkpoint.config["model"]["property"]
@@ -60,8 +61,8 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
         card["licence"] = {"data": DATASETS[dataset["name"]].licence}
     if atoms := train.get("batch_atoms"):
         card["batch_atoms"] = atoms
-    if about := build_stored(checkpoint).about:
-        card["about"] = about
+    if network.about:
+        card["about"] = network.about
     if target:
         card["property"] = _property_facts(target, tables["train"], dataset)
     if checkpoint.config["kind"] == "regressor":
