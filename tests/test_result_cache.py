@@ -111,7 +111,7 @@ t.Results(t.HERE, 60, Path({folder!r})).compute(until_killed, numbers, t.keys(nu
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     program = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=1800)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert done.stdout.split() == [str(n) for n in range(22)]
     again, calls = run(range(40), tmp_path)

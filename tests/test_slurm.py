@@ -223,7 +223,7 @@ def test_jobs_do_the_work_and_ctrl_c_cancels_them(tmp_path: Path, slurm: Path) -
     program, worker = start(tmp_path, f"scheduler='slurm:{path}'", OMP_NUM_THREADS="1")
     assert "#SBATCH -t 01:30:00" in (slurm / "job.sh").read_text()
     os.killpg(program.pid, signal.SIGINT)
-    _, err = program.communicate(timeout=60)
+    _, err = program.communicate(timeout=1800)
     assert program.returncode == -signal.SIGINT
     assert err.splitlines()[-1] == "KeyboardInterrupt"
     assert gone(worker)

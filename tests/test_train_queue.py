@@ -90,7 +90,7 @@ class Place:
 
     def call(self, *options: str, state: Path | None = None) -> tuple[int, str, str]:
         process = self.start(*options, state=state)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=1800)
         return process.returncode, out, err
 
     def refused(self, *options: str, state: Path | None = None) -> str:
@@ -114,7 +114,7 @@ def without_times(run: Path) -> list[dict[str, str]]:
 
 
 def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 1800
     while not condition():
         if process.poll() is not None or time.monotonic() > end:
             process.kill()
@@ -310,7 +310,7 @@ def test_a_stopped_queue_leaves_no_process(place: Place, queue: Path, tmp_path: 
     wait_until((run / "run.json").exists, process)
     child, table = trainer(run), place.call("--show", state=tmp_path)[1]
     process.terminate()
-    assert process.communicate(timeout=60)[1] == "stopped: the same command goes on\n"
+    assert process.communicate(timeout=1800)[1] == "stopped: the same command goes on\n"
     assert process.returncode == 130
     assert table.splitlines()[1].split()[:2] == ["long", "training"]
     assert trainer(run) is None

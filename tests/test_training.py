@@ -118,7 +118,7 @@ def test_two_processes_take_the_steps_of_one(data: Path, tables: dict[str, Cryst
         "train.accelerator=cpu",
     )
     started = command(data, tmp_path / "run", *settings, "train.devices=2", "train.strategy=ddp")
-    done = subprocess.run([*DPCDVAE, *started], check=True, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*DPCDVAE, *started], check=True, capture_output=True, text=True, timeout=1800)
     assert done.stdout.split() == [str(tmp_path / "run")]
     assert read_card(tmp_path / "run")["epochs"] in (1, 2)
 
@@ -193,7 +193,7 @@ def test_options_of_a_resumed_run_hold_for_the_next_one(tables: dict[str, Crysta
     assert resumed_config(folder)[0].train.max_epochs == 2
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 1800) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
