@@ -196,7 +196,7 @@ def test_an_exception_passed_on_has_its_traceback_once() -> None:
             there = portable(portable(caught))
         again = portable(pickle.loads(pickle.dumps(there)))
         (note,) = again.__notes__
-        assert "in test_an_exception_on_its_way" in note
+        assert "in test_an_exception_passed_on_has_its_traceback_once" in note
         assert "no 7" in str(again)
 
 

@@ -275,7 +275,7 @@ def test_the_command_line_in_two_stages_keeps_each(tmp_path: Path, capsys: pytes
         (["--calculator", "toy_calculators:NoStress"], "gives no stress"),
         (["--calculator", SPRING, "--settings", "screening"], "--settings is for a DFT code"),
         (["--calculator", SPRING, "--calculator-option", "dely=1"], "did you mean 'delay'?"),
-        (["--calculator", SPRING, "--pressure", "nan"], "a pressure of nan GPa is none"),
+        (["--calculator", SPRING, "--pressure", "nan"], "--pressure: a finite number is needed, not nan"),
         (["--calculator", "toy_calculators:Odd", "--calculator-option", "kind=raise"], "none of 2 crystals could be"),
     ],
 )

@@ -235,11 +235,13 @@ def _no_number(text: str) -> None:
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file begins like a pickle (protocol 2 or later) or like torch.save's zip."""
+    """Whether a file begins like a pickle (protocol 2 or later) or like torch.save's zip; it must be there."""
     try:
         refuse_device(path)
         with path.open("rb") as stream:
             head = stream.read(9)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     # A safetensors file may begin with 0x80 too: its header length, 8 bytes, then a brace.
