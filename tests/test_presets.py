@@ -33,6 +33,7 @@ WITH_CHOICES = [
     *preset_names(),
     *(f"{size}/{system}+authors-code" for size in names("sizes") for system in SYSTEMS),
     *(f"paper/{system}+authors-variant" for system in SYSTEMS[:4]),
+    *(f"{size}/{system}+fine-tune" for size in names("sizes") for system in SYSTEMS),
     *(f"{size}/{system}+wrapped" for size in names("sizes") for system in SYSTEMS[:4]),
 ]
 

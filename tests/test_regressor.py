@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dpcdvae.checkpoints.loading import load_model, load_regressor
-from dpcdvae.config import RegressorConfig, load_config
+from dpcdvae.config import RegressorConfig, load_config, override_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.io import write
@@ -197,15 +197,24 @@ def test_a_run_that_leaves_its_end_out_is_ended_by_going_on(
     assert [*out.rglob("card.json")]
 
 
-def test_a_start_must_have_learnt_the_same(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+def test_a_start_may_have_learnt_another_property(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
+    """The network is the start's; the scaler, and the elements with a known value, are those of the new property."""
     first = run(tables, tmp_path / "first", "train.max_epochs=1")
     learnt = {
         split: dataclasses.replace(table, properties={"other": np.arange(len(table)) / 7.0})
         for split, table in tables.items()
     }
     config = load_config("energy-gine", [*SMALL, "model.property=other"])
-    with pytest.raises(InputError, match="the models learn 'density' and 'other'"):
-        train(learnt, {"name": "some"}, config, tmp_path / "second", preset="energy-gine", init=first)
+    learnt["train"].properties["other"][1:] = np.nan
+    learnt["train"].properties["other"][40] = 3.0
+    config = override_config(config, ["train.max_epochs=1", "train.lr=1e-9", "train.min_lr=0"])
+    facts = {"name": "some", "sha256": "0"}
+    second = load_regressor(train(learnt, facts, config, tmp_path / "second", preset="energy-gine", init=first))
+    for name, value in load_regressor(first).named_parameters():
+        torch.testing.assert_close(second.get_parameter(name), value, rtol=0, atol=1e-6)
+    assert float(second.scaler.mean) == pytest.approx(1.5)
+    some = tables["train"].select([0, 40]).atomic_numbers
+    assert set(second.known_elements.nonzero().flatten().tolist()) == set(some.tolist())
 
 
 def test_a_generative_model_learns_a_property_beside(tables: dict[str, CrystalTable], tmp_path: Path) -> None:

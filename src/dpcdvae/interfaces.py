@@ -25,9 +25,11 @@ class Trainable(nn.Module, ABC):
 
     Attributes:
         about: what the card of a trained model says of this kind, "" for nothing.
+        of_property: beginnings of the names of tensors that a model of another property has no use for.
     """
 
     about: ClassVar[str] = ""
+    of_property: ClassVar[tuple[str, ...]] = ()
     config: AnyConfig
     source: StoredModel | None = None  # where its weights were loaded from
 
@@ -48,6 +50,10 @@ class Trainable(nn.Module, ABC):
 
     def record_training_set(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
         """Stores what the training set holds (its elements), also in a model that starts from another's weights."""
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """What ``train.freeze_encoder_epochs`` keeps as it is at first; empty where nothing is left beside it."""
+        return []
 
     @abstractmethod
     def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:

@@ -30,7 +30,9 @@ def train(
         "", "Column to learn; a generative model gets a head for it.", "--property", shown="none, or energy"
     ),
     set_: Overrides = None,
-    init: str | None = option(None, "Start from the weights of this model.", autocompletion=complete_models),
+    init: str | None = option(
+        None, "Start from the weights of this model, also on other data.", autocompletion=complete_models
+    ),
     resume: bool = option(False, "Continue the run in --out.", "--resume"),
 ) -> None:
     """Train a model; prints the folder of the run, which generate and reconstruct take as MODEL.
@@ -43,6 +45,7 @@ def train(
       dpcdvae train perov_5 --preset compact --set train.max_epochs=50 --out runs/perov
       dpcdvae train --resume --out runs/perov
       dpcdvae train perov_5 --preset energy --out runs/energy
+      dpcdvae train mine --preset compact+fine-tune --init runs/perov --out runs/mine
     """
     from dpcdvae.config import load_config
     from dpcdvae.datasets import dataset_path, load_dataset

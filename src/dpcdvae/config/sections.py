@@ -179,6 +179,9 @@ class TrainConfig(Section):
     lr_set: list[float] = option([], "learning rates, one for each of lr_set_epochs")
     grad_clip_value: float = option(0.5, "limit of each component of the gradient; 0: off", ge=0, le=1e6)
     weight_ema: float = option(0.0, "decay of the averaged weights, which become the model; 0: off", ge=0, lt=1)
+    freeze_encoder_epochs: int = option(
+        0, "epochs at the start in which the encoder keeps its weights, for --init", "epochs", ge=0, le=MAX_EPOCHS
+    )
     seed: int = option(0, "seed of weights, batches and noise", ge=0, lt=2**32)
     precision: str = option(
         "32-true", "Lightning's; auto: bf16-mixed on a processor that multiplies bfloat16, else 32-true"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpcdvae.config import FTCPConfig
 from dpcdvae.ftcp.decoding import crystals_of
@@ -45,6 +45,7 @@ class FTCP(Trainable):
         "depends on the choice of the cell and, unless representation.order is canonical, on the order of the atoms "
         "and the origin."
     )
+    of_property = ("property_branch.", "property_scaler.")
     config: FTCPConfig
 
     def __init__(self, config: FTCPConfig) -> None:
@@ -72,6 +73,9 @@ class FTCP(Trainable):
     @property
     def by_blocks(self) -> bool:
         return self.config.loss.terms == "blocks"
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        return list(self.encoder.parameters())
 
     def encode(self, batch: CrystalBatch) -> LatentPosterior:
         """Raises InputError where a crystal does not fit the representation."""

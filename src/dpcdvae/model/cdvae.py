@@ -57,6 +57,7 @@ class PropertyHead(nn.Module):
 class CDVAE(Trainable):
     """The model of a configuration: an encoder, decoded statistics, and a denoiser of coordinates and types."""
 
+    of_property = ("property_head.",)
     config: Config
 
     def __init__(self, config: Config) -> None:
@@ -91,6 +92,10 @@ class CDVAE(Trainable):
 
     def read_facts(self, facts: Mapping[str, Any], where: str) -> None:
         self.agreement = Agreement.of_checkpoint(facts, where)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Of the encoder and of μ and log σ²: while they are kept, so are the latents."""
+        return [p for part in (self.encoder, self.mu, self.log_var) for p in part.parameters()]
 
     def encode(self, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
         """Mean and log variance of z, (C, latent_dim) each, for bonded crystals."""

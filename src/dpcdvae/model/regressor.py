@@ -18,6 +18,7 @@ from dpcdvae.tensors.batch import CrystalBatch
 class PropertyRegressor(Trainable):
     """An encoder that predicts the property ``config.model.property`` of bonded crystals, in the unit of its column."""
 
+    of_property = ("scaler.", "known_elements")  # the output layers start from those of the other property
     config: RegressorConfig
     known_elements: Tensor
 

@@ -22,6 +22,21 @@ class Statistics(NamedTuple):
     composition: Tensor
 
 
+def prior_shift(logits: Tensor, wanted: Tensor, iterations: int = 100) -> Tensor:
+    """The shift (K,) of logits (C, K) after which their mean probabilities are those of ``wanted`` (C, K).
+
+    A change of the prior probabilities of the classes (Saerens et al. 2002, Neural Comput. 14, 21), found by iteration.
+    One more crystal, of all classes alike, keeps those that do not occur possible.
+    """
+    logits, count = logits.double(), len(wanted)
+    frequencies = (wanted.double().sum(0) + 1 / wanted.shape[1]) / (count + 1)
+    shift = torch.zeros_like(frequencies)
+    for _ in range(iterations):
+        mean = (logits + shift).softmax(-1).mean(0)
+        shift = shift + frequencies.log() - mean.clamp(min=1e-30).log()
+    return shift - shift.mean()
+
+
 class LatticeScaler(nn.Module):
     """Scales lengths and angles (C, 6) to numbers of order one and back, by statistics of the training set.
 
@@ -82,6 +97,31 @@ class StatisticsDecoder(nn.Module):
     @full_precision
     def forward(self, z: Tensor) -> Statistics:
         return Statistics(self.num_atoms(z), self.lattice(z), self.composition(z))
+
+    @torch.no_grad()
+    def fit_outputs(self, z: Tensor, crystals: CrystalBatch) -> None:
+        """Fits the last layers of a decoder that was trained on other crystals to ``crystals``, encoded as z.
+
+        Biases of number of atoms and composition, so that the mean probabilities are the frequencies; a factor and a
+        bias of each lattice parameter, by least squares.
+        """
+        stats = self(z)
+        sizes = nn.functional.one_hot(crystals.num_atoms, stats.num_atoms.shape[1])
+        elements = crystals.mean_over_atoms(nn.functional.one_hot(crystals.atomic_numbers - 1, NUM_ELEMENTS).double())
+        for head, logits, wanted in (
+            (self.num_atoms, stats.num_atoms, sizes),
+            (self.composition, stats.composition, elements),
+        ):
+            last = head[-1]
+            assert isinstance(last, nn.Linear)
+            last.bias.add_(prior_shift(logits, wanted))
+        lattice, wanted = stats.lattice.double(), self.scaler(crystals.lattice, crystals.num_atoms).double()
+        covariance = ((lattice - lattice.mean(0)) * (wanted - wanted.mean(0))).mean(0)
+        factor = covariance / lattice.var(0, correction=0).clamp(min=1e-4)
+        last = self.lattice[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.mul_(factor[:, None])
+        last.bias.sub_(lattice.mean(0)).mul_(factor).add_(wanted.mean(0))
 
     @full_precision
     def losses(self, stats: Statistics, batch: CrystalBatch) -> dict[str, Tensor]:

@@ -197,6 +197,13 @@ class TrainingModule(pl.LightningModule):
             if isinstance(schedule.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
                 schedule.scheduler.step(float(self.trainer.callback_metrics[self.config.train.lr_plateau_of]))
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.current_epoch < self.config.train.freeze_encoder_epochs:
+            # Adam leaves what has no gradient as it is. Parameters that need none would stop several processes, which
+            # wait for the gradients of all.
+            for parameter in self.model.encoder_parameters():
+                parameter.grad = None
+
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
         # Lightning's own refuses a fused optimiser in every mixed precision.
         if limit := self.config.train.grad_clip_value:

@@ -9,7 +9,6 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Tensor, nn
 
-from dpcdvae.checkpoints.checkpoint import PRIOR, load_weights, read_checkpoint
+from dpcdvae.checkpoints.checkpoint import read_checkpoint
 from dpcdvae.checkpoints.lightning_io import SafetensorsIO, checkpoint_callbacks
 from dpcdvae.checkpoints.loading import build_model
 from dpcdvae.config import AnyConfig, config_from_dict, override_config
@@ -47,6 +45,7 @@ from dpcdvae.training.first_process import is_first_process
 from dpcdvae.training.fit_prior_and_threshold import fit_prior_and_threshold
 from dpcdvae.training.lightning_module import TrainingModule
 from dpcdvae.training.loader import targets_of
+from dpcdvae.training.start_from import start_from
 
 RUN_FILE = "run.json"
 # What is fitted to the best checkpoint when a run ends, by the kind of the model.
@@ -69,8 +68,7 @@ def train(
     Args:
         dataset: what is known of the data (name, hash), stored with every checkpoint.
         folder: ``run.json``, ``metrics.csv``, ``checkpoints/``; must be new, unless ``resume``.
-        init: a model whose weights are the start instead of random ones; what it measured of its own
-            training set (lattice scaler, scale factors) comes along.
+        init: a model whose weights are the start instead of random ones (:mod:`dpcdvae.training.start_from`).
         resume: continue the run in ``folder`` from the end of its last complete epoch; one that was killed in its first
             epoch begins again, with the same start.
 
@@ -110,20 +108,21 @@ def _train(
     # Both refuse what they do not know before anything is written.
     model = build_model(config)
     trainer = make_trainer(config, folder)
+    if config.train.freeze_encoder_epochs and not model.encoder_parameters():
+        raise InputError(
+            f"train.freeze_encoder_epochs: a model of the kind '{config.kind}' has no encoder apart from the rest: "
+            "leave it at 0"
+        )
     facts = {"preset": preset, "dataset": dataset, "seed": config.train.seed}
     facts["precision"] = precision = resolve_precision(config.train)
     if config.train.precision != precision and is_first_process():
         print(f"train.precision {config.train.precision}: {precision} here", file=sys.stderr)
     if init is not None:
         start = read_checkpoint(find_model(init))
-        learnt = start.config.get("model", {}).get("property", "")
-        if learnt != model.target:
-            names = " and ".join(f"'{name}'" if name else "no property" for name in (learnt, model.target))
-            raise InputError(
-                f"--init {start.source.name}: the models learn {names}: start from one that learns the same"
-            )
-        load_weights(model, replace(start, weights=_without_prior(start.weights, model)))
+        lines = start_from(model, start, tables["train"])
         model.record_training_set(CrystalBatch.from_table(tables["train"]), targets_of(tables["train"], model.target))
+        if is_first_process():
+            print("\n".join(lines), file=sys.stderr)
         facts["init"] = start.facts
     elif going_on:
         earlier = read_description(last_checkpoint(folder))["facts"]
@@ -149,13 +148,6 @@ def _train(
 def _place(init: str | Path | StoredModel | None) -> str | None:
     """Where the weights lie that a run starts from: all that is needed to start it again."""
     return None if init is None else find_model(init).place
-
-
-def _without_prior(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The weights with the prior of ``model``: theirs may be another kind, and belongs to latents of other crystals."""
-    own = model.state_dict()
-    prior = {name: value for name, value in own.items() if name.startswith(PRIOR)}
-    return {name: value for name, value in weights.items() if not name.startswith(PRIOR)} | prior
 
 
 def resumed_config(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[AnyConfig, str, dict[str, Any]]:
