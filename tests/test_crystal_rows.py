@@ -18,12 +18,12 @@ from dpcdvae.evaluation.crystal_rows import SCHEMA, check_table, crystal_table, 
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.reference import as_reference
 from dpcdvae.evaluation.sample import Sample
-from dpcdvae.evaluation.validity import OXIDATION_TABLES, compositional_problem, compositionally_valid
 from dpcdvae.io import Failure
 from dpcdvae.io.tables import guarded
 from dpcdvae.parallel import HERE
 from dpcdvae.parallel.results import Results
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.neutrality import OXIDATION_TABLES, compositional_problem, compositionally_valid
 
 CUBE = np.eye(3) * 4.0
 

@@ -13,7 +13,7 @@ from crystal_files import real_crystals
 from dpcdvae.evaluation import metre
 from dpcdvae.evaluation.crystal_columns import COLUMNS
 from dpcdvae.evaluation.crystal_rows import crystal_table
-from dpcdvae.evaluation.metre import corrected_rms, match_reference, match_training
+from dpcdvae.evaluation.metre import corrected_rms, match_reference
 from dpcdvae.evaluation.metric import METRICS
 from dpcdvae.evaluation.metrics.novelty import novel, training_matches
 from dpcdvae.evaluation.metrics.uniqueness import same_structures
@@ -24,6 +24,7 @@ from dpcdvae.parallel.results import Results
 from dpcdvae.structures import match_candidates
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.match_candidates import Among, candidates
+from dpcdvae.structures.match_sets import match_training
 
 
 def not_asked(*_: object) -> np.ndarray:

@@ -15,10 +15,11 @@ from dpcdvae.diffusion.ddpm_solvers import posterior_sigma
 from dpcdvae.errors import InputError
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.priors.normal import NormalPrior
-from dpcdvae.sampling.conditions import Condition, parse_formula
+from dpcdvae.sampling.conditions import Condition
 from dpcdvae.sampling.decoding import decode
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.generation import generate, reconstruct
+from dpcdvae.sampling.wanted import Wanted, parse_formula
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import ATOMIC_NUMBERS
 from dpcdvae.tensors.batch import CrystalBatch
@@ -187,8 +188,8 @@ def test_fixed_formula(model: CDVAE, formula: str, num_atoms: int | None, expect
         ({"formula": "Sr2", "num_atoms": 3}, r"--num-atoms 3 is no multiple of the 2 atoms of Sr2"),
         ({"formula": "Sr2", "num_atoms": 0}, r"--num-atoms 0"),
         ({"formula": "Sr2", "num_atoms": -2}, r"--num-atoms -2"),
-        ({"num_atoms": 9}, r"--num-atoms is 9: this model holds 1 to 8"),
-        ({"num_atoms": 0}, r"--num-atoms is 0"),
+        ({"num_atoms": 9}, r"--num-atoms 9: this model holds 1 to 8"),
+        ({"num_atoms": 0}, r"--num-atoms 0"),
         ({"formula": "SrTu"}, r"unknown element 'Tu': did you mean"),
         ({"formula": "SrTiO3Xx"}, r"unknown element 'Xx'"),
         ({"formula": "Md"}, r"element Md in 'Md': models know the elements 1 to 100"),
@@ -240,17 +241,17 @@ def test_latents_go_with_the_condition(model: CDVAE) -> None:
     for head in (model.stats.num_atoms, model.stats.composition):
         head[-1].weight.mul_(4)  # an untrained decoder has next to no opinion
     for num_atoms, formula in ((3, None), (None, "SrTiO3")):
-        condition = Condition.parse(num_atoms, formula, 8)
+        condition = Condition(Wanted.of({"num_atoms": num_atoms, "formula": formula}, 8))
+        fixed = condition.of_batch(range(200), model.device)
+        types = torch.tensor(parse_formula(formula) if formula else [], dtype=torch.long)
 
-        def likelihood(z: Tensor, condition: Condition = condition) -> Tensor:
+        def likelihood(z: Tensor, types: Tensor = types) -> Tensor:
             decoded = model.stats(z)
-            value = decoded.num_atoms.log_softmax(-1)[:, condition.num_atoms]
-            if condition.types is not None:
-                value = value + decoded.composition.log_softmax(-1)[:, condition.types - 1].sum(-1)
-            return value
+            value = decoded.num_atoms.log_softmax(-1)[:, len(types) or 3]
+            return value + decoded.composition.log_softmax(-1)[:, types - 1].sum(-1)
 
-        chosen = condition.latents(model.stats, random, NormalPrior(6, {}), 6)
-        plain = Condition.parse(None, None, 8).latents(model.stats, random, NormalPrior(6, {}), 6)
+        chosen = condition.latents(model.stats, random, NormalPrior(6, {}), 6, fixed)
+        plain = Condition(Wanted()).latents(model.stats, random, NormalPrior(6, {}), 6)
         assert chosen.shape == plain.shape == (200, 6)
         assert float(likelihood(chosen).mean()) > float(likelihood(plain).mean()) + 0.1
         assert chosen.abs().max() < 6
@@ -268,7 +269,7 @@ def test_latents_follow_bayes() -> None:
             return super().forward(z)._replace(num_atoms=logits)
 
     stats = Odds(model, batch_of([random_crystal(0)]))
-    z = Condition(1, None).latents(stats, CrystalRandom(0, torch.arange(3000)), NormalPrior(1, {}), 1)
+    z = Condition(Wanted(sizes=(1,))).latents(stats, CrystalRandom(0, torch.arange(3000)), NormalPrior(1, {}), 1)
     assert float((z > 0).double().mean()) == pytest.approx(0.9, abs=0.02)
     assert float(z[z > 0].square().mean()) == pytest.approx(1, abs=0.1)
 

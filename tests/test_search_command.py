@@ -16,7 +16,7 @@ import pytest
 from dpcdvae.checkpoints.loading import load_model, load_regressor
 from dpcdvae.cli import main
 from dpcdvae.datasets import dataset_file, load_dataset
-from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
+from dpcdvae.evaluation.validity import structurally_valid
 from dpcdvae.files import sha256
 from dpcdvae.io import cif_text, read, write
 from dpcdvae.model_store import best_checkpoint, find_model, read_card
@@ -25,6 +25,7 @@ from dpcdvae.sampling import search
 from dpcdvae.sampling.property_prediction import predict
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import SYMBOLS
+from dpcdvae.structures.neutrality import compositionally_valid
 from tensors import random_crystal, table_of
 from test_search import CRYSTALS
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dpcdvae.cli.conditions import Conditions, Filters
 from dpcdvae.cli.groups import Call, Group, argument, option
 from dpcdvae.cli.options import OWN, Decoding, Model, Out, Overwrite, Scheduler, complete_datasets
 from dpcdvae.cli.outputs import facts_of, write_crystals
@@ -14,7 +16,13 @@ from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
     from dpcdvae.model_store import StoredModel
+    from dpcdvae.parallel import Engine
+    from dpcdvae.sampling.filters import Filters as Kept
+    from dpcdvae.sampling.filters import Selected
     from dpcdvae.sampling.finished_batches import GenerationResult, Parts
+
+COMPARING = 60.0
+"""Seconds for the comparisons of one crystal, in worker processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +53,24 @@ class Batches(Group):
 
         return batches_of(total, size, WHOLE if self.shard is None else Shard.parse(self.shard))
 
+    def share(self, n: int) -> int:
+        """How many of n crystals this shard is to keep."""
+        from dpcdvae.sampling.shards import WHOLE, Shard
+
+        shard = WHOLE if self.shard is None else Shard.parse(self.shard)
+        return n * shard.number // shard.count - n * (shard.number - 1) // shard.count
+
 
 def generate(
+    *,
     call: Call,
     model: Model,
     batches: Batches,
     decoding: Decoding,
     n: int = option(100, "How many crystals.", "-n", min=1, max=10**9),  # batches are listed
+    conditions: Conditions,
+    filters: Filters,
     prior: str | None = option(None, "Prior of z: normal is N(0, I), as published.", shown=OWN),
-    num_atoms: int | None = option(None, "Atoms in every cell.", min=1),
-    formula: str | None = option(None, "Atoms of every cell, e.g. SrTiO3."),
     lattice: str | None = option(
         None, "P-G-SchNet: uniform, a training lattice at random; conditional, one with its atoms.", shown=OWN
     ),
@@ -64,23 +80,33 @@ def generate(
 
     Crystal k of a seed gets the same noise whatever the batch size, the shard or the number of workers, and, with the
     same batch size, the same digits. Finished batches are kept in OUT.work: after a kill the same command goes on.
+    Conditions act in decoding. Where that is not possible, and with filters, crystals are made and filtered until -n
+    are kept or --max-tries were made; how many of them were kept is said.
 
     \b
     Examples:
       dpcdvae generate perov-5-compact -n 100 --seed 0 --out crystals.extxyz
       dpcdvae generate perov-5-compact -n 10 --formula SrTiO3 --out srtio3/
+      dpcdvae generate perov-5-compact -n 50 --elements Sr,Ba,Ti,O --unique --space-group 221 --out some.extxyz
       dpcdvae generate perov-5-compact -n 1000000 --shard 3/100 --out shards/3.extxyz
     """
     from dpcdvae.model_store import find_generative_model
     from dpcdvae.sampling import kinds
     from dpcdvae.sampling.distributed import generate_batch
+    from dpcdvae.sampling.filters import tries_of
 
     batches.check(decoding.batch_size)
     source = find_generative_model(model)
-    asked = {**decoding.asked(), "prior": prior, "num_atoms": num_atoms, "formula": formula, "lattice": lattice}
-    options = {"seed": decoding.seed, **kinds.settings(source, "generate", asked)}
-    make = partial(generate_batch, first=first, options=options)
-    _run(call.resolved(**options), "generating", source, n, batches, decoding, make, lambda numbers: numbers)
+    order = kinds.order(
+        source, {**decoding.asked(), "prior": prior, "lattice": lattice, **conditions.asked(), **filters.asked()}
+    )
+    make = partial(generate_batch, first=first, options={"seed": decoding.seed, **order.options}, judge=order.judge)
+    stated = {"seed": decoding.seed, **order.plain}
+    if order.filters:
+        stated["max_tries"] = tries_of(n, filters.max_tries)
+    kept = order.filters or None
+    call, facts = call.resolved(**stated), dict(order.facts)
+    _run(call, "generating", source, n, batches, decoding, make, lambda numbers: numbers, facts, kept)
 
 
 def reconstruct(
@@ -124,7 +150,7 @@ def reconstruct(
         return numbers.start, table.select(numbers)
 
     facts = {"crystals_sha256": table_hash(table)}
-    _run(call, "reconstructing", source, len(table), batches, decoding, make, item_of, **facts)
+    _run(call, "reconstructing", source, len(table), batches, decoding, make, item_of, facts)
 
 
 def _run(
@@ -136,20 +162,23 @@ def _run(
     decoding: Decoding,
     make: Callable[..., GenerationResult],
     item_of: Callable[[range], Any],
-    **facts: Any,
+    facts: dict[str, Any],
+    kept: Kept | None = None,
 ) -> None:
     """Makes the crystals 0 .. total - 1 of a run, or a shard of them, and writes them with their manifest.
 
     Args:
         make: (model, device, item) -> a batch of crystals, with the item that ``item_of`` gives for their numbers.
         facts: that shape the crystals, beside the call.
+        kept: filters. Then crystals are made until ``total`` are kept, or the call's ``max_tries`` were made.
     """
     from dpcdvae import __version__
     from dpcdvae.files import NOT_SHAPING
     from dpcdvae.sampling.distributed import device_here, engine_of, make_batches
     from dpcdvae.sampling.finished_batches import Parts
 
-    todo = batches.of(total, decoding.batch_size)
+    size = decoding.batch_size if kept is None else min(decoding.batch_size, total)
+    todo = batches.of(total if kept is None else call.arguments["max_tries"], size)
     device = decoding.device if batches.scheduler else device_here(decoding.device)
     call = call.resolved(device=device)
     facts = {"model_sha256": model.sha256, **facts}
@@ -157,28 +186,64 @@ def _run(
     shaping = {name: value for name, value in settings.items() if name not in NOT_SHAPING}
     engine = engine_of(batches.workers, batches.scheduler, device, len(todo))
     with engine, Parts(batches.out, shaping) as parts:
-        items = [item_of(numbers) for numbers in todo]
-        make_batches(partial(make, model, device), items, todo, parts, engine, doing)
-        _write(call, batches, parts, todo, decoding.batch_size, facts)
+
+        def finished(some: list[range]) -> GenerationResult:
+            items = [item_of(numbers) for numbers in some]
+            make_batches(partial(make, model, device), items, some, parts, engine, doing)
+            return parts.joined(numbers.start for numbers in some)
+
+        result = finished(todo) if kept is None else _selected(kept, batches.share(total), size, todo, finished, engine)
+        _write(call, batches, parts, result, facts, engine)
+
+
+def _selected(
+    filters: Kept,
+    n: int,
+    size: int,
+    todo: list[range],
+    finished: Callable[[list[range]], GenerationResult],
+    engine: Engine,
+) -> Selected:
+    """The first n crystals that the filters keep, of batches made as they are needed."""
+    from dpcdvae.parallel.results import Results
+    from dpcdvae.sampling.filters import Selection
+
+    selection, made = Selection(filters, n, Results(engine, COMPARING)), 0
+    while made < len(todo) and not selection.done:
+        wave = todo[made : made + selection.batches_to_go(made, size)]
+        selection.add([finished(wave)])
+        made += len(wave)
+    return selection.result()
 
 
 def _write(
-    call: Call, batches: Batches, parts: Parts, todo: list[range], batch_size: int, facts: dict[str, Any]
+    call: Call, batches: Batches, parts: Parts, result: GenerationResult, facts: dict[str, Any], engine: Engine
 ) -> None:
     """A shard without any crystal has a manifest alone."""
-    result, out, shard = parts.joined(numbers.start for numbers in todo), batches.out, batches.shard
-    crystals, total = result.crystals, len(result.crystals) + len(result.failures)
+    from dpcdvae.parallel.results import Results
+    from dpcdvae.sampling.filters import Selected, check_kept, distinct
+
+    out, shard, crystals = batches.out, batches.shard, result.crystals
     if not crystals and shard is None:
         parts.remove()
+    if isinstance(result, Selected):
+        if shard is None:
+            check_kept(result)
+        facts |= result.facts()
     facts |= facts_of(result, may_be_empty=shard is not None)
+    facts["distinct"] = different = distinct(crystals, Results(engine, COMPARING))
     parts.begin_writing()
     if not crystals and out.exists():
         raise InputError(f"shard {shard} has no crystals, so nothing replaces {out}: remove it")
     write_crystals(call, crystals, out, facts, overwrite=True, through=parts.folder / "complete")
     parts.remove()
-    if not todo:
-        print(f"shard {shard} has nothing to do: there are fewer batches of {batch_size} than shards")
-    elif not crystals:
-        print(f"shard {shard}: none of {total} crystals could be built")
+    if isinstance(result, Selected):
+        said = result.words()
+        if len(crystals) < result.asked:
+            print(result.shortfall(), file=sys.stderr)
     else:
-        print(f"{out}: {len(crystals)} of {total} crystals")
+        said = f"{len(crystals)} of {len(crystals) + len(result.failures)} crystals"
+    if not crystals:
+        print(f"shard {shard}: no crystals ({said})")
+    else:
+        print(f"{out}: {said}" + ("" if different is None else f"; {len(crystals)} crystals, {different} distinct"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from dpcdvae.datasets.preparation import Prepared
     from dpcdvae.model.regressor import PropertyRegressor
     from dpcdvae.model_store import StoredModel
     from dpcdvae.parallel import Engine
@@ -144,6 +142,7 @@ def interpolate(
     Example:
       dpcdvae interpolate runs/perov start.cif perov_5:test/8355 -n 8 --out line.extxyz
     """
+    from dpcdvae.datasets.one_crystal import bonded_crystal
     from dpcdvae.io import check_destination
     from dpcdvae.model_store import find_crystal_vae
     from dpcdvae.sampling.choices import generative_config
@@ -174,45 +173,6 @@ def _write(call: Call, result: GenerationResult, out: Path, hashes: dict[str, st
     print(f"{out}: {len(result.crystals)} of {len(result.crystals) + len(result.failures)} crystals")
 
 
-def bonded_crystal(text: str) -> Prepared:
-    """A crystal with its bonds: from a file of one, prepared as data sets are, or DATASET[:split]/ID.
-
-    Raises:
-        InputError: nothing there, several crystals, one that cannot be prepared, no such id (the nearest is offered).
-    """
-    if Path(text).is_file():
-        return _from_file(Path(text))
-    named = re.fullmatch(r"(?P<data>.+?\.npz|[^/:]+)(?P<split>:[^/]*)?/(?P<id>.+)", text)
-    if named is None or (Path(text).suffix and Path(text).parent.is_dir()):
-        raise InputError(f"no such file: {text}; give a file of one crystal, or DATASET[:split]/ID")
-    from dpcdvae.datasets import load_split
-
-    table = load_split(named["data"] + (named["split"] or ""))
-    ids = table.ids.tolist()
-    if named["id"] not in ids:
-        import difflib
-
-        near = difflib.get_close_matches(named["id"], ids, n=1, cutoff=0)
-        hint = f": did you mean '{near[0]}'?" if near else ""
-        raise InputError(f"no crystal '{named['id']}' among the {len(ids)} of {text[: named.start('id') - 1]}{hint}")
-    chosen = table.select([ids.index(named["id"])])
-    return chosen[0], (chosen.bonds, chosen.bond_images)
-
-
-def _from_file(path: Path) -> Prepared:
-    from dpcdvae.datasets.building import MAX_ATOMS
-    from dpcdvae.datasets.preparation import Settings, prepare_one
-    from dpcdvae.io import read
-
-    crystals = read(path)
-    if len(crystals) != 1:
-        raise InputError(f"{path} holds {len(crystals)} crystals: give a file of one")
-    prepared = prepare_one((crystals[0], Settings(max_atoms=MAX_ATOMS)))
-    if isinstance(prepared, str):
-        raise InputError(f"{path} cannot be used: {prepared}")
-    return prepared
-
-
 def _first_crystals(start: str, n: int) -> CrystalTable:
     """The first n crystals of DATASET[:split]."""
     from dpcdvae.datasets import load_split
@@ -239,7 +199,8 @@ def _model_in_words(energy_model: StoredModel | None) -> str:
 
 
 def _valid(crystals: Sequence[Crystal]) -> npt.NDArray[np.bool_]:
-    from dpcdvae.evaluation.validity import compositionally_valid, structurally_valid
+    from dpcdvae.evaluation.validity import structurally_valid
+    from dpcdvae.structures.neutrality import compositionally_valid
 
     return structurally_valid(crystals) & compositionally_valid(crystals)
 

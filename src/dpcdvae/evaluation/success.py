@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.validity import compositionally_valid
 from dpcdvae.intervals import LEVEL, Number, shown
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.neutrality import compositionally_valid
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -113,7 +113,15 @@ def decode_by_agreement(
     for number in range(how.candidates):
         part = request.select(waiting, number)
         batch, usable = decode(
-            model, part.z, part.random, how.steps, part.num_atoms, part.types, on_step=after_step, solver=how.solver
+            model,
+            part.z,
+            part.random,
+            how.steps,
+            part.num_atoms,
+            part.types,
+            on_step=after_step,
+            solver=how.solver,
+            allowed=part.allowed,
         )
         candidates = _judged(model, batch.to_crystals(part.ids), usable.tolist(), part.z)
         done = []

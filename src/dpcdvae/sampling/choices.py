@@ -69,7 +69,8 @@ def vae_settings(model: StoredModel, task: str, asked: Mapping[str, Any]) -> dic
         InputError: as :func:`sampling_settings`, or a prior that the model does not have.
     """
     how = sampling_settings(model, *(asked.get(name) for name in ("steps", "solver", "candidates")))
-    prior = {"prior": generative_config(model).prior.chosen(asked.get("prior"))} if task == "generate" else {}
+    drawn = task == "generate" and "like" not in asked
+    prior = {"prior": generative_config(model).prior.chosen(asked.get("prior"))} if drawn else {}
     return {**asked, **how, **prior}
 
 

@@ -12,19 +12,21 @@ from torch import Tensor
 
 from dpcdvae.interfaces import ReverseRun, Trainable
 from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.sampling.allowed import ANYTHING, Allowed
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
 
 
 @dataclass(frozen=True)
 class Request:
-    """A batch to decode: z (C, latent_dim); num_atoms (C,) and types (N,) where they are fixed."""
+    """A batch to decode: z (C, latent_dim); num_atoms (C,) and types (N,) where they are fixed, and what is allowed."""
 
     z: Tensor
     random: CrystalRandom
     ids: Sequence[str]
     num_atoms: Tensor | None = None
     types: Tensor | None = None
+    allowed: Allowed = ANYTHING
 
     def select(self, indices: Sequence[int], candidate: int) -> Request:
         """The crystals at ``indices``, with the random numbers of one of their candidates."""
@@ -36,7 +38,7 @@ class Request:
                 parts = self.types.split(self.num_atoms.tolist())
                 types = torch.cat([parts[k] for k in indices])
         random = self.random.select(chosen).candidate(candidate)
-        return Request(self.z[chosen], random, [self.ids[k] for k in indices], num_atoms, types)
+        return Request(self.z[chosen], random, [self.ids[k] for k in indices], num_atoms, types, self.allowed)
 
 
 @contextmanager
@@ -59,6 +61,7 @@ def decode(
     types: Tensor | None = None,
     on_step: Callable[[int], Any] = lambda passes: None,
     solver: str | None = None,
+    allowed: Allowed = ANYTHING,
 ) -> tuple[CrystalBatch, Tensor]:
     """The reverse process from latents z (C, latent_dim) to crystals.
 
@@ -70,18 +73,26 @@ def decode(
         num_atoms, types: (C,) and (N,), where they are given and not decoded.
         on_step: called after each step with the number of its network evaluations.
         solver: its name, by default the model's own.
+        allowed: numbers of atoms and types to choose from where they are decoded.
 
     Returns:
         The crystals, with coordinates of NaN where they diverged; (C,) whether the decoded cell could be used.
     """
     stats = model.stats(z)
     if num_atoms is None:
-        num_atoms = stats.num_atoms[:, 1:].argmax(-1) + 1
+        num_atoms = allowed.sized(stats.num_atoms)[:, 1:].argmax(-1) + 1
     lattice = model.stats.scaler.inverse(stats.lattice, num_atoms)
     usable = model.usable_lattice(lattice, num_atoms)
     lattice = torch.where(usable[:, None, None], lattice, 5 * torch.eye(3).to(lattice))
-    numbers = model.types.prior(stats.composition.softmax(-1), num_atoms, random) if types is None else types
-    run = _Run(model, z, random, CrystalBatch.unbonded(numbers, torch.zeros(len(numbers), 3).to(z), lattice, num_atoms))
+    composition = allowed.masked(stats.composition).softmax(-1)
+    numbers = model.types.prior(composition, num_atoms, random) if types is None else types
+    run = _Run(
+        model,
+        z,
+        random,
+        allowed,
+        CrystalBatch.unbonded(numbers, torch.zeros(len(numbers), 3).to(z), lattice, num_atoms),
+    )
 
     rule = model.diffusion.start(ReverseRun(run.batch, run.predict, run.noise), solver or model.diffusion.solver)
     coords = model.diffusion.prior(run.batch, run.normal("prior"))
@@ -97,8 +108,8 @@ def decode(
 class _Run:
     """One reverse process: the crystals with their present types, and the network and the noise that a solver calls."""
 
-    def __init__(self, model: CDVAE, z: Tensor, random: CrystalRandom, batch: CrystalBatch) -> None:
-        self.model, self.z, self.random, self.batch = model, z, random, batch
+    def __init__(self, model: CDVAE, z: Tensor, random: CrystalRandom, allowed: Allowed, batch: CrystalBatch) -> None:
+        self.model, self.z, self.random, self.allowed, self.batch = model, z, random, allowed, batch
         self.slots = int(batch.num_atoms.max())
         self.real = torch.arange(self.slots, device=z.device) < batch.num_atoms[:, None]  # (C, slots) -> the N atoms
         self.converging = torch.ones(len(z), dtype=torch.bool, device=z.device)
@@ -127,4 +138,6 @@ class _Run:
         return prediction
 
     def update_types(self) -> None:
-        self.batch = self.batch.replace(atomic_numbers=self.model.types.update(self.logits))
+        logits = self.allowed.masked(self.logits)
+        types = self.allowed.together(self.model.types.update(logits), logits, self.batch.num_atoms)
+        self.batch = self.batch.replace(atomic_numbers=types)

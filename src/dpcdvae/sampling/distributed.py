@@ -22,10 +22,11 @@ from dpcdvae.sampling.finished_batches import GenerationResult, Parts
 
 if TYPE_CHECKING:
     from dpcdvae.interfaces import Trainable
+    from dpcdvae.model.regressor import PropertyRegressor
     from dpcdvae.structures.table import CrystalTable
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # a model, and one of a property that judges its crystals
 def loaded(model: StoredModel, device: str) -> Trainable:
     """The model, loaded once by each process; raises InputError where its files hold another one by now."""
     from dpcdvae.checkpoints.loading import load_model
@@ -45,13 +46,20 @@ def loaded(model: StoredModel, device: str) -> Trainable:
 
 
 def generate_batch(
-    model: StoredModel, device: str, crystals: range, *, first: int, options: Mapping[str, Any]
+    model: StoredModel,
+    device: str,
+    crystals: range,
+    *,
+    first: int,
+    options: Mapping[str, Any],
+    judge: StoredModel | PropertyRegressor | None = None,
 ) -> GenerationResult:
-    """New crystals by their numbers, counted from ``first``; ``options`` as those of ``generate``."""
-    from dpcdvae.sampling.kinds import generate
+    """New crystals by their numbers, counted from ``first``; ``options`` and ``judge`` as those of ``kinds.make``."""
+    from dpcdvae.sampling.kinds import make
 
     n, first = len(crystals), first + crystals.start
-    return generate(loaded(model, device), n, first=first, batch_size=n, on_progress=report, **options)
+    by: Any = loaded(judge, device) if isinstance(judge, StoredModel) else judge
+    return make(loaded(model, device), n, first=first, batch_size=n, on_progress=report, judge=by, **options)
 
 
 def reconstruct_batch(

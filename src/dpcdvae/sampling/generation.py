@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,11 @@ from dpcdvae.sampling.agreement import decode_by_agreement
 from dpcdvae.sampling.choices import BATCH_SIZE, Decoding
 from dpcdvae.sampling.conditions import Condition
 from dpcdvae.sampling.decoding import Request, evaluating
+from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.finished_batches import GenerationResult
+from dpcdvae.sampling.guidance import moved_to, with_predictions
+from dpcdvae.sampling.target import Target
+from dpcdvae.sampling.wanted import Wanted
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
@@ -35,8 +40,14 @@ def generate(
     solver: str | None = None,
     candidates: int | None = None,
     prior: str | None = None,
-    num_atoms: int | None = None,
-    formula: str | None = None,
+    num_atoms: int | str | Sequence[int] | None = None,
+    formula: str | Sequence[str] | None = None,
+    elements: str | Sequence[str] | None = None,
+    chemical_system: str | Sequence[str] | None = None,
+    neutral: bool = False,
+    like: CrystalTable | None = None,
+    spread: float = 1.0,
+    target: Target | None = None,
     first: int = 0,
     batch_size: int = BATCH_SIZE,
     on_progress: OnProgress | None = None,
@@ -50,30 +61,50 @@ def generate(
         candidates: most decodes of each z, of which the one that agrees best with it is kept
             (:mod:`dpcdvae.sampling.agreement`); by default the model's own number (``diffusion.sampling_candidates``).
         prior: "normal" for z ~ N(0, I), the paper's; by default the model's own.
-        num_atoms: every crystal gets this many atoms; z is chosen to go with it.
-        formula: every crystal gets these atoms, e.g. ``SrTiO3`` (or ``num_atoms`` / 5 times as many).
+        num_atoms: every crystal gets this many atoms, or one of several numbers; z is chosen to go with it.
+        formula: every crystal gets these atoms, e.g. ``SrTiO3`` (or ``num_atoms`` / 5 times as many). Of several
+            formulas crystal k takes number k, counted around.
+        elements: no crystal gets others, e.g. ``Sr,Ti,O``. chemical_system: every crystal gets each of these and no
+            other, e.g. ``Sr-Ti-O``.
+        neutral: types are changed, in one or two atoms, where that balances the charges.
+        like: one crystal with bonds. z is its μ + ``spread`` σ ε, with ε ~ N(0, I), and μ and σ of its own posterior:
+            with 1 what the model was trained to decode to this crystal, beyond it ever less like it.
+        target: z is moved until the property head predicts it; crystals carry what the head predicts for them.
         batch_size: crystals decoded at a time. Crystal k gets the same noise whatever it is; but the early
             steps amplify rounding, so only batches of the same crystals give the same digits.
         on_progress: instead of a progress bar, called after each step with the work done, in crystals.
 
     Raises:
         InputError: more steps than the schedule has, a solver it does not have, no candidate, a prior that it does not
-            have, a formula or a number of atoms the model cannot hold, less than 1 in a batch.
+            have, conditions that contradict or that the model cannot hold, less than 1 in a batch.
     """
     check_batch_size(batch_size)
-    condition = Condition.parse(num_atoms, formula, model.config.model.max_atoms)
+    asked = {"num_atoms": num_atoms, "formula": formula, "elements": elements, "chemical_system": chemical_system}
+    condition = Condition(Wanted.of({**asked, "neutral": neutral}, model.config.model.max_atoms))
     how = Decoding.of(model.config, steps, solver, candidates)
-    latents = model.latent_prior(prior)
+    latents = model.latent_prior(prior) if like is None else None
+    seed_crystal = None if like is None else encoded(model, like)
 
     def batches() -> Iterator[Request]:
         for start in range(first, first + n, batch_size):
             numbers = torch.arange(start, min(start + batch_size, first + n), device=model.device)
             random = CrystalRandom(seed, numbers)
-            z = condition.latents(model.stats, random, latents, model.config.model.latent_dim)
+            fixed = condition.of_batch(numbers.tolist(), model.device)
+            if seed_crystal is None:
+                assert latents is not None
+                z = condition.latents(model.stats, random, latents, model.config.model.latent_dim, fixed)
+            else:
+                noise = random.normal("latent", model.config.model.latent_dim).to(model.dtype)
+                z = seed_crystal.mu + spread * torch.exp(0.5 * seed_crystal.log_var) * noise
+            if target is not None:
+                z = moved_to(model, z, target)
             ids = [f"{seed}-{k}" for k in numbers.tolist()]
-            yield Request(z, random, ids, *condition.of_batch(len(ids), model.device))
+            yield Request(z, random, ids, *fixed, condition.allowed)
 
-    return decode_all(model, batches, n, how, "generating", on_progress)
+    result = decode_all(model, batches, n, how, "generating", on_progress)
+    if target is None:
+        return result
+    return replace(result, crystals=with_predictions(model, result.crystals, f"predicted_{target.name}"))
 
 
 def reconstruct(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dpcdvae.errors import InputError
 from dpcdvae.model_store import StoredModel
+from dpcdvae.parallel import HERE
+from dpcdvae.parallel.results import Results
 from dpcdvae.sampling.choices import BATCH_SIZE, latent_settings, placement_settings, vae_settings
+from dpcdvae.sampling.filters import Selection, check_kept, tries_of
+from dpcdvae.sampling.orders import FILTERS, Order, order_of
+from dpcdvae.sampling.seen import Subject
+from dpcdvae.sampling.shards import batches_of
+from dpcdvae.sampling.wanted import CONDITIONS
 
 if TYPE_CHECKING:
     from dpcdvae.config import AnyConfig
     from dpcdvae.interfaces import Trainable
+    from dpcdvae.model.regressor import PropertyRegressor
     from dpcdvae.sampling.finished_batches import GenerationResult
     from dpcdvae.structures.table import CrystalTable
 
@@ -26,7 +36,9 @@ class SampledKind:
         what: such a model in words, for messages.
         module: a module of this folder with ``generate`` and, where the kind has an encoder, ``reconstruct`` and
             ``check_table``, with the arguments of those in :mod:`dpcdvae.sampling.generation`.
-        generate: the options of ``generate`` beside seed, numbers and batch size.
+        generate: the options of ``generate`` beside seed, numbers and batch size, and beside the filters
+            (:data:`dpcdvae.sampling.orders.FILTERS`) that every kind has. With ``max_latent_distance`` among them its
+            crystals carry their latent distance.
         reconstruct: likewise; None where the kind has no encoder.
         settings: (stored model, task, options that were asked for) -> all options of the task, the model's own where
             none was given. Raises InputError for a wrong one.
@@ -45,7 +57,7 @@ SAMPLED_KINDS = {
     "generative": SampledKind(
         "a crystal VAE",
         "generation",
-        _DECODING | {"prior", "num_atoms", "formula"},
+        _DECODING | {"prior", "like", "spread", "target", "max_latent_distance", *CONDITIONS},
         _DECODING | {"force_num_atoms", "force_types", "sample_latent"},
         vae_settings,
     ),
@@ -75,6 +87,18 @@ def settings(model: StoredModel, task: str, asked: Mapping[str, Any]) -> dict[st
     return kind.settings(model, task, _taken(kind, task, asked, model.name))
 
 
+def order(model: StoredModel, asked: Mapping[str, Any]) -> Order:
+    """What is asked of a model that was looked up, before torch is loaded, with the options as :func:`settings`.
+
+    Raises:
+        InputError: as :func:`settings` and :func:`dpcdvae.sampling.orders.order_of`.
+    """
+    kind = sampled_kind(str(model.description["config"].get("kind", "generative")), model.name)
+    taken = _taken(kind, "generate", asked, model.name, FILTERS)
+    found = order_of(kind.generate, Subject.stored(model), taken, model.name)
+    return replace(found, options=kind.settings(model, "generate", found.options))
+
+
 def check_reconstruction(config: AnyConfig, table: CrystalTable, options: Mapping[str, Any]) -> None:
     """Raises InputError for crystals that a model of ``config`` cannot reconstruct with these options."""
     _module(sampled_kind(config.kind, "the model")).check_table(config, table, options)
@@ -97,17 +121,71 @@ def generate(
         batch_size: crystals at a time. Crystal k gets the same noise whatever it is.
         on_progress: instead of a progress bar, called with how many crystals' worth of work is done.
         options: of a crystal VAE those of :func:`dpcdvae.sampling.generation.generate`: ``steps``, ``solver``,
-            ``candidates``, ``prior``, ``num_atoms``, ``formula``; of a placement model ``lattice``
-            (:func:`dpcdvae.sampling.placement_sampling.generate`).
+            ``candidates``, ``prior``, ``num_atoms``, ``formula``, ``elements``, ``chemical_system``, ``neutral``,
+            ``like`` (a crystal, a file of one, or ``DATASET/ID``), ``spread``; and ``max_latent_distance``; of a
+            placement model ``lattice`` (:func:`dpcdvae.sampling.placement_sampling.generate`).
+            Of every kind: ``space_group``, ``unique``, ``novel``, ``training`` (crystals, a file or a data set),
+            ``target`` (``"NAME=VALUE±TOL"``), ``property_model``, ``max_tries``, ``anyway`` (``docs/generate.md``).
+            With any of these, and with conditions that the model cannot keep in decoding, crystals are made and
+            filtered until n are kept or ``max_tries`` were made: then the result is a
+            :class:`~dpcdvae.sampling.filters.Selected`.
 
     Raises:
-        InputError: an option that this kind of model does not have, or a wrong value.
+        InputError: an option that this kind of model does not have, a wrong value, none that the filters keep.
     """
     kind = sampled_kind(model.config.kind, "the model")
-    taken = _taken(kind, "generate", options, "the model")
-    shared = {"seed": seed, "first": first, "batch_size": batch_size, "on_progress": on_progress}
-    result: GenerationResult = _module(kind).generate(model, n, **shared, **taken)
+    taken = _taken(kind, "generate", options, "the model", FILTERS)
+    wish = order_of(kind.generate, Subject.loaded(model), taken, "the model")
+    judge = wish.judge
+    if isinstance(judge, StoredModel):
+        from dpcdvae.checkpoints.loading import load_regressor
+
+        judge = load_regressor(judge, str(model.device))
+    shared = {"seed": seed, "on_progress": on_progress, "judge": judge, **wish.options}
+    if not wish.filters:
+        return make(model, n, first=first, batch_size=batch_size, **shared)
+    tries, size = tries_of(n, taken.get("max_tries")), min(batch_size, n)
+    selection, made = Selection(wish.filters, n, Results(HERE, math.inf)), 0
+    batches = batches_of(tries, size)
+    while made < len(batches) and not selection.done:
+        wave = batches[made : made + selection.batches_to_go(made, size)]
+        selection.add(make(model, len(some), first=first + some.start, batch_size=size, **shared) for some in wave)
+        made += len(wave)
+    result = selection.result()
+    check_kept(result)
+    if len(result.crystals) < n:
+        print(result.shortfall(), file=sys.stderr)
     return result
+
+
+def make(
+    model: Trainable,
+    n: int,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    batch_size: int = BATCH_SIZE,
+    on_progress: Callable[[float], None] | None = None,
+    judge: PropertyRegressor | None = None,
+    **options: Any,
+) -> GenerationResult:
+    """:func:`generate` without filters, with the checked options of an :class:`Order`.
+
+    Args:
+        judge: crystals carry what this model predicts for them, as ``evaluated_`` and the name of the property.
+    """
+    kind = sampled_kind(model.config.kind, "the model")
+    shared = {"seed": seed, "first": first, "batch_size": batch_size, "on_progress": on_progress}
+    result: GenerationResult = _module(kind).generate(model, n, **shared, **options)
+    if judge is None:
+        return result
+    from dpcdvae.sampling.property_prediction import predict_crystals
+
+    values, _ = predict_crystals(judge, result.crystals)
+    found = zip(result.crystals, values.tolist(), strict=True)
+    name = f"evaluated_{judge.target}"
+    crystals = [replace(c, properties={**c.properties, name: v}) if math.isfinite(v) else c for c, v in found]
+    return replace(result, crystals=crystals)
 
 
 def reconstruct(
@@ -145,14 +223,16 @@ def sampled_kind(kind: str, name: str) -> SampledKind:
     return SAMPLED_KINDS[kind]
 
 
-def _taken(kind: SampledKind, task: str, asked: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The options that were given; raises InputError for one that the kind does not have."""
+def _taken(
+    kind: SampledKind, task: str, asked: Mapping[str, Any], name: str, more: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """The options that were given; raises InputError for one that is not the kind's nor one ``more``."""
     names: frozenset[str] | None = getattr(kind, task)
     if names is None:
         raise InputError(f"{name} is {kind.what}, which has no encoder: it can generate crystals, but not {task} them")
     given = {option: value for option, value in asked.items() if value is not None and value is not False}
     for option in given:
-        if option not in names:
+        if option not in names | more:
             raise InputError(f"--{option.replace('_', '-')} has no meaning for {name}, {kind.what}: leave it out")
     return given
 

@@ -7,12 +7,12 @@ import numpy.typing as npt
 
 from dpcdvae.evaluation.comparison_notes import bounded, joined
 from dpcdvae.evaluation.crystal_columns import column
-from dpcdvae.evaluation.metre import match_training
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.metrics.uniqueness import same_structures
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.intervals import Number
 from dpcdvae.structures.match_search import Found
+from dpcdvae.structures.match_sets import match_training
 
 
 def training_matches(sample: Sample) -> Found | None:

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from dpcdvae.evaluation.comparison_notes import bounded, commonest, joined
 from dpcdvae.evaluation.crystal_columns import column
-from dpcdvae.evaluation.metre import match_training
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.stability import METASTABLE, STABLE, SUSPECT, HullEnergies, energies_above_hull
 from dpcdvae.intervals import Number
 from dpcdvae.structures.duplicates import find_duplicates
+from dpcdvae.structures.match_sets import match_training
 
 
 def hull(sample: Sample) -> HullEnergies | None:

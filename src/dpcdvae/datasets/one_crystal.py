@@ -1,0 +1,44 @@
+"""One crystal with its bonds: from a file, or of a data set by its id."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+
+from dpcdvae.datasets.building import MAX_ATOMS
+from dpcdvae.datasets.loading import load_split
+from dpcdvae.datasets.preparation import Prepared, Settings, prepare_one
+from dpcdvae.errors import InputError
+from dpcdvae.io import read
+
+
+def bonded_crystal(text: str) -> Prepared:
+    """A crystal with its bonds: from a file of one, prepared as data sets are, or DATASET[:split]/ID.
+
+    Raises:
+        InputError: nothing there, several crystals, one that cannot be prepared, no such id (the nearest is offered).
+    """
+    if Path(text).is_file():
+        return _from_file(Path(text))
+    named = re.fullmatch(r"(?P<data>.+?\.npz|[^/:]+)(?P<split>:[^/]*)?/(?P<id>.+)", text)
+    if named is None or (Path(text).suffix and Path(text).parent.is_dir()):
+        raise InputError(f"no such file: {text}; give a file of one crystal, or DATASET[:split]/ID")
+    table = load_split(named["data"] + (named["split"] or ""))
+    ids = table.ids.tolist()
+    if named["id"] not in ids:
+        near = difflib.get_close_matches(named["id"], ids, n=1, cutoff=0)
+        hint = f": did you mean '{near[0]}'?" if near else ""
+        raise InputError(f"no crystal '{named['id']}' among the {len(ids)} of {text[: named.start('id') - 1]}{hint}")
+    chosen = table.select([ids.index(named["id"])])
+    return chosen[0], (chosen.bonds, chosen.bond_images)
+
+
+def _from_file(path: Path) -> Prepared:
+    crystals = read(path)
+    if len(crystals) != 1:
+        raise InputError(f"{path} holds {len(crystals)} crystals: give a file of one")
+    prepared = prepare_one((crystals[0], Settings(max_atoms=MAX_ATOMS)))
+    if isinstance(prepared, str):
+        raise InputError(f"{path} cannot be used: {prepared}")
+    return prepared

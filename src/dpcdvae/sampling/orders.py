@@ -1,0 +1,204 @@
+"""What is asked of ``generate``, checked before torch is loaded: options of the model, and filters of its crystals."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpcdvae.datasets import DATASETS, dataset_path, load_split, prepared_names
+from dpcdvae.datasets.one_crystal import bonded_crystal
+from dpcdvae.datasets.preparation import MAX_ELEMENT, Settings, prepare_one
+from dpcdvae.errors import InputError
+from dpcdvae.files import sha256
+from dpcdvae.io import read
+from dpcdvae.model_store import StoredModel, find_property_model
+from dpcdvae.sampling.filters import Filters, space_group_number
+from dpcdvae.sampling.seen import Subject
+from dpcdvae.sampling.target import Target
+from dpcdvae.sampling.wanted import CONDITIONS, Wanted, read_formulas
+from dpcdvae.structures.content import content_hash, table_hash
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.table import CrystalTable
+
+if TYPE_CHECKING:
+    from dpcdvae.model.regressor import PropertyRegressor
+
+FILTERS = frozenset(
+    {"space_group", "unique", "novel", "training", "target", "property_model", "max_tries", "anyway", *CONDITIONS}
+)
+"""Options of every kind of model. Those of :data:`CONDITIONS` a kind may have among its own: then they act in it."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Crystals as they were asked for.
+
+    Attributes:
+        options: of the model's own ``generate``.
+        filters: what it cannot ensure.
+        judge: a model of the property that is the target, None without one.
+        facts: for the manifest: hashes of what is not an option's value.
+    """
+
+    options: Mapping[str, Any]
+    filters: Filters
+    judge: StoredModel | PropertyRegressor | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The options as a manifest states them."""
+        stated = {name: value for name, value in self.options.items() if name not in ("like", "target")}
+        if self.filters.space_group is not None:
+            stated["space_group"] = self.filters.space_group
+        if (target := self.filters.target) is not None:
+            stated["target"] = f"{target.name}={target.value:g}±{target.tolerance:g}"
+        return stated
+
+
+def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], what: str) -> Order:
+    """
+    Args:
+        own: options of the model's own ``generate``.
+        asked: options that were given, which are in ``own`` or in :data:`FILTERS`.
+        what: the model in words, for messages.
+
+    Raises:
+        InputError: what cannot be read, contradicts, goes beyond the training set without ``anyway``, or needs what is
+            not there (a property model, the training set).
+    """
+    anyway = bool(asked.get("anyway"))
+    options = {name: value for name, value in asked.items() if name in own and name != "max_latent_distance"}
+    if "formula" in asked:
+        formulas = read_formulas(asked["formula"])
+        asked = {**asked, "formula": formulas}
+        options |= {"formula": formulas[0] if len(formulas) == 1 else formulas} if "formula" in own else {}
+    wanted = Wanted.of(asked, subject.max_atoms)
+    if not anyway and wanted != Wanted(neutral=wanted.neutral):
+        subject.check_seen(wanted.all_numbers, wanted.all_sizes, "what is asked for")
+    facts: dict[str, Any] = {}
+    if "like" in asked:
+        if "prior" in asked:
+            raise InputError("--like and --prior contradict: z is either near a crystal's or from a prior")
+        options["like"] = table = seed_crystal(asked["like"], subject, what, anyway=anyway)
+        facts["like_sha256"] = table_hash(table)
+    elif "spread" in asked:
+        raise InputError("--spread without --like: it says how far z lies from that crystal's")
+    if not 0 <= asked.get("spread", 0.0) < 1e6:
+        raise InputError(f"--spread must be 0 or more, not {asked['spread']:g}")
+    target, judge = _target(asked, subject, "target" in own, anyway=anyway)
+    options.pop("target", None)
+    if target is not None and target.guided:
+        options["target"] = target
+    if judge is not None and judge_source(judge) is not None:
+        facts["property_model_sha256"] = judge_source(judge).sha256  # type: ignore[union-attr]
+    training = _training(asked, subject)
+    if training is not None:
+        facts["training_sha256"] = content_hash(*training)
+    if not asked.get("max_latent_distance", 1.0) > 0:
+        raise InputError(f"--max-latent-distance must be above 0, not {asked['max_latent_distance']:g}")
+    filters = Filters(
+        Wanted(neutral=wanted.neutral) if own.issuperset(CONDITIONS) else wanted,
+        space_group_number(asked["space_group"]) if "space_group" in asked else None,
+        bool(asked.get("unique")),
+        training,
+        target,
+        asked.get("max_latent_distance"),
+    )
+    if "max_tries" in asked and not filters:
+        raise InputError("--max-tries: nothing is asked for that a crystal could fail, so each is made once")
+    return Order(options, filters, judge, facts)
+
+
+def judge_source(judge: StoredModel | PropertyRegressor) -> StoredModel | None:
+    return judge if isinstance(judge, StoredModel) else judge.source
+
+
+def seed_crystal(given: Any, subject: Subject, what: str, *, anyway: bool) -> CrystalTable:
+    """A table of one crystal with bonds, from a :class:`Crystal`, a file of one, or ``DATASET[:split]/ID``.
+
+    Raises:
+        InputError: none there, or one that the model cannot encode or has not seen the like of.
+    """
+    if isinstance(given, Crystal):
+        prepared = prepare_one((given, Settings(max_atoms=max(given.num_atoms, 1))))
+        if isinstance(prepared, str):
+            raise InputError(f"--like: the crystal cannot be used: {prepared}")
+        given = given.id or "the crystal"
+    else:
+        prepared = bonded_crystal(str(given))
+    crystal, bonds = prepared
+    numbers = sorted(set(crystal.atomic_numbers.tolist()))
+    if numbers[-1] > MAX_ELEMENT:
+        raise InputError(f"--like {given}: models know the elements 1 to {MAX_ELEMENT}")
+    if crystal.num_atoms > subject.max_atoms:
+        raise InputError(
+            f"--like {given} has {crystal.num_atoms} atoms: {what} holds 1 to {subject.max_atoms} (model.max_atoms)"
+        )
+    if not len(bonds[0]):
+        raise InputError(f"--like {given} cannot be encoded: it has no bonds")
+    if not anyway:
+        subject.check_seen(numbers, (crystal.num_atoms,), f"--like {given}")
+    return CrystalTable.from_crystals([crystal], [bonds])
+
+
+def _target(
+    asked: Mapping[str, Any], subject: Subject, guides: bool, *, anyway: bool
+) -> tuple[Target | None, StoredModel | PropertyRegressor | None]:
+    """``guides``: whether the kind of model can be guided by a head."""
+    given = asked.get("property_model")
+    if "target" not in asked:
+        if given is not None:
+            raise InputError("--property-model without --target: give the value that is wanted too")
+        return None, None
+    judge: Any = given
+    name, card = None, subject.card
+    if isinstance(given, str | Path | StoredModel):
+        judge = find_property_model(given)
+        name, card = judge.predicts, Subject.stored(judge).card
+    elif given is not None:
+        name, card = given.target, Subject.loaded(given).card
+    head = subject.head if guides else ""
+    return Target.parse(asked["target"], head=head, judge=name, card=card, anyway=anyway), judge
+
+
+def _training(asked: Mapping[str, Any], subject: Subject) -> Sequence[Crystal] | None:
+    """The crystals that a novel one is none of.
+
+    Raises:
+        InputError: they are not here, or are named without being needed.
+    """
+    given = asked.get("training")
+    if not asked.get("novel"):
+        if given is not None:
+            raise InputError("--training without --novel: it is the set that new crystals are held against")
+        return None
+    if given is not None and not isinstance(given, str | Path):
+        return list(given)
+    if given is not None:
+        text = str(given)
+        name = text.partition(":")[0]
+        if name in {*DATASETS, *prepared_names()} or name.endswith(".npz"):
+            return list(load_split(text, "train"))
+        return read(given)
+    dataset = subject.card.get("dataset", {})
+    name = str(dataset.get("name", ""))
+    try:
+        table = load_split(name, "train") if name else None
+    except InputError as error:
+        raise InputError(
+            f"--novel: the training set of {subject.name} is not here ({error}); or give --training"
+        ) from None
+    if table is None:
+        raise InputError(f"--novel: the training set of {subject.name} is not known: give --training DATASET or FILE")
+    path = dataset_path(name)
+    if path.is_file() and sha256(path) != dataset.get("sha256"):
+        print(
+            f"note: {name} as it is here was prepared at another time than that of {subject.name}: novelty is "
+            "against the one here",
+            file=sys.stderr,
+        )
+    return list(table)
