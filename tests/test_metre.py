@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from crystal_files import real_crystals
-from dpcdvae.evaluation import metre
 from dpcdvae.evaluation.crystal_columns import COLUMNS
 from dpcdvae.evaluation.crystal_rows import crystal_table
 from dpcdvae.evaluation.metre import corrected_rms, match_reference
@@ -21,7 +20,7 @@ from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.parallel import HERE, LocalEngine, Lost
 from dpcdvae.parallel.results import Results
-from dpcdvae.structures import match_candidates
+from dpcdvae.structures import match_candidates, match_sets
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.match_candidates import Among, candidates
 from dpcdvae.structures.match_sets import match_training
@@ -90,10 +89,10 @@ def test_only_the_nearest_are_compared_where_there_are_many_and_it_is_counted(mo
     assert earlier.places[4].tolist() == [0, 1, 2, 3], "few enough to stay in order"
     assert earlier.places[6].tolist() == [5, 4, 2, 1, 0, 3]
     assert not near.farther.any()
-    monkeypatch.setattr(metre, "structure_fingerprints", described_by_length)
+    monkeypatch.setattr(match_sets, "structure_fingerprints", described_by_length)
     assert match_reference(crystals, crystals[:2], Results(HERE, 60)).left_out == 2
     monkeypatch.setattr(match_candidates, "NEAREST", 10)
-    monkeypatch.setattr(metre, "structure_fingerprints", not_asked)
+    monkeypatch.setattr(match_sets, "structure_fingerprints", not_asked)
     assert match_reference(crystals, crystals[:2], Results(HERE, 60)).left_out == 0
 
 
@@ -132,7 +131,7 @@ def test_of_too_many_the_nearest_are_looked_at(among: Among, held: int, monkeypa
 def test_what_is_too_far_to_be_looked_at_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(match_candidates, "LOOKED_AT", 1)
     monkeypatch.setattr(match_candidates, "NEAREST", 2)
-    monkeypatch.setattr(metre, "structure_fingerprints", described_by_length)
+    monkeypatch.setattr(match_sets, "structure_fingerprints", described_by_length)
     sides = np.linspace(1, 4, 9)
     crystals = [Crystal([6], [[0, 0, 0]], np.diag([1.0, 1.0, side])) for side in sides]
     matches = match_reference(crystals, crystals[:3], Results(HERE, 60))

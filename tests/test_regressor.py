@@ -55,6 +55,7 @@ def test_training_lowers_the_error_and_the_card_records_it(tables: dict[str, Cry
     assert card["errors"]["test"] == {"mae": pytest.approx(error), "crystals": known, "without_value": unknown}
     assert card["property"]["unit"] == "g/cm^3"
     values = tables["train"].properties["density"]
+    assert card["property"]["range"] == pytest.approx([values.min(), values.max()], rel=1e-5)
     assert card["property"]["quantiles"]["10"] == pytest.approx(np.percentile(values, 10), rel=1e-5)
     assert model.unknown_elements([*tables["train"].atomic_numbers, 99, 98]) == ["Cf", "Es"]
     with pytest.raises(InputError, match=r"predicts a property .density. and makes no crystals"):

@@ -29,6 +29,7 @@ from dpcdvae.files import lock
 from dpcdvae.model.cdvae import weighted_sum
 from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.structures.bonds import crystal_nn_bonds
+from dpcdvae.structures.elements import ATOMIC_NUMBERS
 from dpcdvae.structures.table import CrystalTable, save_tables
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training import train as training
@@ -241,6 +242,7 @@ def test_a_run_is_a_model_with_a_card_and_can_be_exported(tables: dict[str, Crys
     assert card["epochs"] in (1, 2)
     assert card["dataset"]["crystals"] == {"train": 64, "val": 16}
     assert card["training_statistics"]["count"] == 64
+    assert [ATOMIC_NUMBERS[symbol] for symbol in card["elements"]] == sorted({*tables["train"].atomic_numbers.tolist()})
     exported = export(folder, tmp_path / "model")
     assert not list(exported.glob("training*"))
     ours, theirs = load_model(exported).state_dict(), load_model(folder).state_dict()

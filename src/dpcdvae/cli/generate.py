@@ -193,7 +193,7 @@ def _run(
             return parts.joined(numbers.start for numbers in some)
 
         result = finished(todo) if kept is None else _selected(kept, batches.share(total), size, todo, finished, engine)
-        _write(call, batches, parts, result, facts, engine)
+        _write(call, batches, parts, result, facts, size, engine)
 
 
 def _selected(
@@ -217,7 +217,13 @@ def _selected(
 
 
 def _write(
-    call: Call, batches: Batches, parts: Parts, result: GenerationResult, facts: dict[str, Any], engine: Engine
+    call: Call,
+    batches: Batches,
+    parts: Parts,
+    result: GenerationResult,
+    facts: dict[str, Any],
+    batch_size: int,
+    engine: Engine,
 ) -> None:
     """A shard without any crystal has a manifest alone."""
     from dpcdvae.parallel.results import Results
@@ -231,7 +237,8 @@ def _write(
             check_kept(result)
         facts |= result.facts()
     facts |= facts_of(result, may_be_empty=shard is not None)
-    facts["distinct"] = different = distinct(crystals, Results(engine, COMPARING))
+    different = distinct(crystals, Results(engine, COMPARING)) if call.command == "generate" else None
+    facts |= {} if different is None else {"distinct": different}
     parts.begin_writing()
     if not crystals and out.exists():
         raise InputError(f"shard {shard} has no crystals, so nothing replaces {out}: remove it")
@@ -242,8 +249,11 @@ def _write(
         if len(crystals) < result.asked:
             print(result.shortfall(), file=sys.stderr)
     else:
-        said = f"{len(crystals)} of {len(crystals) + len(result.failures)} crystals"
-    if not crystals:
-        print(f"shard {shard}: no crystals ({said})")
+        built = len(crystals) or "none"
+        said = f"{built} of {len(crystals) + len(result.failures)} crystals" + ("" if crystals else " could be built")
+    if not (crystals or result.failures or isinstance(result, Selected)):
+        print(f"shard {shard} has nothing to do: there are fewer batches of {batch_size} than shards")
+    elif not crystals:
+        print(f"shard {shard}: {said}")
     else:
-        print(f"{out}: {said}" + ("" if different is None else f"; {len(crystals)} crystals, {different} distinct"))
+        print(f"{out}: {said}" + ("" if different is None else f"; {different} distinct"))

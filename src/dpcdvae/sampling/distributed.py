@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dpcdvae.structures.table import CrystalTable
 
 
-@functools.lru_cache(maxsize=2)  # a model, and one of a property that judges its crystals
+@functools.lru_cache(maxsize=1)
 def loaded(model: StoredModel, device: str) -> Trainable:
     """The model, loaded once by each process; raises InputError where its files hold another one by now."""
     from dpcdvae.checkpoints.loading import load_model
@@ -45,6 +45,14 @@ def loaded(model: StoredModel, device: str) -> Trainable:
         raise
 
 
+@functools.lru_cache(maxsize=1)
+def loaded_judge(model: StoredModel, device: str) -> PropertyRegressor:
+    """A model of a property, loaded once by each process."""
+    from dpcdvae.checkpoints.loading import load_regressor
+
+    return load_regressor(model, device)
+
+
 def generate_batch(
     model: StoredModel,
     device: str,
@@ -58,7 +66,7 @@ def generate_batch(
     from dpcdvae.sampling.kinds import make
 
     n, first = len(crystals), first + crystals.start
-    by: Any = loaded(judge, device) if isinstance(judge, StoredModel) else judge
+    by = loaded_judge(judge, device) if isinstance(judge, StoredModel) else judge
     return make(loaded(model, device), n, first=first, batch_size=n, on_progress=report, judge=by, **options)
 
 
@@ -85,7 +93,7 @@ def make_batches(
     Raises:
         InputError: a batch was lost with its process. The others are kept.
     """
-    there = parts.done()
+    there = parts.done() & {batch.start for batch in batches}
     todo = [k for k, batch in enumerate(batches) if batch.start not in there]
     if there and todo:
         print(

@@ -154,7 +154,7 @@ class Selection:
     def result(self) -> Selected:
         """What is kept. Tries after the n-th crystal that is kept do not count."""
         kept = self._kept[: self._n]
-        tried = kept[-1][0] if self.done else len(self._reasons)
+        tried = kept[-1][0] if self.done and kept else len(self._reasons)
         rejected = Counter(reason for reason in self._reasons[:tried] if reason)
         return Selected(
             [crystal for _, crystal in kept],

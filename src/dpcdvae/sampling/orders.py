@@ -78,7 +78,8 @@ def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], wh
         options |= {"formula": formulas[0] if len(formulas) == 1 else formulas} if "formula" in own else {}
     wanted = Wanted.of(asked, subject.max_atoms)
     if not anyway and wanted != Wanted(neutral=wanted.neutral):
-        subject.check_seen(wanted.all_numbers, wanted.all_sizes, "what is asked for")
+        named = (f"--{name.replace('_', '-')}" for name in CONDITIONS if asked.get(name) and name != "neutral")
+        subject.check_seen(wanted.all_numbers, wanted.all_sizes, ", ".join(named))
     facts: dict[str, Any] = {}
     if "like" in asked:
         if "prior" in asked:
@@ -197,8 +198,7 @@ def _training(asked: Mapping[str, Any], subject: Subject) -> Sequence[Crystal] |
     path = dataset_path(name)
     if path.is_file() and sha256(path) != dataset.get("sha256"):
         print(
-            f"note: {name} as it is here was prepared at another time than that of {subject.name}: novelty is "
-            "against the one here",
+            f"note: {name} here is not the very file that {subject.name} was trained on: novelty is against this one",
             file=sys.stderr,
         )
     return list(table)

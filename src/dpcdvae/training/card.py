@@ -18,6 +18,7 @@ from dpcdvae.files import atomic_output, check_output, write_json
 from dpcdvae.model.regressor import PropertyRegressor
 from dpcdvae.model_store import CARD, StoredModel, best_checkpoint, find_model
 from dpcdvae.sampling.property_prediction import mean_absolute_error
+from dpcdvae.structures.elements import SYMBOLS
 from dpcdvae.structures.summary import ReferenceStatistics
 from dpcdvae.structures.table import CrystalTable
 
@@ -51,6 +52,7 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
         "parameters": parameters,
         "prior_parameters": sum(checkpoint.weights[name].numel() for name in of_prior),
         "torch": torch.__version__,
+        "elements": [SYMBOLS[z] for z in np.unique(tables["train"].atomic_numbers)],
         "training_statistics": ReferenceStatistics.from_crystals(
             tables["train"],
             source=f"{dataset['name']}:train" + (f" ({note})" if note else ""),
@@ -74,12 +76,13 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
 
 
 def _property_facts(name: str, table: CrystalTable, dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """Unit, coverage and quantiles in the training set: those at 5, 10, 15 % are the goals of a guided search."""
+    """Unit, coverage, extremes and quantiles in the training set; those at 5, 10, 15 % are goals of a search."""
     known = table.properties[name][np.isfinite(table.properties[name])]
     return {
         "name": name,
         "unit": dataset.get("columns", {}).get(name, ""),
         "known": len(known),
+        "range": [float(f"{end:.7g}") for end in (known.min(), known.max())],
         "quantiles": {str(p): float(f"{np.percentile(known, p):.7g}") for p in QUANTILES},
     }
 

@@ -1,0 +1,304 @@
+"""Filters: the first crystals that pass are kept, whatever the batches, with their numbers, and the yield is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import dpcdvae
+from dpcdvae.checkpoints.checkpoint import write_checkpoint
+from dpcdvae.cli import main
+from dpcdvae.errors import InputError
+from dpcdvae.io import Failure, read, write
+from dpcdvae.model_store import find_model
+from dpcdvae.parallel import HERE
+from dpcdvae.parallel.results import Results
+from dpcdvae.sampling import kinds
+from dpcdvae.sampling.filters import Filters, Selected, Selection, distinct, space_group_number, tries_of
+from dpcdvae.sampling.finished_batches import GenerationResult, Parts
+from dpcdvae.sampling.guidance import moved_to
+from dpcdvae.sampling.seen import Subject
+from dpcdvae.sampling.target import Target
+from dpcdvae.sampling.wanted import Wanted
+from dpcdvae.structures.crystal import LATENT_DISTANCE, Crystal
+from dpcdvae.structures.duplicates import find_duplicates
+from tensors import cubic, random_crystal, tiny_model
+from test_search import model_with_head
+
+RESULTS = Results(HERE, 60.0)
+
+
+def entry(k: int) -> Crystal | Failure:
+    """Crystal number k of a made-up run: some fail, sizes differ, and structures come back."""
+    if k % 11 == 7:
+        return Failure(f"3-{k}", "sampling", "no cell")
+    return random_crystal(k % 13, 2 + k % 5).with_id(f"3-{k}")
+
+
+def part(numbers: Sequence[int]) -> GenerationResult:
+    found = [entry(k) for k in numbers]
+    return GenerationResult(
+        [one for one in found if isinstance(one, Crystal)], [one for one in found if isinstance(one, Failure)], 1
+    )
+
+
+@pytest.mark.parametrize("filters", [Filters(Wanted(sizes=(3, 4))), Filters(unique=True)], ids=["sizes", "unique"])
+@pytest.mark.parametrize("n", [1, 9, 1000])
+def test_the_first_that_pass_are_kept_whatever_the_batches(filters: Filters, n: int) -> None:
+    built = [one for one in map(entry, range(90)) if isinstance(one, Crystal)]
+    good = ~find_duplicates(built, RESULTS).duplicate if filters.unique else [one.num_atoms in (3, 4) for one in built]
+    passing = [one.id for one, kept in zip(built, good, strict=True) if kept]
+    assert 9 < len(passing) < len(built)
+    passing = passing[:n]
+    tried = int(passing[-1][2:]) + 1 if len(passing) == n else 90
+    for size in (1, 7, 90):
+        selection = Selection(filters, n, RESULTS)
+        batches = [range(start, min(start + size, 90)) for start in range(0, 90, size)]
+        while batches and not selection.done:
+            selection.add(part(batches.pop(0)) for _ in range(min(2, len(batches))))
+        result = selection.result()
+        assert [crystal.id for crystal in result.crystals] == passing
+        assert (result.tried, result.asked) == (tried, n)
+        assert result.tried == len(result.crystals) + sum(result.rejected.values())
+        assert result.rejected.get("not built", 0) == sum(isinstance(entry(k), Failure) for k in range(tried))
+
+
+def test_each_filter_keeps_what_it_says() -> None:
+    diamond, bcc, odd = cubic("diamond", 3.567), cubic("bcc", 3.0), random_crystal(1)
+    far = Crystal(odd.atomic_numbers, odd.frac_coords, odd.lattice, "far", {LATENT_DISTANCE: 3.0, "predicted_gap": 1.0})
+    crystals = [diamond, bcc, odd, far]
+    target = Target("gap", 1.2, 0.25, "predicted_gap", guided=True)
+    for filters, kept in (
+        (Filters(space_group=227), [True, False, False, False]),
+        (Filters(training=[cubic("bcc", 3.1), random_crystal(2)]), [True, False, True, True]),
+        (Filters(max_latent_distance=3.0), [False, False, False, True]),
+        (Filters(max_latent_distance=2.9), [False] * 4),
+        (Filters(target=target), [False, False, False, True]),
+        (Filters(Wanted(elements=(6,)), space_group=229), [False, True, False, False]),
+    ):
+        assert bool(filters)
+        assert [reason is None for reason in filters.reasons(crystals, RESULTS)] == kept
+    assert not Filters()
+    assert distinct([diamond, bcc, diamond, bcc, diamond], RESULTS) == 2
+
+
+def toy(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A model of a kind that can be asked for nothing; crystal k has 1 + k % 4 atoms."""
+
+    def make(model: Any, n: int, *, seed: int, first: int, **_: Any) -> GenerationResult:
+        made = [random_crystal(k, 1 + k % 4).with_id(f"{seed}-{k}") for k in range(first, first + n)]
+        return GenerationResult(made, [])
+
+    kind = kinds.SampledKind("a toy", "toy", frozenset(), None, lambda model, task, asked: dict(asked))
+    monkeypatch.setitem(kinds.SAMPLED_KINDS, "toy", kind)
+    monkeypatch.setattr(kinds, "_module", lambda kind: SimpleNamespace(generate=make))
+    options = SimpleNamespace(max_atoms=8, property="")
+    return SimpleNamespace(config=SimpleNamespace(kind="toy", model=options), source=None, device="cpu")
+
+
+def test_a_kind_that_cannot_be_conditioned_is_filtered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = toy(monkeypatch)
+    result = dpcdvae.generate(model, 5, seed=9, num_atoms=3, batch_size=2)
+    assert isinstance(result, Selected)
+    assert [crystal.id for crystal in result.crystals] == ["9-2", "9-6", "9-10", "9-14", "9-18"]
+    assert result.words() == "kept 5 of 19 tried (not kept: 14 another number of atoms)"
+    few = dpcdvae.generate(model, 5, num_atoms=3, max_tries=7)
+    assert isinstance(few, Selected)
+    assert (len(few.crystals), few.tried) == (2, 7)
+    assert "fewer than the 5 asked for: kept 2 of 7 tried" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"kept 0 of 10 tried \(not kept: 10 other elements\)"):
+        dpcdvae.generate(model, 5, elements="H", max_tries=10)
+    with pytest.raises(InputError, match="--max-latent-distance has no meaning for the model, a toy"):
+        dpcdvae.generate(model, 5, max_latent_distance=1.0)
+    with pytest.raises(InputError, match="--max-tries 4 is less than the 5"):
+        dpcdvae.generate(model, 5, elements="H", max_tries=4)
+
+
+# in one command
+
+
+RUN = ["generate", "model", "-n", "6", "--seed", "5", "--steps", "2", "--batch-size", "4", "--workers", "0"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("filters")
+    model = tiny_model(torch.float32)
+    write_checkpoint(folder / "model", model.state_dict(), model.config.model_dump(mode="json"), {})
+    return folder
+
+
+def test_kept_crystals_are_those_of_the_plain_run_and_a_stopped_run_goes_on(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    plain, out = tmp_path / "plain.json", tmp_path / "kept.json"
+    assert main([*RUN, "-n", "32", "--out", str(plain)]) == 0
+    everything = read(plain)
+    median = float(np.median([crystal.properties[LATENT_DISTANCE] for crystal in everything]))
+    near = [c for c in everything if c.properties[LATENT_DISTANCE] <= median][:6]
+    filtered = [*RUN, "--max-latent-distance", str(median), "--out", str(out)]
+    add, times = Parts.add, []
+
+    def stop_at_the_second(*arguments: Any) -> None:
+        times.append(arguments)
+        if len(times) == 2:
+            raise KeyboardInterrupt
+        add(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "add", stop_at_the_second)
+        assert main(filtered) == 130
+    assert main(filtered) == 0
+    kept = read(out)
+    assert [crystal.id for crystal in kept] == [crystal.id for crystal in near]
+    for one, other in zip(kept, near, strict=True):
+        assert np.array_equal(one.frac_coords, other.frac_coords)
+    facts = json.loads(Path(f"{out}.manifest.json").read_text())
+    assert facts["tried"] == int(near[-1].id[2:]) + 1
+    assert facts["rejected"] == {"latent distance too large": facts["tried"] - 6}
+    assert f"kept 6 of {facts['tried']} tried" in capsys.readouterr().out
+
+
+def test_shards_keep_their_share_of_their_own_numbers(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    numbers: list[int] = []
+    for k in (1, 2):
+        out = tmp_path / f"{k}.json"
+        assert main([*RUN, "--neutral", "--max-tries", "16", "--shard", f"{k}/2", "--out", str(out)]) == 0
+        found = [int(crystal.id[2:]) for crystal in read(out)] if out.exists() else []
+        assert len(found) <= 3
+        assert all(8 * (k - 1) <= number < 8 * k for number in found)
+        numbers += found
+    assert numbers == sorted(set(numbers))
+    assert main([*RUN, "--space-group", "230", "--max-tries", "8", "--out", str(tmp_path / "none.json")]) == 2
+    assert "kept 0 of 8 tried (not kept: 8 another space group)" in capsys.readouterr().err
+    assert not (tmp_path / "none.json").exists()
+
+
+# what was seen in training, and values of a property
+
+
+def test_what_was_not_seen_is_refused_unless_anyway(capsys: pytest.CaptureFixture[str]) -> None:
+    model = find_model("perov-5-compact")
+    for asked, message in (
+        ({"formula": ["NaClO3"]}, "--formula: perov-5-compact was trained without Cl; give --anyway"),
+        ({"elements": "Sr,O,He,Kr"}, "trained without He, Kr"),
+        ({"num_atoms": "5,10"}, "trained without cells of 10 atoms, only of 5; give --anyway"),
+        ({"formula": ["SrTiO3"], "num_atoms": "10"}, "trained without cells of 10 atoms"),
+    ):
+        with pytest.raises(InputError, match=message):
+            kinds.order(model, asked)
+        assert kinds.order(model, {**asked, "anyway": True}).options
+    assert kinds.order(model, {"formula": ["SrTiO3"], "num_atoms": "5"}).options["formula"] == "SrTiO3"
+    assert not capsys.readouterr().err
+    Subject("mine", 8, "", {}).check_seen((2,), (7,), "wish")
+    assert "which elements and sizes mine was trained on is not known" in capsys.readouterr().err
+
+
+CARD = {"property": {"name": "gap", "range": [0.0, 4.0], "quantiles": {"5": 1.0, "95": 3.0}}}
+OLD_CARD = {"property": {"name": "gap", "quantiles": {"5": 1.0, "95": 3.0}}}
+
+
+def test_targets_are_read() -> None:
+    def parse(text: str, **options: Any) -> Target:
+        return Target.parse(text, **({"head": "gap", "judge": None, "card": CARD, "anyway": False} | options))
+
+    assert parse("gap=1.5±0.1") == parse("gap = 1.5 +- 0.1") == Target("gap", 1.5, 0.1, "predicted_gap", guided=True)
+    assert parse("gap=-1e-1+/-.5", anyway=True).value == -0.1
+    assert parse("gap=2").tolerance == pytest.approx(4 / 20)
+    assert parse("gap=2", card=OLD_CARD).tolerance == pytest.approx(2 / 20)
+    assert parse("gap=2", head="", judge="gap") == Target("gap", 2.0, 0.2, "evaluated_gap", guided=False)
+    for text, options, message in (
+        ("gap", {}, "write PROPERTY=VALUE"),
+        ("gap=x", {}, "write PROPERTY=VALUE"),
+        ("gap=4.1", {}, r"gap=4.1 lies outside of the training set, 0 to 4 \(its extremes\); give --anyway"),
+        ("gap=3.5", {"card": OLD_CARD}, "its 5 and 95 % quantiles"),
+        ("gap=2", {"card": {}}, "the range of gap is not known: give a tolerance"),
+        ("gap=2±0", {}, "a tolerance above 0"),
+        ("gap=1e400±1", {"anyway": True}, "a finite value"),
+        ("energy=1", {}, "the model has a head for 'gap': give a --property-model for energy"),
+        ("gap=1", {"judge": "energy"}, "--property-model predicts 'energy', but --target is of 'gap'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            parse(text, **options)
+
+
+def test_guided_latents_reach_the_target_and_go_no_farther_each_by_itself() -> None:
+    model = model_with_head()
+    assert model.property_head is not None
+    z = torch.randn(12, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    before = model.property_head.scaler.inverse(model.property_head(z)).detach()
+    target = Target("energy", float(before.median()), 0.4 * float(before.std()), "predicted_energy", guided=True)
+    moved = moved_to(model, z, target)
+    after = model.property_head.scaler.inverse(model.property_head(moved))
+    there = (before - target.value).abs() <= target.tolerance / 2
+    assert 0 < int(there.sum()) < 12
+    assert torch.equal(moved[there], z[there])
+    assert ((after - target.value).abs() <= target.tolerance / 2).all()
+    for k in (0, 5):
+        torch.testing.assert_close(moved_to(model, z[k : k + 1], target), moved[k : k + 1], rtol=0, atol=1e-9)
+
+
+def test_a_head_guides_and_judges_the_crystals_themselves() -> None:
+    model = model_with_head()
+    result = dpcdvae.generate(model, 4, steps=2, target="energy=-2.0±1.5", max_tries=40)
+    assert result.crystals
+    assert all(abs(crystal.properties["predicted_energy"] + 2) <= 1.5 for crystal in result.crystals)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"space_group": 231}, "--space-group 231: numbers are 1 to 230"),
+        ({"space_group": "Pm3m"}, "unknown space group 'Pm3m': did you mean 'Pm-3m'"),
+        ({"target": "heat_ref=1"}, "the model has no property head: give a --property-model"),
+        ({"target": "heat_ref=7", "property_model": "perov-5-energy"}, "outside of the training set, -0.346"),
+        ({"property_model": "perov-5-energy"}, "--property-model without --target"),
+        ({"target": "heat_ref=1", "property_model": "perov-5-compact"}, "predicts no property"),
+        ({"spread": 2.0}, "--spread without --like"),
+        ({"like": "nothing.cif"}, "no such file: nothing.cif"),
+        ({"like": random_crystal(1, 30), "prior": "normal"}, "--like and --prior contradict"),
+        ({"like": random_crystal(1, 30)}, "has 30 atoms: perov-5-compact holds 1 to 20"),
+        ({"like": random_crystal(1, 5, elements=(36,))}, "trained without Kr"),
+        ({"like": random_crystal(1, 4, elements=(8,))}, "trained without cells of 4 atoms"),
+        ({"like": Crystal([101], np.zeros((1, 3)), 4 * np.eye(3))}, "element 101|Md"),
+        ({"training": "perov_5"}, "--training without --novel"),
+        ({"novel": True, "training": "nothing.cif"}, "no such file or folder"),
+        ({"max_tries": 300}, "--max-tries: nothing is asked for that a crystal could fail"),
+        ({"max_latent_distance": -1.0}, "--max-latent-distance must be above 0"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_orders_that_cannot_be_are_refused_in_one_line(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        kinds.order(find_model("perov-5-compact"), asked)
+    assert "\n" not in str(error.value)
+
+
+def test_space_groups_and_tries() -> None:
+    assert space_group_number("Pm-3m") == space_group_number("221") == space_group_number(221) == 221
+    assert (tries_of(10, None), tries_of(10, 15)) == (200, 15)
+
+
+def test_novel_needs_the_training_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"the training set of perov-5-compact is not here .*or give --training"):
+        kinds.order(find_model("perov-5-compact"), {"novel": True})
+    write([random_crystal(1), random_crystal(2)], tmp_path / "mine.extxyz")
+    training = kinds.order(
+        find_model("perov-5-compact"), {"novel": True, "training": str(tmp_path / "mine.extxyz")}
+    ).filters.training
+    assert training is not None
+    assert len(training) == 2
