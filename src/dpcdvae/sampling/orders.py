@@ -60,7 +60,8 @@ class Order:
 
 
 def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], what: str) -> Order:
-    """
+    """Checks what is asked for, and divides it between the model and the filters.
+
     Args:
         own: options of the model's own ``generate``.
         asked: options that were given, which are in ``own`` or in :data:`FILTERS`.
@@ -70,17 +71,19 @@ def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], wh
         InputError: what cannot be read, contradicts, goes beyond the training set without ``anyway``, or needs what is
             not there (a property model, the training set).
     """
-    anyway = bool(asked.get("anyway"))
+    anyway, facts = bool(asked.get("anyway")), dict[str, Any]()
     options = {name: value for name, value in asked.items() if name in own and name != "max_latent_distance"}
     if "formula" in asked:
         formulas = read_formulas(asked["formula"])
         asked = {**asked, "formula": formulas}
-        options |= {"formula": formulas[0] if len(formulas) == 1 else formulas} if "formula" in own else {}
+        if "formula" in own:
+            options["formula"] = formulas[0] if len(formulas) == 1 else formulas
+        else:
+            facts["formulas"] = formulas
     wanted = Wanted.of(asked, subject.max_atoms)
     if not anyway and wanted != Wanted(neutral=wanted.neutral):
         named = (f"--{name.replace('_', '-')}" for name in CONDITIONS if asked.get(name) and name != "neutral")
         subject.check_seen(wanted.all_numbers, wanted.all_sizes, ", ".join(named))
-    facts: dict[str, Any] = {}
     if "like" in asked:
         if "prior" in asked:
             raise InputError("--like and --prior contradict: z is either near a crystal's or from a prior")
@@ -94,8 +97,8 @@ def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], wh
     options.pop("target", None)
     if target is not None and target.guided:
         options["target"] = target
-    if judge is not None and judge_source(judge) is not None:
-        facts["property_model_sha256"] = judge_source(judge).sha256  # type: ignore[union-attr]
+    if (source := judge if isinstance(judge, StoredModel) or judge is None else judge.source) is not None:
+        facts["property_model_sha256"] = source.sha256
     training = _training(asked, subject)
     if training is not None:
         facts["training_sha256"] = content_hash(*training)
@@ -112,10 +115,6 @@ def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], wh
     if "max_tries" in asked and not filters:
         raise InputError("--max-tries: nothing is asked for that a crystal could fail, so each is made once")
     return Order(options, filters, judge, facts)
-
-
-def judge_source(judge: StoredModel | PropertyRegressor) -> StoredModel | None:
-    return judge if isinstance(judge, StoredModel) else judge.source
 
 
 def seed_crystal(given: Any, subject: Subject, what: str, *, anyway: bool) -> CrystalTable:
