@@ -27,8 +27,9 @@ from dpcdvae.sampling.guidance import moved_to
 from dpcdvae.sampling.seen import Subject
 from dpcdvae.sampling.target import Target
 from dpcdvae.sampling.wanted import Wanted
+from dpcdvae.structures import match_candidates
 from dpcdvae.structures.crystal import LATENT_DISTANCE, Crystal
-from dpcdvae.structures.duplicates import find_duplicates
+from dpcdvae.structures.duplicates import first_of_each
 from tensors import cubic, random_crystal, tiny_model
 from test_search import model_with_head
 
@@ -53,8 +54,8 @@ def part(numbers: Sequence[int]) -> GenerationResult:
 @pytest.mark.parametrize("n", [1, 9, 1000])
 def test_the_first_that_pass_are_kept_whatever_the_batches(filters: Filters, n: int) -> None:
     built = [one for one in map(entry, range(90)) if isinstance(one, Crystal)]
-    good = ~find_duplicates(built, RESULTS).duplicate if filters.unique else [one.num_atoms in (3, 4) for one in built]
-    passing = [one.id for one, kept in zip(built, good, strict=True) if kept]
+    good = [k for k, one in enumerate(built) if one.num_atoms in (3, 4)]
+    passing = [built[k].id for k in (first_of_each(built, RESULTS)[0] if filters.unique else good)]
     assert 9 < len(passing) < len(built)
     passing = passing[:n]
     tried = int(passing[-1][2:]) + 1 if len(passing) == n else 90
@@ -302,3 +303,16 @@ def test_novel_needs_the_training_set(tmp_path: Path, monkeypatch: pytest.Monkey
     ).filters.training
     assert training is not None
     assert len(training) == 2
+
+
+def test_unique_crystals_are_distinct_also_where_only_the_nearest_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty of one composition in three structures, each compared with a single other one at most."""
+    kinds_of = [cubic("diamond", 3.567), cubic("fcc", 2.5), cubic("bcc", 2.4), cubic("sc", 2.2)]
+    crystals = [kinds_of[k * k % 4 if k % 7 else 3] for k in range(30)]
+    monkeypatch.setattr(match_candidates, "NEAREST", 1)
+    monkeypatch.setattr(match_candidates, "LOOKED_AT", 1)
+    kept, undecided = first_of_each(crystals, RESULTS)
+    assert not undecided
+    assert first_of_each([crystals[k] for k in kept], RESULTS)[0] == list(range(len(kept)))
+    for end in (5, 17):
+        assert first_of_each(crystals[:end], RESULTS)[0] == [k for k in kept if k < end]

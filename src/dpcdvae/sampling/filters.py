@@ -15,7 +15,7 @@ from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.target import Target
 from dpcdvae.sampling.wanted import ANY, Wanted
 from dpcdvae.structures.crystal import LATENT_DISTANCE, Crystal
-from dpcdvae.structures.duplicates import find_duplicates
+from dpcdvae.structures.duplicates import first_of_each
 from dpcdvae.structures.match_sets import match_training
 from dpcdvae.structures.space_groups import NUM_SPACE_GROUPS, find_space_groups, symbols
 
@@ -33,7 +33,7 @@ class Filters:
     Attributes:
         wanted: of its atoms: what decoding does not keep by itself.
         space_group: its number.
-        unique: no crystal that passed before has the same structure.
+        unique: no crystal that was kept before has the same structure.
         training: no crystal of these has the same structure.
         target: its predicted property.
         max_latent_distance: most standard deviations of its encoding from its z.
@@ -143,13 +143,12 @@ class Selection:
                 self._crystals.append((len(self._reasons), entry))
         self._kept = self._crystals
         if self._filters.unique:
-            same = find_duplicates([crystal for _, crystal in self._crystals], self._results)
-            self._kept = []
-            for k, (tries, crystal) in enumerate(self._crystals):
-                if k in same.reasons or same.duplicate_of[k] is not None:
-                    self._reasons[tries - 1] = "undecided whether unique" if k in same.reasons else "made before"
-                else:
-                    self._kept.append((tries, crystal))
+            stay, undecided = first_of_each([crystal for _, crystal in self._crystals], self._results)
+            self._kept = [self._crystals[k] for k in stay]
+            for k in set(range(len(self._crystals))).difference(stay):
+                self._reasons[self._crystals[k][0] - 1] = (
+                    "undecided whether unique" if k in undecided else "made before"
+                )
 
     def result(self) -> Selected:
         """What is kept. Tries after the n-th crystal that is kept do not count."""
@@ -195,4 +194,4 @@ def distinct(crystals: Sequence[Crystal], results: Results) -> int | None:
     """Different structures among crystals; None for more than ``MOST_COMPARED``, which would take long."""
     if len(crystals) > MOST_COMPARED:
         return None
-    return sum(earlier is None for earlier in find_duplicates(crystals, results).duplicate_of)
+    return len(first_of_each(crystals, results)[0])

@@ -77,6 +77,22 @@ def find_duplicates(crystals: Sequence[Crystal], results: Results) -> Duplicates
     return Duplicates(duplicate_of, found.left_out, dict(sorted(reasons.items())))
 
 
+def first_of_each(crystals: Sequence[Crystal], results: Results) -> tuple[list[int], dict[int, str]]:
+    """Indices of the crystals that stay where each structure is kept once, and why others are undecided, by index.
+
+    Whether a crystal stays depends on earlier ones alone. Those that stay are compared again until none is a duplicate:
+    of very many crystals of one composition only the nearest are compared, and duplicates may hide the first of theirs.
+    """
+    left, reasons = list(range(len(crystals))), dict[int, str]()
+    while True:
+        found = find_duplicates([crystals[k] for k in left], results)
+        reasons |= {left[n]: reason for n, reason in found.reasons.items()}
+        stay = [k for n, k in enumerate(left) if found.duplicate_of[n] is None and n not in found.reasons]
+        if len(stay) == len(left):
+            return stay, reasons
+        left = stay
+
+
 def find_same(crystals: Sequence[Crystal], results: Results) -> SameStructures:
     """As :func:`find_duplicates`, but each crystal with all the others: their order makes no difference."""
     order = sorted(range(len(crystals)), key=lambda k: content_hash(crystals[k]))
