@@ -27,7 +27,7 @@ from dpcdvae.sampling.guidance import moved_to
 from dpcdvae.sampling.seen import Subject
 from dpcdvae.sampling.target import Target
 from dpcdvae.sampling.wanted import Wanted
-from dpcdvae.structures import match_candidates
+from dpcdvae.structures import duplicates
 from dpcdvae.structures.crystal import LATENT_DISTANCE, Crystal
 from dpcdvae.structures.duplicates import first_of_each
 from tensors import cubic, random_crystal, tiny_model
@@ -305,14 +305,14 @@ def test_novel_needs_the_training_set(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(training) == 2
 
 
-def test_unique_crystals_are_distinct_also_where_only_the_nearest_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thirty of one composition in three structures, each compared with a single other one at most."""
-    kinds_of = [cubic("diamond", 3.567), cubic("fcc", 2.5), cubic("bcc", 2.4), cubic("sc", 2.2)]
-    crystals = [kinds_of[k * k % 4 if k % 7 else 3] for k in range(30)]
-    monkeypatch.setattr(match_candidates, "NEAREST", 1)
-    monkeypatch.setattr(match_candidates, "LOOKED_AT", 1)
-    kept, undecided = first_of_each(crystals, RESULTS)
-    assert not undecided
-    assert first_of_each([crystals[k] for k in kept], RESULTS)[0] == list(range(len(kept)))
-    for end in (5, 17):
-        assert first_of_each(crystals[:end], RESULTS)[0] == [k for k in kept if k < end]
+def test_duplicates_that_others_hide_are_found_once_those_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the two before a crystal are compared with it, as only the nearest are of very many."""
+
+    def two_before(crystals: Sequence[Crystal], results: Results) -> duplicates.Duplicates:
+        near = [[j for j in (k - 2, k - 1) if j >= 0] for k in range(len(crystals))]
+        same = [[j for j in places if crystals[j].formula == crystals[k].formula] for k, places in enumerate(near)]
+        return duplicates.Duplicates([places[0] if places else None for places in same], 0, {})
+
+    monkeypatch.setattr(duplicates, "find_duplicates", two_before)
+    one, other = random_crystal(1, elements=(6,)), random_crystal(2, elements=(8,))
+    assert duplicates.first_of_each([one, other, other, other, one], RESULTS) == ([0, 1], {})
