@@ -228,7 +228,7 @@ def test_a_finished_run_is_exported(runs: dict[str, Path], tmp_path: Path) -> No
     ("command", "message"),
     [
         (["generate", "model", "-n", "1", "--steps", "5"], "--steps has no meaning for model, an FTCP model"),
-        (["generate", "model", "-n", "1", "--formula", "SrTiO3"], "--formula has no meaning"),
+        (["generate", "model", "-n", "1", "--like", "x.cif"], "--like has no meaning"),
         (["generate", "model", "-n", "1", "--prior", "flow"], "normal"),
         (["reconstruct", "model", "set.npz:test", "--force-types"], "--force-types has no meaning"),
         (["reconstruct", "model", "large.npz:test"], "a crystal has 30 atoms; this representation has 4 sites"),
