@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
@@ -167,13 +166,8 @@ def _label(axes: Axes, crystal: Crystal) -> None:
 
 
 def title_of(crystal: Crystal) -> str:
-    """The reduced formula in the usual order, digits as subscripts of matplotlib's mathtext."""
-    from pymatgen.core import Composition
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that some elements have no electronegativity
-        formula = Composition(crystal.composition).reduced_formula
-    return re.sub(r"(\d+)", r"$_{\1}$", formula)
+    """The reduced formula, digits as subscripts of matplotlib's mathtext."""
+    return re.sub(r"(\d+)", r"$_{\1}$", crystal.formula)
 
 
 def _view(lattice: Array) -> Array:

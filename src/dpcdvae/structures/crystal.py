@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dpcdvae.errors import InputError
 from dpcdvae.structures.elements import ATOMIC_MASSES, ATOMIC_NUMBERS, MAX_ATOMIC_NUMBER, SYMBOLS
+from dpcdvae.structures.formula import reduced_formula
 from dpcdvae.structures.occupancy import atom_on_place
 
 if TYPE_CHECKING:
@@ -114,10 +115,8 @@ class Crystal:
 
     @cached_property
     def formula(self) -> str:
-        """Reduced formula, alphabetical, e.g. ``O3SrTi``: the same for every cell of a crystal."""
-        counts = self.composition
-        divisor = int(np.gcd.reduce(list(counts.values())))
-        return "".join(f"{s}{n // divisor if n > divisor else ''}" for s, n in sorted(counts.items()))
+        """Reduced formula in pymatgen's order, e.g. ``SrTiO3``: the same for every cell of a crystal."""
+        return reduced_formula(self.composition)
 
     def problem(self) -> str | None:
         """Why this cannot be a crystal at all (NaN, no volume), or None."""
