@@ -75,7 +75,7 @@ def test_structures_of_pymatgen_as_plain_numbers(tmp_path: Path) -> None:
     for variant in (document, cartesian):
         back = read(stored(tmp_path / "a.json", variant))[0]
         assert_same_crystal(Crystal.from_pymatgen(SALT), back, 1e-12)
-        assert back.properties == {"gap": 8.3}
+        assert back.properties == {"gap": 8.3, "flag": True}
 
 
 def test_occupancies_and_periodicity_of_json(tmp_path: Path) -> None:
