@@ -18,7 +18,7 @@ from dpcdvae.io.sources import decode
 from dpcdvae.io.species import atomic_number, atomic_number_of
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
 from dpcdvae.structures.occupancy import atom_on_place
-from dpcdvae.structures.properties import ID_KEYS, id_and_numbers
+from dpcdvae.structures.properties import ID_KEYS, id_and_numbers, plain_numbers
 
 FORMAT, VERSION = "dpcdvae-crystals", 1  # of earlier versions of this package
 _IDS = ("material_id", "task_id", "entry_id", "id")  # of documents, the first before the others
@@ -153,7 +153,7 @@ def _structure(crystal: Crystal) -> dict[str, Any]:
         "@module": "pymatgen.core.structure",
         "@class": "Structure",
         "charge": 0,
-        "properties": {ID_KEYS[0]: crystal.id, **crystal.properties},
+        "properties": {ID_KEYS[0]: crystal.id, **plain_numbers(crystal.properties)},
         "lattice": {"matrix": crystal.lattice.tolist(), "pbc": [True, True, True]},
         "sites": [{"species": [{"element": symbol, "occu": 1}], "abc": abc, "properties": {}} for symbol, abc in sites],
     }

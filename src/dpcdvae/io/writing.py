@@ -18,7 +18,7 @@ from dpcdvae.io.conversion import CrystalsLike, as_crystals
 from dpcdvae.io.formats import FOLDER, FORMATS, ZIP, format_of, unknown_ending
 from dpcdvae.io.reading import free, unique
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.properties import plain_number
+from dpcdvae.structures.properties import plain_numbers
 from dpcdvae.structures.symmetrised import check_tolerance, symmetrised
 
 
@@ -113,8 +113,7 @@ def _writable(crystal: Crystal, number: int) -> Crystal:
     """The crystal with a printable id, and only the finite properties not named like a format's field."""
     id = printable(crystal.id) or f"crystal-{number}"
     taken = ("", "cif", "formula", *RESERVED)
-    values = {k: plain_number(v) for k, v in crystal.properties.items() if k not in taken}
-    properties = {name: value for name, value in values.items() if value is not None}
+    properties = plain_numbers({k: v for k, v in crystal.properties.items() if k not in taken})
     return replace(crystal, id=id, properties=properties)
 
 

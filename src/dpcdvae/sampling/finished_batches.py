@@ -43,7 +43,7 @@ class GenerationResult(CrystalSequence, Sequence[Crystal]):
     @overload
     def __getitem__(self, index: slice) -> CrystalList: ...
     def __getitem__(self, index: int | slice) -> Crystal | CrystalList:
-        return CrystalList(self.crystals)[index]
+        return CrystalList(self.crystals[index]) if isinstance(index, slice) else self.crystals[index]
 
     def __iter__(self) -> Iterator[Crystal]:
         return iter(self.crystals)

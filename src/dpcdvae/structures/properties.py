@@ -29,6 +29,12 @@ def plain_number(value: Any) -> float | None:
     return int(value) if isinstance(value, numbers.Integral) and abs(number) < EXACT else number
 
 
+def plain_numbers(values: Mapping[Any, Any]) -> dict[str, float]:
+    """The entries that :func:`plain_number` takes for numbers."""
+    found = {str(name): plain_number(value) for name, value in values.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def parse_number(text: str) -> float | None:
     """The finite number that a text is, an int where it has digits alone; ``True`` and ``False`` are bools."""
     if text.lower() in ("true", "false"):
@@ -44,5 +50,4 @@ def id_and_numbers(entries: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     """The id of ``Structure.properties``, ``Atoms.info`` and the like ("" for none), and all numbers among the rest."""
     given = (entries.get(key) for key in ID_KEYS)
     id = next((str(value) for value in given if isinstance(value, str | numbers.Integral) and value != ""), "")
-    values = {str(k): plain_number(v) for k, v in entries.items() if k not in ID_KEYS}
-    return id, {name: value for name, value in values.items() if value is not None}
+    return id, plain_numbers({key: value for key, value in entries.items() if key not in ID_KEYS})
