@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -296,6 +297,26 @@ def test_progress_in_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == ["sampling 3/10, 1 min 10 s left", "sampling 6/10, 40 s left"]
+
+
+def test_a_notebook_shows_one_line_that_is_written_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class ZMQInteractiveShell:
+        """What IPython calls the shell of a notebook's kernel."""
+
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr("dpcdvae.progress.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=ZMQInteractiveShell))
+    assert list(progress(range(3), "walking")) == [0, 1, 2]
+    written = capsys.readouterr().err
+    assert (written.count("\n"), written[-1]) == (1, "\n")
+    states = written.strip().split("\r")
+    assert len(states) > 2
+    assert "walking 3/3" in states[-1]
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: None))  # imported, not run
+    assert list(progress(range(3), "walking")) == [0, 1, 2]
+    assert "\r" not in capsys.readouterr().err
 
 
 def test_durations_are_printed_in_two_units() -> None:

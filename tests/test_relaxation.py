@@ -224,9 +224,11 @@ def test_records_keep_every_digit_and_properties_name_their_units() -> None:
         assert getattr(again, name) == getattr(result, name)
     assert np.array_equal(again.final.frac_coords, result.final.frac_coords)
     assert np.array_equal(again.stress, result.stress)
+    assert np.array_equal(again.forces, result.forces)
     properties = again.to_crystal().properties
     assert (properties["band_gap"], properties["steps"]) == (1.5, result.steps)
-    assert not {"energy", "copies"} & properties.keys()  # of the crystal that it was
+    assert "copies" not in properties  # of the crystal that it was
+    assert properties["energy"] == pytest.approx(crystal.num_atoms * properties["energy_eV_per_atom"])
     assert properties["enthalpy_eV_per_atom"] == pytest.approx(
         properties["energy_eV_per_atom"] + 5 * properties["volume_A3_per_atom"] / 160.21766
     )

@@ -13,28 +13,54 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Crystal": "dpcdvae.structures.crystal",
+    "CrystalList": "dpcdvae.io",
+    "GenerationResult": "dpcdvae.sampling.finished_batches",
+    "GroundState": "dpcdvae.relaxation",
     "InputError": "dpcdvae.errors",
-    "read": "dpcdvae.io",
-    "write": "dpcdvae.io",
+    "Relaxations": "dpcdvae.relaxation",
+    "Report": "dpcdvae.evaluation",
+    "SearchResult": "dpcdvae.sampling.search",
+    "as_crystals": "dpcdvae.io",
+    "draw": "dpcdvae.drawing.picture",
+    "evaluate": "dpcdvae.evaluation",
+    "generate": "dpcdvae.sampling.kinds",
+    "ground_state": "dpcdvae.relaxation",
+    "interpolate": "dpcdvae.sampling.interpolation",
+    "load_config": "dpcdvae.config",
     "load_dataset": "dpcdvae.datasets",
     "load_model": "dpcdvae.checkpoints.loading",
-    "generate": "dpcdvae.sampling.kinds",
+    "optimize": "dpcdvae.sampling.search",
+    "read": "dpcdvae.io",
     "reconstruct": "dpcdvae.sampling.kinds",
-    "evaluate": "dpcdvae.evaluation",
     "relax": "dpcdvae.relaxation",
+    "train": "dpcdvae.training.by_name",
+    "write": "dpcdvae.io",
 }
 
 __all__ = [
     "Crystal",
+    "CrystalList",
+    "GenerationResult",
+    "GroundState",
     "InputError",
+    "Relaxations",
+    "Report",
+    "SearchResult",
     "__version__",
+    "as_crystals",
+    "draw",
     "evaluate",
     "generate",
+    "ground_state",
+    "interpolate",
+    "load_config",
     "load_dataset",
     "load_model",
+    "optimize",
     "read",
     "reconstruct",
     "relax",
+    "train",
     "write",
 ]
 
@@ -51,10 +77,17 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from dpcdvae.checkpoints.loading import load_model
+    from dpcdvae.config import load_config
     from dpcdvae.datasets import load_dataset
+    from dpcdvae.drawing.picture import draw
     from dpcdvae.errors import InputError
-    from dpcdvae.evaluation import evaluate
-    from dpcdvae.io import read, write
-    from dpcdvae.relaxation import relax
+    from dpcdvae.evaluation import Report, evaluate
+    from dpcdvae.io import CrystalList, as_crystals, read, write
+    from dpcdvae.relaxation import GroundState, Relaxations
+    from dpcdvae.relaxation.of_any_crystals import ground_state, relax
+    from dpcdvae.sampling.finished_batches import GenerationResult
+    from dpcdvae.sampling.interpolation import interpolate
     from dpcdvae.sampling.kinds import generate, reconstruct
+    from dpcdvae.sampling.search import SearchResult, optimize
     from dpcdvae.structures.crystal import Crystal
+    from dpcdvae.training.by_name import train

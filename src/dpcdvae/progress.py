@@ -15,10 +15,12 @@ T = TypeVar("T")
 
 SILENT_SECONDS = 2.0  # shorter work shows nothing
 LINE_SECONDS = 30.0  # between two lines where standard error is no terminal
+NOTEBOOK_SECONDS = 0.5  # between two states of the one line in a notebook
 
 
 class Progress:
-    """A bar on a terminal; elsewhere (a log file) a plain line now and then; nothing for short work.
+    """A bar on a terminal; in a notebook one line that is written again; elsewhere (a log file) a plain line now and
+    then; nothing for short work.
 
     >>> with Progress("sampling", total=1000) as bar:
     ...     bar.advance()
@@ -30,6 +32,7 @@ class Progress:
         self.done = 0.0
         self._start = self._last_line = time.monotonic()
         self._bar: RichProgress | None = None
+        self._width = 0  # of the line in a notebook
 
     def __enter__(self) -> Progress:
         return self
@@ -41,6 +44,9 @@ class Progress:
             for task in self._bar.task_ids:
                 self._bar.update(task, completed=self.done)
             self._bar.stop()
+        if self._width:
+            self._rewrite()
+            print(file=sys.stderr, flush=True)
 
     def advance(self, steps: float = 1) -> None:
         self.done += steps
@@ -54,6 +60,10 @@ class Progress:
                 self._bar.start()
                 self._bar.add_task(self.description, total=self.total)
             self._bar.update(self._bar.task_ids[0], completed=self.done)
+        elif in_notebook():
+            if now - self._last_line >= NOTEBOOK_SECONDS:
+                self._last_line = now
+                self._rewrite()
         elif now - self._last_line >= LINE_SECONDS:
             self._last_line = now
             print(self.line(), file=sys.stderr, flush=True)
@@ -65,6 +75,11 @@ class Progress:
             return f"{self.description} {self.done:.0f}, {duration(seconds)}"
         left = seconds / self.done * (self.total - self.done) if self.done else 0.0
         return f"{self.description} {self.done:.0f}/{self.total}, {duration(left)} left"
+
+    def _rewrite(self) -> None:
+        line = self.line()
+        print("\r" + line.ljust(self._width), end="", file=sys.stderr, flush=True)
+        self._width = len(line)
 
     def _make_bar(self) -> RichProgress:
         from rich.console import Console
@@ -79,6 +94,12 @@ class Progress:
             console=Console(stderr=True),
             transient=True,
         )
+
+
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook, whose output takes ``\\r`` but is no terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

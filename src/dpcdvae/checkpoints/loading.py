@@ -34,6 +34,9 @@ MAX_PARAMETERS = 250_000_000  # 1 GB in float32; the published models have 4 to 
 def load_model(model: str | Path | StoredModel, device: str | torch.device = "auto") -> Trainable:
     """A trained model that makes crystals: a bundled name, a run folder (its best) or a checkpoint folder.
 
+    Example:
+        >>> model = dpcdvae.load_model("perov-5-compact")
+
     Args:
         device: as PyTorch names it; "auto" takes CUDA where it is, else the CPU.
 

@@ -1,4 +1,4 @@
-"""``dpcdvae data``: list, get, add, info."""
+"""``dpcdvae data``: list, get, add, info, show."""
 
 from __future__ import annotations
 
@@ -103,7 +103,10 @@ def add(
     column: Column = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Prepare your own crystals: a CSV, a folder of CIFs, an extxyz ...
+    """Prepare your own crystals: a CSV, a folder of CIFs, a database of ASE, documents of the Materials Project ...
+
+    Properties are the numbers that a file has beside its crystals. For a folder they may stand in id_prop.csv, in it
+    or beside it, with the name of a file and values in each line.
 
     The split is random by --seed, unless a folder holds train, val and test .csv. Items that cannot be
     used are left out, and reported with row and reason.
@@ -155,6 +158,26 @@ def info(
         return
     facts: dict[str, Any] = describe(dataset, Path(name) if name.endswith(".npz") else None)
     print(json_module.dumps(facts, indent=1) if json else "\n".join(lines(facts)))
+
+
+@app.command()
+@command
+def show(
+    split: str = argument(..., "DATASET or DATASET:split (test without).", autocompletion=complete_datasets),
+    id: str = argument(..., "Id of a crystal, or # and its number in the split, from #0."),
+) -> None:
+    """Print one crystal of a data set: cell, atoms, properties, bonds of each atom.
+
+    \b
+    Example:
+      dpcdvae data show perov_5:test 8355
+      dpcdvae data show prototypes:train '#0'
+    """
+    from dpcdvae.datasets import load_split
+    from dpcdvae.datasets.description import crystal_lines, place_of
+
+    table = load_split(split)
+    print("\n".join(crystal_lines(table, place_of(table, id, split))))
 
 
 def _fractions(text: str) -> list[float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.cli.conditions import Conditions, Filters
 from dpcdvae.cli.groups import Call, Group, argument, option
-from dpcdvae.cli.options import OWN, Decoding, Model, Out, Overwrite, Scheduler, complete_datasets
+from dpcdvae.cli.options import OWN, Decoding, Model, Out, Overwrite, Scheduler, Symmetrise, complete_datasets
 from dpcdvae.cli.outputs import facts_of, write_crystals
 from dpcdvae.errors import InputError
 
@@ -37,6 +37,7 @@ class Batches(Group):
         None, "Processes that make batches; 0: this one.", shown="one for each core; 0 on a GPU", min=0
     )
     scheduler: Scheduler = None
+    symmetrise: Symmetrise = None
     overwrite: Overwrite = False
 
     def check(self, size: int) -> None:
@@ -45,7 +46,7 @@ class Batches(Group):
         from dpcdvae.sampling.finished_batches import is_writing
 
         self.of(0, size)
-        check_destination(self.out, overwrite=self.overwrite or is_writing(self.out))
+        check_destination(self.out, overwrite=self.overwrite or is_writing(self.out), symmetrise=self.symmetrise)
 
     def of(self, total: int, size: int) -> list[range]:
         """The numbers of the crystals in each batch."""
@@ -242,7 +243,9 @@ def _write(
     parts.begin_writing()
     if not crystals and out.exists():
         raise InputError(f"shard {shard} has no crystals, so nothing replaces {out}: remove it")
-    write_crystals(call, crystals, out, facts, overwrite=True, through=parts.folder / "complete")
+    write_crystals(
+        call, crystals, out, facts, overwrite=True, through=parts.folder / "complete", symmetrise=batches.symmetrise
+    )
     parts.remove()
     if isinstance(result, Selected):
         said = result.words()

@@ -61,6 +61,12 @@ Steps = Annotated[
 Json = Annotated[Path | None, typer.Option("--json", help="Write all numbers here too, for machines.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write; must not exist yet.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Symmetrise = Annotated[
+    float | None,
+    typer.Option(
+        "--symmetrise", help="CIFs with space group and standard origin; Å that atoms may miss their symmetric places."
+    ),
+]
 Scheduler = Annotated[
     str | None,
     typer.Option(

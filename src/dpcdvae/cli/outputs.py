@@ -25,21 +25,23 @@ def write_crystals(
     *,
     overwrite: bool,
     through: Path | None = None,
+    symmetrise: float | None = None,
 ) -> None:
     """Writes crystals, and then their manifest: where that lies, the command has done its work.
 
     Args:
         facts: for the manifest, beside the call and the number of crystals.
         through: a folder to write in before the rename, for one who looks after what a kill would leave there.
+        symmetrise: tolerance (Å) of CIFs with their space group, as of :func:`dpcdvae.io.write`.
     """
     from dpcdvae.files import atomic_output, manifest_path
     from dpcdvae.io import check_destination, write
 
     if through is None:
-        write(crystals, out, overwrite=overwrite)
+        write(crystals, out, overwrite=overwrite, symmetrise=symmetrise)
     elif crystals:
         format = check_destination(out, overwrite=True)  # of the place itself: a folder there is replaced by one
-        complete = write(crystals, through / out.name, format=format, overwrite=True)
+        complete = write(crystals, through / out.name, format=format, overwrite=True, symmetrise=symmetrise)
         manifest_path(out).unlink(missing_ok=True)  # of what is replaced
         with atomic_output(out) as temporary:
             complete.rename(temporary)

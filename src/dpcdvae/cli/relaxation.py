@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpcdvae.cli.groups import Call, argument, option
-from dpcdvae.cli.options import Column, Crystals, Json, Overwrite, Processes, Seed
+from dpcdvae.cli.options import Column, Crystals, Json, Overwrite, Processes, Seed, Symmetrise
 from dpcdvae.cli.outputs import check_paths, console, write_crystals, write_report
 from dpcdvae.cli.relaxing_options import Relaxing, relaxes_nothing, resolved
 from dpcdvae.errors import InputError
@@ -36,6 +36,7 @@ def relax(
     write_jobs: Path | None = option(None, "Relax nothing: write input files of vasp or espresso."),
     read_jobs: Path | None = option(None, "Relax nothing: read the results of these jobs."),
     column: Column = None,
+    symmetrise: Symmetrise = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Relax atoms and cell under pressure; energies, enthalpies, volumes and stresses go into --out with them.
@@ -49,6 +50,7 @@ def relax(
       dpcdvae relax crystals/ --calculator mace.calculators:mace_mp --out relaxed.extxyz
       dpcdvae relax crystals/ --calculator vasp --settings paper-carbon --write-jobs jobs
       dpcdvae relax --read-jobs jobs --out relaxed.extxyz
+      dpcdvae relax crystals/ --symmetrise 0.05 --out relaxed/
     """
     from dpcdvae.files import sha256, work_folder
     from dpcdvae.io import check_destination
@@ -58,7 +60,7 @@ def relax(
     if (crystals is None) == (read_jobs is None):
         raise InputError("give the crystals, or --read-jobs FOLDER with what came of them")
     if write_jobs is not None:
-        others = {"--read-jobs": read_jobs, "--out": out, "--ranked": ranked}
+        others = {"--read-jobs": read_jobs, "--out": out, "--ranked": ranked, "--symmetrise": symmetrise}
         given = [name for name, value in others.items() if value is not None]
         relaxes_nothing("--write-jobs", given + relaxing.given("optimizer", "work", "retry", "time_limit", "batch"))
     elif read_jobs is not None:
@@ -73,7 +75,7 @@ def relax(
         raise InputError("where to write? give --out FILE")
     check_paths([out, ranked, relaxing.work], [crystals, read_jobs])
     for output in filter(None, (out, ranked)):
-        check_destination(output, overwrite=overwrite)
+        check_destination(output, overwrite=overwrite, symmetrise=symmetrise)
     with processes.engine() as engine:
         if crystals is not None:
             generated = _read(crystals, column)
@@ -85,7 +87,7 @@ def relax(
             digest = sha256(read_jobs / "jobs.json")
             call = resolved(call, [settings])
             del call.arguments["stages"][0]["optimizer"]  # it was the code's own
-        _write_results(call, results, failures, part, digest, out, ranked, overwrite, engine)
+        _write_results(call, results, failures, part, digest, out, ranked, symmetrise, overwrite, engine)
 
 
 def ground_state(
@@ -169,6 +171,7 @@ def _write_results(
     digest: str,
     out: Path,
     ranked: Path | None,
+    symmetrise: float | None,
     overwrite: bool,
     engine: Engine,
 ) -> None:
@@ -188,7 +191,8 @@ def _write_results(
         "initial_energy_unknown": unknown,
         "part": part,
     }
-    write_crystals(call, [result.to_crystal() for result in usable], out, facts, overwrite=overwrite)
+    final = [result.to_crystal() for result in usable]
+    write_crystals(call, final, out, facts, overwrite=overwrite, symmetrise=symmetrise)
     print(f"{out}: {len(usable)} crystals")
     if ranked is not None:
         minima = rank(results, engine=engine)
@@ -201,6 +205,7 @@ def _write_results(
             ranked,
             {**facts, "failures": [], "not_converged": [], "initial_energy_unknown": []},
             overwrite=overwrite,
+            symmetrise=symmetrise,
         )
         print(f"{ranked}: {len(minima)} different minima")
 

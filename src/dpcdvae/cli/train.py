@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dpcdvae.cli.groups import argument, option
 from dpcdvae.cli.options import Out, Overrides, complete_datasets, complete_models, complete_presets
-from dpcdvae.errors import InputError, listed
-
-if TYPE_CHECKING:
-    from dpcdvae.config import AnyConfig
-    from dpcdvae.datasets import Dataset
+from dpcdvae.errors import InputError
 
 DEFAULT_PRESET = "compact"
 
@@ -48,9 +43,10 @@ def train(
       dpcdvae train mine --preset compact+fine-tune --init runs/perov --out runs/mine
     """
     from dpcdvae.config import load_config
-    from dpcdvae.datasets import dataset_path, load_dataset
-    from dpcdvae.files import check_output, sha256
+    from dpcdvae.datasets import load_dataset
+    from dpcdvae.files import check_output
     from dpcdvae.model_store import find_model
+    from dpcdvae.training.by_name import facts_of, with_property
     from dpcdvae.training.first_process import is_first_process
 
     overrides = [*(set_ or []), *([f"model.property={json.dumps(property_)}"] if property_ else [])]
@@ -74,12 +70,9 @@ def train(
         config, facts = load_config(preset, overrides), {}
     start = None if init is None else find_model(init)
     data = load_dataset(dataset)
-    digest = sha256(dataset_path(dataset))
-    if resume and facts["sha256"] != digest:
+    known, facts = facts, facts_of(dataset, data)
+    if resume and known["sha256"] != facts["sha256"]:
         raise InputError(f"{out} was trained on another version of '{dataset}': a resumed run needs the same data")
-    facts = {"name": dataset, "sha256": digest, "columns": dict(data.metadata.get("columns", {}))}
-    if notes := data.metadata.get("notes"):
-        facts["notes"] = dict(notes)
     config = with_property(config, data)
 
     from dpcdvae.training.train import train as run
@@ -89,23 +82,6 @@ def train(
         print(folder)
         if config.train.finish:
             _print_errors(folder)
-
-
-def with_property(config: AnyConfig, data: Dataset) -> AnyConfig:
-    """The configuration for a data set: a regressor's ``max_atoms``, and its property where none is given."""
-    from dpcdvae.config import RegressorConfig, override_config
-
-    if not isinstance(config, RegressorConfig):
-        return config
-    largest = max(int(table.num_atoms.max()) for table in data.tables.values() if len(table))
-    config = override_config(config, [f"model.max_atoms={max(largest, config.model.max_atoms)}"])
-    if config.model.property:
-        return config
-    if not (energy := data.metadata.get("energy")):
-        known = sorted({name for table in data.tables.values() for name in table.properties})
-        choices = f"choose from {listed(known)}" if known else "and it has no properties at all"
-        raise InputError(f"data set '{data.name}' does not say which column is its energy: give --property, {choices}")
-    return override_config(config, [f"model.property={json.dumps(energy)}"])
 
 
 def _print_errors(folder: Path) -> None:

@@ -15,6 +15,9 @@ from dpcdvae.presets import load_preset, merge
 def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> AnyConfig:
     """The configuration of a preset with ``section.option=value`` overrides on top.
 
+    Example:
+        >>> config = dpcdvae.load_config("compact", ["train.max_epochs=50"])
+
     Args:
         preset: the name of a preset in this package (``compact``, ``paper/dp-cdvae-perov_5``) or the
             path of a TOML file of your own, which may extend either.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 from dpcdvae.datasets.origin import long_words
 from dpcdvae.datasets.preparation import by_reason
 from dpcdvae.datasets.store import Dataset, dataset_file
+from dpcdvae.errors import InputError, printable
 from dpcdvae.files import sha256
+from dpcdvae.intervals import shown
 from dpcdvae.io.failures import Failure
 from dpcdvae.structures.elements import SYMBOLS
 from dpcdvae.structures.table import CrystalTable
@@ -80,14 +83,14 @@ def lines(facts: dict[str, Any]) -> list[str]:
             f"(mean {atoms['mean']:.1f}), {numbers['bonds_per_atom']:.2f} bonds an atom"
         )
     elements = list(facts["elements"])
-    shown = " ".join(elements[:24]) + (" ..." if len(elements) > 24 else "")
-    result.append(f"elements: {len(elements)} ({shown})")
+    first = " ".join(elements[:24]) + (" ..." if len(elements) > 24 else "")
+    result.append(f"elements: {len(elements)} ({first})")
     for name, numbers in facts["properties"].items():
         span = f"{numbers['min']:.4g} to {numbers['max']:.4g}" if "min" in numbers else "no value"
         mark = " [the energy of the protocol]" if name == facts["energy"] else ""
         result.append(
             f"property: {name}, {numbers['unit'] or 'unit unknown'}, {span}, "
-            f"{100 * numbers['coverage']:.4g} % of the crystals{mark}"
+            f"{shown(numbers['coverage'], '')} of the crystals{mark}"
         )
     for part, source in facts.get("source", {}).items():
         origin = ", ".join(filter(None, [source.get("git_blob") or source.get("sha256"), long_words(source)]))
@@ -99,3 +102,37 @@ def lines(facts: dict[str, Any]) -> list[str]:
     result += [f"{key}: {facts[key]}" for key in ("licence", "citation") if key in facts]
     result.append(f"file: {facts['file']} ({facts['bytes'] / 1e6:.1f} MB, sha256 {facts['sha256']})")
     return result
+
+
+def place_of(table: CrystalTable, id: str, where: str) -> int:
+    """The row of a crystal by its id, or by ``#`` and the number of the row.
+
+    Raises:
+        InputError: there is none, with the nearest id and the name of the table (``where``).
+    """
+    ids = table.ids.tolist()
+    if id in ids:
+        return int(ids.index(id))
+    if id[:1] == "#" and id[1:].isdecimal() and int(id[1:]) < len(ids):
+        return int(id[1:])
+    near = difflib.get_close_matches(id, ids, n=1, cutoff=0)
+    hint = f": did you mean '{near[0]}'?" if near else ""
+    raise InputError(f"no crystal '{id}' among the {len(ids)} of {where}{hint}")
+
+
+def crystal_lines(table: CrystalTable, place: int) -> list[str]:
+    """One crystal of a table in words."""
+    crystal, alone = table[place], table.select([place])
+    bonds = np.bincount(alone.bonds.ravel(), minlength=crystal.num_atoms)
+    properties = [f"property: {name} {value:g}" for name, value in crystal.properties.items()]
+    lengths, angles = (" ".join(f"{v:.4f}" for v in values) for values in (crystal.lengths, crystal.angles))
+    return [
+        f"{printable(crystal.id)}: {crystal.formula}, {crystal.num_atoms} atoms",
+        f"cell: {lengths} Å, {angles}°, {crystal.volume:.3f} Å^3, {crystal.density:.3f} g/cm^3",
+        *properties,
+        "atom  x       y       z       bonds",
+        *(
+            f"{symbol:4} " + " ".join(f"{x:7.4f}" for x in row) + f" {count:5}"
+            for symbol, row, count in zip(crystal.symbols, crystal.frac_coords.tolist(), bonds.tolist(), strict=True)
+        ),
+    ]

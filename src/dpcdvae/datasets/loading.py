@@ -17,6 +17,10 @@ def load_dataset(name: str) -> Dataset:
 
     ``prototypes`` is built on first use, without a download.
 
+    Example:
+        >>> table = dpcdvae.load_dataset("prototypes")["test"]
+        >>> len(table), table[0].formula
+
     Raises:
         InputError: an unknown name (the nearest is offered), one not prepared yet, a broken file.
     """

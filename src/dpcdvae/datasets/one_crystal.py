@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 
 from dpcdvae.datasets.building import MAX_ATOMS
+from dpcdvae.datasets.description import place_of
 from dpcdvae.datasets.loading import load_split
 from dpcdvae.datasets.preparation import Prepared, Settings, prepare_one
 from dpcdvae.errors import InputError
@@ -25,12 +25,7 @@ def bonded_crystal(text: str) -> Prepared:
     if named is None or (Path(text).suffix and Path(text).parent.is_dir()):
         raise InputError(f"no such file: {text}; give a file of one crystal, or DATASET[:split]/ID")
     table = load_split(named["data"] + (named["split"] or ""))
-    ids = table.ids.tolist()
-    if named["id"] not in ids:
-        near = difflib.get_close_matches(named["id"], ids, n=1, cutoff=0)
-        hint = f": did you mean '{near[0]}'?" if near else ""
-        raise InputError(f"no crystal '{named['id']}' among the {len(ids)} of {text[: named.start('id') - 1]}{hint}")
-    chosen = table.select([ids.index(named["id"])])
+    chosen = table.select([place_of(table, named["id"], text[: named.start("id") - 1])])
     return chosen[0], (chosen.bonds, chosen.bond_images)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from dpcdvae.errors import InputError
+from dpcdvae.io import CrystalsLike, as_crystals
 from dpcdvae.io.failures import Failure
 from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.structures.bonds import crystal_nn_bonds
@@ -75,6 +76,24 @@ def prepare(
         else:
             good.append(result)
     return CrystalTable.from_crystals([c for c, _ in good], [b for _, b in good]), failures
+
+
+def bonded_table(crystals: CrystalTable | CrystalsLike, *, engine: Engine = HERE) -> tuple[CrystalTable, list[Failure]]:
+    """Crystals as a model reads them: standardised, with bonds. A table is taken as it is.
+
+    Args:
+        crystals: anything that :func:`~dpcdvae.io.as_crystals` takes, of any size.
+
+    Returns:
+        The usable crystals, and what could not be read or used, with the reason.
+    """
+    if isinstance(crystals, CrystalTable):
+        return crystals, []
+    found = as_crystals(crystals)
+    named = [crystal if crystal.id else crystal.with_id(f"crystal-{k}") for k, crystal in enumerate(found)]
+    settings = Settings(max_atoms=max((crystal.num_atoms for crystal in named), default=1))
+    table, unusable = prepare(named, [f"crystal {c.id}" for c in named], settings, engine=engine)
+    return table, [*found.failures, *unusable]
 
 
 def prepare_one(job: tuple[Crystal, Settings]) -> Prepared | str:

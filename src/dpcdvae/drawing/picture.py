@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from dpcdvae.drawing.cell_contents import atoms_of_cell, bonds_of, drawn_radii
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output
+from dpcdvae.io import CrystalsLike, as_crystals
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import SYMBOLS
 
@@ -39,8 +39,14 @@ MARGIN = 1.12
 HEAD, FOOT = -0.36, -0.2  # of half a panel, beyond the drawing
 
 
-def draw(crystals: Sequence[Crystal], path: str | Path) -> None:
+def draw(crystals: CrystalsLike, path: str | Path) -> None:
     """Writes a PNG of the first sixteen crystals.
+
+    Example:
+        >>> dpcdvae.draw("crystals.extxyz", "crystals.png")
+
+    Args:
+        crystals: anything that :func:`~dpcdvae.io.as_crystals` takes.
 
     Raises:
         InputError: none of the crystals can be drawn (NaN, no volume), or ``path`` cannot be written.
@@ -48,7 +54,7 @@ def draw(crystals: Sequence[Crystal], path: str | Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = [crystal for crystal in crystals if crystal.problem() is None][: COLUMNS * ROWS]
+    shown = [crystal for crystal in as_crystals(crystals) if crystal.problem() is None][: COLUMNS * ROWS]
     if not shown:
         raise InputError(f"cannot draw {path}: no crystal has finite coordinates and a volume")
     columns = min(COLUMNS, len(shown))
@@ -167,13 +173,8 @@ def _label(axes: Axes, crystal: Crystal) -> None:
 
 
 def title_of(crystal: Crystal) -> str:
-    """The reduced formula in the usual order, digits as subscripts of matplotlib's mathtext."""
-    from pymatgen.core import Composition
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that some elements have no electronegativity
-        formula = Composition(crystal.composition).reduced_formula
-    return re.sub(r"(\d+)", r"$_{\1}$", formula)
+    """The reduced formula, digits as subscripts of matplotlib's mathtext."""
+    return re.sub(r"(\d+)", r"$_{\1}$", crystal.formula)
 
 
 def _view(lattice: Array) -> Array:

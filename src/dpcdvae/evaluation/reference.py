@@ -14,7 +14,7 @@ import numpy.typing as npt
 from dpcdvae.datasets import DATASETS, dataset_file, load_dataset, prepared_names
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import sha256
-from dpcdvae.io import Failure, read
+from dpcdvae.io import CrystalsLike, Failure, as_crystals, read
 from dpcdvae.model_store import CARD, CHECKPOINTS, CONFIG, StoredModel, bundled_models, find_model, read_json
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.summary import ReferenceStatistics, element_counts
@@ -69,7 +69,7 @@ class Reference:
         return self.statistics.element_counts if self.statistics is not None else element_counts(self.crystals or ())
 
 
-def as_reference(value: Reference | ReferenceStatistics | StoredModel | Sequence[Crystal] | str | Path) -> Reference:
+def as_reference(value: Reference | ReferenceStatistics | StoredModel | CrystalsLike) -> Reference:
     """Raises InputError as :func:`resolve_reference`."""
     if isinstance(value, Reference):
         return value
@@ -77,7 +77,7 @@ def as_reference(value: Reference | ReferenceStatistics | StoredModel | Sequence
         return Reference(f"statistics of {value.source}", value.sha256, statistics=value)
     if isinstance(value, (StoredModel, str, Path)):
         return resolve_reference(value)
-    return _of_crystals(value, "crystals", "")
+    return _of_crystals(as_crystals(value), "crystals", "")
 
 
 def training_of(reference: Reference) -> Reference | None:

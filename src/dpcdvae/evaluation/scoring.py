@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.baselines import BASELINES
 from dpcdvae.evaluation.comparison_notes import commonest
 from dpcdvae.evaluation.energy import EnergyModel
+from dpcdvae.evaluation.generated import read_generated
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.metrics.coverage import cutoffs as coverage_cutoffs
 from dpcdvae.evaluation.metrics.geometry import CLOSE, WINDOW
@@ -24,10 +25,9 @@ from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.stability import Stability
 from dpcdvae.evaluation.validity import MIN_DISTANCE, MIN_VOLUME
 from dpcdvae.intervals import LEVEL, REPLICATES, Number
-from dpcdvae.io import Failure
+from dpcdvae.io import CrystalsLike, Failure, as_crystals
 from dpcdvae.parallel import Engine, engine_for
 from dpcdvae.parallel.results import Results, default_cache
-from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.fingerprints import ALGORITHM
 from dpcdvae.structures.match_candidates import NEAREST
 from dpcdvae.structures.space_groups import CONVENTIONS, REDUCED, SYMPREC
@@ -37,11 +37,11 @@ from dpcdvae.structures.tolerances import PUBLISHED
 TIME_LIMIT = 60.0
 DEFAULT_BASELINES = ("reference", "training")
 
-AnyReference = Reference | ReferenceStatistics | Sequence[Crystal] | str | Path
+AnyReference: TypeAlias = "Reference | ReferenceStatistics | CrystalsLike"
 
 
 def evaluate(
-    crystals: Sequence[Crystal],
+    crystals: CrystalsLike,
     reference: AnyReference,
     *,
     paired: bool = False,
@@ -61,11 +61,15 @@ def evaluate(
 ) -> Report:
     """Scores crystals of any origin.
 
+    Example:
+        >>> report = dpcdvae.evaluate("crystals.extxyz", "perov-5-compact")
+        >>> report["structural_validity"].value, report["structural_validity"].interval
+
     Args:
-        crystals: what was generated.
+        crystals: what was generated: anything that :func:`~dpcdvae.io.as_crystals` takes. Failures beside it count.
         reference: crystals, statistics, or what ``--reference`` takes: a data set, file or model.
         paired: each crystal is a reconstruction of one of the reference: also match rate and rms distance.
-        failures: what could not be read or built; it counts in every rate.
+        failures: what else could not be read or built; it counts in every rate.
         protocol: one of :data:`~dpcdvae.evaluation.protocol.PROTOCOLS`: which numbers.
         training: what the generator has learnt from, for novelty and the baselines; by default the training
             split of the data set that ``reference`` is a split of, if it is one.
@@ -85,6 +89,13 @@ def evaluate(
     Raises:
         InputError: nothing to evaluate, a reference that cannot be found, pairs that do not fit, an unknown name.
     """
+    if isinstance(crystals, str | Path):
+        generated = read_generated(crystals)
+        crystals, known = generated.crystals, generated.failures
+    else:
+        crystals = as_crystals(crystals)
+        known = list(crystals.failures)
+    failures = [*known, *failures]
     if not crystals and not (may_be_empty and failures):
         reasons = [failure.reason for failure in failures]
         why = f": none of {len(reasons)} could be read or built: {commonest(reasons)}" if reasons else ""

@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from dpcdvae.errors import InputError, one_line
 from dpcdvae.io.atoms import from_cartesian
-from dpcdvae.io.documents import finite_numbers
+from dpcdvae.io.documents import numbers_of
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.species import atomic_number
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.properties import id_and_numbers
 
 _ULM = b"- of UlmASE-Trajectory"
 _DATABASE_STEPS = 10**8
@@ -89,6 +90,8 @@ def _stored(data: bytes, frame: Mapping[str, Any], key: str) -> npt.NDArray[Any]
 def parse_database(data: bytes, where: str, stem: str, collector: Collector) -> None:
     """Every row of a database; the energy and numbers among the key-value pairs become properties.
 
+    A key ``material_id`` or ``id`` is the id, else name of the file and number of the row.
+
     Raises:
         InputError: not an SQLite database of ASE, or damaged.
     """
@@ -106,6 +109,7 @@ def parse_database(data: bytes, where: str, stem: str, collector: Collector) -> 
             id = f"{stem}-{key}"
             with collector.item(id, f"{where} row {number}"):
                 values = json.loads(pairs) if pairs else {}
+                id = id_and_numbers(values)[0] or id
                 atoms = np.frombuffer(numbers, "<i4"), np.frombuffer(positions, "<f8").reshape(-1, 3)
                 axes = np.array([pbc >> axis & 1 for axis in range(3)])
                 cell = np.frombuffer(cell, "<f8").reshape(3, 3)
@@ -127,6 +131,4 @@ def _crystal(
     if pbc.size != 3 or not pbc.astype(bool).all():
         raise InputError(f"pbc {pbc.astype(bool).tolist()}: not periodic in three directions, so no crystal")
     given = np.array([atomic_number(int(z)) for z in numbers], np.int64)
-    return from_cartesian(
-        given, np.array(positions, np.float64), np.array(cell, np.float64), id, finite_numbers(values)
-    )
+    return from_cartesian(given, np.array(positions, np.float64), np.array(cell, np.float64), id, numbers_of(values))

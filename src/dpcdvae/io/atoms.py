@@ -7,7 +7,6 @@ stops at the first bad frame and says ``KeyError: 'Qq'`` of it, where a bad fram
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Sequence
 
@@ -20,11 +19,12 @@ from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode
 from dpcdvae.io.species import atomic_number, atomic_number_of
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.properties import ID_KEYS, parse_number
 
 _QUOTED = r'"(?:\\.|[^"\\])*"'
 _PAIR = re.compile(rf"({_QUOTED}|[^\s=]+)\s*=\s*({_QUOTED}|\{{[^}}]*\}}|\[(?:[^\[\]]|\[[^\]]*\])*\]|\S+)")
 _WORD = re.compile(r"[A-Za-z_][\w.:/+-]*$", re.ASCII)
-_ID_KEYS = ("id", "material_id", "name")
+_ID_KEYS = (*ID_KEYS, "name")
 RESERVED = ("Lattice", "Properties", "pbc", *_ID_KEYS)
 
 
@@ -84,7 +84,7 @@ def _frame(lines: Sequence[str], id: str) -> tuple[Crystal, list[str]]:
     if len(lattice) != 9:
         raise InputError(f"Lattice has {len(lattice)} numbers, 9 are needed")
     cart_coords = _floats([v for row in rows for v in row[first : first + 3]], "a coordinate").reshape(-1, 3)
-    values = {key: _finite(text) for key, text in info.items() if key not in RESERVED}
+    values = {key: _value(text) for key, text in info.items() if key not in RESERVED}
     properties = {key: value for key, value in values.items() if value is not None}
     left_out = [name for name in columns if name not in ("species", "Z", "numbers", "pos")]
     left_out += [key for key, value in values.items() if value is None and info[key].lower() not in ("nan", "inf")]
@@ -135,27 +135,45 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _finite(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+def _value(text: str) -> float | None:
+    return text == "T" if text in ("T", "F") else parse_number(text)
 
 
 def render_extxyz(crystals: Sequence[Crystal]) -> bytes:
-    """Cartesian coordinates with 10 decimals; id and properties in the comment line."""
+    """Cartesian coordinates with 10 decimals; id and properties in the comment line.
+
+    Where a crystal has forces and stress, they are there as ASE reads them: a column, and nine numbers.
+    """
     lines = []
     for crystal in crystals:
-        lattice = " ".join(f"{v:.12g}" for v in crystal.lattice.ravel())
-        pairs = [f'Lattice="{lattice}"', "Properties=species:S:1:pos:R:3", f"id={_word(crystal.id, always=True)}"]
-        pairs += [f"{_word(name)}={float(value)!r}" for name, value in crystal.properties.items()]
+        forces, stress = (crystal.results.get(name) for name in ("forces", "stress"))
+        rows = np.round(crystal.cart_coords, 10)
+        if forces is not None:
+            rows = np.hstack([rows, np.round(forces, 10)])
+        columns = "species:S:1:pos:R:3" + ":forces:R:3" * (forces is not None)
+        pairs = [f'Lattice="{_row(crystal.lattice.ravel())}"', f"Properties={columns}"]
+        pairs.append(f"{ID_KEYS[0]}={_word(crystal.id, always=True)}")
+        pairs += [f"{_word(name)}={_written(value)}" for name, value in crystal.properties.items()]
+        if stress is not None:
+            pairs.append(f'stress="{_row(stress[_VOIGT])}"')
         lines += [str(crystal.num_atoms), " ".join([*pairs, 'pbc="T T T"'])]
-        coords = np.round(crystal.cart_coords, 10) + 0.0  # no "-0.0000000000"
         lines += [
-            f"{symbol:<2} {x:.10f} {y:.10f} {z:.10f}" for symbol, (x, y, z) in zip(crystal.symbols, coords, strict=True)
+            f"{symbol:<2} " + " ".join(f"{x:.10f}" for x in row)
+            for symbol, row in zip(crystal.symbols, (rows + 0.0).tolist(), strict=True)  # + 0.0: no "-0.0000000000"
         ]
     return ("\n".join(lines) + "\n").encode()
+
+
+_VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]
+"""Where the components of a stress tensor, row by row, stand in xx yy zz yz xz xy."""
+
+
+def _row(values: npt.NDArray[np.float64]) -> str:
+    return " ".join(f"{value:.12g}" for value in values)
+
+
+def _written(value: float) -> str:
+    return "FT"[value] if isinstance(value, bool) else repr(value)
 
 
 def _word(text: str, always: bool = False) -> str:

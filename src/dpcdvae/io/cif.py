@@ -28,6 +28,7 @@ from dpcdvae.io.species import atomic_number_of, number_of_label, parse_formula_
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
 from dpcdvae.structures.elements import SYMBOLS
 from dpcdvae.structures.occupancy import TOLERANCE
+from dpcdvae.structures.properties import parse_number
 
 MAX_CIF_BYTES = 10_000_000  # of one data block; a crystal of 100 000 atoms has about 5 MB
 MAX_ATOMS = 50_000
@@ -142,8 +143,14 @@ def _crystal(items: Items, id: str, note: Note) -> Crystal:
             f"but the sites give {composition}"
         )
     names = [unquote(cif.as_string(name)) for name in items.get(PROPERTY_NAME, ())]
-    values = _numbers(items, PROPERTY_VALUE) if names else []
-    return Crystal(np.array(numbers, np.int64), coords, lattice, id, dict(zip(names, map(float, values), strict=True)))
+    values = [_property(text) for text in items.get(PROPERTY_VALUE, ())]
+    return Crystal(np.array(numbers, np.int64), coords, lattice, id, dict(zip(names, values, strict=True)))
+
+
+def _property(text: str) -> float:
+    if (value := parse_number(text)) is None:
+        raise InputError(f"{PROPERTY_VALUE} '{text[:30]}' is not a number")
+    return value
 
 
 def _numbers(items: Items, tag: str) -> list[float]:

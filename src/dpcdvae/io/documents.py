@@ -1,4 +1,4 @@
-"""JSON: the package's own compact form (exact), structures as pymatgen writes them, Materials Project documents.
+"""JSON: structures as pymatgen writes them, Materials Project documents, what earlier versions of this package wrote.
 
 Structures are read as plain numbers here: pymatgen's own decoder imports the modules that a file names.
 """
@@ -6,7 +6,6 @@ Structures are read as plain numbers here: pymatgen's own decoder imports the mo
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,9 +18,10 @@ from dpcdvae.io.sources import decode
 from dpcdvae.io.species import atomic_number, atomic_number_of
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
 from dpcdvae.structures.occupancy import atom_on_place
+from dpcdvae.structures.properties import ID_KEYS, id_and_numbers, plain_numbers
 
-FORMAT, VERSION = "dpcdvae-crystals", 1
-_IDS = ("material_id", "task_id", "entry_id", "id")
+FORMAT, VERSION = "dpcdvae-crystals", 1  # of earlier versions of this package
+_IDS = ("material_id", "task_id", "entry_id", "id")  # of documents, the first before the others
 _LISTS = ("data", "entries")  # of what the Materials Project and other databases hand out
 
 
@@ -65,8 +65,14 @@ def _named(entries: Sequence[Any], stem: str) -> Iterator[tuple[str, Any]]:
 
 
 def _id(entry: Any) -> str:
-    given = (entry.get(key) for key in _IDS) if isinstance(entry, dict) else ()
-    return next((str(value) for value in given if isinstance(value, (str, int)) and value != ""), "")
+    """That of a document, or of the structure in it."""
+    if not isinstance(entry, dict):
+        return ""
+    given = (entry.get(key) for key in _IDS)
+    own = next((str(value) for value in given if isinstance(value, (str, int)) and value != ""), "")
+    structure = entry["structure"] if isinstance(entry.get("structure"), dict) else entry
+    properties = structure.get("properties")
+    return own or (id_and_numbers(properties)[0] if "sites" in structure and isinstance(properties, dict) else "")
 
 
 def crystal_from_document(entry: Any, id: str, note: Any) -> Crystal:
@@ -82,9 +88,10 @@ def crystal_from_document(entry: Any, id: str, note: Any) -> Crystal:
         raise InputError("not a crystal")
     try:
         if isinstance(entry.get("structure"), dict):
-            return _from_structure(entry["structure"], id, entry, note)
+            values = {k: v for k, v in numbers_of(entry).items() if not isinstance(v, bool)}  # not its dozens of flags
+            return _from_structure(entry["structure"], id, values, note)
         if "sites" in entry:
-            return _from_structure(entry, id, entry.get("properties"), note)
+            return _from_structure(entry, id, numbers_of(entry.get("properties")), note)
         if "formula_pretty" in entry:
             raise InputError("a document without 'structure': ask the Materials Project for that field too")
         if not all(type(z) is int for z in entry["atomic_numbers"]):
@@ -94,13 +101,13 @@ def crystal_from_document(entry: Any, id: str, note: Any) -> Crystal:
             np.array(entry["frac_coords"], np.float64),
             np.array(entry["lattice"], np.float64),
             id,
-            finite_numbers(entry.get("properties")),
+            numbers_of(entry.get("properties")),
         )
     except KeyError as error:
         raise InputError(f"not a crystal: no {error}") from None
 
 
-def _from_structure(structure: Mapping[str, Any], id: str, properties: Any, note: Any) -> Crystal:
+def _from_structure(structure: Mapping[str, Any], id: str, properties: Mapping[str, float], note: Any) -> Crystal:
     cell = structure["lattice"]
     if not all(cell.get("pbc", (True,))):
         raise InputError(f"periodic only along some axes (pbc {cell['pbc']}): no three-dimensional crystal")
@@ -122,34 +129,31 @@ def _from_structure(structure: Mapping[str, Any], id: str, properties: Any, note
     if left_out:
         note("atoms of occupancy 0 are left out")
     frac_coords = np.array(coords, np.float64).reshape(-1, 3)
-    return Crystal(np.array(numbers, np.int64), frac_coords, lattice, id, finite_numbers(properties))
+    return Crystal(np.array(numbers, np.int64), frac_coords, lattice, id, properties)
 
 
-def finite_numbers(properties: Any) -> dict[str, float]:
-    """The finite numbers of a dictionary; none of anything else."""
-    if not isinstance(properties, dict):
-        return {}
-    return {
-        str(k): float(v)
-        for k, v in properties.items()
-        if isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300 and math.isfinite(v)
-    }
+def numbers_of(entries: Any) -> dict[str, float]:
+    """The finite numbers of a dictionary, ids aside; none of anything else."""
+    return id_and_numbers(entries)[1] if isinstance(entries, dict) else {}
 
 
 def render_json(crystals: Sequence[Crystal]) -> bytes:
-    """One crystal a line; numbers as ``repr`` prints them, so that reading gives the same bits."""
-    lines = [
-        json.dumps(
-            {
-                "id": c.id,
-                "atomic_numbers": c.atomic_numbers.tolist(),
-                "frac_coords": c.frac_coords.tolist(),
-                "lattice": c.lattice.tolist(),
-                "properties": {k: float(v) for k, v in c.properties.items()},
-            },
-            allow_nan=False,
-        )
-        for c in crystals
-    ]
-    head = f'{{"format": "{FORMAT}", "version": {VERSION}, "crystals": [\n'
-    return (head + ",\n".join(lines) + "\n]}\n").encode()
+    """A list of pymatgen's structures, one a line, which ``monty.serialization.loadfn`` gives back as such.
+
+    Numbers are written as ``repr`` prints them, so that reading gives the same bits. Id (as ``material_id``) and
+    properties are those of the structure.
+    """
+    return ("[\n" + ",\n".join(json.dumps(_structure(c), allow_nan=False) for c in crystals) + "\n]\n").encode()
+
+
+def _structure(crystal: Crystal) -> dict[str, Any]:
+    """As ``Structure.as_dict(verbosity=0)``."""
+    sites = zip(crystal.symbols, crystal.frac_coords.tolist(), strict=True)
+    return {
+        "@module": "pymatgen.core.structure",
+        "@class": "Structure",
+        "charge": 0,
+        "properties": {ID_KEYS[0]: crystal.id, **plain_numbers(crystal.properties)},
+        "lattice": {"matrix": crystal.lattice.tolist(), "pbc": [True, True, True]},
+        "sites": [{"species": [{"element": symbol, "occu": 1}], "abc": abc, "properties": {}} for symbol, abc in sites],
+    }

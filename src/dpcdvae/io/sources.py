@@ -202,7 +202,8 @@ def _plain_name(name: str) -> str:
 
 def _is_wanted(path: PurePath) -> bool:
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return not hidden and path.name not in ("manifest.json", "Thumbs.db") and not path.name.endswith(".manifest.json")
+    passed_over = ("manifest.json", "Thumbs.db", "atom_init.json")  # the last: CGCNN's table of elements
+    return not hidden and path.name not in passed_over and not path.name.endswith(".manifest.json")
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

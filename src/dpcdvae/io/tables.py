@@ -6,7 +6,6 @@ import ast
 import csv
 import io
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,8 +21,7 @@ from dpcdvae.io.documents import crystal_from_document
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode, most_unpacked
 from dpcdvae.structures.crystal import Crystal
-
-ID_COLUMNS = ("material_id", "id")
+from dpcdvae.structures.properties import ID_KEYS, parse_number, plain_number
 
 Row = Mapping[str, Any]
 
@@ -85,8 +83,8 @@ def _add_rows(rows: Iterable[Row], columns: Sequence[str], where: str, stem: str
     rows = iter(rows)
     first = next(rows, None)
     column = _crystal_column(columns, first or {}, collector.column)
-    id_column = next((c for c in ID_COLUMNS if c in columns), None)
-    candidates = [c for c in columns if c not in (column, *ID_COLUMNS) and not _INDEX.match(c or "")]
+    id_column = next((c for c in ID_KEYS if c in columns), None)
+    candidates = [c for c in columns if c not in (column, *ID_KEYS) and not _INDEX.match(c or "")]
     numeric: set[str] = set()
     texts: dict[str, Counter[str]] = {name: Counter() for name in candidates}
     for number, row in enumerate([] if first is None else chain([first], rows), 1):
@@ -162,13 +160,9 @@ def _crystal(cell: Any, id: str, note: Note) -> Crystal:
 
 def _number(cell: Any) -> float | None:
     """A finite number in a cell; None for anything else ('InF' is indium fluoride, not infinity)."""
-    if isinstance(cell, bool) or (not cell and cell != 0):
-        return None
-    try:
-        value = float(cell) if not isinstance(cell, str) or "_" not in cell else math.nan
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return value if math.isfinite(value) else None
+    if isinstance(cell, str):
+        return parse_number(cell.strip()) if "_" not in cell else None
+    return plain_number(cell)
 
 
 def render_csv(crystals: Sequence[Crystal]) -> bytes:
@@ -178,7 +172,7 @@ def render_csv(crystals: Sequence[Crystal]) -> bytes:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["material_id", "cif", "formula", *names])
     for crystal in crystals:
-        cells = [repr(float(crystal.properties[n])) if n in crystal.properties else "" for n in names]
+        cells = [repr(crystal.properties[n]) if n in crystal.properties else "" for n in names]
         writer.writerow([guarded(crystal.id), cif_text(replace(crystal, properties={})), crystal.formula, *cells])
     return stream.getvalue().encode()
 

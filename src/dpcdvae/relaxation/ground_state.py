@@ -138,7 +138,7 @@ class GroundState:
 
         given, converged = len(self.rows) + len(self.failures), sum(row.converged for row in self.rows)
         table = Table(title=f"{given} crystals, {converged} relaxed at {self.pressure:g} GPa", title_justify="left")
-        for header in ("", "value", "95 %", "n"):
+        for header in ("", "value", f"{LEVEL:.0%}", "n"):
             table.add_column(header, justify="left" if not header else "right", no_wrap=True)
         for figure in self.figures:
             unit = f" ({figure.unit})" if figure.unit else ""

@@ -171,7 +171,8 @@ def _result(crystal: Crystal, folder: Path, settings: Settings) -> Relaxed:
                 for image, scf in ((first, steps.first_scf), (last, steps.last_scf))
             )
             stress = np.asarray(last.get_stress(), float) * GPA_A3_PER_EV
-            max_force = float(np.linalg.norm(last.get_forces(), axis=1).max())
+            forces = np.asarray(last.get_forces(), float)
+            max_force = float(np.linalg.norm(forces, axis=1).max())
             final = Crystal.from_ase(last, crystal.id)
     except Exception as error:  # outputs that are cut off or of a crash, in whatever way
         return lost(crystal, settings.pressure, f"{code.output} is not complete ({reason_of(error)})")
@@ -198,6 +199,7 @@ def _result(crystal: Crystal, folder: Path, settings: Settings) -> Relaxed:
         energy=energy,
         volume=float(last.get_volume()) / len(last),
         stress=stress,
+        forces=forces,
         max_force=max_force,
         max_stress=max_stress,
         steps=len(steps.images) - 1,

@@ -175,6 +175,7 @@ class _Run:
             "energy": math.nan,
             "volume": math.nan,
             "stress": np.full(6, np.nan),
+            "forces": None,
             "max_force": math.nan,
             "max_stress": math.nan,
         }
@@ -213,6 +214,7 @@ class _Run:
             "energy": energy,
             "volume": volume,
             "stress": stress,
+            "forces": forces.copy(),
             "max_force": float(np.linalg.norm(forces, axis=1).max()),
             "max_stress": float(np.abs(unbalanced).max()),
         }

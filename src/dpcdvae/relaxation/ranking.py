@@ -50,7 +50,7 @@ class Ranked:
         """With all quantities of the relaxation as properties, and these."""
         crystal = self.relaxed.to_crystal()
         more = {"rank": self.rank, "enthalpy_above_lowest_eV_per_atom": self.above, "copies": self.copies}
-        return replace(crystal, properties={**crystal.properties, **{k: float(v) for k, v in more.items()}})
+        return replace(crystal, properties={**crystal.properties, **more})
 
 
 def rank(relaxed: Sequence[Relaxed], *, engine: Engine = HERE, time_limit: float = 60.0) -> list[Ranked]:

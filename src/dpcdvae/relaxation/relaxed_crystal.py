@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dpcdvae.io import Failure
+from dpcdvae.io.crystal_list import CrystalSequence
 from dpcdvae.structures.crystal import Crystal
 
 
@@ -27,6 +29,7 @@ class Relaxed:
         initial_energy, energy: eV/atom.
         volume: Å^3/atom.
         stress: (6,) GPa, xx yy zz yz xz xy of the final crystal, positive where it pulls: -pressure at rest.
+        forces: (n, 3) eV/Å on the atoms of the final crystal, in its orientation; None where they are not known.
         max_force: longest force on an atom, eV/Å.
         max_stress: largest component of the stress that the pressure does not balance, GPa.
         steps: of the optimizer.
@@ -44,6 +47,7 @@ class Relaxed:
     energy: float = math.nan
     volume: float = math.nan
     stress: npt.NDArray[np.float64] = field(default_factory=lambda: np.full(6, np.nan))
+    forces: npt.NDArray[np.float64] | None = None
     max_force: float = math.nan
     max_stress: float = math.nan
     steps: int = 0
@@ -69,12 +73,15 @@ class Relaxed:
     def to_crystal(self) -> Crystal:
         """The final crystal with all quantities as properties, each called after its unit.
 
+        For ASE there are also ``energy`` (eV of the cell) and, where they are known, forces (eV/Å) and stress (eV/Å^3).
+
         Properties that came with the crystal stay, but those that every reader would take for quantities of the
         crystal as it is now (``OUTDATED``).
         """
-        stress = dict(zip((f"stress_{k}_GPa" for k in ("xx", "yy", "zz", "yz", "xz", "xy")), self.stress, strict=True))
+        names = [f"stress_{component}_GPa" for component in ("xx", "yy", "zz", "yz", "xz", "xy")]
         properties = {
             **{k: v for k, v in self.initial.properties.items() if k not in OUTDATED},
+            "energy": self.energy * self.final.num_atoms,
             "energy_eV_per_atom": self.energy,
             "enthalpy_eV_per_atom": self.enthalpy,
             "volume_A3_per_atom": self.volume,
@@ -84,32 +91,53 @@ class Relaxed:
             "pressure_GPa": self.pressure,
             "max_force_eV_per_A": self.max_force,
             "max_stress_GPa": self.max_stress,
-            **stress,
+            **dict(zip(names, self.stress.tolist(), strict=True)),
             "steps": self.steps,
             "pushed_apart": self.pushed_apart,
             "converged": self.converged,
             "seconds": self.seconds,
         }
-        return replace(self.final, id=self.initial.id, properties={k: float(v) for k, v in properties.items()})
+        results = {} if self.forces is None else {"forces": self.forces, "stress": self.stress / GPA_A3_PER_EV}
+        return replace(self.final, id=self.initial.id, properties=properties, results=results)
 
     def to_record(self) -> dict[str, Any]:
         """All but the initial crystal, for a store: numbers at full precision, None for NaN."""
         record = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("initial", "final")}
         record["stress"] = self.stress.tolist()
+        record["forces"] = None if self.forces is None else self.forces.tolist()
         record = {key: _without_nan(value) for key, value in record.items()}
         lattice, coords = self.final.lattice.tolist(), self.final.frac_coords.tolist()
         return {"final": {"lattice": lattice, "frac_coords": coords}, **record}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], initial: Crystal) -> Relaxed:
-        final = replace(
-            initial, lattice=record["final"]["lattice"], frac_coords=record["final"]["frac_coords"], properties={}
-        )
-        values = {"initial_reason": "", **record}  # records of earlier versions have none
+        lattice, frac_coords = record["final"]["lattice"], record["final"]["frac_coords"]
+        final = Crystal(initial.atomic_numbers, frac_coords, lattice, initial.id)
+        values = {"initial_reason": "", "forces": None, **record}  # records of earlier versions have neither
         values = {item.name: values[item.name] for item in fields(cls) if item.name not in ("initial", "final")}
+        forces = values.pop("forces")
         values = {key: math.nan if value is None else value for key, value in values.items()}
         values["stress"] = np.array([math.nan if v is None else v for v in values["stress"]])
+        values["forces"] = None if forces is None else np.array(forces, np.float64)
         return cls(initial=initial, final=final, **values)
+
+
+class Relaxations(CrystalSequence, list[Relaxed]):
+    """A list of :class:`Relaxed`, with what could not be read beside it (``failures``).
+
+    Its conversions give the final crystals with all quantities as properties.
+
+    Example:
+        >>> relaxed = dpcdvae.relax("crystals.extxyz", pressure=10.0)
+        >>> relaxed[0].enthalpy, relaxed.to_pandas()
+    """
+
+    def __init__(self, results: Iterable[Relaxed] = (), failures: Sequence[Failure] = ()) -> None:
+        list.__init__(self, results)
+        self.failures = failures
+
+    def to_crystals(self) -> list[Crystal]:
+        return [result.to_crystal() for result in self]
 
 
 OUTDATED = frozenset(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from dpcdvae.files import work_folder, write_text
-from dpcdvae.io import Failure
+from dpcdvae.io import CrystalList, Failure
+from dpcdvae.io.crystal_list import CrystalSequence
 from dpcdvae.io.documents import parse_json, render_json
 from dpcdvae.io.failures import Collector
 from dpcdvae.parallel.store import Store
@@ -16,16 +17,36 @@ from dpcdvae.progress import Progress
 from dpcdvae.structures.crystal import Crystal
 
 
-@dataclass(frozen=True)
-class GenerationResult:
-    """Crystals from a model, and those that could not be built, with the reason.
+@dataclass(frozen=True, repr=False)
+class GenerationResult(CrystalSequence, Sequence[Crystal]):
+    """Crystals from a model, of which it is a sequence, and those that could not be built, with the reason.
 
     ``passes`` counts evaluations of the denoiser, one per crystal and step (``heun``: two).
+
+    Example:
+        >>> result = dpcdvae.generate(model, 64)
+        >>> result[0].formula, len(result), result.to_pandas()
     """
 
     crystals: list[Crystal]
     failures: list[Failure]
     passes: int = 0
+
+    def to_crystals(self) -> list[Crystal]:
+        return self.crystals
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    @overload
+    def __getitem__(self, index: int) -> Crystal: ...
+    @overload
+    def __getitem__(self, index: slice) -> CrystalList: ...
+    def __getitem__(self, index: int | slice) -> Crystal | CrystalList:
+        return CrystalList(self.crystals[index]) if isinstance(index, slice) else self.crystals[index]
+
+    def __iter__(self) -> Iterator[Crystal]:
+        return iter(self.crystals)
 
 
 WRITING = "writing"

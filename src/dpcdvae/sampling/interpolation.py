@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dpcdvae.errors import InputError
+from dpcdvae.io import CrystalsLike, as_crystals
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.choices import BATCH_SIZE, Decoding
 from dpcdvae.sampling.decoding import Request
@@ -28,7 +29,7 @@ def latents_between(first: Tensor, last: Tensor, n: int) -> Tensor:
 
 def interpolate(
     model: CDVAE,
-    ends: CrystalTable,
+    ends: CrystalTable | CrystalsLike,
     n: int,
     *,
     seed: int = 0,
@@ -37,11 +38,14 @@ def interpolate(
     candidates: int | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> GenerationResult:
-    """n crystals from the first to the second crystal of ``ends``, which must have bonds.
+    """n crystals from the first to the second of the two ``ends``, whose bonds are found if they are no table.
 
     All get the same noise, that of crystal 0 of this seed, so that only z changes: the ends are what ``reconstruct``
     makes of either crystal alone. Crystals have ids ``{first id}-{last id}@{k}``, the property ``fraction`` of the
     way, and ``predicted_<name>`` where the model has a property head.
+
+    Example:
+        >>> path = dpcdvae.interpolate(model, ["a.cif", "b.cif"], 8)
 
     Args:
         steps, solver, candidates: as in :func:`~dpcdvae.sampling.generation.generate`.
@@ -50,6 +54,7 @@ def interpolate(
         InputError: not two crystals, crystals without bonds, n < 2, steps or a solver that the model does
             not have.
     """
+    ends = ends if isinstance(ends, CrystalTable) else as_crystals(ends)
     if len(ends) != 2:
         raise InputError(f"interpolation goes between two crystals, not {len(ends)}")
     how = Decoding.of(model.config, steps, solver, candidates)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dpcdvae.datasets.preparation import bonded_table
 from dpcdvae.errors import InputError
 from dpcdvae.model_store import StoredModel
 from dpcdvae.parallel import HERE
@@ -23,6 +24,7 @@ from dpcdvae.sampling.wanted import CONDITIONS
 if TYPE_CHECKING:
     from dpcdvae.config import AnyConfig
     from dpcdvae.interfaces import Trainable
+    from dpcdvae.io import CrystalsLike
     from dpcdvae.model.regressor import PropertyRegressor
     from dpcdvae.sampling.finished_batches import GenerationResult
     from dpcdvae.structures.table import CrystalTable
@@ -116,6 +118,9 @@ def generate(
 ) -> GenerationResult:
     """New crystals number ``first`` .. ``first + n - 1`` of this seed.
 
+    Example:
+        >>> crystals = dpcdvae.generate(dpcdvae.load_model("perov-5-compact"), 10, steps=20)
+
     Args:
         model: from :func:`dpcdvae.load_model`.
         batch_size: crystals at a time. Crystal k gets the same noise whatever it is.
@@ -190,7 +195,7 @@ def make(
 
 def reconstruct(
     model: Trainable,
-    table: CrystalTable,
+    crystals: CrystalTable | CrystalsLike,
     *,
     seed: int = 0,
     first: int = 0,
@@ -198,10 +203,15 @@ def reconstruct(
     on_progress: Callable[[float], None] | None = None,
     **options: Any,
 ) -> GenerationResult:
-    """The crystals of ``table`` encoded and decoded again, under their own ids.
+    """Crystals encoded and decoded again, under their own ids. Those that cannot be encoded are failures.
+
+    Example:
+        >>> again = dpcdvae.reconstruct(dpcdvae.load_model("perov-5-compact"), "SrTiO3.cif", steps=20)
 
     Args:
-        first: number of the first crystal, by which it gets its noise, where ``table`` is a part of another.
+        crystals: a table with bonds (a split of a data set), or anything that :func:`~dpcdvae.io.as_crystals` takes,
+            whose bonds are found.
+        first: number of the first crystal, by which it gets its noise, where these are a part of others.
         options: of a crystal VAE those of :func:`dpcdvae.sampling.generation.reconstruct`: ``steps``, ``solver``,
             ``candidates``, ``force_num_atoms``, ``force_types``, ``sample_latent``.
         model, batch_size, on_progress: see :func:`generate`.
@@ -212,8 +222,11 @@ def reconstruct(
     kind = sampled_kind(model.config.kind, "the model")
     taken = _taken(kind, "reconstruct", options, "the model")
     shared = {"seed": seed, "first": first, "batch_size": batch_size, "on_progress": on_progress}
+    table, failures = bonded_table(crystals)
+    if not len(table) and failures:
+        raise InputError(f"none of {len(failures)} crystals can be reconstructed: {failures[0]}")
     result: GenerationResult = _module(kind).reconstruct(model, table, **shared, **taken)
-    return result
+    return replace(result, failures=[*failures, *result.failures])
 
 
 def sampled_kind(kind: str, name: str) -> SampledKind:

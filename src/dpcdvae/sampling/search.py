@@ -14,7 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dpcdvae.datasets.preparation import bonded_table
 from dpcdvae.errors import InputError
+from dpcdvae.io import CrystalsLike
 from dpcdvae.model.cdvae import CDVAE, PropertyHead
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.choices import BATCH_SIZE, Decoding
@@ -43,7 +45,7 @@ class Descent:
     predicted: npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SearchResult(GenerationResult):
     """Crystals of S saved points of n searches, in the order of saved points, then of starting points.
 
@@ -88,8 +90,15 @@ def random_start(model: CDVAE, n: int, *, seed: int = 0) -> Start:
     return Start(model.latent_prior()(noise.to(model.dtype)), [f"{seed}-{k}" for k in range(n)])
 
 
-def encoded_start(model: CDVAE, table: CrystalTable, *, batch_size: int = BATCH_SIZE) -> Start:
-    """The encoded means of the crystals of ``table``, which must have bonds."""
+def encoded_start(model: CDVAE, crystals: CrystalTable | CrystalsLike, *, batch_size: int = BATCH_SIZE) -> Start:
+    """The encoded means of crystals, whose bonds are found if they are no table.
+
+    Raises:
+        InputError: no crystals, a table without bonds, a crystal that cannot be prepared.
+    """
+    table, failures = bonded_table(crystals)
+    if failures:
+        raise InputError(f"cannot start from {failures[0]}")
     if not len(table):
         raise InputError("nothing to start from: there are no crystals")
     if (table.num_bonds == 0).any():
@@ -143,7 +152,7 @@ def descend(
 
 def optimize(
     model: CDVAE,
-    start: Start,
+    start: Start | CrystalTable | CrystalsLike,
     *,
     gradient_steps: int = 5000,
     lr: float = 1e-3,
@@ -157,10 +166,15 @@ def optimize(
 ) -> SearchResult:
     """Descends from every starting point and decodes what lies at each saved point of the way.
 
+    Example:
+        >>> model = dpcdvae.load_model("runs/guided")  # trained with a property
+        >>> result = dpcdvae.optimize(model, "start.cif", gradient_steps=1000)
+
     Starting point k is decoded with the same noise at all of them, so that only z changes: the noise of crystal k
     of this seed. At step 0 stands what ``generate`` or ``reconstruct`` make.
 
     Args:
+        start: crystals (:func:`~dpcdvae.io.as_crystals`), a table of them, or :func:`random_start`.
         steps, solver, candidates: as in :func:`~dpcdvae.sampling.generation.generate`.
         seed: of the noise.
 
@@ -168,6 +182,7 @@ def optimize(
         InputError: as :func:`descend`, or steps or a solver that the reverse process does not have.
     """
     how = Decoding.of(model.config, steps, solver, candidates)
+    start = start if isinstance(start, Start) else encoded_start(model, start, batch_size=batch_size)
     descent = descend(model, start.z, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize)
     n = len(start.ids)
     names = [[f"{id}@{step}" for id in start.ids] for step in descent.steps]

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from dpcdvae.errors import InputError
 from dpcdvae.structures.elements import ATOMIC_MASSES, ATOMIC_NUMBERS, MAX_ATOMIC_NUMBER, SYMBOLS
+from dpcdvae.structures.formula import reduced_formula
 from dpcdvae.structures.occupancy import atom_on_place
+from dpcdvae.structures.properties import ID_KEYS, id_and_numbers
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -38,7 +40,9 @@ class Crystal:
         frac_coords: (n, 3) float64, not necessarily wrapped into [0, 1).
         lattice: (3, 3) float64, Å; the rows are the lattice vectors.
         id: a name, unique within its file.
-        properties: scalar quantities by name, units as the data set defines them.
+        properties: scalar quantities by name, units as the data set defines them: floats, ints or bools.
+        results: ``forces`` (n, 3) eV/Å and ``stress`` (6,) eV/Å^3 (xx yy zz yz xz xy, positive where it pulls) of a
+            calculation on exactly these coordinates, written to extended XYZ; what is read has none.
 
     Raises:
         InputError: shapes that do not fit, an empty crystal, or an atomic number outside 1..118.
@@ -50,6 +54,7 @@ class Crystal:
     lattice: npt.NDArray[np.float64]
     id: str = ""
     properties: Mapping[str, float] = field(default_factory=dict)
+    results: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         numbers = np.asarray(self.atomic_numbers, dtype=np.int64)
@@ -114,10 +119,8 @@ class Crystal:
 
     @cached_property
     def formula(self) -> str:
-        """Reduced formula, alphabetical, e.g. ``O3SrTi``: the same for every cell of a crystal."""
-        counts = self.composition
-        divisor = int(np.gcd.reduce(list(counts.values())))
-        return "".join(f"{s}{n // divisor if n > divisor else ''}" for s, n in sorted(counts.items()))
+        """Reduced formula in pymatgen's order, e.g. ``SrTiO3``: the same for every cell of a crystal."""
+        return reduced_formula(self.composition)
 
     def problem(self) -> str | None:
         """Why this cannot be a crystal at all (NaN, no volume), or None."""
@@ -155,15 +158,25 @@ class Crystal:
         return cls(np.asarray(atomic_numbers), np.asarray(frac_coords), lattice, id, properties or {})
 
     def to_pymatgen(self) -> Structure:
+        """With properties and id (as ``material_id``) in ``Structure.properties``."""
         from pymatgen.core import Structure
 
-        return Structure(self.lattice, self.atomic_numbers.tolist(), self.frac_coords)
+        return Structure(self.lattice, self.atomic_numbers.tolist(), self.frac_coords, properties=self._info())
+
+    def _info(self) -> dict[str, Any]:
+        return {**self.properties, **({ID_KEYS[0]: self.id} if self.id else {})}
 
     @classmethod
     def from_pymatgen(
         cls, structure: Structure, id: str = "", properties: Mapping[str, float] | None = None
     ) -> Crystal:
-        """Raises InputError on partial occupancy, isotopes' and dummy species, and an empty structure."""
+        """Id and properties are those of ``structure.properties`` where none are given.
+
+        Raises:
+            InputError: partial occupancy, isotopes' and dummy species, an empty structure.
+        """
+        known, values = id_and_numbers(structure.properties or {})
+        id, properties = id or known, values if properties is None else properties
         numbers, coords = [], []
         for site in structure:
             amounts: defaultdict[int, float] = defaultdict(float)
@@ -183,19 +196,29 @@ class Crystal:
                 numbers.append(atom)
                 coords.append(site.frac_coords)
         frac_coords = np.array(coords, np.float64).reshape(-1, 3)
-        return cls(np.array(numbers, np.int64), frac_coords, structure.lattice.matrix, id, properties or {})
+        return cls(np.array(numbers, np.int64), frac_coords, structure.lattice.matrix, id, properties)
 
     def to_ase(self) -> Atoms:
+        """With properties and id (as ``material_id``) in ``Atoms.info``; ``results`` and energy in a calculator."""
         from ase import Atoms
 
-        info: dict[str, Any] = {**self.properties, **({"id": self.id} if self.id else {})}
-        return Atoms(
-            numbers=self.atomic_numbers, scaled_positions=self.frac_coords, cell=self.lattice, pbc=True, info=info
+        atoms = Atoms(
+            numbers=self.atomic_numbers,
+            scaled_positions=self.frac_coords,
+            cell=self.lattice,
+            pbc=True,
+            info=self._info(),
         )
+        if self.results:
+            from ase.calculators.singlepoint import SinglePointCalculator
+
+            energy = {"energy": self.properties["energy"]} if "energy" in self.properties else {}
+            atoms.calc = SinglePointCalculator(atoms, **energy, **self.results)
+        return atoms
 
     @classmethod
     def from_ase(cls, atoms: Atoms, id: str = "") -> Crystal:
-        """Scalar ``info`` entries become properties.
+        """Scalar ``info`` entries become properties, ``material_id`` or ``id`` the id.
 
         Raises:
             InputError: no three-dimensional cell, not periodic along all of it, or partial occupancies (which ASE
@@ -205,14 +228,12 @@ class Crystal:
             raise InputError(f"crystal '{id}' has no three-dimensional cell with periodic boundaries")
         for amounts in atoms.info.get("occupancy", {}).values():
             atom_on_place({ATOMIC_NUMBERS.get(symbol, 0): amount for symbol, amount in amounts.items()})
-        properties = {
-            k: float(v) for k, v in atoms.info.items() if isinstance(v, (int, float)) and not isinstance(v, bool)
-        }
+        known, properties = id_and_numbers(atoms.info)
         return cls(
             atoms.numbers.copy(),
             atoms.get_scaled_positions(wrap=False),
             atoms.cell.array.copy(),  # atoms may change
-            id or str(atoms.info.get("id", "")),
+            id or known,
             properties,
         )
 

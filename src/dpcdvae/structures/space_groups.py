@@ -105,7 +105,7 @@ def find_space_groups(crystals: Sequence[Crystal], results: Results, convention:
         elif distance <= SYMPREC:  # neither is true of what is no crystal
             reasons[k] = f"atoms are {distance:.3f} Å apart, which is within the tolerance of {SYMPREC:g} Å"
     chosen, some = CONVENTIONS[convention], [crystals[k] for k in sound]
-    cells = _cells(some) if chosen.canonical else [(c.lattice, c.frac_coords, c.atomic_numbers) for c in some]
+    cells = reduced_cells(some) if chosen.canonical else [(c.lattice, c.frac_coords, c.atomic_numbers) for c in some]
     settings: dict[str, str | float] = {"symprec": SYMPREC, "spglib": version("spglib")}
     if not chosen.canonical:
         settings["as"] = convention
@@ -121,7 +121,7 @@ def find_space_groups(crystals: Sequence[Crystal], results: Results, convention:
     return SpaceGroups(numbers, dict(sorted(reasons.items())))
 
 
-def _cells(crystals: Sequence[Crystal]) -> list[Cell]:
+def reduced_cells(crystals: Sequence[Crystal]) -> list[Cell]:
     """In reduced, right-handed bases: spglib gives up on skewed cells, and its tolerance acts on the basis it gets."""
     if not crystals:
         return []
