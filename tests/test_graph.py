@@ -9,7 +9,8 @@ import torch
 from dpcdvae.structures.bonds import crystal_nn_bonds
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.tensors.batch import CrystalBatch
-from dpcdvae.tensors.graph import SHELL_TOLERANCE, PeriodicGraph, bond_graph, radius_graph
+from dpcdvae.tensors.graph import PeriodicGraph, bond_graph, radius_graph
+from dpcdvae.tensors.neighbours import SHELL_TOLERANCE
 from tensors import (
     UNIMODULAR,
     awkward_crystals,

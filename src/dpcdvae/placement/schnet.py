@@ -17,7 +17,7 @@ from dpcdvae.config.placement import PlacementModelConfig
 from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.nn.basis import GaussianRadialBasis, polynomial_envelope
 from dpcdvae.placement.geometry import Space
-from dpcdvae.tensors.graph import neighbours_within
+from dpcdvae.tensors.neighbours import neighbours_within
 
 ENVELOPE = 5  # exponent of the cutoff
 MARGIN = 1.0  # Å around a cluster, beyond the cutoff, so that no image of it is a neighbour
