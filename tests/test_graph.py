@@ -159,7 +159,7 @@ def test_nobody_within_the_cutoff() -> None:
 def test_search_in_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = batch_of(CRYSTALS)
     whole = graph_of(batch)
-    monkeypatch.setattr("dpcdvae.tensors.graph.MAX_DISTANCES", 1000)
+    monkeypatch.setattr("dpcdvae.tensors.neighbours.MAX_DISTANCES", 1000)
     assert_same_neighbours(graph_of(batch), whole, 1e-12)
 
 

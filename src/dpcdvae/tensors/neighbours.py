@@ -19,7 +19,11 @@ MAX_DISTANCES = 4_000_000
 
 
 class Neighbours(NamedTuple):
-    """Edges as in :class:`~dpcdvae.tensors.graph.PeriodicGraph`, without the geometry and the reverse edges; distances: (N, K) Å, as found."""
+    """Edges as in :class:`~dpcdvae.tensors.graph.PeriodicGraph`, without the geometry and the reverse edges.
+
+    Attributes:
+        distances: (N, K) Å, as found.
+    """
 
     source: Tensor
     image: Tensor
@@ -37,7 +41,10 @@ def neighbours_within(
     *,
     complete: bool = True,
 ) -> Neighbours:
-    """The edges of :func:`~dpcdvae.tensors.graph.radius_graph`, for networks that need distances alone: time and memory grow with N K."""
+    """The edges of :func:`~dpcdvae.tensors.graph.radius_graph`, for networks that need distances alone.
+
+    Time and memory grow with N K.
+    """
     wrapped = wrap(frac_coords)
     crystal = torch.repeat_interleave(num_atoms, output_size=len(frac_coords))
     first = num_atoms.cumsum(0) - num_atoms
