@@ -1,0 +1,237 @@
+"""kill -9 at random moments: is the repeated command's output that of an undisturbed one?
+
+    python benchmarks/kills.py --work FOLDER [--kills 10] [--seed 0] [--only add evaluate relax train writers]
+
+Each command of :data:`TARGETS` runs once undisturbed. Then it is started again and again in one folder and killed at a
+moment drawn evenly from the time that it took, so that later starts go on from what earlier ones left. Counted are
+kills of a command that was still running. After each kill the output is absent or that of the undisturbed run, and no
+process is left. A start that comes to its end must leave that output and nothing else; then everything begins anew.
+``train`` goes on by two ``--resume`` at once, and ``writers`` are two ``generate`` of one output: the kill hits one of
+the two. A line of JSON for each command; the exit code is 1 if anything is not as it must be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpcdvae import write
+from dpcdvae.prototypes import build_prototypes
+from speed.command import Parser, positive, run
+
+GRACE = 60.0
+"""Seconds for the workers of a killed command to end, and for two starts to meet."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A command to kill.
+
+    Attributes:
+        command: arguments of dpcdvae; relative paths are of the folder it runs in.
+        outcome: what the folder holds of the output, as comparable values by name; empty before there is any.
+        temporary: patterns of what may be left only until the command has come to its end.
+        again: arguments that go on after a kill, if not ``command``; None where the folder holds nothing to go on from.
+        at_once: how many are started together.
+        refusal: what all but one of these may say before they end with 2.
+    """
+
+    command: str
+    outcome: Callable[[Path], dict[str, Any]]
+    temporary: tuple[str, ...] = ()
+    again: Callable[[Path], str | None] = lambda folder: None
+    at_once: int = 1
+    refusal: str = ""
+
+
+def _bytes(*names: str) -> Callable[[Path], dict[str, Any]]:
+    def outcome(folder: Path) -> dict[str, Any]:
+        return {name: _digest(folder / name) for name in names if (folder / name).exists()}
+
+    return outcome
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    """Weights of a finished run and its curve without times; a run in the middle is no output."""
+    if not (best := [*folder.glob("run/checkpoints/*/card.json")]):
+        return {}
+    with (folder / "run/metrics.csv").open() as stream:
+        rows = [{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(stream)]
+    weights = {path.parent.name: _digest(path) for path in sorted(folder.glob("run/checkpoints/*/model.safetensors"))}
+    return {"best": best[0].parent.name, "rows": rows, "weights": weights}
+
+
+def _resume(folder: Path) -> str | None:
+    return "train --resume --out run" if (folder / "run/run.json").exists() else None
+
+
+TARGETS = {
+    "add": Target(
+        "data add crystals.extxyz --name killed --workers 1",
+        _bytes("home/datasets/killed.npz"),
+        ("home/datasets/.*",),
+    ),
+    "evaluate": Target(
+        "evaluate crystals.extxyz --reference reference.extxyz --baselines none"
+        " --workers 1 --overwrite --json out.json",
+        _bytes("out.json"),
+        (".out.*",),
+    ),
+    "relax": Target(
+        "relax crystals.extxyz --calculator ase.calculators.lj:LennardJones --calculator-option sigma=2.2"
+        " --steps 40 --workers 1 --out out.extxyz",
+        _bytes("out.extxyz"),
+        (".out.*", "out.extxyz.work"),
+    ),
+    "train": Target(
+        "train small.npz --out run --set train.max_epochs=6 --set train.batch_size=16",
+        _run,
+        ("run/.*", "run/checkpoints/.*"),
+        _resume,
+        at_once=2,
+        refusal="is in use by",
+    ),
+    "writers": Target(
+        "generate perov-5-compact -n 16 --batch-size 2 --steps 5 --candidates 1 --workers 0 --seed 1 --out out.extxyz",
+        _bytes("out.extxyz"),
+        (".out.*", "out.extxyz.work"),
+        at_once=2,
+        refusal="is in use by",
+    ),
+}
+
+
+def start(arguments: str, folder: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "DPCDVAE_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "dpcdvae", *arguments.split()],
+        cwd=folder, env=environment, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def kill(process: subprocess.Popen[str]) -> bool:
+    """Kills the command alone; whether its workers end too, as nobody is there to read what they do."""
+    process.kill()
+    process.communicate()
+    end = time.monotonic() + GRACE
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < end:
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+        return False
+    return True
+
+
+def begin(target: Target, inputs: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(inputs, folder)
+
+
+def finish(process: subprocess.Popen[str], counts: Counter[str], refusal: str = "") -> None:
+    """Waits for a command and counts how it ended."""
+    words = process.communicate()[1]
+    if process.returncode == 0:
+        counts["finished"] += 1
+    elif process.returncode == 2 and refusal and refusal in words:
+        counts["refused"] += 1
+    else:
+        counts["failed"] += 1
+        print(words[-2000:], file=sys.stderr)
+
+
+def measure(target: Target, inputs: Path, work: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Counts of what happened; ``different``, ``left`` (processes), ``halves`` and ``failed`` should be absent."""
+    random, counts = np.random.default_rng(seed), Counter[str]()
+    right, folder = work / "undisturbed", work / "killed"
+    begin(target, inputs, right)
+    began = time.monotonic()
+    finish(start(target.command, right), counts)
+    seconds = time.monotonic() - began
+    expected = target.outcome(right)
+    begin(target, inputs, folder)
+
+    def check(*, complete: bool) -> None:
+        now = target.outcome(folder)
+        counts["different"] += now != expected and (complete or bool(now))
+        if complete:
+            counts["halves"] += sum(len([*folder.glob(pattern)]) for pattern in target.temporary)
+            begin(target, inputs, folder)
+
+    while counts["kills"] < kills:
+        going_on = target.again(folder)
+        if going_on is None and target.again(right) is not None:  # nothing to go on from
+            begin(target, inputs, folder)
+        together = target.at_once if going_on or target.again(right) is None else 1
+        running = [start(going_on or target.command, folder) for _ in range(together)]
+        end = time.monotonic() + random.uniform(0, seconds)
+        while time.monotonic() < end and any(process.poll() is None for process in running):
+            time.sleep(0.01)
+        alive = [process for process in running if process.poll() is None]
+        if alive:
+            victim = alive[int(random.integers(len(alive)))]
+            counts["kills"] += 1
+            counts["left"] += not kill(victim)
+            running.remove(victim)
+            check(complete=False)
+        before = counts["finished"]
+        for process in running:
+            finish(process, counts, target.refusal)
+        if counts["finished"] > before:
+            check(complete=True)
+    finish(start(target.again(folder) or target.command, folder), counts)
+    check(complete=True)
+    return {"seconds": round(seconds, 1), **{name: n for name, n in sorted(counts.items()) if n}}
+
+
+def make_inputs(folder: Path) -> None:
+    """120 crystals to work on, 80 as reference, and a data set of 48."""
+    crystals = build_prototypes()
+    order = np.random.default_rng(0).permutation(len(crystals))
+    write([crystals[k] for k in order[:120]], folder / "crystals.extxyz")
+    write([crystals[k] for k in order[120:200]], folder / "reference.extxyz")
+    write([crystals[k] for k in order[200:260]], folder / "small.extxyz")
+    finish(start("data add small.extxyz --name small --workers 1", folder), Counter())
+    (folder / "home/datasets/small.npz").rename(folder / "small.npz")
+
+
+def main() -> int:
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder for inputs and outputs; must not exist yet")
+    parser.add_argument("--kills", type=positive, default=10, help="counted kills of each command [10]")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments [0]")
+    parser.add_argument("--only", nargs="+", choices=TARGETS, default=list(TARGETS), help="some of the commands")
+    args = parser.parse_args()
+    work = args.work.absolute()
+    if work.exists():
+        parser.error(f"{work} exists: name another folder")
+    (work / "inputs").mkdir(parents=True)
+    make_inputs(work / "inputs")
+    wrong = False
+    for name in args.only:
+        counts = measure(TARGETS[name], work / "inputs", work / name, args.kills, args.seed)
+        print(json.dumps({"command": name, "seed": args.seed, **counts}), flush=True)
+        wrong |= any(counts.get(bad) for bad in ("different", "left", "halves", "failed"))
+    return int(wrong)
+
+
+if __name__ == "__main__":
+    run(main)
