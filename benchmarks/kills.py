@@ -97,12 +97,12 @@ TARGETS = {
     ),
     "relax": Target(
         "relax crystals.extxyz --calculator ase.calculators.lj:LennardJones --calculator-option sigma=2.2"
-        " --steps 40 --workers 1 --out out.extxyz",
+        " --steps 4 --workers 1 --out out.extxyz",
         _bytes("out.extxyz"),
         (".out.*", "out.extxyz.work"),
     ),
     "train": Target(
-        "train small.npz --out run --set train.max_epochs=6 --set train.batch_size=16",
+        "train small.npz --out run --set train.max_epochs=4 --set train.batch_size=16",
         _run,
         ("run/.*", "run/checkpoints/.*"),
         _resume,
