@@ -118,14 +118,19 @@ TARGETS = {
     ),
 }
 
+STARTED: list[subprocess.Popen[str]] = []
+"""All commands; those that still run when this script ends, after Ctrl-C, end with it."""
+
 
 def start(arguments: str, folder: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "DPCDVAE_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "dpcdvae", *arguments.split()],
         cwd=folder, env=environment, text=True, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
+    STARTED.append(process)
+    return process
 
 
 def kill(process: subprocess.Popen[str]) -> bool:
@@ -224,12 +229,17 @@ def main() -> int:
     if work.exists():
         parser.error(f"{work} exists: name another folder")
     (work / "inputs").mkdir(parents=True)
-    make_inputs(work / "inputs")
     wrong = False
-    for name in args.only:
-        counts = measure(TARGETS[name], work / "inputs", work / name, args.kills, args.seed)
-        print(json.dumps({"command": name, "seed": args.seed, **counts}), flush=True)
-        wrong |= any(counts.get(bad) for bad in ("different", "left", "halves", "failed"))
+    try:
+        make_inputs(work / "inputs")
+        for name in args.only:
+            counts = measure(TARGETS[name], work / "inputs", work / name, args.kills, args.seed)
+            print(json.dumps({"command": name, "seed": args.seed, **counts}), flush=True)
+            wrong |= any(counts.get(bad) for bad in ("different", "left", "halves", "failed"))
+    finally:
+        for process in STARTED:
+            if process.poll() is None:
+                process.kill()
     return int(wrong)
 
 
