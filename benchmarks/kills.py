@@ -6,8 +6,9 @@ Each command of :data:`TARGETS` runs once undisturbed. Then it is started again 
 moment drawn evenly from the time that it took, so that later starts go on from what earlier ones left. Counted are
 kills of a command that was still running. After each kill the output is absent or that of the undisturbed run, and no
 process is left. A start that comes to its end must leave that output and nothing else; then everything begins anew.
-``train`` goes on by two ``--resume`` at once, and ``writers`` are two ``generate`` of one output: the kill hits one of
-the two. A line of JSON for each command; the exit code is 1 if anything is not as it must be.
+``train`` are two ``train --resume`` of a run that was stopped after its first epoch, ``writers`` two ``generate`` of
+one output, started at once: the kill hits one of the two. A line of JSON for each command; the exit code is 1 if
+anything is not as it must be.
 """
 
 from __future__ import annotations
@@ -45,7 +46,6 @@ class Target:
         command: arguments of dpcdvae; relative paths are of the folder it runs in.
         outcome: what the folder holds of the output, as comparable values by name; empty before there is any.
         temporary: patterns of what may be left only until the command has come to its end.
-        again: arguments that go on after a kill, if not ``command``; None where the folder holds nothing to go on from.
         at_once: how many are started together.
         refusal: what all but one of these may say before they end with 2.
     """
@@ -53,7 +53,6 @@ class Target:
     command: str
     outcome: Callable[[Path], dict[str, Any]]
     temporary: tuple[str, ...] = ()
-    again: Callable[[Path], str | None] = lambda folder: None
     at_once: int = 1
     refusal: str = ""
 
@@ -79,10 +78,6 @@ def _run(folder: Path) -> dict[str, Any]:
     return {"best": best[0].parent.name, "rows": rows, "weights": weights}
 
 
-def _resume(folder: Path) -> str | None:
-    return "train --resume --out run" if (folder / "run/run.json").exists() else None
-
-
 TARGETS = {
     "add": Target(
         "data add crystals.extxyz --name killed --workers 1",
@@ -102,10 +97,9 @@ TARGETS = {
         (".out.*", "out.extxyz.work"),
     ),
     "train": Target(
-        "train small.npz --out run --set train.max_epochs=4 --set train.batch_size=16",
+        "train --resume --out run --set train.max_epochs=4 --set train.finish=true",
         _run,
         ("run/.*", "run/checkpoints/.*"),
-        _resume,
         at_once=2,
         refusal="is in use by",
     ),
@@ -146,7 +140,7 @@ def kill(process: subprocess.Popen[str]) -> bool:
     return True
 
 
-def begin(target: Target, inputs: Path, folder: Path) -> None:
+def begin(inputs: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(inputs, folder)
 
@@ -167,26 +161,22 @@ def measure(target: Target, inputs: Path, work: Path, kills: int, seed: int) -> 
     """Counts of what happened; ``different``, ``left`` (processes), ``halves`` and ``failed`` should be absent."""
     random, counts = np.random.default_rng(seed), Counter[str]()
     right, folder = work / "undisturbed", work / "killed"
-    begin(target, inputs, right)
+    begin(inputs, right)
     began = time.monotonic()
     finish(start(target.command, right), counts)
     seconds = time.monotonic() - began
     expected = target.outcome(right)
-    begin(target, inputs, folder)
+    begin(inputs, folder)
 
     def check(*, complete: bool) -> None:
         now = target.outcome(folder)
         counts["different"] += now != expected and (complete or bool(now))
         if complete:
             counts["halves"] += sum(len([*folder.glob(pattern)]) for pattern in target.temporary)
-            begin(target, inputs, folder)
+            begin(inputs, folder)
 
     while counts["kills"] < kills:
-        going_on = target.again(folder)
-        if going_on is None and target.again(right) is not None:  # nothing to go on from
-            begin(target, inputs, folder)
-        together = target.at_once if going_on or target.again(right) is None else 1
-        running = [start(going_on or target.command, folder) for _ in range(together)]
+        running = [start(target.command, folder) for _ in range(target.at_once)]
         end = time.monotonic() + random.uniform(0, seconds)
         while time.monotonic() < end and any(process.poll() is None for process in running):
             time.sleep(0.01)
@@ -194,6 +184,7 @@ def measure(target: Target, inputs: Path, work: Path, kills: int, seed: int) -> 
         if alive:
             victim = alive[int(random.integers(len(alive)))]
             counts["kills"] += 1
+            print(f"kill {counts['kills']}/{kills}: {target.command.split(' --')[0]}", file=sys.stderr)
             counts["left"] += not kill(victim)
             running.remove(victim)
             check(complete=False)
@@ -202,20 +193,21 @@ def measure(target: Target, inputs: Path, work: Path, kills: int, seed: int) -> 
             finish(process, counts, target.refusal)
         if counts["finished"] > before:
             check(complete=True)
-    finish(start(target.again(folder) or target.command, folder), counts)
+    finish(start(target.command, folder), counts)
     check(complete=True)
     return {"seconds": round(seconds, 1), **{name: n for name, n in sorted(counts.items()) if n}}
 
 
 def make_inputs(folder: Path) -> None:
-    """120 crystals to work on, 80 as reference, and a data set of 48."""
+    """120 crystals to work on, 80 as reference, a data set of 60, and a run on it that was stopped after an epoch."""
     crystals = build_prototypes()
     order = np.random.default_rng(0).permutation(len(crystals))
     write([crystals[k] for k in order[:120]], folder / "crystals.extxyz")
     write([crystals[k] for k in order[120:200]], folder / "reference.extxyz")
     write([crystals[k] for k in order[200:260]], folder / "small.extxyz")
     finish(start("data add small.extxyz --name small --workers 1", folder), Counter())
-    (folder / "home/datasets/small.npz").rename(folder / "small.npz")
+    few = "--set train.max_epochs=1 --set train.batch_size=16 --set train.finish=false"
+    finish(start(f"train small --out run {few}", folder), Counter())
 
 
 def main() -> int:
