@@ -47,14 +47,14 @@ class Target:
         outcome: what the folder holds of the output, as comparable values by name; empty before there is any.
         temporary: patterns of what may be left only until the command has come to its end.
         at_once: how many are started together.
-        refusal: what all but one of these may say before they end with 2.
+        refusals: what all but one of these may say before they end with 2.
     """
 
     command: str
     outcome: Callable[[Path], dict[str, Any]]
     temporary: tuple[str, ...] = ()
     at_once: int = 1
-    refusal: str = ""
+    refusals: tuple[str, ...] = ()
 
 
 def _bytes(*names: str) -> Callable[[Path], dict[str, Any]]:
@@ -101,14 +101,14 @@ TARGETS = {
         _run,
         ("run/.*", "run/checkpoints/.*"),
         at_once=2,
-        refusal="is in use by",
+        refusals=("is in use by",),
     ),
     "writers": Target(
         "generate perov-5-compact -n 16 --batch-size 2 --steps 5 --candidates 1 --workers 0 --seed 1 --out out.extxyz",
         _bytes("out.extxyz"),
         (".out.*", "out.extxyz.work"),
         at_once=2,
-        refusal="is in use by",
+        refusals=("is in use by", "exists: give another name"),  # the other one is at work, or was quicker
     ),
 }
 
@@ -145,12 +145,12 @@ def begin(inputs: Path, folder: Path) -> None:
     shutil.copytree(inputs, folder)
 
 
-def finish(process: subprocess.Popen[str], counts: Counter[str], refusal: str = "") -> None:
+def finish(process: subprocess.Popen[str], counts: Counter[str], refusals: tuple[str, ...] = ()) -> None:
     """Waits for a command and counts how it ended."""
     words = process.communicate()[1]
     if process.returncode == 0:
         counts["finished"] += 1
-    elif process.returncode == 2 and refusal and refusal in words:
+    elif process.returncode == 2 and any(refusal in words for refusal in refusals):
         counts["refused"] += 1
     else:
         counts["failed"] += 1
@@ -190,7 +190,7 @@ def measure(target: Target, inputs: Path, work: Path, kills: int, seed: int) -> 
             check(complete=False)
         before = counts["finished"]
         for process in running:
-            finish(process, counts, target.refusal)
+            finish(process, counts, target.refusals)
         if counts["finished"] > before:
             check(complete=True)
     finish(start(target.command, folder), counts)
