@@ -47,7 +47,7 @@ class Target:
         outcome: what the folder holds of the output, as comparable values by name; empty before there is any.
         temporary: patterns of what may be left only until the command has come to its end.
         at_once: how many are started together.
-        refusals: what all but one of these may say before they end with 2.
+        refusals: what may be said, with exit code 2, by one that finds another at work or the output complete.
     """
 
     command: str
@@ -83,6 +83,7 @@ TARGETS = {
         "data add crystals.extxyz --name killed --workers 1",
         _bytes("home/datasets/killed.npz"),
         ("home/datasets/.*",),
+        refusals=("exists: choose another",),
     ),
     "evaluate": Target(
         "evaluate crystals.extxyz --reference reference.extxyz --baselines none"
@@ -94,7 +95,8 @@ TARGETS = {
         "relax crystals.extxyz --calculator ase.calculators.lj:LennardJones --calculator-option sigma=2.2"
         " --steps 4 --workers 1 --out out.extxyz",
         _bytes("out.extxyz"),
-        (".out.*", "out.extxyz.work"),
+        (".out.*",),  # its work folder stays
+        refusals=("exists: give another name",),
     ),
     "train": Target(
         "train --resume --out run --set train.max_epochs=4 --set train.finish=true",
@@ -104,11 +106,11 @@ TARGETS = {
         refusals=("is in use by",),
     ),
     "writers": Target(
-        "generate perov-5-compact -n 16 --batch-size 2 --steps 5 --candidates 1 --workers 0 --seed 1 --out out.extxyz",
+        "generate perov-5-compact -n 16 --batch-size 2 --steps 2 --candidates 1 --workers 0 --seed 1 --out out.extxyz",
         _bytes("out.extxyz"),
         (".out.*", "out.extxyz.work"),
         at_once=2,
-        refusals=("is in use by", "exists: give another name"),  # the other one is at work, or was quicker
+        refusals=("is in use by", "exists: give another name"),
     ),
 }
 
@@ -191,7 +193,9 @@ def measure(target: Target, inputs: Path, work: Path, kills: int, seed: int) -> 
         before = counts["finished"]
         for process in running:
             finish(process, counts, target.refusals)
-        if counts["finished"] > before:
+        if counts["finished"] == before and target.outcome(folder):  # killed at its very end: nothing may be left to do
+            finish(start(target.command, folder), counts, target.refusals)
+        if not alive or target.outcome(folder):
             check(complete=True)
     finish(start(target.command, folder), counts)
     check(complete=True)
