@@ -144,8 +144,8 @@ def test_the_test_itself_sees_imports(tmp_path: Path) -> None:
     assert not allowed(COMPARISON, TOP)
 
 
-def run_python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def run_python(code: str, *options: str) -> str:
+    done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -177,11 +177,12 @@ def test_training_needs_no_chemistry_library() -> None:
     assert "torch" in loaded
 
 
-def test_importing_the_package_is_light() -> None:
+def test_importing_the_package_is_light_and_warns_of_nothing() -> None:
     loaded = json.loads(
         run_python(
             "import dpcdvae, json, sys; dpcdvae.__version__, dir(dpcdvae);"
-            "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+            "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))",
+            "-Werror",
         )
     )
     assert not {"numpy", "torch", "pymatgen", "ase", "pydantic", "typer"} & set(loaded)

@@ -39,10 +39,25 @@ FEW_STEPS = ["--steps", "5"]
 PROGRESS = re.compile(r"\d+/\d+")  # of a bar, which appears once something has gone on for two seconds
 
 
+def without_network() -> dict[str, str]:
+    """An environment in which Python ends as soon as it looks for another machine, in worker processes too."""
+    folder = str(Path(__file__).parent / "no_network")
+    others = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([folder, *others])}
+
+
 def shell(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [*DPCDVAE, *map(str, arguments)]
     return subprocess.run(
-        [*DPCDVAE, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False, timeout=1800
+        command, cwd=cwd, env=without_network(), capture_output=True, text=True, check=False, timeout=1800
     )
+
+
+@pytest.mark.parametrize("call", ["create_connection(('127.0.0.1', 9))", "getaddrinfo('localhost', 9)"])
+def test_a_connection_would_end_every_command_of_this_file(call: str) -> None:
+    code = f"import socket\ntry: socket.{call}\nexcept Exception: pass"
+    done = subprocess.run([sys.executable, "-c", code], env=without_network(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr.split(" ")[0]) == (70, "network:")
 
 
 @pytest.fixture(scope="module")
