@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dpcdvae import model_store
-from dpcdvae.checkpoints.checkpoint import Checkpoint, check_shapes, read_checkpoint
+from dpcdvae.checkpoints.checkpoint import Checkpoint, check_shapes, load_weights, read_checkpoint
 from dpcdvae.config import AnyConfig, config_from_dict
 from dpcdvae.errors import InputError, reason_of
 from dpcdvae.interfaces import Trainable
@@ -103,7 +103,7 @@ def build_stored(checkpoint: Checkpoint) -> Trainable:
 def loaded_model(checkpoint: Checkpoint, device: str | torch.device = "auto") -> Trainable:
     """The model of a checkpoint that has been read; raises InputError as :func:`load_model`."""
     module = build_stored(checkpoint)
-    module.load_state_dict(checkpoint.weights)
+    load_weights(module, checkpoint)
     module.read_facts(checkpoint.facts, checkpoint.source.where)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

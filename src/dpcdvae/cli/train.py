@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from dpcdvae.cli.groups import argument, option
 from dpcdvae.cli.options import Out, Overrides, complete_datasets, complete_models, complete_presets
-from dpcdvae.errors import InputError
-
-DEFAULT_PRESET = "compact"
 
 
 def train(
@@ -19,7 +15,7 @@ def train(
     ),
     out: Path = option(..., "Folder of the run."),
     preset: str | None = option(
-        None, "A preset's name, or a TOML file of your own.", shown=DEFAULT_PRESET, autocompletion=complete_presets
+        None, "A preset's name, or a TOML file of your own.", shown="compact", autocompletion=complete_presets
     ),
     property_: str = option(
         "", "Column to learn; a generative model gets a head for it.", "--property", shown="none, or energy"
@@ -42,52 +38,21 @@ def train(
       dpcdvae train perov_5 --preset energy --out runs/energy
       dpcdvae train mine --preset compact+fine-tune --init runs/perov --out runs/mine
     """
-    from dpcdvae.config import load_config
-    from dpcdvae.datasets import load_dataset
-    from dpcdvae.files import check_output
-    from dpcdvae.model_store import find_model
-    from dpcdvae.training.by_name import facts_of, with_property
+    from dpcdvae.training.by_name import train as run
     from dpcdvae.training.first_process import is_first_process
 
-    overrides = [*(set_ or []), *([f"model.property={json.dumps(property_)}"] if property_ else [])]
-    if resume and init:
-        raise InputError("--resume continues a run with its own weights: leave out --init")
-    if resume and preset is not None:
-        raise InputError("--resume continues a run with its own preset: leave out --preset, or change options by --set")
-    if resume and property_:
-        raise InputError("--resume continues a run with what it learns: leave out --property")
-    if resume:
-        from dpcdvae.training.train import resumed_config
-
-        config, preset, facts = resumed_config(out, overrides)
-        dataset = dataset or str(facts["name"])
-    elif dataset is None:
-        raise InputError("which data set? give its name (see dpcdvae data list)")
-    else:
-        if is_first_process():
-            check_output(out, overwrite=None)
-        preset = preset or DEFAULT_PRESET
-        config, facts = load_config(preset, overrides), {}
-    start = None if init is None else find_model(init)
-    data = load_dataset(dataset)
-    known, facts = facts, facts_of(dataset, data)
-    if resume and known["sha256"] != facts["sha256"]:
-        raise InputError(f"{out} was trained on another version of '{dataset}': a resumed run needs the same data")
-    config = with_property(config, data)
-
-    from dpcdvae.training.train import train as run
-
-    folder = run(data.tables, facts, config, out, preset=preset, init=start, resume=resume)
+    folder = run(dataset, out, preset=preset, overrides=set_ or (), property=property_, init=init, resume=resume)
     if is_first_process():
         print(folder)
-        if config.train.finish:
-            _print_errors(folder)
+        _print_errors(folder)
 
 
 def _print_errors(folder: Path) -> None:
     """Prints the errors of a property model, in the unit of its property."""
-    from dpcdvae.model_store import read_card
+    from dpcdvae.model_store import CARD, best_checkpoint, read_card
 
+    if not (best_checkpoint(folder) / CARD).is_file():
+        return  # train.finish=false
     card = read_card(folder)
     for split, error in card.get("errors", {}).items():
         unit, missing = card["property"]["unit"], error["without_value"]

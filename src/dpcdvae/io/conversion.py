@@ -45,7 +45,7 @@ def as_crystals(source: CrystalsLike) -> CrystalList:
     failures: list[Failure] = []
     if isinstance(source, str | Path):
         return CrystalList(read(source, failures), failures)
-    crystals = _converted(source, "")
+    crystals = _converted(source)
     if crystals is None:
         if not isinstance(source, Iterable) or isinstance(source, bytes | dict):
             raise _no_crystal(source, "")
@@ -57,13 +57,13 @@ def as_crystals(source: CrystalsLike) -> CrystalList:
 def _one(item: Any, where: str, failures: list[Failure]) -> Iterable[Crystal]:
     if isinstance(item, str | Path):
         return read(item, failures)
-    crystals = _converted(item, where)
+    crystals = _converted(item)
     if crystals is None:
         raise _no_crystal(item, where)
     return crystals
 
 
-def _converted(item: Any, where: str) -> Iterator[Crystal] | None:
+def _converted(item: Any) -> Iterator[Crystal] | None:
     """The crystal that an object is; None where it is none."""
     if isinstance(item, Crystal):
         return iter([item])

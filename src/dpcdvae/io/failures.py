@@ -13,7 +13,7 @@ from dpcdvae.structures.crystal import Crystal
 
 @dataclass(frozen=True)
 class Failure:
-    """An item that could not be read: its id if it has one, where it stands, and why in one line."""
+    """A crystal that could not be read or made: its id if it has one, where it stands, and why in one line."""
 
     id: str
     where: str

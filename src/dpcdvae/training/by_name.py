@@ -12,16 +12,20 @@ from dpcdvae.datasets import Dataset, dataset_path, load_dataset
 from dpcdvae.errors import InputError, listed
 from dpcdvae.files import check_output, sha256
 from dpcdvae.model_store import find_model
+from dpcdvae.training.first_process import is_first_process
+
+DEFAULT_PRESET = "compact"
 
 
 def train(
-    dataset: str,
+    dataset: str | None,
     out: str | Path,
     *,
-    preset: str | Path = "compact",
+    preset: str | Path | None = None,
     overrides: Sequence[str] = (),
     property: str = "",
     init: str | Path | None = None,
+    resume: bool = False,
 ) -> Path:
     """Trains a model; returns the folder of the run, which :func:`dpcdvae.load_model` takes.
 
@@ -30,24 +34,47 @@ def train(
         >>> model = dpcdvae.load_model(run)
 
     Args:
-        dataset: a name, or the path of the ``.npz`` of a prepared one.
-        out: folder of the run, which must not exist. ``dpcdvae train --resume`` continues one that was stopped.
-        preset, overrides: as of :func:`dpcdvae.load_config`.
+        dataset: a name, or the path of the ``.npz`` of a prepared one; None to resume with that of the run.
+        out: folder of the run, which must not exist, unless ``resume``.
+        preset: by default ``compact``. overrides: as of :func:`dpcdvae.load_config`.
         property: column to learn; a generative model gets a head for it.
         init: a model whose weights are the start instead of random ones.
+        resume: continue the run in ``out`` with its own preset; overrides of ``train`` options are possible.
 
     Raises:
-        InputError: an unknown name, an option that there is not, data that do not fit the model, a folder that exists.
+        InputError: an unknown name, an option that there is not, data that do not fit the model, a folder that exists
+            or cannot be resumed.
     """
-    check_output(Path(out), overwrite=None)
     learnt = [f"model.property={json.dumps(property)}"] if property else []
-    config = load_config(preset, [*overrides, *learnt])
+    known: dict[str, Any] = {}
+    if resume:
+        for given, what in ((init, "weights: leave out --init"), (property, "property: leave out --property")):
+            if given:
+                raise InputError(f"--resume continues a run with its own {what}")
+        if preset is not None:
+            raise InputError(
+                "--resume continues a run with its own preset: leave out --preset, or change options by --set"
+            )
+        from dpcdvae.training.train import resumed_config
+
+        config, preset, known = resumed_config(out, overrides)
+        dataset = dataset or str(known["name"])
+    elif dataset is None:
+        raise InputError("which data set? give its name (see dpcdvae data list)")
+    else:
+        if is_first_process():
+            check_output(Path(out), overwrite=None)
+        preset = preset or DEFAULT_PRESET
+        config = load_config(preset, [*overrides, *learnt])
     start = None if init is None else find_model(init)
     data = load_dataset(dataset)
+    facts = facts_of(dataset, data)
+    if resume and known["sha256"] != facts["sha256"]:
+        raise InputError(f"{out} was trained on another version of '{dataset}': a resumed run needs the same data")
     config = with_property(config, data)
     from dpcdvae.training.train import train as run
 
-    return run(data.tables, facts_of(dataset, data), config, out, preset=str(preset), init=start)
+    return run(data.tables, facts, config, out, preset=str(preset), init=start, resume=resume)
 
 
 def facts_of(name: str, data: Dataset) -> dict[str, Any]:
