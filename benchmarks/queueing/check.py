@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.cli.train import with_property
+from dpcdvae.training.by_name import with_property
 from dpcdvae.config import AnyConfig, load_config
 from dpcdvae.datasets import Dataset, load_dataset
 from dpcdvae.errors import InputError, one_line
