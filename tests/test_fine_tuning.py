@@ -243,7 +243,7 @@ SLIPS = {
     "--preset energy+fine-tune": "has nothing to say of 'energy'",
     "--set train.freeze_encoder_epochs=-1": "train.freeze_encoder_epochs",
     "--init empty": "neither config.json (a checkpoint) nor checkpoints/ (a run) is in it",
-    "--init torn": "model.safetensors: No such file",
+    "--init torn": "model.safetensors is missing",
 }
 
 

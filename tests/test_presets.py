@@ -98,7 +98,7 @@ def test_the_compact_system_with_the_cell_lets_its_latent_say_more() -> None:
     assert {section for section in paper if paper[section] != cell[section]} == {"encoder"}
     small, cell = flat(load_config("compact/dp-cdvae").to_dict()), flat(load_config("compact/dp-cdvae-cell").to_dict())
     changed = {option for option in small if small[option] != cell[option]}
-    assert changed == {"encoder.names", "loss.kl", "prior.name", "diffusion.sampling_candidates"}
+    assert changed == {"encoder.names", "loss.kl", "prior.name", "diffusion.sampling_candidates", "train.lr"}
 
 
 def test_fourier_features_are_the_only_difference_of_cdvae_fourier() -> None:

@@ -43,7 +43,7 @@ class Filters(Group):
         None, "What --novel is held against: DATASET[:split] or a file.", shown="that of the model"
     )
     target: str | None = option(
-        None, "PROPERTY=VALUE or PROPERTY=VALUE±TOL, by the model's property head or by --property-model."
+        None, "PROPERTY=VALUE or PROPERTY=VALUE±TOL, by the model's property head or a property model."
     )
     property_model: str | None = option(None, "A model that predicts the property of --target for each crystal.")
     max_latent_distance: float | None = option(
