@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.training.by_name import with_property
 from dpcdvae.config import AnyConfig, load_config
 from dpcdvae.datasets import Dataset, load_dataset
 from dpcdvae.errors import InputError, one_line
+from dpcdvae.training.by_name import with_property
 
 
 @functools.cache
