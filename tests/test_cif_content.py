@@ -152,3 +152,26 @@ def test_what_is_left_out_is_named_once(tmp_path: Path, capsys: pytest.CaptureFi
     assert [c.formula for c in read(tmp_path / "a.cif")] == ["CaO"] * 3
     said = capsys.readouterr().err
     assert said == f"note: {tmp_path / 'a.cif'} block 1 (data_0): atoms of occupancy 0 are left out (3 times)\n"
+
+
+@pytest.mark.parametrize("column", [("1.0", "0", "1.0"), ("0.0",), ("1",), ("1", "1", "1", "1", "0.5")])
+def test_a_column_of_occupancies_that_does_not_fit_the_sites_is_a_failure(column: tuple[str, ...]) -> None:
+    sites = [f"Cu{k} Cu {k / 4} 0 0" for k in range(4)]
+    content = text(sites, "loop_", "_atom_site_occupancy", *column, columns=(), a=12.0)
+    with pytest.raises(InputError, match=f"4 sites, but {len(column)} occupancies"):
+        crystal_from_cif(content)
+
+
+def test_a_loop_is_read_whatever_its_first_column_is() -> None:
+    operations = ["x,y,z", "-x,-y,z", "-x,y,-z", "x,-y,-z"]
+    listed = [f"{k} '{operation}'" for k, operation in enumerate(operations)]
+    plain = ["loop_", "_symmetry_equiv_pos_as_xyz", *(f"'{operation}'" for operation in operations)]
+    foreign = ["loop_", "_xtal_op_id", "_symmetry_equiv_pos_as_xyz", *listed]
+    found = [crystal_from_cif(text(["Cu1 Cu 0.1 0.2 0.3"], *more, columns=())) for more in (plain, foreign)]
+    assert [crystal.num_atoms for crystal in found] == [4, 4]
+    np.testing.assert_array_equal(found[0].frac_coords, found[1].frac_coords)
+
+
+def test_an_underscore_makes_no_number() -> None:
+    with pytest.raises(InputError, match="'1_0' is not a number"):
+        crystal_from_cif(text(["Cu1 Cu 1_0 0 0"], columns=()))

@@ -20,7 +20,7 @@ from dpcdvae.evaluation import METRICS, EnergyModel, Report, evaluate, read_gene
 from dpcdvae.evaluation.metrics.validity import DRAWN_GATE, counted, draws
 from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.evaluation.stability import EnergySource, Stability
-from dpcdvae.io import Failure, write
+from dpcdvae.io import Failure, read, write
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.summary import ReferenceStatistics
 
@@ -109,6 +109,21 @@ def test_what_could_not_be_read_or_is_no_crystal_counts_in_the_rates(real: list[
     assert report["density_wasserstein"].value == 0.0
     assert report["density_wasserstein"].n == report["uniqueness"].n == len(real)
     assert "not readable, or not built: no cell (9)" in report.markdown()
+
+
+def test_what_could_not_be_read_counts_once_however_it_is_handed_on(real: list[Crystal], tmp_path: Path) -> None:
+    write(real, tmp_path / "some.csv")
+    with (tmp_path / "some.csv").open("a") as stream:
+        stream.write("bad,no cif\nworse,none\n")
+    failures: list[Failure] = []
+    crystals = read(tmp_path / "some.csv", failures)
+    ways = [
+        evaluate(tmp_path / "some.csv", real, workers=0),
+        evaluate(crystals, real, workers=0),
+        evaluate(crystals, real, failures=failures, workers=0),
+        evaluate(list(crystals), real, failures=failures, workers=0),
+    ]
+    assert [report.generated for report in ways] == [len(real) + 2] * 4
 
 
 def test_nothing_readable_is_an_error_with_the_commonest_reason(real: list[Crystal]) -> None:

@@ -303,6 +303,7 @@ def test_bad_poscars_are_refused_with_the_reason(tmp_path: Path) -> None:
         ("1 1\n", "1 1 1\n", "as many element symbols"),
         ("Na Cl", "Na X", "'X' is not an element"),
         (".5 .5 .5\n", "", "2 atoms announced"),
+        ("1 1\n", "1 1000000000000\n", "1000000000001 atoms announced"),
         ("4 0 0", "four 0 0", "not a number"),
     ):
         (tmp_path / "POSCAR").write_text(good.replace(old, new))

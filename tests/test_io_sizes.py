@@ -46,6 +46,8 @@ CLAIMS = {
     "objects": array("(1,)", "|O"),
     "no axis": array("()"),
     "long strings": array("(3,)", "<U900000000"),
+    "strings of no length": array("(1000000000000,)", "<U0"),
+    "bytes of no length": array("(1000000000000,)", "|S0"),
     "raw": b"raw",
     "version": b"\x93NUMPY\x09\x00",
     "nothing": b"",

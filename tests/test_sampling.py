@@ -185,6 +185,7 @@ def test_fixed_formula(model: CDVAE, formula: str, num_atoms: int | None, expect
         ({"formula": "C1000"}, r"1000 atoms"),
         ({"formula": "(((C1000)1000)1000)1000"}, r"\(\(\(C1000\)1000\)1000\)1000"),
         ({"formula": "C" + "9" * 5000}, r"more than 10000 atoms"),
+        ({"formula": "H9999" * 4000}, r"^the formula 'H9999.{25,30}' has more than 10000 atoms"),
         ({"formula": "Sr2", "num_atoms": 3}, r"--num-atoms 3 is no multiple of the 2 atoms of Sr2"),
         ({"formula": "Sr2", "num_atoms": 0}, r"--num-atoms 0"),
         ({"formula": "Sr2", "num_atoms": -2}, r"--num-atoms -2"),

@@ -95,7 +95,9 @@ def evaluate(
     else:
         crystals = as_crystals(crystals)
         known = list(crystals.failures)
-    failures = [*known, *failures]
+    # What read() was given as ``failures`` hangs on its crystals too.
+    given = {id(failure) for failure in failures}
+    failures = [*(failure for failure in known if id(failure) not in given), *failures]
     if not crystals and not (may_be_empty and failures):
         reasons = [failure.reason for failure in failures]
         why = f": none of {len(reasons)} could be read or built: {commonest(reasons)}" if reasons else ""

@@ -216,6 +216,8 @@ def _poscar(lines: Sequence[str], id: str) -> Crystal:
         raise InputError("lines 6 and 7 must give as many element symbols as counts")
     # PAW data sets add to the symbol: Ti_pv, Ti/0123abc
     numbers = [_species(re.split(r"[_/]", word)[0]) for word in words]
+    if (announced := sum(int(c) for c in counts)) > len(lines):
+        raise InputError(f"cut off: {announced} atoms announced")
     atomic_numbers = np.repeat(np.array(numbers, np.int64), [int(c) for c in counts])
     start = 8 if lines[7].strip()[:1] in "Ss" else 7
     mode = lines[start].strip()[:1].lower() if start < len(lines) else ""

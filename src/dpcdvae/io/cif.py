@@ -7,6 +7,7 @@ cell. A crystal that could be two is refused.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ def _items(block: str) -> Items:
     for item in block_items:
         if (pair := item.pair) is not None:
             tags, values = [pair[0]], [pair[1]]
-        elif (loop := item.loop) is not None and _item(loop.tags[0]).startswith(_WANTED):
+        elif (loop := item.loop) is not None:
             tags, values = loop.tags, loop.values
         else:
             continue
@@ -158,13 +159,14 @@ def _numbers(items: Items, tag: str) -> list[float]:
     if not items.get(tag):
         raise InputError(f"no {tag}")
     texts = items[tag]
-    try:
-        return [float(text) for text in texts]
-    except ValueError:
-        pass
+    if not any("_" in text for text in texts):  # Python allows underscores between digits, CIF does not
+        with contextlib.suppress(ValueError):
+            return [float(text) for text in texts]
     values = []
     for text in texts:
         try:
+            if "_" in text:
+                raise ValueError
             values.append(float(re.sub(r"\(\d+\)$", "", text)))
         except ValueError:
             raise InputError(f"{tag} '{text[:30]}' is not a number") from None
@@ -190,6 +192,8 @@ def _sites(items: Items) -> Sites:
         if attached not in (*_NOT_GIVEN, "0"):
             raise InputError(f"site {label} has {attached[:10]} attached hydrogens that have no coordinates")
     texts = items.get(SITE + "occupancy", ())
+    if texts and len(texts) != count:
+        raise InputError(f"{count} sites, but {len(texts)} occupancies")
     occupancies = None
     if not all(text == "1" for text in texts):
         given = ["1" if text in _NOT_GIVEN else text for text in texts]

@@ -52,7 +52,7 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read_header(stream)
     held = len(stream.getbuffer()) - stream.tell()
-    if math.prod(shape) * dtype.itemsize > held:
+    if math.prod(shape) * max(dtype.itemsize, 1) > held:  # of a width of 0 any number would fit
         raise InputError(f"array {entry.filename[:40]} claims the shape {shape} in {held} bytes")
     stream.seek(0)
     return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))

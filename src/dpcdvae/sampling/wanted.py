@@ -155,7 +155,7 @@ def read_formulas(value: Any) -> list[str]:
 
 def _formulas_in(path: Path) -> list[str]:
     try:
-        lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise InputError(f"{path} is no list of formulas: it is no text") from None
     formulas = [line for line in lines if line]
@@ -179,6 +179,8 @@ def parse_formula(formula: str) -> list[int]:
     groups: list[list[int]] = [[]]
     last: list[int] = []
     for token in tokens:
+        if sum(map(len, groups)) > MAX_FORMULA_ATOMS:
+            raise InputError(f"the formula '{formula[:30]}...' has more than {MAX_FORMULA_ATOMS} atoms")
         if token == "(":
             groups.append([])
             last = []
