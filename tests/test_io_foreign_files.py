@@ -160,6 +160,28 @@ def test_a_column_is_of_a_table(tmp_path: Path) -> None:
     assert "no table" in message(lambda: read(tmp_path / "both" / "b.cif", [], column="cif"))
 
 
+@pytest.mark.parametrize("name", ["cif", "energy", "material_id"])
+def test_two_columns_of_one_name_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"material_id,cif,energy,{name}\n")
+    assert f"two columns are called '{name}'" in message(lambda: read(tmp_path / "a.csv"))
+
+
+def test_a_row_of_more_cells_than_columns_is_a_failure_unless_they_are_empty(tmp_path: Path) -> None:
+    write(build_prototypes()[:1], tmp_path / "a.csv")
+    whole = (tmp_path / "a.csv").read_text()
+    (tmp_path / "a.csv").write_text(whole.rstrip("\r\n") + ",,\n")
+    assert len(read(tmp_path / "a.csv")) == 1
+    (tmp_path / "a.csv").write_text(whole.rstrip("\r\n") + ",5\n")
+    assert "more cells than columns" in message(lambda: read(tmp_path / "a.csv"))
+
+
+def test_a_key_that_stands_twice_in_json_is_refused(tmp_path: Path) -> None:
+    write(build_prototypes()[:1], tmp_path / "a.json")
+    one = json.dumps(json.loads((tmp_path / "a.json").read_text())[0])
+    (tmp_path / "a.json").write_text(f'{{"x": {one}, "x": {one}}}')
+    assert "the key 'x' stands twice" in message(lambda: read(tmp_path / "a.json"))
+
+
 def test_csv_in_a_zip_and_gzipped_in_it(tmp_path: Path) -> None:
     some = build_prototypes()[:3]
     write(some, tmp_path / "a.csv")
@@ -360,6 +382,19 @@ def test_databases_of_others_are_refused(script: str, tmp_path: Path) -> None:
     assert message(lambda: read(tmp_path / "a.db")).startswith(f"{tmp_path / 'a.db'}: not a")
     (tmp_path / "a.db").write_bytes(b"SQLite format 3\0" + bytes(200))
     assert message(lambda: read(tmp_path / "a.db")).startswith(f"{tmp_path / 'a.db'}: ")
+
+
+def test_a_database_gives_no_value_longer_than_its_file(tmp_path: Path) -> None:
+    """A generated column could make any number of atoms out of nothing."""
+    with sqlite3.connect(tmp_path / "a.db") as database:
+        database.execute(
+            "CREATE TABLE systems (id INTEGER, numbers BLOB AS (cast(replace(hex(zeroblob(600000)), '00', "
+            "cast(x'01000000' AS text)) AS blob)), positions BLOB AS (zeroblob(14400000)), cell BLOB, pbc INTEGER, "
+            "energy REAL, key_value_pairs TEXT)"
+        )
+        cell = np.eye(3).tobytes()
+        database.execute("INSERT INTO systems (id, cell, pbc, key_value_pairs) VALUES (1, ?, 7, '{}')", [cell])
+    assert "string or blob too big" in message(lambda: read(tmp_path / "a.db"))
 
 
 # torch

@@ -100,6 +100,8 @@ def parse_database(data: bytes, where: str, stem: str, collector: Collector) -> 
     try:
         database.deserialize(data)
         database.execute("PRAGMA trusted_schema = OFF")
+        # No value is longer than the file, so none that is computed (a generated column) may be.
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, len(data))
         database.set_progress_handler(lambda: next(steps, None) is None, 10**6)
         made = database.execute("SELECT sql FROM sqlite_master WHERE name = 'systems' AND type = 'table'").fetchone()
         if made is None or not str(made[0]).upper().startswith("CREATE TABLE"):

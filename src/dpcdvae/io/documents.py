@@ -6,13 +6,13 @@ Structures are read as plain numbers here: pymatgen's own decoder imports the mo
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, printable
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode
 from dpcdvae.io.species import atomic_number, atomic_number_of
@@ -28,9 +28,11 @@ _LISTS = ("data", "entries")  # of what the Materials Project and other database
 def parse_json(data: bytes, where: str, stem: str, collector: Collector) -> None:
     """Own JSON; a structure of pymatgen, a document or entry that holds one, a list of these, a dictionary by id."""
     try:
-        document = json.loads(decode(data))
+        document = json.loads(decode(data), object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON, or cut off (line {error.lineno}: {error.msg})") from None
+    except InputError:
+        raise
     except ValueError:  # Python reads no integer of thousands of digits
         raise InputError("JSON with a number too long to be read") from None
     except RecursionError:
@@ -38,6 +40,14 @@ def parse_json(data: bytes, where: str, stem: str, collector: Collector) -> None
     for number, (id, entry) in enumerate(_entries(document, stem), 1):
         with collector.item(id, f"{where} item {number}"):
             collector.add(crystal_from_document(entry, id, collector.note))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; raises InputError for a key that stands twice, of which Python would keep the last alone."""
+    if len(found := dict(pairs)) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise InputError(f"the key '{printable(twice)[:30]}' stands twice in one object")
+    return found
 
 
 def _entries(document: Any, stem: str) -> Iterator[tuple[str, Any]]:

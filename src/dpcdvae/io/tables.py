@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from dpcdvae.errors import InputError, listed, unknown_name
+from dpcdvae.errors import InputError, listed, printable, unknown_name
 from dpcdvae.io.cif import MAX_CIF_BYTES, crystal_from_cif
 from dpcdvae.io.cif_sites import Note
 from dpcdvae.io.cif_writer import cif_text
@@ -29,6 +29,7 @@ _INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?$")  # what pandas call
 _ABSENT = {"", "nan", "na", "n/a", "none", "null", "-", "--", "inf", "-inf"}
 _NUMBER_AND_MORE = re.compile(r"[<>=~≈≤≥±+\-−\s]*[.,]?\d")  # 7.1 eV, <0.1, 6,6: not NaCl, P1
 _LIKE_FORMULA = re.compile("'*[=+@-]")
+_BEYOND = "\0"  # where a row's cells beyond the header are kept
 _GUARD = "'"  # keeps a spreadsheet from working out a cell that begins like a formula
 
 
@@ -43,7 +44,10 @@ def parse_csv(data: bytes, where: str, stem: str, collector: Collector) -> None:
     """
     limit = csv.field_size_limit(MAX_CIF_BYTES)  # the default of 131072 is a crystal of 2000 atoms
     try:
-        reader = csv.DictReader(io.StringIO(decode(data), newline=""), strict=True)
+        reader = csv.DictReader(io.StringIO(decode(data), newline=""), restkey=_BEYOND, strict=True)
+        twice = [name for name, count in Counter(reader.fieldnames or ()).items() if name and count > 1]
+        if twice:
+            raise InputError(f"two columns are called '{printable(twice[0])[:30]}': rename or remove one")
         _add_rows(reader, reader.fieldnames or [], where, stem, collector)
     except csv.Error as error:
         raise InputError(f"not a CSV file ({error})") from error
@@ -91,6 +95,8 @@ def _add_rows(rows: Iterable[Row], columns: Sequence[str], where: str, stem: str
         cell = row[id_column] if id_column else None
         id = _unguarded("" if cell is None else str(cell)) or f"{stem}-{number}"
         with collector.item(id, f"{where} row {number}"):
+            if any(row.get(_BEYOND) or ()):
+                raise InputError("more cells than columns (a comma in a number, or a quote that is missing?)")
             if not row[column]:
                 raise InputError(f"the cell '{column}' is empty")
             crystal = _crystal(row[column], id, collector.note)
