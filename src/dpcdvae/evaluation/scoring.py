@@ -96,8 +96,8 @@ def evaluate(
         crystals = as_crystals(crystals)
         known = list(crystals.failures)
     # What read() was given as ``failures`` hangs on its crystals too.
-    given = {id(failure) for failure in failures}
-    failures = [*(failure for failure in known if id(failure) not in given), *failures]
+    counted = {id(failure) for failure in failures}
+    failures = [*(failure for failure in known if id(failure) not in counted), *failures]
     if not crystals and not (may_be_empty and failures):
         reasons = [failure.reason for failure in failures]
         why = f": none of {len(reasons)} could be read or built: {commonest(reasons)}" if reasons else ""
