@@ -78,8 +78,8 @@ def measure(a: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
     from dpcdvae.model.agreement_threshold import Agreement
     from dpcdvae.model_store import find_model
     from dpcdvae.parallel import LocalEngine
-    from dpcdvae.sampling.choices import Decoding
     from dpcdvae.sampling.decoding import evaluating
+    from dpcdvae.sampling.decoding_settings import Decoding
     from quality.criteria import decode_once
     from quality.thresholds import find_threshold
 

@@ -117,7 +117,7 @@ class Study:
     def __init__(self, given: str, name: str, arguments: argparse.Namespace) -> None:
         from dpcdvae.checkpoints.loading import load_crystal_vae
         from dpcdvae.model_store import find_model
-        from dpcdvae.sampling.choices import Decoding
+        from dpcdvae.sampling.decoding_settings import Decoding
 
         self.given, self.name, self.a = given, name, arguments
         self.table = split_table(arguments.data, arguments.split, arguments.n)

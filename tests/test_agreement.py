@@ -28,8 +28,8 @@ from dpcdvae.model_store import find_model
 from dpcdvae.parallel.store import RECORDS, SETTINGS, scan
 from dpcdvae.sampling import agreement
 from dpcdvae.sampling.agreement import Decoded, decode_by_agreement, latent_distances
-from dpcdvae.sampling.choices import Decoding, sampling_settings
 from dpcdvae.sampling.decoding import Request, decode
+from dpcdvae.sampling.decoding_settings import Decoding, sampling_settings
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.finished_batches import Parts
 from dpcdvae.sampling.generation import generate, reconstruct

@@ -24,8 +24,8 @@ from dpcdvae.model.agreement_threshold import Agreement  # noqa: E402
 from dpcdvae.model.cdvae import CDVAE  # noqa: E402
 from dpcdvae.parallel import LocalEngine  # noqa: E402
 from dpcdvae.sampling.agreement import decode_by_agreement, latent_distances  # noqa: E402
-from dpcdvae.sampling.choices import Decoding  # noqa: E402
 from dpcdvae.sampling.decoding import Request, evaluating  # noqa: E402
+from dpcdvae.sampling.decoding_settings import Decoding  # noqa: E402
 from dpcdvae.sampling.encoding import encoded  # noqa: E402
 from dpcdvae.structures.crystal import (  # noqa: E402
     CANDIDATES,

@@ -17,7 +17,7 @@ from dpcdvae.config import FTCPConfig
 from dpcdvae.errors import InputError
 from dpcdvae.ftcp import decoding
 from dpcdvae.ftcp.decoding import crystals_of
-from dpcdvae.ftcp.padded import parts
+from dpcdvae.ftcp.padded_sites import parts
 from dpcdvae.ftcp.reciprocal import POINTS, reciprocal_points
 from dpcdvae.ftcp.representation import Representation
 from dpcdvae.ftcp.scaling import RowScaler

@@ -16,8 +16,8 @@ from dpcdvae.model_store import find_model
 from dpcdvae.sampling import kinds
 from dpcdvae.sampling.filters import space_group_number, tries_of
 from dpcdvae.sampling.guidance import moved_to
-from dpcdvae.sampling.seen import Subject
 from dpcdvae.sampling.target import Target
+from dpcdvae.sampling.training_range import Subject
 from dpcdvae.structures.crystal import Crystal
 from tensors import random_crystal
 from test_search import model_with_head

@@ -33,7 +33,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.interfaces import NUM_ELEMENTS, ReverseRun
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import find_model
-from dpcdvae.sampling.choices import Decoding, sampling_settings
+from dpcdvae.sampling.decoding_settings import Decoding, sampling_settings
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.generation import generate, reconstruct
 from dpcdvae.sampling.interpolation import interpolate

@@ -23,8 +23,8 @@ from dpcdvae.errors import InputError, reason_of
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.parallel import Engine, Lost
 from dpcdvae.sampling.agreement import encode_crystals
-from dpcdvae.sampling.choices import Decoding
 from dpcdvae.sampling.decoding import Request, decode
+from dpcdvae.sampling.decoding_settings import Decoding
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.standardise import standardise
 from dpcdvae.structures.tolerances import PUBLISHED

@@ -145,7 +145,7 @@ def interpolate(
     from dpcdvae.datasets.one_crystal import bonded_crystal
     from dpcdvae.io import check_destination
     from dpcdvae.model_store import find_crystal_vae
-    from dpcdvae.sampling.choices import generative_config
+    from dpcdvae.sampling.decoding_settings import generative_config
     from dpcdvae.structures.table import CrystalTable
 
     check_destination(out, overwrite=overwrite)

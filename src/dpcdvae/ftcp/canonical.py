@@ -12,7 +12,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from dpcdvae.ftcp.padded import Sites
+from dpcdvae.ftcp.padded_sites import Sites
 from dpcdvae.tensors.lattice import full_precision
 
 # Distances and coordinates are compared in steps, so that rounding decides nothing among equivalent atoms. The offsets

@@ -12,7 +12,7 @@ from dpcdvae.config import FTCPConfig
 from dpcdvae.ftcp.decoding import crystals_of
 from dpcdvae.ftcp.losses import by_blocks, divergence, published, scaled_matrices
 from dpcdvae.ftcp.network import Decoder, Encoder, PropertyBranch
-from dpcdvae.ftcp.padded import parts
+from dpcdvae.ftcp.padded_sites import parts
 from dpcdvae.ftcp.representation import Representation
 from dpcdvae.ftcp.scaling import RowScaler
 from dpcdvae.interfaces import LatentPosterior, LatentPrior, Trainable

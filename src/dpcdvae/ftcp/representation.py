@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from dpcdvae.config import FTCPConfig
 from dpcdvae.errors import InputError
 from dpcdvae.ftcp.canonical import canonical
-from dpcdvae.ftcp.padded import Sites, element_columns, on_sites
+from dpcdvae.ftcp.padded_sites import Sites, element_columns, on_sites
 from dpcdvae.ftcp.reciprocal import POINTS, reciprocal_points
 from dpcdvae.structures.element_data import cgcnn_vectors
 from dpcdvae.structures.elements import SYMBOLS

@@ -18,8 +18,8 @@ from dpcdvae.errors import InputError
 from dpcdvae.interfaces import LatentPosterior
 from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.sampling.choices import Decoding
 from dpcdvae.sampling.decoding import Request, decode
+from dpcdvae.sampling.decoding_settings import Decoding
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.structures.bonds import crystal_nn_bonds
 from dpcdvae.structures.crystal import CANDIDATES, LATENT_DISTANCE, Crystal

@@ -8,8 +8,8 @@ import torch
 from dpcdvae.ftcp.model import FTCP
 from dpcdvae.interfaces import LatentPosterior
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.sampling.choices import BATCH_SIZE
 from dpcdvae.sampling.decoding import evaluating
+from dpcdvae.sampling.decoding_settings import BATCH_SIZE
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
 

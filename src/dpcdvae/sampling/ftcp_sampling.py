@@ -15,8 +15,8 @@ from dpcdvae.ftcp.model import FTCP
 from dpcdvae.ftcp.representation import check_crystals
 from dpcdvae.io import Failure
 from dpcdvae.progress import Progress
-from dpcdvae.sampling.choices import BATCH_SIZE
 from dpcdvae.sampling.decoding import evaluating
+from dpcdvae.sampling.decoding_settings import BATCH_SIZE
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.generation import OnProgress, check_batch_size
 from dpcdvae.structures.crystal import Crystal

@@ -15,9 +15,9 @@ from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.agreement import decode_by_agreement
-from dpcdvae.sampling.choices import BATCH_SIZE, Decoding
 from dpcdvae.sampling.conditions import Condition
 from dpcdvae.sampling.decoding import Request, evaluating
+from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.guidance import moved_to, with_predictions

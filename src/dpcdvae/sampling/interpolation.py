@@ -11,8 +11,8 @@ from torch import Tensor
 from dpcdvae.errors import InputError
 from dpcdvae.io import CrystalsLike, as_crystals
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.sampling.choices import BATCH_SIZE, Decoding
 from dpcdvae.sampling.decoding import Request
+from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.generation import decode_all
 from dpcdvae.sampling.search import encoded_start, predict_from_latents

@@ -14,11 +14,11 @@ from dpcdvae.errors import InputError
 from dpcdvae.model_store import StoredModel
 from dpcdvae.parallel import HERE
 from dpcdvae.parallel.results import Results
-from dpcdvae.sampling.choices import BATCH_SIZE, latent_settings, placement_settings, vae_settings
+from dpcdvae.sampling.decoding_settings import BATCH_SIZE, latent_settings, placement_settings, vae_settings
 from dpcdvae.sampling.filters import Selection, check_kept, tries_of
 from dpcdvae.sampling.orders import FILTERS, Order, order_of
-from dpcdvae.sampling.seen import Subject
 from dpcdvae.sampling.shards import batches_of
+from dpcdvae.sampling.training_range import Subject
 from dpcdvae.sampling.wanted import CONDITIONS
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from dpcdvae.files import sha256
 from dpcdvae.io import read
 from dpcdvae.model_store import StoredModel, find_property_model
 from dpcdvae.sampling.filters import Filters, space_group_number
-from dpcdvae.sampling.seen import Subject
 from dpcdvae.sampling.target import Target
+from dpcdvae.sampling.training_range import Subject
 from dpcdvae.sampling.wanted import CONDITIONS, Wanted, read_formulas
 from dpcdvae.structures.content import content_hash, table_hash
 from dpcdvae.structures.crystal import Crystal

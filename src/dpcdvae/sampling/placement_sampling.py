@@ -14,8 +14,8 @@ from dpcdvae.placement.geometry import Space
 from dpcdvae.placement.model import PlacementModel
 from dpcdvae.placement.sampler import REASONS, Placed, Rules, place_atoms
 from dpcdvae.progress import Progress
-from dpcdvae.sampling.choices import BATCH_SIZE
 from dpcdvae.sampling.decoding import evaluating
+from dpcdvae.sampling.decoding_settings import BATCH_SIZE
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.generation import check_batch_size
 from dpcdvae.structures.crystal import Crystal

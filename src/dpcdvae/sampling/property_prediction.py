@@ -12,7 +12,7 @@ from dpcdvae.datasets.preparation import Settings, prepare_one
 from dpcdvae.model.regressor import PropertyRegressor
 from dpcdvae.parallel import HERE, Engine, Lost
 from dpcdvae.progress import Progress
-from dpcdvae.sampling.choices import BATCH_SIZE
+from dpcdvae.sampling.decoding_settings import BATCH_SIZE
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch

@@ -19,8 +19,8 @@ from dpcdvae.errors import InputError
 from dpcdvae.io import CrystalsLike
 from dpcdvae.model.cdvae import CDVAE, PropertyHead
 from dpcdvae.progress import Progress
-from dpcdvae.sampling.choices import BATCH_SIZE, Decoding
 from dpcdvae.sampling.decoding import Request, evaluating
+from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.generation import decode_all

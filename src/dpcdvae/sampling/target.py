@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpcdvae.errors import InputError
-from dpcdvae.sampling.seen import ANYWAY
+from dpcdvae.sampling.training_range import ANYWAY
 from dpcdvae.structures.crystal import Crystal
 
 SHARE = 20

@@ -1,4 +1,4 @@
-"""What a model has seen in training, as far as its card says, and wishes that go beyond it. Needs no torch."""
+"""The elements, numbers of atoms and values that a model has seen in training, as its card says. Needs no torch."""
 
 from __future__ import annotations
 
