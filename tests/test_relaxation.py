@@ -252,3 +252,10 @@ def test_records_keep_every_digit_and_properties_name_their_units() -> None:
 )
 def test_settings_that_are_none(values: dict[str, object], text: str) -> None:
     assert text in message(lambda: Settings.of(calculator=EMT, **values))
+
+
+def test_an_element_that_a_calculator_does_not_know_is_named_by_it() -> None:
+    """A second question to a calculator that has failed may end in another error, which says nothing."""
+    result = relax(Crystal([26], [[0, 0, 0]], 2.8 * np.eye(3)), Settings(EMT), emt())
+    assert result.reason == result.initial_reason
+    assert "No EMT-potential for Fe" in result.reason

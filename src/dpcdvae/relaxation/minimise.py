@@ -123,11 +123,12 @@ def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start
     start = crystal if start is None else start
     if (problem := start.problem() or crystal.problem()) is not None:
         return lost(crystal, settings.pressure, problem)
-    if hasattr(calculator, "reset"):
-        calculator.reset()  # so that the result does not depend on the crystal before
+    _forget(calculator)  # so that the result does not depend on the crystal before
     overlapping = closest_contact(start, TOO_CLOSE) is not None
     came_overlapping = overlapping if start is crystal else closest_contact(crystal, TOO_CLOSE) is not None
     initial_energy, initial_reason = _energy(calculation_cell(crystal), calculator)
+    if initial_reason:
+        _forget(calculator)  # some take a calculation that failed for one that is done
     start = calculation_cell(start)
     run = _Run(push_apart(start) if overlapping else start, settings, calculator)
     with warnings.catch_warnings():
@@ -146,6 +147,12 @@ def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start
         pushed_apart=overlapping or came_overlapping,
         seconds=time.monotonic() - began,
     )
+
+
+def _forget(calculator: Calculator) -> None:
+    """Drops what a calculator keeps of earlier crystals."""
+    if hasattr(calculator, "reset"):
+        calculator.reset()
 
 
 def _energy(crystal: Crystal, calculator: Calculator) -> tuple[float, str]:

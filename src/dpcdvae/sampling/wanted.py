@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,11 @@ def read_sizes(value: Any, max_atoms: int) -> tuple[int, ...]:
     if value is None:
         return ()
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
-    try:
-        sizes = sorted({int(part) for part in parts})
-    except (TypeError, ValueError):
-        raise InputError(f"--num-atoms {value}: write a number, or several like 5,10") from None
+    whole = [isinstance(part, Integral) and not isinstance(part, bool) for part in parts]
+    text = [isinstance(part, str) and re.fullmatch(r"\s*-?\d{1,9}\s*", part, re.ASCII) for part in parts]
+    if not all(a or b for a, b in zip(whole, text, strict=True)):
+        raise InputError(f"--num-atoms {value}: write a number, or several like 5,10")
+    sizes = sorted({int(part) for part in parts})
     for size in sizes:
         if not 1 <= size <= max_atoms:
             raise InputError(f"--num-atoms {size}: this model holds 1 to {max_atoms} (model.max_atoms)")
@@ -131,7 +133,7 @@ def read_elements(value: Any, separator: str) -> tuple[int, ...]:
     """``"Sr,Ti,O"`` or symbols -> (8, 22, 38); () for None."""
     if value is None:
         return ()
-    parts = value.split(separator) if isinstance(value, str) else list(value)
+    parts = _texts(value, separator, "elements are named by symbols")
     numbers = {atomic_number(part.strip()) for part in parts}
     for number in sorted(numbers):
         _check_element(number, f"'{value}'")
@@ -142,7 +144,7 @@ def read_elements(value: Any, separator: str) -> tuple[int, ...]:
 
 def read_formulas(value: Any) -> list[str]:
     """Formulas one by one, those of files written out; a file has one on each line, and lines that begin with #."""
-    texts = [value] if isinstance(value, str) else list(value or ())
+    texts = [value] if isinstance(value, str) else _texts(value or (), None, "formulas are text")
     formulas: list[str] = []
     for text in texts:
         # No formula has a point or a slash in it, so a file that is called like a formula does not hide it.
@@ -151,6 +153,14 @@ def read_formulas(value: Any) -> list[str]:
         else:
             formulas.append(text)
     return formulas
+
+
+def _texts(value: Any, separator: str | None, rule: str) -> list[str]:
+    """The parts of a text, or the texts of a list; raises InputError for anything else."""
+    parts = value.split(separator) if isinstance(value, str) else value
+    if not isinstance(parts, Sequence | Set) or not all(isinstance(part, str) for part in parts):
+        raise InputError(f"{rule}, such as Sr or SrTiO3, not {str(value)[:30]}")
+    return list(parts)
 
 
 def _formulas_in(path: Path) -> list[str]:
