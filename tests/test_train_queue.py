@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
@@ -39,6 +40,7 @@ pytestmark = [
 TINY = [
     "model.latent_dim=16",
     "model.stats_hidden_dim=16",
+    "prior.name=gaussian",
     "encoder.options.dimenet++={hidden=16, blocks=1, int_emb=8, out_emb=16, output_layers=1}",
     "denoiser.options={hidden=16, atom_width=16, blocks=1, num_radial=8, emb_trip=8, emb_cbf=4, bil_trip=8,"
     " layers_atom=1, time_embedding=16, fourier=[]}",
@@ -267,6 +269,7 @@ def test_another_machine_goes_on_from_the_weights_in_the_checkout(worked: Place,
     weights = worked.checkout / "benchmarks" / "weights" / "one"
     assert sorted(path.name for path in weights.iterdir()) == ["config.json", "model.safetensors", "queue.json"]
     assert json.loads((weights / "queue.json").read_text())["minutes_spent"] == 120
+    assert not [name for name in load_file(weights / "model.safetensors") if name.startswith("prior.")]
 
     other = tmp_path / "other"
     queue.write_text(entry("two", seed=1) + entry("one", minutes=120 + MINUTES / 3))

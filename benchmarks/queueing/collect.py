@@ -47,7 +47,7 @@ def _finished(run: Run) -> None:
 
 
 def _unfinished(run: Run) -> None:
-    from dpcdvae.checkpoints.checkpoint import read_checkpoint, write_checkpoint
+    from dpcdvae.checkpoints.checkpoint import PRIOR, read_checkpoint, write_checkpoint
     from dpcdvae.training.card import half_weights
 
     for attempt in range(TRIES):
@@ -59,8 +59,11 @@ def _unfinished(run: Run) -> None:
                 raise
             time.sleep(1)
     spent, record = run.spent(), run.record
+    # The prior is fitted when a run ends. Until then it says nothing, and may be half of the file.
+    weights = {name: value for name, value in half_weights(checkpoint).items() if not name.startswith(PRIOR)}
+    config = {**checkpoint.config, **({"prior": {"name": "normal"}} if "prior" in checkpoint.config else {})}
     with atomic_output(WEIGHTS / run.name) as temporary:
-        write_checkpoint(temporary, half_weights(checkpoint), checkpoint.config, checkpoint.facts)
+        write_checkpoint(temporary, weights, config, checkpoint.facts)
         facts = {"entry": record["entry"], "commit": record["commit"], "minutes_spent": round(spent, 3)}
         write_json(temporary / WEIGHTS_FILE, facts)
     print(f"{run.name}: {spent:.0f} min so far, {WEIGHTS / run.name}")
