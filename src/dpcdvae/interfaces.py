@@ -34,12 +34,12 @@ class Trainable(nn.Module, ABC):
     source: StoredModel | None = None  # where its weights were loaded from
 
     @property
-    @abstractmethod
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
 
     @property
-    @abstractmethod
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
 
     @property
     def target(self) -> str:

@@ -67,11 +67,15 @@ class StoredModel:
         return str(self.folder / CONFIG)
 
     @property
+    def kind(self) -> str:
+        """The kind of model that its configuration names."""
+        return str(self.description["config"].get("kind", "generative"))
+
+    @property
     def predicts(self) -> str | None:
         """The property that it predicts, None for a generative model."""
-        config = self.description["config"]
-        model = config.get("model")
-        return str(model.get("property")) if config.get("kind") == "regressor" and isinstance(model, dict) else None
+        model = self.description["config"].get("model")
+        return str(model.get("property")) if self.kind == "regressor" and isinstance(model, dict) else None
 
     def card(self) -> dict[str, Any]:
         """Its model card; raises InputError where it has none."""
@@ -133,9 +137,10 @@ def find_generative_model(model: str | Path | StoredModel) -> StoredModel:
 def find_crystal_vae(model: str | Path | StoredModel) -> StoredModel:
     """:func:`find_generative_model`; raises InputError also for a model of another kind than CDVAE and DP-CDVAE."""
     found = find_generative_model(model)
-    kind = found.description["config"].get("kind", "generative")
-    if kind != "generative":
-        raise InputError(f"{found.name} is of the kind '{kind}': only a crystal VAE (CDVAE, DP-CDVAE) can do this")
+    if found.kind != "generative":
+        raise InputError(
+            f"{found.name} is of the kind '{found.kind}': only a crystal VAE (CDVAE, DP-CDVAE) can do this"
+        )
     return found
 
 

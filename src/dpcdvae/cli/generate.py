@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from dpcdvae.model_store import StoredModel
     from dpcdvae.parallel import Engine
     from dpcdvae.sampling.filters import Filters as Kept
-    from dpcdvae.sampling.filters import Selected
     from dpcdvae.sampling.finished_batches import GenerationResult, Parts
 
 COMPARING = 60.0
@@ -175,7 +174,9 @@ def _run(
     """
     from dpcdvae import __version__
     from dpcdvae.files import NOT_SHAPING
+    from dpcdvae.parallel.results import Results
     from dpcdvae.sampling.distributed import device_here, engine_of, make_batches
+    from dpcdvae.sampling.filters import select
     from dpcdvae.sampling.finished_batches import Parts
 
     size = decoding.batch_size if kept is None else min(decoding.batch_size, total)
@@ -188,33 +189,17 @@ def _run(
     engine = engine_of(batches.workers, batches.scheduler, device, len(todo))
     with engine, Parts(batches.out, shaping) as parts:
 
-        def finished(some: list[range]) -> GenerationResult:
+        def finished(some: Sequence[range]) -> GenerationResult:
             items = [item_of(numbers) for numbers in some]
             make_batches(partial(make, model, device), items, some, parts, engine, doing)
             return parts.joined(numbers.start for numbers in some)
 
-        result = finished(todo) if kept is None else _selected(kept, batches.share(total), size, todo, finished, engine)
+        if kept is None:
+            result = finished(todo)
+        else:
+            comparing = Results(engine, COMPARING)
+            result = select(kept, batches.share(total), todo, size, lambda some: [finished(some)], comparing)
         _write(call, batches, parts, result, facts, size, engine)
-
-
-def _selected(
-    filters: Kept,
-    n: int,
-    size: int,
-    todo: list[range],
-    finished: Callable[[list[range]], GenerationResult],
-    engine: Engine,
-) -> Selected:
-    """The first n crystals that the filters keep, of batches made as they are needed."""
-    from dpcdvae.parallel.results import Results
-    from dpcdvae.sampling.filters import Selection
-
-    selection, made = Selection(filters, n, Results(engine, COMPARING)), 0
-    while made < len(todo) and not selection.done:
-        wave = todo[made : made + selection.batches_to_go(made, size)]
-        selection.add([finished(wave)])
-        made += len(wave)
-    return selection.result()
 
 
 def _write(

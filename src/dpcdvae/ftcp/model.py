@@ -63,14 +63,6 @@ class FTCP(Trainable):
         self.property_scaler = UnitRange()
 
     @property
-    def device(self) -> torch.device:
-        return self.scaler.low.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.scaler.low.dtype
-
-    @property
     def by_blocks(self) -> bool:
         return self.config.loss.terms == "blocks"
 

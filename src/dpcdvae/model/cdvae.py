@@ -12,7 +12,7 @@ from dpcdvae.config import Config, LossConfig
 from dpcdvae.denoisers import DENOISERS
 from dpcdvae.diffusion import COORDINATE_DIFFUSIONS, TYPE_DIFFUSIONS
 from dpcdvae.encoders import build_encoder
-from dpcdvae.interfaces import LatentPrior, Trainable
+from dpcdvae.interfaces import LatentPosterior, LatentPrior, Trainable
 from dpcdvae.model.agreement_threshold import Agreement
 from dpcdvae.model.stats import StatisticsDecoder
 from dpcdvae.nn.layers import ExactLinear, mlp
@@ -82,14 +82,6 @@ class CDVAE(Trainable):
             hidden = config.model.stats_hidden_dim, config.model.stats_hidden_layers
             self.property_head = PropertyHead(latent_dim, *hidden)
 
-    @property
-    def device(self) -> torch.device:
-        return self.mu.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.mu.weight.dtype
-
     def read_facts(self, facts: Mapping[str, Any], where: str) -> None:
         self.agreement = Agreement.of_checkpoint(facts, where)
 
@@ -97,10 +89,10 @@ class CDVAE(Trainable):
         """Of the encoder and of μ and log σ²: while they are kept, so are the latents."""
         return [p for part in (self.encoder, self.mu, self.log_var) for p in part.parameters()]
 
-    def encode(self, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
+    def encode(self, batch: CrystalBatch) -> LatentPosterior:
         """Mean and log variance of z, (C, latent_dim) each, for bonded crystals."""
         hidden = self.encoder(batch)
-        return self.mu(hidden), self.log_var(hidden)
+        return LatentPosterior(self.mu(hidden), self.log_var(hidden))
 
     def latent_prior(self, name: str | None = None) -> LatentPrior:
         """The prior to draw z from: the model's own, or "normal"; raises InputError as :func:`chosen_prior`."""

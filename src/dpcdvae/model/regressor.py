@@ -29,14 +29,6 @@ class PropertyRegressor(Trainable):
         self.scaler = TargetScaler()
         self.register_buffer("known_elements", torch.zeros(NUM_ELEMENTS + 1, dtype=torch.bool))
 
-    @property
-    def device(self) -> torch.device:
-        return self.scaler.mean.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.scaler.mean.dtype
-
     def forward(self, batch: CrystalBatch) -> Tensor:
         """The property of each crystal (C,), in its unit."""
         return self.scaler.inverse(self.encoder(batch).squeeze(-1))

@@ -40,14 +40,6 @@ class PlacementModel(Trainable):
         self.cells = TrainingCells(config.model.kept_cells, config.model.max_atoms)
         self.register_buffer("known", torch.zeros(NUM_ELEMENTS + 1, dtype=torch.bool))  # classes of the type head
 
-    @property
-    def device(self) -> torch.device:
-        return self.schnet.focus.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.schnet.focus.dtype
-
     def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
         """Nothing is scaled."""
 

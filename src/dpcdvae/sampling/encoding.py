@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dpcdvae.ftcp.model import FTCP
 from dpcdvae.interfaces import LatentPosterior
@@ -12,6 +13,13 @@ from dpcdvae.sampling.decoding import evaluating
 from dpcdvae.sampling.decoding_settings import BATCH_SIZE
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.noise import CrystalRandom
+
+
+def drawn(posterior: LatentPosterior, random: CrystalRandom, spread: float = 1.0) -> Tensor:
+    """z = μ + ``spread`` σ ε with ε ~ N(0, I) (Eq. 8), a row for each crystal of ``random``."""
+    mu, log_var = posterior
+    return mu + spread * torch.exp(0.5 * log_var) * random.normal("latent", mu.shape[1]).to(mu)
 
 
 @torch.no_grad()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.io import Failure
 from dpcdvae.parallel.results import Results
-from dpcdvae.sampling.finished_batches import GenerationResult
+from dpcdvae.sampling.finished_batches import GenerationResult, number_of
 from dpcdvae.sampling.target import Target
 from dpcdvae.sampling.wanted import ANY, Wanted
 from dpcdvae.structures.crystal import LATENT_DISTANCE, Crystal
@@ -132,7 +132,7 @@ class Selection:
         found: list[tuple[int, Crystal | Failure]] = []
         for part in parts:
             entries: list[Crystal | Failure] = [*part.crystals, *part.failures]
-            found += sorted(((int(entry.id.rpartition("-")[2]), entry) for entry in entries), key=lambda pair: pair[0])
+            found += sorted(((number_of(entry.id), entry) for entry in entries), key=lambda pair: pair[0])
             self._passes += part.passes
         crystals = [entry for _, entry in found if isinstance(entry, Crystal)]
         why = iter(self._filters.reasons(crystals, self._results))
@@ -163,6 +163,27 @@ class Selection:
             tried=tried,
             rejected=dict(rejected.most_common()),
         )
+
+
+def select(
+    filters: Filters,
+    n: int,
+    batches: Sequence[range],
+    size: int,
+    make: Callable[[Sequence[range]], Iterable[GenerationResult]],
+    results: Results,
+) -> Selected:
+    """The first n crystals that the filters keep, of ``batches`` of ``size`` crystals, made as they are needed.
+
+    Args:
+        make: the crystals of some batches, in their order; the yield of those before decides how many at a time.
+    """
+    selection, made = Selection(filters, n, results), 0
+    while made < len(batches) and not selection.done:
+        wave = batches[made : made + selection.batches_to_go(made, size)]
+        selection.add(make(wave))
+        made += len(wave)
+    return selection.result()
 
 
 def check_kept(result: Selected) -> None:

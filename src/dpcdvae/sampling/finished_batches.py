@@ -32,6 +32,12 @@ class GenerationResult(CrystalSequence, Sequence[Crystal]):
     failures: list[Failure]
     passes: int = 0
 
+    @classmethod
+    def of(cls, results: Sequence[Crystal | Failure], passes: int) -> GenerationResult:
+        """The crystals and the failures among ``results``, each in their order."""
+        crystals = [result for result in results if isinstance(result, Crystal)]
+        return GenerationResult(crystals, [result for result in results if isinstance(result, Failure)], passes)
+
     def to_crystals(self) -> list[Crystal]:
         return self.crystals
 
@@ -47,6 +53,16 @@ class GenerationResult(CrystalSequence, Sequence[Crystal]):
 
     def __iter__(self) -> Iterator[Crystal]:
         return iter(self.crystals)
+
+
+def generated_id(seed: int, number: int) -> str:
+    """The id of crystal ``number`` of a seed: ``0-17``."""
+    return f"{seed}-{number}"
+
+
+def number_of(id: str) -> int:
+    """The number in a :func:`generated_id`."""
+    return int(id.rpartition("-")[2])
 
 
 WRITING = "writing"

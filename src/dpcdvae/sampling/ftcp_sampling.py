@@ -17,8 +17,9 @@ from dpcdvae.io import Failure
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.decoding import evaluating
 from dpcdvae.sampling.decoding_settings import BATCH_SIZE
+from dpcdvae.sampling.encoding import drawn
 from dpcdvae.sampling.finished_batches import GenerationResult
-from dpcdvae.sampling.generation import OnProgress, check_batch_size
+from dpcdvae.sampling.numbered_batches import OnProgress, check_batch_size, numbered_batches
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
@@ -48,10 +49,8 @@ def generate(
     latents, latent_dim = model.latent_prior(prior), model.config.model.latent_dim
 
     def batches() -> Iterator[tuple[Tensor, list[str]]]:
-        for start in range(first, first + n, batch_size):
-            numbers = torch.arange(start, min(start + batch_size, first + n), device=model.device)
-            noise = CrystalRandom(seed, numbers).normal("latent", latent_dim).to(model.dtype)
-            yield latents(noise), [f"{seed}-{k}" for k in numbers.tolist()]
+        for _, random, ids in numbered_batches(seed, first, n, batch_size, model.device):
+            yield latents(random.normal("latent", latent_dim).to(model.dtype)), ids
 
     return _decoded(model, batches, n, "generating", on_progress)
 
@@ -82,11 +81,12 @@ def reconstruct(
     def batches() -> Iterator[tuple[Tensor, list[str]]]:
         for start in range(0, len(table), batch_size):
             indices = np.arange(start, min(start + batch_size, len(table)))
-            mu, log_var = model.encode(CrystalBatch.from_table(table, indices, model.dtype).to(model.device))
-            if sample_latent:
-                random = CrystalRandom(seed, torch.from_numpy(indices + first).to(model.device))
-                mu = mu + torch.exp(0.5 * log_var) * random.normal("latent", mu.shape[1]).to(mu)
-            yield mu, [str(name) for name in table.ids[indices]]
+            posterior = model.encode(CrystalBatch.from_table(table, indices, model.dtype).to(model.device))
+            random = CrystalRandom(seed, torch.from_numpy(indices + first).to(model.device))
+            yield (
+                drawn(posterior, random) if sample_latent else posterior.mu,
+                [str(name) for name in table.ids[indices]],
+            )
 
     return _decoded(model, batches, len(table), "reconstructing", on_progress)
 
@@ -115,5 +115,4 @@ def _decoded(
                 bar.advance(len(ids))
             else:
                 on_progress(len(results))
-    crystals = [result for result in results if isinstance(result, Crystal)]
-    return GenerationResult(crystals, [result for result in results if isinstance(result, Failure)], total)
+    return GenerationResult.of(results, total)

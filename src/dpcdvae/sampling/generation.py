@@ -18,17 +18,16 @@ from dpcdvae.sampling.agreement import decode_by_agreement
 from dpcdvae.sampling.conditions import Condition
 from dpcdvae.sampling.decoding import Request, evaluating
 from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding
-from dpcdvae.sampling.encoding import encoded
+from dpcdvae.sampling.encoding import drawn, encoded
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.guidance import moved_to, with_predictions
+from dpcdvae.sampling.numbered_batches import OnProgress, check_batch_size, numbered_batches
 from dpcdvae.sampling.target import Target
 from dpcdvae.sampling.wanted import Wanted
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
-
-OnProgress = Callable[[float], None]
 
 
 def generate(
@@ -86,19 +85,15 @@ def generate(
     seed_crystal = None if like is None else encoded(model, like)
 
     def batches() -> Iterator[Request]:
-        for start in range(first, first + n, batch_size):
-            numbers = torch.arange(start, min(start + batch_size, first + n), device=model.device)
-            random = CrystalRandom(seed, numbers)
-            fixed = condition.of_batch(numbers.tolist(), model.device)
+        for numbers, random, ids in numbered_batches(seed, first, n, batch_size, model.device):
+            fixed = condition.of_batch(numbers, model.device)
             if seed_crystal is None:
                 assert latents is not None
                 z = condition.latents(model.stats, random, latents, model.config.model.latent_dim, fixed)
             else:
-                noise = random.normal("latent", model.config.model.latent_dim).to(model.dtype)
-                z = seed_crystal.mu + spread * torch.exp(0.5 * seed_crystal.log_var) * noise
+                z = drawn(seed_crystal, random, spread)
             if target is not None:
                 z = moved_to(model, z, target)
-            ids = [f"{seed}-{k}" for k in numbers.tolist()]
             yield Request(z, random, ids, *fixed, condition.allowed)
 
     result = decode_all(model, batches, n, how, "generating", on_progress)
@@ -140,12 +135,11 @@ def reconstruct(
             indices = np.arange(start, min(start + batch_size, len(table)))
             batch = CrystalBatch.from_table(table, indices, model.dtype).to(model.device)
             random = CrystalRandom(seed, torch.from_numpy(indices + first).to(model.device))
-            mu, log_var = model.encode(batch)
-            if sample_latent:
-                mu = mu + torch.exp(0.5 * log_var) * random.normal("latent", mu.shape[1]).to(mu)
+            posterior = model.encode(batch)
+            z = drawn(posterior, random) if sample_latent else posterior.mu
             ids = [str(name) for name in table.ids[indices]]
             fixed = batch.num_atoms if force_types or force_num_atoms else None
-            yield Request(mu, random, ids, fixed, batch.atomic_numbers if force_types else None)
+            yield Request(z, random, ids, fixed, batch.atomic_numbers if force_types else None)
 
     return decode_all(model, batches, len(table), how, "reconstructing", on_progress)
 
@@ -154,11 +148,6 @@ def check_table(config: Config, table: CrystalTable, options: Mapping[str, Any])
     """Raises InputError for crystals that :func:`reconstruct` would refuse with these options."""
     forced = options.get("force_types") or options.get("force_num_atoms")
     check_reconstructible(table, config.model.max_atoms if forced else None)
-
-
-def check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise InputError(f"batch_size must be 1 or more, not {batch_size}")
 
 
 def check_reconstructible(table: CrystalTable, max_atoms: int | None) -> None:
@@ -186,8 +175,7 @@ def decode_all(
         total: crystals in all the requests, for the progress bar.
         on_progress: instead of that bar, called after each step with the work done, in crystals.
     """
-    crystals: list[Crystal] = []
-    failures: list[Failure] = []
+    results: list[Crystal | Failure] = []
     each = how.steps * how.candidates  # most denoising steps of a crystal
     passes, finished = 0, 0.0
 
@@ -203,9 +191,5 @@ def decode_all(
         for request in batches():
             decoded = decode_by_agreement(model, request, how, after_pass)
             passes += decoded.passes
-            for result in decoded.results:
-                if isinstance(result, Failure):
-                    failures.append(result)
-                else:
-                    crystals.append(result)
-    return GenerationResult(crystals, failures, passes)
+            results += decoded.results
+    return GenerationResult.of(results, passes)

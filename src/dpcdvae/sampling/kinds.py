@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from dpcdvae.model_store import StoredModel
 from dpcdvae.parallel import HERE
 from dpcdvae.parallel.results import Results
 from dpcdvae.sampling.decoding_settings import BATCH_SIZE, latent_settings, placement_settings, vae_settings
-from dpcdvae.sampling.filters import Selection, check_kept, tries_of
+from dpcdvae.sampling.filters import check_kept, select, tries_of
 from dpcdvae.sampling.orders import FILTERS, Order, order_of
 from dpcdvae.sampling.shards import batches_of
 from dpcdvae.sampling.training_range import Subject
@@ -85,7 +85,7 @@ def settings(model: StoredModel, task: str, asked: Mapping[str, Any]) -> dict[st
     Raises:
         InputError: an option that this kind of model does not have, a wrong value, a model without encoder.
     """
-    kind = sampled_kind(str(model.description["config"].get("kind", "generative")), model.name)
+    kind = sampled_kind(model.kind, model.name)
     return kind.settings(model, task, _taken(kind, task, asked, model.name))
 
 
@@ -95,7 +95,7 @@ def order(model: StoredModel, asked: Mapping[str, Any]) -> Order:
     Raises:
         InputError: as :func:`settings` and :func:`dpcdvae.sampling.orders.order_of`.
     """
-    kind = sampled_kind(str(model.description["config"].get("kind", "generative")), model.name)
+    kind = sampled_kind(model.kind, model.name)
     taken = _taken(kind, "generate", asked, model.name, FILTERS)
     found = order_of(kind.generate, Subject.stored(model), taken, model.name)
     return replace(found, options=kind.settings(model, "generate", found.options))
@@ -150,13 +150,11 @@ def generate(
     if not wish.filters:
         return make(model, n, first=first, batch_size=batch_size, **shared)
     tries, size = tries_of(n, taken.get("max_tries")), min(batch_size, n)
-    selection, made = Selection(wish.filters, n, Results(HERE, math.inf)), 0
-    batches = batches_of(tries, size)
-    while made < len(batches) and not selection.done:
-        wave = batches[made : made + selection.batches_to_go(made, size)]
-        selection.add(make(model, len(some), first=first + some.start, batch_size=size, **shared) for some in wave)
-        made += len(wave)
-    result = selection.result()
+
+    def made(batches: Sequence[range]) -> Iterator[GenerationResult]:
+        return (make(model, len(some), first=first + some.start, batch_size=size, **shared) for some in batches)
+
+    result = select(wish.filters, n, batches_of(tries, size), size, made, Results(HERE, math.inf))
     check_kept(result)
     if len(result.crystals) < n:
         print(result.shortfall(), file=sys.stderr)

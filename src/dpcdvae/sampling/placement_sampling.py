@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
@@ -17,7 +15,7 @@ from dpcdvae.progress import Progress
 from dpcdvae.sampling.decoding import evaluating
 from dpcdvae.sampling.decoding_settings import BATCH_SIZE
 from dpcdvae.sampling.finished_batches import GenerationResult
-from dpcdvae.sampling.generation import check_batch_size
+from dpcdvae.sampling.numbered_batches import OnProgress, check_batch_size, numbered_batches
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.tensors.noise import CrystalRandom
 
@@ -31,7 +29,7 @@ def generate(
     lattice: str | None = None,
     first: int = 0,
     batch_size: int = BATCH_SIZE,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> GenerationResult:
     """New crystals number ``first`` .. ``first + n - 1`` of this seed. ``passes`` counts steps, each of one crystal.
 
@@ -48,22 +46,18 @@ def generate(
     rule = model.config.lattice_rule(lattice)
     if rule != "box" and not len(model.cells):
         raise InputError("the model has kept no training cell to draw from: train it first")
-    crystals: list[Crystal] = []
-    failures: list[Failure] = []
+    results: list[Crystal | Failure] = []
     passes = 0
     with evaluating(model), Progress("generating", total=n) as bar:
-        for start in range(first, first + n, batch_size):
-            numbers = torch.arange(start, min(start + batch_size, first + n), device=model.device)
-            ids = [f"{seed}-{k}" for k in numbers.tolist()]
-            found, lattices = _place(model, CrystalRandom(seed, numbers), rule)
+        for _, random, ids in numbered_batches(seed, first, n, batch_size, model.device):
+            found, lattices = _place(model, random, rule)
             passes += found.steps
-            for result in _finished(found, lattices, ids):
-                (failures if isinstance(result, Failure) else crystals).append(result)  # type: ignore[arg-type]
+            results += _finished(found, lattices, ids)
             if on_progress is None:
                 bar.advance(len(ids))
             else:
-                on_progress(float(numbers[-1]) + 1 - first)
-    return GenerationResult(crystals, failures, passes)
+                on_progress(len(results))
+    return GenerationResult.of(results, passes)
 
 
 def _place(model: PlacementModel, random: CrystalRandom, rule: str) -> tuple[Placed, torch.Tensor | None]:

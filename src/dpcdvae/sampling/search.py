@@ -22,7 +22,7 @@ from dpcdvae.progress import Progress
 from dpcdvae.sampling.decoding import Request, evaluating
 from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding
 from dpcdvae.sampling.encoding import encoded
-from dpcdvae.sampling.finished_batches import GenerationResult
+from dpcdvae.sampling.finished_batches import GenerationResult, generated_id
 from dpcdvae.sampling.generation import decode_all
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.noise import CrystalRandom
@@ -87,7 +87,7 @@ def predict_from_latents(model: CDVAE, z: Tensor) -> npt.NDArray[np.float64]:
 def random_start(model: CDVAE, n: int, *, seed: int = 0) -> Start:
     """The latents and names of the first n crystals that ``generate`` makes with this seed."""
     noise = CrystalRandom(seed, torch.arange(n, device=model.device)).normal("latent", model.config.model.latent_dim)
-    return Start(model.latent_prior()(noise.to(model.dtype)), [f"{seed}-{k}" for k in range(n)])
+    return Start(model.latent_prior()(noise.to(model.dtype)), [generated_id(seed, k) for k in range(n)])
 
 
 def encoded_start(model: CDVAE, crystals: CrystalTable | CrystalsLike, *, batch_size: int = BATCH_SIZE) -> Start:
