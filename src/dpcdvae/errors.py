@@ -43,7 +43,7 @@ def one_line(error: object) -> str:
 
 def reason_of(error: Exception) -> str:
     """Kind and text of an exception in one line, cut where it goes on: how work on a crystal that failed is counted."""
-    return f"{type(error).__name__}: {one_line(error)[:200]}"
+    return f"{type(error).__name__}: {one_line(error)[:200]}".removesuffix(": ")
 
 
 def misfit(error: ValidationError) -> str:

@@ -40,7 +40,9 @@ LONGEST_NAME = 225
 
 
 def check_name(path: Path) -> None:
-    """Raises InputError where a part of the path of an output is too long for a file system."""
+    """Raises InputError for an output without a name, or where a part of its path is too long for a file system."""
+    if path.name in ("", ".."):
+        raise InputError(f"cannot write '{path}': it has no name of its own: name a file or folder in it")
     for part in path.parts:
         if (length := len(os.fsencode(part))) > LONGEST_NAME:
             raise InputError(
@@ -58,8 +60,6 @@ def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
         InputError: the path exists (and ``overwrite`` is off) or its folder cannot be written.
     """
     path = Path(path)
-    if path.name in ("", ".."):
-        raise InputError(f"cannot write '{path}': it has no name of its own: name a file or folder in it")
     check_name(path)
     if path.exists() and not overwrite:
         instead = " or remove it" if overwrite is None else ", remove it, or add --overwrite"
@@ -85,6 +85,7 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
     renamed, so that not even a power cut leaves an empty file under the name.
     """
     path = Path(path)
+    check_name(path)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dpcdvae import model_store
+from dpcdvae.arguments import checked
 from dpcdvae.checkpoints.checkpoint import Checkpoint, check_shapes, load_weights, read_checkpoint
 from dpcdvae.config import AnyConfig, config_from_dict
 from dpcdvae.errors import InputError, reason_of
@@ -31,6 +32,7 @@ NETWORKS = {
 MAX_PARAMETERS = 250_000_000  # 1 GB in float32; the published models have 4 to 11 million
 
 
+@checked
 def load_model(model: str | Path | StoredModel, device: str | torch.device = "auto") -> Trainable:
     """A trained model that makes crystals: a bundled name, a run folder (its best) or a checkpoint folder.
 

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dpcdvae.arguments import checked
 from dpcdvae.config.schema import AnyConfig, config_from_dict, unknown_option
 from dpcdvae.errors import InputError
 from dpcdvae.presets import load_preset, merge
 
 
+@checked
 def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> AnyConfig:
     """The configuration of a preset with ``section.option=value`` overrides on top.
 

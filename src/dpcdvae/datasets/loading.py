@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dpcdvae.arguments import checked
 from dpcdvae.datasets.building import get_prototypes
 from dpcdvae.datasets.catalogue import DATASETS
 from dpcdvae.datasets.origin import with_origin
@@ -12,6 +13,7 @@ from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.structures.table import CrystalTable, load_tables
 
 
+@checked
 def load_dataset(name: str) -> Dataset:
     """A prepared data set by name, or from the path of its ``.npz`` file.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dpcdvae.arguments import checked
 from dpcdvae.drawing.cell_contents import atoms_of_cell, bonds_of, drawn_radii
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output
@@ -39,6 +40,7 @@ MARGIN = 1.12
 HEAD, FOOT = -0.36, -0.2  # of half a panel, beyond the drawing
 
 
+@checked
 def draw(crystals: CrystalsLike, path: str | Path) -> None:
     """Writes a PNG of the first sixteen crystals.
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from dpcdvae.arguments import checked
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.baselines import BASELINES
 from dpcdvae.evaluation.comparison_notes import commonest
@@ -40,6 +41,7 @@ DEFAULT_BASELINES = ("reference", "training")
 AnyReference: TypeAlias = "Reference | ReferenceStatistics | CrystalsLike"
 
 
+@checked
 def evaluate(
     crystals: CrystalsLike,
     reference: AnyReference,

@@ -8,11 +8,11 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dpcdvae.arguments import checked_value
 from dpcdvae.errors import InputError, reason_of, unknown_name
 from dpcdvae.registry import Registry
 from dpcdvae.relaxation.calculators import DEFAULT
@@ -64,10 +64,8 @@ class Settings:
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
-        for name, kind, words in _KINDS:
-            value = getattr(self, name)
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise InputError(f"{name} must be {words}, not {value!r}")
+        for item in fields(self):
+            object.__setattr__(self, item.name, checked_value(item.name, getattr(self, item.name), str(item.type)))
         try:
             json.dumps(dict(self.options), allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -92,17 +90,6 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "options": dict(self.options)}
-
-
-_KINDS: tuple[tuple[str, type | UnionType, str], ...] = (
-    ("calculator", str, "a name"),
-    ("options", Mapping, "a mapping of names to values"),
-    ("pressure", int | float, "a number, GPa"),
-    ("optimizer", str, "a name"),
-    ("max_force", int | float, "a number, eV/Å"),
-    ("max_stress", int | float, "a number, GPa"),
-    ("max_steps", int, "a whole number"),
-)
 
 
 def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start: Crystal | None = None) -> Relaxed:

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from dpcdvae.arguments import checked
 from dpcdvae.errors import InputError
 from dpcdvae.io import CrystalsLike, Failure, as_crystals
 from dpcdvae.parallel import HERE, Engine, engine_for
@@ -19,6 +20,7 @@ from dpcdvae.relaxation.minimise import Settings
 from dpcdvae.relaxation.relaxed_crystal import Relaxations, Relaxed
 
 
+@checked
 def relax(
     crystals: CrystalsLike,
     *,
@@ -65,6 +67,7 @@ def relax(
     return Relaxations(results, found.failures)
 
 
+@checked
 def ground_state(
     crystals: CrystalsLike,
     relaxed: CrystalsLike | None = None,

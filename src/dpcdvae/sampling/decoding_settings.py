@@ -17,6 +17,17 @@ from dpcdvae.model_store import StoredModel, find_crystal_vae
 BATCH_SIZE = 256  # crystals at a time
 
 
+_BOUNDS = {"n": (0, 10**9), "seed": (0, 2**64 - 1), "first": (0, 2**62), "batch_size": (1, 10**9)}
+
+
+def check_counts(**values: int) -> None:
+    """Raises InputError for numbers of crystals, a seed or a batch size beyond what they can be."""
+    for name, value in values.items():
+        low, high = _BOUNDS[name]
+        if not low <= value <= high:
+            raise InputError(f"{name} must lie in {low}..{high}, not {value}")
+
+
 @dataclass(frozen=True)
 class Decoding:
     """How latents are decoded: in ``steps`` steps of ``solver``, keeping the best of up to ``candidates`` decodes."""

@@ -17,6 +17,7 @@ from dpcdvae.sampling.wanted import ANY, Wanted
 from dpcdvae.structures.crystal import LATENT_DISTANCE, Crystal
 from dpcdvae.structures.duplicates import first_of_each
 from dpcdvae.structures.match_sets import match_training
+from dpcdvae.structures.properties import is_whole
 from dpcdvae.structures.space_groups import NUM_SPACE_GROUPS, find_space_groups, symbols
 
 TRIES = 20
@@ -202,7 +203,7 @@ def tries_of(n: int, max_tries: int | None) -> int:
 def space_group_number(value: Any) -> int:
     """221 for ``221``, ``"221"`` or ``"Pm-3m"``; raises InputError for what is no space group."""
     text = str(value).strip()
-    if text.lstrip("-").isdecimal():
+    if is_whole(text.lstrip("-")):
         if not 1 <= int(text) <= NUM_SPACE_GROUPS:
             raise InputError(f"--space-group {text}: numbers are 1 to {NUM_SPACE_GROUPS}")
         return int(text)

@@ -19,7 +19,7 @@ from dpcdvae.sampling.decoding import evaluating
 from dpcdvae.sampling.decoding_settings import BATCH_SIZE
 from dpcdvae.sampling.encoding import drawn
 from dpcdvae.sampling.finished_batches import GenerationResult
-from dpcdvae.sampling.numbered_batches import OnProgress, check_batch_size, numbered_batches
+from dpcdvae.sampling.numbered_batches import OnProgress, numbered_batches
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
@@ -45,7 +45,6 @@ def generate(
     Raises:
         InputError: a prior that it does not have, less than 1 in a batch.
     """
-    check_batch_size(batch_size)
     latents, latent_dim = model.latent_prior(prior), model.config.model.latent_dim
 
     def batches() -> Iterator[tuple[Tensor, list[str]]]:
@@ -75,7 +74,6 @@ def reconstruct(
     Raises:
         InputError: no crystals, or one that the representation cannot hold.
     """
-    check_batch_size(batch_size)
     check_table(model.config, table, {})
 
     def batches() -> Iterator[tuple[Tensor, list[str]]]:

@@ -21,7 +21,7 @@ from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding
 from dpcdvae.sampling.encoding import drawn, encoded
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.guidance import moved_to, with_predictions
-from dpcdvae.sampling.numbered_batches import OnProgress, check_batch_size, numbered_batches
+from dpcdvae.sampling.numbered_batches import OnProgress, numbered_batches
 from dpcdvae.sampling.target import Target
 from dpcdvae.sampling.wanted import Wanted
 from dpcdvae.structures.crystal import Crystal
@@ -77,7 +77,6 @@ def generate(
         InputError: more steps than the schedule has, a solver it does not have, no candidate, a prior that it does not
             have, conditions that contradict or that the model cannot hold, less than 1 in a batch.
     """
-    check_batch_size(batch_size)
     asked = {"num_atoms": num_atoms, "formula": formula, "elements": elements, "chemical_system": chemical_system}
     condition = Condition(Wanted.of({**asked, "neutral": neutral}, model.config.model.max_atoms))
     how = Decoding.of(model.config, steps, solver, candidates)
@@ -126,7 +125,6 @@ def reconstruct(
         first: number of the first crystal, by which it gets its noise, where ``table`` is a part of another.
         steps, solver, candidates, batch_size, on_progress: see :func:`generate`.
     """
-    check_batch_size(batch_size)
     how = Decoding.of(model.config, steps, solver, candidates)
     check_table(model.config, table, {"force_types": force_types, "force_num_atoms": force_num_atoms})
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from dpcdvae.arguments import checked
 from dpcdvae.errors import InputError
 from dpcdvae.io import CrystalsLike, as_crystals
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.decoding import Request
-from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding
+from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding, check_counts
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.generation import decode_all
 from dpcdvae.sampling.search import encoded_start, predict_from_latents
@@ -27,6 +28,7 @@ def latents_between(first: Tensor, last: Tensor, n: int) -> Tensor:
     return torch.lerp(first, last, torch.linspace(0, 1, n, dtype=first.dtype, device=first.device)[:, None])
 
 
+@checked
 def interpolate(
     model: CDVAE,
     ends: CrystalTable | CrystalsLike,
@@ -54,6 +56,7 @@ def interpolate(
         InputError: not two crystals, crystals without bonds, n < 2, steps or a solver that the model does
             not have.
     """
+    check_counts(n=n, seed=seed, batch_size=batch_size)
     ends = ends if isinstance(ends, CrystalTable) else as_crystals(ends)
     if len(ends) != 2:
         raise InputError(f"interpolation goes between two crystals, not {len(ends)}")

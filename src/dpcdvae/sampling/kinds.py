@@ -9,12 +9,19 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dpcdvae.arguments import checked, checked_value
 from dpcdvae.datasets.preparation import bonded_table
 from dpcdvae.errors import InputError
 from dpcdvae.model_store import StoredModel
 from dpcdvae.parallel import HERE
 from dpcdvae.parallel.results import Results
-from dpcdvae.sampling.decoding_settings import BATCH_SIZE, latent_settings, placement_settings, vae_settings
+from dpcdvae.sampling.decoding_settings import (
+    BATCH_SIZE,
+    check_counts,
+    latent_settings,
+    placement_settings,
+    vae_settings,
+)
 from dpcdvae.sampling.filters import check_kept, select, tries_of
 from dpcdvae.sampling.orders import FILTERS, Order, order_of
 from dpcdvae.sampling.shards import batches_of
@@ -52,6 +59,17 @@ class SampledKind:
     reconstruct: frozenset[str] | None
     settings: Callable[[StoredModel, str, Mapping[str, Any]], dict[str, Any]]
 
+
+_OPTION_KINDS = {
+    **dict.fromkeys(("steps", "candidates", "max_tries"), "int | None"),
+    **dict.fromkeys(("spread", "max_latent_distance"), "float | None"),
+    **dict.fromkeys(("solver", "prior", "lattice", "target"), "str | None"),
+    **dict.fromkeys(("neutral", "unique", "novel", "anyway"), "bool | None"),
+    **dict.fromkeys(("force_num_atoms", "force_types", "sample_latent"), "bool | None"),
+    "space_group": "int | str | None",
+    "property_model": "str | Path | StoredModel | PropertyRegressor | None",
+}
+"""Of options whose values are of one kind; what conditions take is checked where they are read."""
 
 _DECODING = frozenset({"steps", "solver", "candidates"})
 
@@ -106,6 +124,7 @@ def check_reconstruction(config: AnyConfig, table: CrystalTable, options: Mappin
     _module(sampled_kind(config.kind, "the model")).check_table(config, table, options)
 
 
+@checked
 def generate(
     model: Trainable,
     n: int,
@@ -138,6 +157,7 @@ def generate(
     Raises:
         InputError: an option that this kind of model does not have, a wrong value, none that the filters keep.
     """
+    check_counts(n=n, seed=seed, first=first, batch_size=batch_size)
     kind = sampled_kind(model.config.kind, "the model")
     taken = _taken(kind, "generate", options, "the model", FILTERS)
     wish = order_of(kind.generate, Subject.loaded(model), taken, "the model")
@@ -191,6 +211,7 @@ def make(
     return replace(result, crystals=crystals)
 
 
+@checked
 def reconstruct(
     model: Trainable,
     crystals: CrystalTable | CrystalsLike,
@@ -217,6 +238,7 @@ def reconstruct(
     Raises:
         InputError: a model without encoder, crystals it cannot hold, and as :func:`generate`.
     """
+    check_counts(seed=seed, first=first, batch_size=batch_size)
     kind = sampled_kind(model.config.kind, "the model")
     taken = _taken(kind, "reconstruct", options, "the model")
     shared = {"seed": seed, "first": first, "batch_size": batch_size, "on_progress": on_progress}
@@ -241,7 +263,8 @@ def _taken(
     names: frozenset[str] | None = getattr(kind, task)
     if names is None:
         raise InputError(f"{name} is {kind.what}, which has no encoder: it can generate crystals, but not {task} them")
-    given = {option: value for option, value in asked.items() if value is not None and value is not False}
+    checked_values = {name: checked_value(name, value, _OPTION_KINDS.get(name, "")) for name, value in asked.items()}
+    given = {option: value for option, value in checked_values.items() if value is not None and value is not False}
     for option in given:
         if option not in names | more:
             raise InputError(f"--{option.replace('_', '-')} has no meaning for {name}, {kind.what}: leave it out")

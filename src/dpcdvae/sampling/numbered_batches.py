@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 
-from dpcdvae.errors import InputError
 from dpcdvae.sampling.finished_batches import generated_id
 from dpcdvae.tensors.noise import CrystalRandom
 
@@ -28,9 +27,3 @@ def numbered_batches(seed: int, first: int, n: int, batch_size: int, device: tor
         numbers = range(start, min(start + batch_size, first + n))
         random = CrystalRandom(seed, torch.arange(numbers.start, numbers.stop, device=device))
         yield NumberedBatch(list(numbers), random, [generated_id(seed, k) for k in numbers])
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Raises InputError for less than 1."""
-    if batch_size < 1:
-        raise InputError(f"batch_size must be 1 or more, not {batch_size}")

@@ -13,7 +13,7 @@ from dpcdvae.datasets.one_crystal import bonded_crystal
 from dpcdvae.datasets.preparation import MAX_ELEMENT, Settings, prepare_one
 from dpcdvae.errors import InputError
 from dpcdvae.files import sha256
-from dpcdvae.io import read
+from dpcdvae.io import as_crystals, read
 from dpcdvae.model_store import StoredModel, find_property_model
 from dpcdvae.sampling.filters import Filters, space_group_number
 from dpcdvae.sampling.target import Target
@@ -92,7 +92,7 @@ def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], wh
     elif "spread" in asked:
         raise InputError("--spread without --like: it says how far z lies from that crystal's")
     if not 0 <= asked.get("spread", 0.0) < 1e6:
-        raise InputError(f"--spread must be 0 or more, not {asked['spread']:g}")
+        raise InputError(f"--spread must lie between 0 and 1e6, not {asked['spread']:g}")
     target, judge = _target(asked, subject, "target" in own, anyway=anyway)
     options.pop("target", None)
     if target is not None and target.guided:
@@ -118,18 +118,21 @@ def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], wh
 
 
 def seed_crystal(given: Any, subject: Subject, what: str, *, anyway: bool) -> CrystalTable:
-    """A table of one crystal with bonds, from a :class:`Crystal`, a file of one, or ``DATASET[:split]/ID``.
+    """A table of one crystal with bonds, of one :data:`~dpcdvae.io.CrystalsLike`, or of ``DATASET[:split]/ID``.
 
     Raises:
         InputError: none there, or one that the model cannot encode or has not seen the like of.
     """
-    if isinstance(given, Crystal):
-        prepared = prepare_one((given, Settings(max_atoms=max(given.num_atoms, 1))))
-        if isinstance(prepared, str):
-            raise InputError(f"--like: the crystal cannot be used: {prepared}")
-        given = given.id or "the crystal"
-    else:
+    if isinstance(given, str | Path):
         prepared = bonded_crystal(str(given))
+    else:
+        crystals = as_crystals(given)
+        if len(crystals) != 1:
+            raise InputError(f"--like: one crystal is needed, not {len(crystals)}")
+        found = prepare_one((crystals[0], Settings(max_atoms=crystals[0].num_atoms)))
+        if isinstance(found, str):
+            raise InputError(f"--like: the crystal cannot be used: {found}")
+        prepared, given = found, crystals[0].id or "the crystal"
     crystal, bonds = prepared
     numbers = sorted(set(crystal.atomic_numbers.tolist()))
     if numbers[-1] > MAX_ELEMENT:
@@ -177,7 +180,7 @@ def _training(asked: Mapping[str, Any], subject: Subject) -> Sequence[Crystal] |
             raise InputError("--training without --novel: it is the set that new crystals are held against")
         return None
     if given is not None and not isinstance(given, str | Path):
-        return list(given)
+        return as_crystals(given)
     if given is not None:
         text = str(given)
         name = text.partition(":")[0]

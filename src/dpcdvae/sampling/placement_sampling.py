@@ -15,7 +15,7 @@ from dpcdvae.progress import Progress
 from dpcdvae.sampling.decoding import evaluating
 from dpcdvae.sampling.decoding_settings import BATCH_SIZE
 from dpcdvae.sampling.finished_batches import GenerationResult
-from dpcdvae.sampling.numbered_batches import OnProgress, check_batch_size, numbered_batches
+from dpcdvae.sampling.numbered_batches import OnProgress, numbered_batches
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.tensors.noise import CrystalRandom
 
@@ -42,7 +42,6 @@ def generate(
     Raises:
         InputError: a rule that does not go with the model, less than 1 in a batch, a model that kept no training cell.
     """
-    check_batch_size(batch_size)
     rule = model.config.lattice_rule(lattice)
     if rule != "box" and not len(model.cells):
         raise InputError("the model has kept no training cell to draw from: train it first")

@@ -14,13 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dpcdvae.arguments import checked
 from dpcdvae.datasets.preparation import bonded_table
 from dpcdvae.errors import InputError
 from dpcdvae.io import CrystalsLike
 from dpcdvae.model.cdvae import CDVAE, PropertyHead
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.decoding import Request, evaluating
-from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding
+from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding, check_counts
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.finished_batches import GenerationResult, generated_id
 from dpcdvae.sampling.generation import decode_all
@@ -150,6 +151,7 @@ def descend(
     return Descent(points, latents, predict_from_latents(model, latents))
 
 
+@checked
 def optimize(
     model: CDVAE,
     start: Start | CrystalTable | CrystalsLike,
@@ -181,6 +183,7 @@ def optimize(
     Raises:
         InputError: as :func:`descend`, or steps or a solver that the reverse process does not have.
     """
+    check_counts(seed=seed, batch_size=batch_size)
     how = Decoding.of(model.config, steps, solver, candidates)
     start = start if isinstance(start, Start) else encoded_start(model, start, batch_size=batch_size)
     descent = descend(model, start.z, gradient_steps=gradient_steps, lr=lr, saved=saved, maximize=maximize)

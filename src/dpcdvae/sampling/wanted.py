@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpcdvae.datasets.preparation import MAX_ELEMENT
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, one_line
 from dpcdvae.structures.elements import SYMBOLS, atomic_number
 from dpcdvae.structures.neutrality import imbalance
 
@@ -119,11 +119,11 @@ def read_sizes(value: Any, max_atoms: int) -> tuple[int, ...]:
     whole = [isinstance(part, Integral) and not isinstance(part, bool) for part in parts]
     text = [isinstance(part, str) and re.fullmatch(r"\s*-?\d{1,9}\s*", part, re.ASCII) for part in parts]
     if not all(a or b for a, b in zip(whole, text, strict=True)):
-        raise InputError(f"--num-atoms {value}: write a number, or several like 5,10")
+        raise InputError(f"--num-atoms {one_line(str(value))[:30]}: write a number, or several like 5,10")
     sizes = sorted({int(part) for part in parts})
     for size in sizes:
         if not 1 <= size <= max_atoms:
-            raise InputError(f"--num-atoms {size}: this model holds 1 to {max_atoms} (model.max_atoms)")
+            raise InputError(f"--num-atoms {str(size)[:30]}: this model holds 1 to {max_atoms} (model.max_atoms)")
     if not sizes:
         raise InputError("--num-atoms: a number is needed")
     return tuple(sizes)
@@ -134,6 +134,8 @@ def read_elements(value: Any, separator: str) -> tuple[int, ...]:
     if value is None:
         return ()
     parts = _texts(value, separator, "elements are named by symbols")
+    if not all(part.strip() for part in parts):
+        raise InputError(f"an element is missing in '{value}': write them like {separator.join(('Sr', 'Ti', 'O'))}")
     numbers = {atomic_number(part.strip()) for part in parts}
     for number in sorted(numbers):
         _check_element(number, f"'{value}'")
@@ -144,7 +146,7 @@ def read_elements(value: Any, separator: str) -> tuple[int, ...]:
 
 def read_formulas(value: Any) -> list[str]:
     """Formulas one by one, those of files written out; a file has one on each line, and lines that begin with #."""
-    texts = [value] if isinstance(value, str) else _texts(value or (), None, "formulas are text")
+    texts = [value] if isinstance(value, str) else _texts(() if value is None else value, None, "formulas are text")
     formulas: list[str] = []
     for text in texts:
         # No formula has a point or a slash in it, so a file that is called like a formula does not hide it.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dpcdvae.arguments import checked
 from dpcdvae.config import AnyConfig, RegressorConfig, load_config, override_config
 from dpcdvae.datasets import Dataset, dataset_path, load_dataset
 from dpcdvae.errors import InputError, listed
@@ -17,6 +18,7 @@ from dpcdvae.training.first_process import is_first_process
 DEFAULT_PRESET = "compact"
 
 
+@checked
 def train(
     dataset: str | None,
     out: str | Path,
