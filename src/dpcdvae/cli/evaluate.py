@@ -69,6 +69,7 @@ def evaluate(
     from dpcdvae.evaluation import read_generated, resolve_reference
     from dpcdvae.evaluation.crystal_rows import check_table, write_table
     from dpcdvae.files import check_output, sha256, write_json, write_text
+    from dpcdvae.io import columns_of
     from dpcdvae.model_store import find_property_model
 
     outputs = [output for output in (json, markdown, table, picture) if output is not None]
@@ -84,9 +85,10 @@ def evaluate(
     hull.check()
     energy = None if energy_model is None else find_property_model(energy_model)
     engine = processes.engine()
-    target = resolve_reference(reference)
-    learnt = None if training is None else resolve_reference(training)
-    generated = read_generated(crystals, column)
+    columns = columns_of(column, [crystals, reference, training or ""])
+    target = resolve_reference(reference, columns[1])
+    learnt = None if training is None else resolve_reference(training, columns[2])
+    generated = read_generated(crystals, columns[0])
     stability = hull.load(generated.crystals, crystals)
     if paired and generated.part:
         target = target.only(generated.ids)
@@ -107,7 +109,7 @@ def evaluate(
             time_limit=time_limit,
             seed=seed,
         )
-        columns = report.crystals() if table is not None else {}
+        rows = report.crystals() if table is not None else {}
     screen = console()
     screen.print(report.table(screen.width))
     phases = None if stability is None else stability.phases
@@ -119,7 +121,7 @@ def evaluate(
     if markdown is not None:
         write_text(markdown, report.markdown())
     if table is not None:
-        write_table(columns, table)
+        write_table(rows, table)
     if picture is not None:
         from dpcdvae.drawing.picture import draw
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dpcdvae.cli.conditions import Conditions, Filters
 from dpcdvae.cli.groups import Call, Group, argument, option
-from dpcdvae.cli.options import OWN, Decoding, Model, Out, Overwrite, Scheduler, Symmetrise, complete_datasets
+from dpcdvae.cli.options import OWN, Column, Decoding, Model, Out, Overwrite, Scheduler, Symmetrise, complete_datasets
 from dpcdvae.cli.outputs import facts_of, write_crystals
 from dpcdvae.errors import InputError
 
@@ -70,6 +70,7 @@ def generate(
     n: int = option(100, "How many crystals.", "-n", min=1, max=10**9),  # batches are listed
     conditions: Conditions,
     filters: Filters,
+    column: Column = None,
     prior: str | None = option(None, "Prior of z: normal is N(0, I), as published.", shown=OWN),
     lattice: str | None = option(
         None, "P-G-SchNet: uniform, a training lattice at random; conditional, one with its atoms.", shown=OWN
@@ -97,9 +98,8 @@ def generate(
 
     batches.check(decoding.batch_size)
     source = find_generative_model(model)
-    order = kinds.order(
-        source, {**decoding.asked(), "prior": prior, "lattice": lattice, **conditions.asked(), **filters.asked()}
-    )
+    asked = {**decoding.asked(), "prior": prior, "lattice": lattice, **conditions.asked(), **filters.asked()}
+    order = kinds.order(source, asked | _from_tables(column, asked))
     make = partial(generate_batch, first=first, options={"seed": decoding.seed, **order.options}, judge=order.judge)
     stated = {"seed": decoding.seed, **order.plain}
     if order.filters:
@@ -151,6 +151,17 @@ def reconstruct(
 
     facts = {"crystals_sha256": table_hash(table)}
     _run(call, "reconstructing", source, len(table), batches, decoding, make, item_of, facts)
+
+
+def _from_tables(column: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The crystals of --like and --training that lie in tables, where a column is named."""
+    from dpcdvae.io import columns_of, read
+
+    if column is None:
+        return {}
+    given = {name: asked[name] for name in ("like", "training") if asked[name] is not None}
+    columns = dict(zip(given, columns_of(column, list(given.values())), strict=True))
+    return {name: read(path, column=column) for name, path in given.items() if columns[name] is not None}
 
 
 def _run(

@@ -92,7 +92,7 @@ class Decoding(Group):
         "Most decodes of each latent; the one whose encoding lies nearest to it is kept. 1: as published.",
         shown=OWN,
     )
-    batch_size: int = option(256, "Crystals per batch; affects memory and speed.", min=1)
+    batch_size: int = option(256, "Crystals per batch; affects memory and speed.", min=1, max=10**9)
     device: str = option("auto", "cpu, cuda, or auto.")
 
     def asked(self) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def ground_state(
     """
     from dpcdvae.evaluation import read_generated
     from dpcdvae.files import check_output, sha256, work_folder
-    from dpcdvae.io import read
+    from dpcdvae.io import columns_of, read
     from dpcdvae.relaxation.batching import check_one_process
     from dpcdvae.relaxation.from_files import pair_relaxed
     from dpcdvae.relaxation.ground_state import ground_state as compare
@@ -127,11 +127,12 @@ def ground_state(
         relaxes_nothing("--relaxed", [name for name in relaxing.given() if name != "--pressure"])
     else:
         stages = relaxing.stages()
-    generated = read_generated(crystals, column)
+    columns = columns_of(column, [path for path in (crystals, relaxed) if path is not None])
+    generated = read_generated(crystals, columns[0])
     hashes = {name: sha256(path) for name, path in (("crystals", crystals), ("relaxed", relaxed)) if path is not None}
     with processes.engine() as engine:
         if relaxed is not None:
-            results = pair_relaxed(generated.crystals, read(relaxed), pressure)
+            results = pair_relaxed(generated.crystals, read(relaxed, column=columns[1]), pressure)
             call = call.resolved(pressure=pressure)
         else:
             results, call = relaxing.run(generated.crystals, stages, call, work_folder(json or crystals), engine)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dpcdvae.cli.energies import load_energy_model
 from dpcdvae.cli.groups import Call, argument, option
-from dpcdvae.cli.options import Decoding, Json, Model, Out, Overwrite, Processes
+from dpcdvae.cli.options import Column, Decoding, Json, Model, Out, Overwrite, Processes
 from dpcdvae.cli.outputs import check_paths, facts_of, write_crystals, write_report
 from dpcdvae.errors import InputError
 
@@ -131,6 +131,7 @@ def interpolate(
     out: Out,
     decoding: Decoding,
     n: int = option(8, "How many crystals, both ends included.", "-n", min=2, max=MOST),
+    column: Column = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Decode crystals along the straight line between the latents of two.
@@ -143,7 +144,7 @@ def interpolate(
       dpcdvae interpolate runs/perov start.cif perov_5:test/8355 -n 8 --out line.extxyz
     """
     from dpcdvae.datasets.one_crystal import bonded_crystal
-    from dpcdvae.io import check_destination
+    from dpcdvae.io import check_destination, columns_of
     from dpcdvae.model_store import find_crystal_vae
     from dpcdvae.sampling.decoding_settings import generative_config
     from dpcdvae.structures.table import CrystalTable
@@ -151,7 +152,8 @@ def interpolate(
     check_destination(out, overwrite=overwrite)
     source = find_crystal_vae(model)
     how, most = decoding.settings(source), generative_config(source).model.max_atoms
-    ends = [bonded_crystal(text) for text in (from_, to)]
+    columns = columns_of(column, [from_, to])
+    ends = [bonded_crystal(text, name) for text, name in zip((from_, to), columns, strict=True)]
     table = CrystalTable.from_crystals([crystal for crystal, _ in ends], [bonds for _, bonds in ends])
     from dpcdvae.checkpoints.loading import load_crystal_vae
     from dpcdvae.sampling import interpolation

@@ -17,6 +17,7 @@ from dpcdvae.files import sha256
 from dpcdvae.intervals import shown
 from dpcdvae.io.failures import Failure
 from dpcdvae.structures.elements import SYMBOLS
+from dpcdvae.structures.properties import is_whole
 from dpcdvae.structures.table import CrystalTable
 
 
@@ -113,7 +114,7 @@ def place_of(table: CrystalTable, id: str, where: str) -> int:
     ids = table.ids.tolist()
     if id in ids:
         return int(ids.index(id))
-    if id[:1] == "#" and id[1:].isdecimal() and int(id[1:]) < len(ids):
+    if id[:1] == "#" and is_whole(id[1:]) and int(id[1:]) < len(ids):
         return int(id[1:])
     near = difflib.get_close_matches(id, ids, n=1, cutoff=0)
     hint = f": did you mean '{near[0]}'?" if near else ""

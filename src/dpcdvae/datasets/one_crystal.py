@@ -13,14 +13,17 @@ from dpcdvae.errors import InputError
 from dpcdvae.io import read
 
 
-def bonded_crystal(text: str) -> Prepared:
+def bonded_crystal(text: str, column: str | None = None) -> Prepared:
     """A crystal with its bonds: from a file of one, prepared as data sets are, or DATASET[:split]/ID.
+
+    Args:
+        column: of the crystals, where the file is a table, as of :func:`dpcdvae.io.read`.
 
     Raises:
         InputError: nothing there, several crystals, one that cannot be prepared, no such id (the nearest is offered).
     """
     if Path(text).is_file():
-        return _from_file(Path(text))
+        return _from_file(Path(text), column)
     named = re.fullmatch(r"(?P<data>.+?\.npz|[^/:]+)(?P<split>:[^/]*)?/(?P<id>.+)", text)
     if named is None or (Path(text).suffix and Path(text).parent.is_dir()):
         raise InputError(f"no such file: {text}; give a file of one crystal, or DATASET[:split]/ID")
@@ -29,8 +32,8 @@ def bonded_crystal(text: str) -> Prepared:
     return chosen[0], (chosen.bonds, chosen.bond_images)
 
 
-def _from_file(path: Path) -> Prepared:
-    crystals = read(path)
+def _from_file(path: Path, column: str | None) -> Prepared:
+    crystals = read(path, column=column)
     if len(crystals) != 1:
         raise InputError(f"{path} holds {len(crystals)} crystals: give a file of one")
     prepared = prepare_one((crystals[0], Settings(max_atoms=MAX_ATOMS)))

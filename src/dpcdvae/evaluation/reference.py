@@ -85,11 +85,14 @@ def training_of(reference: Reference) -> Reference | None:
     return resolve_reference(reference.training) if reference.training else None
 
 
-def resolve_reference(text: str | Path | StoredModel) -> Reference:
+def resolve_reference(text: str | Path | StoredModel, column: str | None = None) -> Reference:
     """Finds what a user means by ``--reference``.
 
     A bundled model, the folder of a run or of a model (the training statistics in its card), a file or
     folder of crystals, or a data set as ``NAME`` (its test split) or ``NAME:split``, looked for in this order.
+
+    Args:
+        column: of the crystals, where these are in a table, as of :func:`dpcdvae.io.read`.
 
     Raises:
         InputError: nothing of that name, or what is there cannot serve as a reference.
@@ -109,7 +112,7 @@ def resolve_reference(text: str | Path | StoredModel) -> Reference:
         return _from_dataset(text, path)
     if path.exists():
         failures: list[Failure] = []
-        return _of_crystals(read(path, failures), text, sha256(path), failures)
+        return _of_crystals(read(path, failures, column=column), text, sha256(path), failures)
     if name in {*DATASETS, *prepared_names()}:
         return _from_dataset(f"{name}:{split or DEFAULT_SPLIT}", dataset_file(name))
     if name.endswith(".npz") and Path(name).is_file():

@@ -8,7 +8,7 @@ from dpcdvae.io.conversion import CrystalsLike, as_crystals
 from dpcdvae.io.crystal_list import CrystalList
 from dpcdvae.io.failures import Failure
 from dpcdvae.io.formats import FORMATS, Format
-from dpcdvae.io.reading import read, read_placed
+from dpcdvae.io.reading import columns_of, read, read_placed
 from dpcdvae.io.writing import check_destination, write
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "as_crystals",
     "check_destination",
     "cif_text",
+    "columns_of",
     "crystal_from_cif",
     "read",
     "read_placed",

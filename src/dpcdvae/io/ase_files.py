@@ -21,7 +21,7 @@ from dpcdvae.io.documents import numbers_of
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.species import atomic_number
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.properties import id_and_numbers
+from dpcdvae.structures.properties import id_of
 
 _ULM = b"- of UlmASE-Trajectory"
 _DATABASE_STEPS = 10**8
@@ -111,7 +111,7 @@ def parse_database(data: bytes, where: str, stem: str, collector: Collector) -> 
             id = f"{stem}-{key}"
             with collector.item(id, f"{where} row {number}"):
                 values = json.loads(pairs) if pairs else {}
-                id = id_and_numbers(values)[0] or id
+                id = id_of(values) or id
                 atoms = np.frombuffer(numbers, "<i4"), np.frombuffer(positions, "<f8").reshape(-1, 3)
                 axes = np.array([pbc >> axis & 1 for axis in range(3)])
                 cell = np.frombuffer(cell, "<f8").reshape(3, 3)

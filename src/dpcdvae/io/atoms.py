@@ -19,13 +19,13 @@ from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode
 from dpcdvae.io.species import atomic_number, atomic_number_of
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.properties import ID_KEYS, parse_number
+from dpcdvae.structures.properties import ID_KEYS, id_names, is_whole, outside_names, parse_floats, parse_number
 
 _QUOTED = r'"(?:\\.|[^"\\])*"'
 _PAIR = re.compile(rf"({_QUOTED}|[^\s=]+)\s*=\s*({_QUOTED}|\{{[^}}]*\}}|\[(?:[^\[\]]|\[[^\]]*\])*\]|\S+)")
 _WORD = re.compile(r"[A-Za-z_][\w.:/+-]*$", re.ASCII)
 _ID_KEYS = (*ID_KEYS, "name")
-RESERVED = ("Lattice", "Properties", "pbc", *_ID_KEYS)
+_FIELDS = ("Lattice", "Properties", "pbc")
 
 
 def parse_extxyz(data: bytes, where: str, stem: str, collector: Collector) -> None:
@@ -42,7 +42,7 @@ def parse_extxyz(data: bytes, where: str, stem: str, collector: Collector) -> No
             continue
         number += 1
         count = lines[position].strip()
-        if not count.isdecimal() or len(count) > 18:
+        if not is_whole(count) or len(count) > 18:
             raise InputError(f"line {position + 1}: a number of atoms is needed, found '{count[:30]}'")
         frame = lines[position + 1 : position + 2 + int(count)]
         id = f"{stem}-{number - 1}"
@@ -58,8 +58,12 @@ def parse_extxyz(data: bytes, where: str, stem: str, collector: Collector) -> No
 
 def _frame(lines: Sequence[str], id: str) -> tuple[Crystal, list[str]]:
     """The crystal, and the names of what is in the frame but not in it."""
-    info = {_bare(key): _bare(value) for key, value in _PAIR.findall(lines[0])}
-    id = next((info[key] for key in _ID_KEYS if info.get(key)), id)
+    pairs = [(_bare(key), _bare(value)) for key, value in _PAIR.findall(lines[0])]
+    info = dict(pairs)
+    if twice := next((key for key, value in pairs if info[key] != value), None):
+        raise InputError(f"'{twice[:30]}' stands twice, with different values")
+    ids = id_names(info, _ID_KEYS)
+    id = next((info[key] for key in ids if info[key]), id)
     if "Lattice" not in info:
         raise InputError("no Lattice: a crystal needs its cell")
     periodic = _words(info.get("pbc", "T"))
@@ -67,7 +71,7 @@ def _frame(lines: Sequence[str], id: str) -> tuple[Crystal, list[str]]:
         raise InputError(f'pbc="{" ".join(periodic)[:30]}": not periodic in three directions, so no crystal')
     columns, offset = {}, 0
     specification = info.get("Properties", "species:S:1:pos:R:3").split(":")
-    if len(specification) % 3 or not all(width.isdecimal() for width in specification[2::3]):
+    if len(specification) % 3 or not all(is_whole(width) for width in specification[2::3]):
         raise InputError(f"Properties={info['Properties'][:60]} is not name:type:columns and so on")
     for name, width in zip(specification[::3], specification[2::3], strict=True):
         columns[name] = offset
@@ -79,12 +83,15 @@ def _frame(lines: Sequence[str], id: str) -> tuple[Crystal, list[str]]:
     if any(len(row) < offset for row in rows):
         raise InputError(f"a line of atoms has fewer than {offset} columns")
     numbers = np.array([_species(row[species]) for row in rows], np.int64)
+    for other in ("Z", "numbers"):
+        if other in columns and [_species(row[columns[other]]) for row in rows] != numbers.tolist():
+            raise InputError(f"the columns of elements disagree: species and {other}")
     first = columns["pos"]
-    lattice = _floats(_words(info["Lattice"]), "Lattice")
+    lattice = parse_floats(_words(info["Lattice"]), "Lattice")
     if len(lattice) != 9:
         raise InputError(f"Lattice has {len(lattice)} numbers, 9 are needed")
-    cart_coords = _floats([v for row in rows for v in row[first : first + 3]], "a coordinate").reshape(-1, 3)
-    values = {key: _value(text) for key, text in info.items() if key not in RESERVED}
+    cart_coords = parse_floats([v for row in rows for v in row[first : first + 3]], "the coordinate").reshape(-1, 3)
+    values = {key: _value(text) for key, text in info.items() if key not in (*_FIELDS, *ids)}
     properties = {key: value for key, value in values.items() if value is not None}
     left_out = [name for name in columns if name not in ("species", "Z", "numbers", "pos")]
     left_out += [key for key, value in values.items() if value is None and info[key].lower() not in ("nan", "inf")]
@@ -117,22 +124,7 @@ def _bare(text: str) -> str:
 
 
 def _species(text: str) -> int:
-    return atomic_number(int(text)) if text.isdecimal() and len(text) < 10 else atomic_number_of(text)
-
-
-def _floats(words: Sequence[str], what: str) -> npt.NDArray[np.float64]:
-    try:
-        return np.array([float(word) for word in words], np.float64)
-    except ValueError as error:
-        raise InputError(f"{what} is not a number ({error})") from None
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+    return atomic_number(int(text)) if is_whole(text) and len(text) < 10 else atomic_number_of(text)
 
 
 def _value(text: str) -> float | None:
@@ -153,7 +145,7 @@ def render_extxyz(crystals: Sequence[Crystal]) -> bytes:
         columns = "species:S:1:pos:R:3" + ":forces:R:3" * (forces is not None)
         pairs = [f'Lattice="{_row(crystal.lattice.ravel())}"', f"Properties={columns}"]
         pairs.append(f"{ID_KEYS[0]}={_word(crystal.id, always=True)}")
-        pairs += [f"{_word(name)}={_written(value)}" for name, value in crystal.properties.items()]
+        pairs += [f"{_word(name)}={_written(value)}" for name, value in outside_names(crystal.properties).items()]
         if stress is not None:
             pairs.append(f'stress="{_row(stress[_VOIGT])}"')
         lines += [str(crystal.num_atoms), " ".join([*pairs, 'pbc="T T T"'])]
@@ -199,9 +191,9 @@ def _poscar(lines: Sequence[str], id: str) -> Crystal:
     if len(lines) < 8:
         raise InputError("cut off: a POSCAR has at least 8 lines")
     lines = [*lines[:1], *(re.split(r"[!#]", line)[0] for line in lines[1:7]), *lines[7:]]  # comments
-    words = list(itertools.takewhile(_is_number, lines[1].split()[:3]))
-    scale = _floats(words, "the scaling factor")
-    lattice = _floats([v for line in lines[2:5] for v in line.split()[:3]], "a lattice vector")
+    words = list(itertools.takewhile(lambda word: parse_number(word) is not None, lines[1].split()[:3]))
+    scale = parse_floats(words, "the scaling factor")
+    lattice = parse_floats([v for line in lines[2:5] for v in line.split()[:3]], "the lattice vector")
     if len(scale) not in (1, 3) or len(lattice) != 9:
         raise InputError("a scaling factor and three lattice vectors are needed in lines 2 to 5")
     lattice = lattice.reshape(3, 3)
@@ -210,9 +202,9 @@ def _poscar(lines: Sequence[str], id: str) -> Crystal:
         scale = np.cbrt(-scale / volume) if volume else np.zeros(1)  # zeros: a degenerate cell, said later
     lattice = lattice * scale
     words, counts = lines[5].split(), lines[6].split()
-    if words and words[0].isdecimal():
+    if words and is_whole(words[0]):
         raise InputError("no element symbols in line 6 (VASP 4): add them")
-    if len(words) != len(counts) or not all(c.isdecimal() for c in counts):
+    if len(words) != len(counts) or not all(is_whole(c) for c in counts):
         raise InputError("lines 6 and 7 must give as many element symbols as counts")
     # PAW data sets add to the symbol: Ti_pv, Ti/0123abc
     numbers = [_species(re.split(r"[_/]", word)[0]) for word in words]
@@ -224,7 +216,7 @@ def _poscar(lines: Sequence[str], id: str) -> Crystal:
     rows = [line.split()[:3] for line in lines[start + 1 : start + 1 + len(atomic_numbers)]]
     if len(rows) < len(atomic_numbers) or any(len(row) < 3 for row in rows):
         raise InputError(f"cut off: {len(atomic_numbers)} atoms announced")
-    coords = _floats([v for row in rows for v in row], "a coordinate").reshape(-1, 3)
+    coords = parse_floats([v for row in rows for v in row], "the coordinate").reshape(-1, 3)
     if mode in ("c", "k"):
         return from_cartesian(atomic_numbers, coords * scale, lattice, id)
     return Crystal(atomic_numbers, coords, lattice, id)

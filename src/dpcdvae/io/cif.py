@@ -7,7 +7,6 @@ cell. A crystal that could be two is refused.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from urllib.parse import unquote
 import numpy as np
 from gemmi import cif
 
-from dpcdvae.errors import InputError, one_line
+from dpcdvae.errors import InputError, one_line, printable
 from dpcdvae.io.cif_sites import Note, Sites, atoms_of, images_of, same_atoms
 from dpcdvae.io.cif_symmetry import Items, settings
 from dpcdvae.io.cif_writer import CELL, ID, PROPERTY_NAME, PROPERTY_VALUE, SITE
@@ -29,7 +28,7 @@ from dpcdvae.io.species import atomic_number_of, number_of_label, parse_formula_
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
 from dpcdvae.structures.elements import SYMBOLS
 from dpcdvae.structures.occupancy import TOLERANCE
-from dpcdvae.structures.properties import parse_number
+from dpcdvae.structures.properties import is_whole, parse_floats, parse_number
 
 MAX_CIF_BYTES = 10_000_000  # of one data block; a crystal of 100 000 atoms has about 5 MB
 MAX_ATOMS = 50_000
@@ -145,6 +144,10 @@ def _crystal(items: Items, id: str, note: Note) -> Crystal:
         )
     names = [unquote(cif.as_string(name)) for name in items.get(PROPERTY_NAME, ())]
     values = [_property(text) for text in items.get(PROPERTY_VALUE, ())]
+    if len(names) != len(values):
+        raise InputError(f"{len(names)} {PROPERTY_NAME}, but {len(values)} {PROPERTY_VALUE}")
+    if len(set(names)) < len(names):
+        raise InputError(f"{PROPERTY_NAME} '{printable(Counter(names).most_common(1)[0][0])[:30]}' stands twice")
     return Crystal(np.array(numbers, np.int64), coords, lattice, id, dict(zip(names, values, strict=True)))
 
 
@@ -159,18 +162,9 @@ def _numbers(items: Items, tag: str) -> list[float]:
     if not items.get(tag):
         raise InputError(f"no {tag}")
     texts = items[tag]
-    if not any("_" in text for text in texts):  # Python allows underscores between digits, CIF does not
-        with contextlib.suppress(ValueError):
-            return [float(text) for text in texts]
-    values = []
-    for text in texts:
-        try:
-            if "_" in text:
-                raise ValueError
-            values.append(float(re.sub(r"\(\d+\)$", "", text)))
-        except ValueError:
-            raise InputError(f"{tag} '{text[:30]}' is not a number") from None
-    return values
+    if any("(" in text for text in texts):
+        texts = [re.sub(r"\(\d+\)$", "", text) for text in texts]
+    return list(map(float, parse_floats(texts, tag)))
 
 
 def _sites(items: Items) -> Sites:
@@ -225,7 +219,7 @@ def _agrees(sites: Sites, orbits: Sequence[Array], items: Items) -> bool:
     """Whether formula, formula units in the cell and multiplicities, as far as stated, are those of the atoms."""
     for tag in ("symmetry_multiplicity", "site_symmetry_multiplicity"):
         stated = items.get(SITE + tag, ())
-        if any(text.isdecimal() and int(text) != len(o) for text, o in zip(stated, orbits, strict=False)):
+        if any(is_whole(text) and int(text) != len(o) for text, o in zip(stated, orbits, strict=False)):
             return False
     counts: defaultdict[int, float] = defaultdict(float)
     for k, (number, atoms) in enumerate(zip(sites.numbers, orbits, strict=True)):
@@ -235,7 +229,7 @@ def _agrees(sites: Sites, orbits: Sequence[Array], items: Items) -> bool:
         return True
     units = items.get("_cell_formula_units_z", ["?"])[0]
     # Some programs write the formula of the whole cell, beside the number of units in it.
-    whole = [sum(formula.values()) * factor for factor in ((int(units), 1) if units.isdecimal() else ())]
+    whole = [sum(formula.values()) * factor for factor in ((int(units), 1) if is_whole(units) else ())]
     fits = not whole or any(abs(sum(counts.values()) - total) < 0.01 * total for total in whole)
     return fits and proportional(formula, counts)
 

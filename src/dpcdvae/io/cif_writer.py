@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.properties import plain_numbers
+from dpcdvae.structures.properties import outside_names
 
 if TYPE_CHECKING:
     from dpcdvae.structures.symmetrised import Symmetrised
@@ -52,7 +52,7 @@ def cif_text(crystal: Crystal, symmetry: Symmetrised | None = None) -> str:
     ]
     operations = ("x, y, z",) if symmetry is None else symmetry.operations
     lines += [f"  {number} '{operation}'" for number, operation in enumerate(operations, 1)]
-    if properties := plain_numbers(crystal.properties):
+    if properties := outside_names(crystal.properties):
         lines += ["loop_", f" {PROPERTY_NAME}", f" {PROPERTY_VALUE}"]
         lines += [f"  '{_quoted(name)}' {value!r}" for name, value in properties.items()]
     columns = ("type_symbol", "label", "symmetry_multiplicity", "fract_x", "fract_y", "fract_z", "occupancy")

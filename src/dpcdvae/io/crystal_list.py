@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, SupportsIndex, overload
 
 from dpcdvae.io.failures import Failure
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.properties import outside_names
 
 if TYPE_CHECKING:
     import pandas
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 MOST_FORMULAS = 5  # named by repr
+_COLUMNS = frozenset({"num_atoms", "volume", "density"})  # of to_pandas, beside those that no file has free
 MOST_ROWS = 20  # shown in a notebook
 
 
@@ -49,7 +51,7 @@ class CrystalSequence:
                 "num_atoms": crystal.num_atoms,
                 "volume": crystal.volume,
                 "density": crystal.density,
-                **crystal.properties,
+                **outside_names(crystal.properties, _COLUMNS),
             }
             for crystal in self.to_crystals()
         ]

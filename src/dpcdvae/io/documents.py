@@ -14,11 +14,12 @@ import numpy as np
 
 from dpcdvae.errors import InputError, printable
 from dpcdvae.io.failures import Collector
+from dpcdvae.io.said_twice import check_cell, check_document, check_place, floats, note_charge, note_labels
 from dpcdvae.io.sources import decode
 from dpcdvae.io.species import atomic_number, atomic_number_of
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
 from dpcdvae.structures.occupancy import atom_on_place
-from dpcdvae.structures.properties import ID_KEYS, id_and_numbers, plain_numbers
+from dpcdvae.structures.properties import ID_KEYS, id_names, id_of, outside_names, plain_numbers
 
 FORMAT, VERSION = "dpcdvae-crystals", 1  # of earlier versions of this package
 _IDS = ("material_id", "task_id", "entry_id", "id")  # of documents, the first before the others
@@ -28,7 +29,7 @@ _LISTS = ("data", "entries")  # of what the Materials Project and other database
 def parse_json(data: bytes, where: str, stem: str, collector: Collector) -> None:
     """Own JSON; a structure of pymatgen, a document or entry that holds one, a list of these, a dictionary by id."""
     try:
-        document = json.loads(decode(data), object_pairs_hook=_unique)
+        document = json.loads(decode(data), object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON, or cut off (line {error.lineno}: {error.msg})") from None
     except InputError:
@@ -42,7 +43,7 @@ def parse_json(data: bytes, where: str, stem: str, collector: Collector) -> None
             collector.add(crystal_from_document(entry, id, collector.note))
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; raises InputError for a key that stands twice, of which Python would keep the last alone."""
     if len(found := dict(pairs)) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
@@ -78,11 +79,10 @@ def _id(entry: Any) -> str:
     """That of a document, or of the structure in it."""
     if not isinstance(entry, dict):
         return ""
-    given = (entry.get(key) for key in _IDS)
-    own = next((str(value) for value in given if isinstance(value, (str, int)) and value != ""), "")
     structure = entry["structure"] if isinstance(entry.get("structure"), dict) else entry
     properties = structure.get("properties")
-    return own or (id_and_numbers(properties)[0] if "sites" in structure and isinstance(properties, dict) else "")
+    inner = properties if "sites" in structure and isinstance(properties, dict) else {}
+    return id_of(entry, _IDS) or id_of(inner)
 
 
 def crystal_from_document(entry: Any, id: str, note: Any) -> Crystal:
@@ -99,7 +99,9 @@ def crystal_from_document(entry: Any, id: str, note: Any) -> Crystal:
     try:
         if isinstance(entry.get("structure"), dict):
             values = {k: v for k, v in numbers_of(entry).items() if not isinstance(v, bool)}  # not its dozens of flags
-            return _from_structure(entry["structure"], id, values, note)
+            crystal = _from_structure(entry["structure"], id, values, note)
+            check_document(entry, crystal)
+            return crystal
         if "sites" in entry:
             return _from_structure(entry, id, numbers_of(entry.get("properties")), note)
         if "formula_pretty" in entry:
@@ -108,8 +110,8 @@ def crystal_from_document(entry: Any, id: str, note: Any) -> Crystal:
             raise InputError("atomic_numbers must be integers")
         return Crystal(
             np.array([atomic_number(z) for z in entry["atomic_numbers"]], np.int64),
-            np.array(entry["frac_coords"], np.float64),
-            np.array(entry["lattice"], np.float64),
+            floats(entry["frac_coords"], "frac_coords"),
+            floats(entry["lattice"], "the lattice"),
             id,
             numbers_of(entry.get("properties")),
         )
@@ -122,29 +124,41 @@ def _from_structure(structure: Mapping[str, Any], id: str, properties: Mapping[s
     if not all(cell.get("pbc", (True,))):
         raise InputError(f"periodic only along some axes (pbc {cell['pbc']}): no three-dimensional crystal")
     if "matrix" in cell:
-        lattice = np.array(cell["matrix"], np.float64)
+        lattice = floats(cell["matrix"], "the matrix of the lattice")
+        if lattice.shape != (3, 3):
+            raise InputError(f"the lattice has the shape {lattice.shape}, where (3, 3) is needed")
+        check_cell(cell, lattice)
     else:
-        lengths, angles = ([float(cell[key]) for key in keys] for keys in ("abc", ("alpha", "beta", "gamma")))
-        lattice = lattice_from_parameters(np.array(lengths), np.array(angles))
-    numbers, coords, left_out = [], [], False
-    for site in structure["sites"]:
+        lengths, angles = (
+            floats([cell[key] for key in keys], "a cell parameter") for keys in ("abc", ("alpha", "beta", "gamma"))
+        )
+        lattice = lattice_from_parameters(lengths, angles)
+    numbers, coords, kept = [], [], []
+    for place, site in enumerate(structure["sites"], 1):
         amounts: defaultdict[int, float] = defaultdict(float)
         for species in site["species"]:
-            amounts[atomic_number_of(str(species["element"]))] += float(species["occu"])
+            amounts[atomic_number_of(str(species["element"]))] += float(floats(species["occu"], "an occupancy"))
         number = atom_on_place(amounts)
-        left_out |= number is None
         if number is not None:
+            check_place(site, lattice, f"site {place}")
+            kept.append(site)
             numbers.append(number)
-            coords.append(site["abc"] if "abc" in site else np.linalg.solve(lattice.T, np.array(site["xyz"], float)))
-    if left_out:
+            given = floats(site["abc"] if "abc" in site else site["xyz"], f"site {place}")
+            coords.append(given if "abc" in site else np.linalg.solve(lattice.T, given))
+    note_labels(kept, numbers, note)
+    note_charge(structure, note)
+    if len(kept) < len(structure["sites"]):
         note("atoms of occupancy 0 are left out")
     frac_coords = np.array(coords, np.float64).reshape(-1, 3)
     return Crystal(np.array(numbers, np.int64), frac_coords, lattice, id, properties)
 
 
 def numbers_of(entries: Any) -> dict[str, float]:
-    """The finite numbers of a dictionary, ids aside; none of anything else."""
-    return id_and_numbers(entries)[1] if isinstance(entries, dict) else {}
+    """The finite numbers of a dictionary, under the names that they have there, ids aside; none of anything else."""
+    if not isinstance(entries, dict):
+        return {}
+    ids = id_names(entries)
+    return plain_numbers({key: value for key, value in entries.items() if key not in ids})
 
 
 def render_json(crystals: Sequence[Crystal]) -> bytes:
@@ -163,7 +177,7 @@ def _structure(crystal: Crystal) -> dict[str, Any]:
         "@module": "pymatgen.core.structure",
         "@class": "Structure",
         "charge": 0,
-        "properties": {ID_KEYS[0]: crystal.id, **plain_numbers(crystal.properties)},
+        "properties": {ID_KEYS[0]: crystal.id, **outside_names(crystal.properties)},
         "lattice": {"matrix": crystal.lattice.tolist(), "pbc": [True, True, True]},
         "sites": [{"species": [{"element": symbol, "occu": 1}], "abc": abc, "properties": {}} for symbol, abc in sites],
     }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dpcdvae.errors import InputError, printable, reason_of
 from dpcdvae.progress import Progress
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.properties import own_name
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,12 @@ class Collector:
             self._where = outer
 
     def add(self, crystal: Crystal) -> None:
-        """Keeps the crystal of the present item, unless it has NaN or no volume."""
+        """Keeps the crystal of the present item, properties under their own names, unless it has NaN or no volume."""
         if (reason := crystal.problem()) is not None:
             self._fail(crystal.id, reason)
             return
-        self.crystals.append(crystal)
+        properties = {own_name(name): value for name, value in crystal.properties.items()}
+        self.crystals.append(crystal if properties == crystal.properties else replace(crystal, properties=properties))
         self.places.append(self._where)
         self._progress.advance()
 

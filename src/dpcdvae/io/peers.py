@@ -22,6 +22,7 @@ from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import check_claims, read_at_most
 from dpcdvae.io.torch_files import load_arrays
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters
+from dpcdvae.structures.properties import outside_names
 
 Array = npt.NDArray[Any]
 KEYS = ("frac_coords", "num_atoms", "atom_types", "lengths", "angles")
@@ -115,8 +116,9 @@ def render_npz(crystals: Sequence[Crystal]) -> bytes:
         "angles": np.stack([c.angles for c in crystals]),
         "ids": np.array([c.id for c in crystals]),
     }
-    for name in sorted({name for crystal in crystals for name in crystal.properties}):
-        arrays[_PROPERTY + name] = np.array([c.properties.get(name, np.nan) for c in crystals])
+    properties = [outside_names(crystal.properties) for crystal in crystals]
+    for name in sorted({name for values in properties for name in values}):
+        arrays[_PROPERTY + name] = np.array([values.get(name, np.nan) for values in properties])
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     return stream.getvalue()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
+from dpcdvae.arguments import checked
 from dpcdvae.errors import InputError, one_line, printable
 from dpcdvae.io import id_prop
 from dpcdvae.io.crystal_list import CrystalList
@@ -18,6 +19,7 @@ from dpcdvae.progress import Progress
 from dpcdvae.structures.crystal import Crystal
 
 
+@checked
 def read(
     path: str | Path,
     failures: list[Failure] | None = None,
@@ -99,6 +101,19 @@ def read_placed(
         raise InputError(f"{path}: no crystals in it (formats: {', '.join(FORMATS)})")
     crystals = unique([_named(crystal) for crystal in collector.crystals])
     return CrystalList(crystals, failures or ()), collector.places
+
+
+def columns_of(column: str | None, paths: Sequence[str | Path]) -> list[str | None]:
+    """The column of crystals for each path: the one that is named for tables, None for others.
+
+    Raises:
+        InputError: a column is named, and none of the paths is a table or may hold one.
+    """
+    files = [format_of(PurePath(path).name.removesuffix(".gz")) in TABLES for path in paths]
+    may_hold = files if any(files) else [os.path.isdir(path) or str(path).lower().endswith(".zip") for path in paths]
+    if column is not None and not any(may_hold):
+        raise InputError(f"no table (.csv, .parquet) that could have a column '{column}': leave out --column")
+    return [column if table else None for table in may_hold]
 
 
 def _files(path: Path) -> Iterator[Source]:

@@ -17,15 +17,14 @@ from dpcdvae.errors import InputError, listed, printable, unknown_name
 from dpcdvae.io.cif import MAX_CIF_BYTES, crystal_from_cif
 from dpcdvae.io.cif_sites import Note
 from dpcdvae.io.cif_writer import cif_text
-from dpcdvae.io.documents import crystal_from_document
+from dpcdvae.io.documents import crystal_from_document, unique_keys
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode, most_unpacked
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.properties import ID_KEYS, parse_number, plain_number
+from dpcdvae.structures.properties import ID_KEYS, id_names, is_index, outside_names, parse_number, plain_number
 
 Row = Mapping[str, Any]
 
-_INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?$")  # what pandas calls the number of a row
 _ABSENT = {"", "nan", "na", "n/a", "none", "null", "-", "--", "inf", "-inf"}
 _NUMBER_AND_MORE = re.compile(r"[<>=~≈≤≥±+\-−\s]*[.,]?\d")  # 7.1 eV, <0.1, 6,6: not NaCl, P1
 _LIKE_FORMULA = re.compile("'*[=+@-]")
@@ -87,13 +86,13 @@ def _add_rows(rows: Iterable[Row], columns: Sequence[str], where: str, stem: str
     rows = iter(rows)
     first = next(rows, None)
     column = _crystal_column(columns, first or {}, collector.column)
-    id_column = next((c for c in ID_KEYS if c in columns), None)
-    candidates = [c for c in columns if c not in (column, *ID_KEYS) and not _INDEX.match(c or "")]
+    ids = id_names(columns)
+    candidates = [name for name in columns if name not in (column, *ids) and not is_index(name)]
     numeric: set[str] = set()
     texts: dict[str, Counter[str]] = {name: Counter() for name in candidates}
     for number, row in enumerate([] if first is None else chain([first], rows), 1):
-        cell = row[id_column] if id_column else None
-        id = _unguarded("" if cell is None else str(cell)) or f"{stem}-{number}"
+        given = (str(row[name]) for name in ids if row[name] is not None)
+        id = _unguarded(next(filter(None, given), "")) or f"{stem}-{number}"
         with collector.item(id, f"{where} row {number}"):
             if any(row.get(_BEYOND) or ()):
                 raise InputError("more cells than columns (a comma in a number, or a quote that is missing?)")
@@ -103,7 +102,7 @@ def _add_rows(rows: Iterable[Row], columns: Sequence[str], where: str, stem: str
             numbers = {}
             for name in candidates:
                 if (value := _number(row[name])) is not None:
-                    numbers[name] = value
+                    numbers[_unguarded(name)] = value
                     numeric.add(name)
                 elif isinstance(row[name], str) and row[name].strip().lower() not in _ABSENT:
                     texts[name][row[name] if len(texts[name]) < 1000 else ""] += 1
@@ -155,30 +154,40 @@ def _crystal(cell: Any, id: str, note: Note) -> Crystal:
     if len(cell) > MAX_CIF_BYTES:
         raise InputError(f"a dictionary of {len(cell) / 1e6:.0f} MB for one crystal")
     try:
-        document = json.loads(cell)
+        document = _dictionary(cell)
+    except (RecursionError, MemoryError):  # what json and ast raise
+        raise InputError("a dictionary nested too deeply") from None
+    return crystal_from_document(document, id, note)
+
+
+def _dictionary(cell: str) -> Any:
+    try:
+        return json.loads(cell, object_pairs_hook=unique_keys)
+    except InputError:
+        raise
     except ValueError:
         try:
-            document = ast.literal_eval(cell.strip())
+            return ast.literal_eval(cell.strip())
         except (ValueError, SyntaxError) as error:
             raise InputError(f"a dictionary in neither JSON's nor Python's notation ({error})") from None
-    return crystal_from_document(document, id, note)
 
 
 def _number(cell: Any) -> float | None:
     """A finite number in a cell; None for anything else ('InF' is indium fluoride, not infinity)."""
     if isinstance(cell, str):
-        return parse_number(cell.strip()) if "_" not in cell else None
+        return parse_number(cell.strip())
     return plain_number(cell)
 
 
 def render_csv(crystals: Sequence[Crystal]) -> bytes:
     """CDVAE's format: material_id, cif, formula, then the properties by name; absent ones are empty."""
-    names = sorted({name for crystal in crystals for name in crystal.properties})
+    properties = [outside_names(crystal.properties) for crystal in crystals]
+    names = sorted({name for values in properties for name in values})
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["material_id", "cif", "formula", *names])
-    for crystal in crystals:
-        cells = [repr(crystal.properties[n]) if n in crystal.properties else "" for n in names]
+    writer.writerow([ID_KEYS[0], "cif", "formula", *map(guarded, names)])
+    for crystal, values in zip(crystals, properties, strict=True):
+        cells = [repr(values[name]) if name in values else "" for name in names]
         writer.writerow([guarded(crystal.id), cif_text(replace(crystal, properties={})), crystal.formula, *cells])
     return stream.getvalue().encode()
 
@@ -188,5 +197,5 @@ def guarded(text: str) -> str:
     return _GUARD + text if _LIKE_FORMULA.match(text) else text
 
 
-def _unguarded(id: str) -> str:
-    return id[1:] if id[:1] == _GUARD and _LIKE_FORMULA.match(id) else id
+def _unguarded(text: str) -> str:
+    return text[1:] if text[:1] == _GUARD and _LIKE_FORMULA.match(text) else text

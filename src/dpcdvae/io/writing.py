@@ -10,18 +10,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
+from dpcdvae.arguments import checked
 from dpcdvae.errors import InputError, printable, unknown_name
 from dpcdvae.files import atomic_output, check_name, check_output
-from dpcdvae.io.atoms import RESERVED
 from dpcdvae.io.cif_writer import cif_text, joined, render_cif
 from dpcdvae.io.conversion import CrystalsLike, as_crystals
 from dpcdvae.io.formats import FOLDER, FORMATS, ZIP, format_of, unknown_ending
 from dpcdvae.io.reading import free, unique
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.properties import plain_numbers
+from dpcdvae.structures.properties import outside_names, plain_numbers
 from dpcdvae.structures.symmetrised import check_tolerance, symmetrised
 
 
+@checked
 def write(
     crystals: CrystalsLike,
     path: str | Path,
@@ -35,7 +36,8 @@ def write(
     ``.cif`` (one block each), ``.extxyz``, ``.xyz``, ``.csv`` (CDVAE's columns), ``.json`` (exact), ``.npz``,
     ``.vasp`` or POSCAR (one crystal), each also with ``.gz``; ``.zip``, or a name without ending or with a
     final ``/``, for one CIF per crystal, called by id and formula. Crystals without id become ``crystal-0`` and so on;
-    properties that are not finite, or are called like a field of a format (id, name, cif, formula, pbc), are left out.
+    properties that are not finite are left out. A property that is called like a field of a format (id, cif, formula,
+    pbc ...) is written with ``property_`` before its name, which :func:`~dpcdvae.read` takes away.
     CIF, CSV, POSCAR and npz keep lengths and angles, or a right-handed setting, not the orientation in space.
 
     Example:
@@ -110,11 +112,13 @@ def check_destination(
 
 
 def _writable(crystal: Crystal, number: int) -> Crystal:
-    """The crystal with a printable id, and only the finite properties not named like a format's field."""
+    """The crystal with a printable id, and properties that can be written: finite, and of different names."""
     id = printable(crystal.id) or f"crystal-{number}"
-    taken = ("", "cif", "formula", *RESERVED)
-    properties = plain_numbers({k: v for k, v in crystal.properties.items() if k not in taken})
-    return replace(crystal, id=id, properties=properties)
+    try:
+        outside_names(crystal.properties)
+    except InputError as error:
+        raise InputError(f"crystal '{id}': {error}") from None
+    return replace(crystal, id=id, properties=plain_numbers(crystal.properties))
 
 
 def _is_ours(path: Path) -> bool:

@@ -15,7 +15,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.structures.elements import ATOMIC_MASSES, ATOMIC_NUMBERS, MAX_ATOMIC_NUMBER, SYMBOLS
 from dpcdvae.structures.formula import reduced_formula
 from dpcdvae.structures.occupancy import atom_on_place
-from dpcdvae.structures.properties import ID_KEYS, id_and_numbers
+from dpcdvae.structures.properties import ID_KEYS, id_and_numbers, outside_names
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -164,7 +164,7 @@ class Crystal:
         return Structure(self.lattice, self.atomic_numbers.tolist(), self.frac_coords, properties=self._info())
 
     def _info(self) -> dict[str, Any]:
-        return {**self.properties, **({ID_KEYS[0]: self.id} if self.id else {})}
+        return {**outside_names(self.properties), **({ID_KEYS[0]: self.id} if self.id else {})}
 
     @classmethod
     def from_pymatgen(
@@ -218,7 +218,7 @@ class Crystal:
 
     @classmethod
     def from_ase(cls, atoms: Atoms, id: str = "") -> Crystal:
-        """Scalar ``info`` entries become properties, ``material_id`` or ``id`` the id.
+        """Scalar ``info`` entries and kept results (energy) become properties, ``material_id`` or ``id`` the id.
 
         Raises:
             InputError: no three-dimensional cell, not periodic along all of it, or partial occupancies (which ASE
@@ -226,9 +226,10 @@ class Crystal:
         """
         if atoms.cell.rank < 3 or not atoms.pbc.all():
             raise InputError(f"crystal '{id}' has no three-dimensional cell with periodic boundaries")
-        for amounts in atoms.info.get("occupancy", {}).values():
+        occupancy = atoms.info.get("occupancy")
+        for amounts in occupancy.values() if isinstance(occupancy, dict) else ():
             atom_on_place({ATOMIC_NUMBERS.get(symbol, 0): amount for symbol, amount in amounts.items()})
-        known, properties = id_and_numbers(atoms.info)
+        known, properties = id_and_numbers({**_results_of(atoms), **atoms.info})
         return cls(
             atoms.numbers.copy(),
             atoms.get_scaled_positions(wrap=False),
@@ -236,6 +237,12 @@ class Crystal:
             id or known,
             properties,
         )
+
+
+def _results_of(atoms: Atoms) -> Mapping[str, Any]:
+    """What was calculated for just these atoms and is kept with them; nothing is calculated here."""
+    results = getattr(atoms.calc, "results", None)
+    return results if isinstance(results, dict) and not atoms.calc.check_state(atoms) else {}
 
 
 def lattice_from_parameters(
