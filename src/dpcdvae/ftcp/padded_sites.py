@@ -27,15 +27,6 @@ class Sites(NamedTuple):
         return self.numbers > 0
 
 
-def on_sites(batch: CrystalBatch, max_sites: int) -> Sites:
-    """The crystals of a batch, each of ``max_sites`` atoms at most."""
-    real = torch.arange(max_sites, device=batch.num_atoms.device) < batch.num_atoms[:, None]
-    numbers = torch.zeros_like(real, dtype=torch.int64).masked_scatter(real, batch.atomic_numbers)
-    frac = batch.frac_coords.new_zeros((*real.shape, 3))
-    frac[real] = batch.frac_coords
-    return Sites(numbers, frac, batch.lattice)
-
-
 def element_columns(numbers: Tensor) -> Tensor:
     """The column of each site's element, by first appearance: (C, S) from 0, meaningless where there is no atom.
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from dpcdvae.config import FTCPConfig
 from dpcdvae.errors import InputError
 from dpcdvae.ftcp.canonical import canonical
-from dpcdvae.ftcp.padded_sites import Sites, element_columns, on_sites
+from dpcdvae.ftcp.padded_sites import Sites, element_columns
 from dpcdvae.ftcp.reciprocal import POINTS, reciprocal_points
 from dpcdvae.structures.element_data import cgcnn_vectors
 from dpcdvae.structures.elements import SYMBOLS
@@ -73,7 +73,8 @@ class Representation(nn.Module):
             InputError: a crystal of more atoms or elements than there is room for, or an element without a vector.
         """
         check_crystals(self.config, batch.num_atoms, batch.atomic_numbers)
-        sites = on_sites(batch, self.sites)
+        numbers, frac, _ = batch.padded(self.sites)
+        sites = Sites(numbers, frac, batch.lattice)
         return canonical(sites) if self.canonical else sites
 
     def forward(self, batch: CrystalBatch) -> Tensor:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.tensors.batch import CrystalBatch
 
 
@@ -37,17 +38,15 @@ class TrainingCells(nn.Module):
     def keep(self, crystals: CrystalBatch, generator: torch.Generator) -> None:
         """Keeps the cells of crystals, of too many a random choice."""
         chosen = torch.randperm(len(crystals), generator=generator)[: len(self.lattices)].sort().values
-        table = torch.zeros((len(crystals), self.numbers.shape[1]), dtype=torch.uint8)
-        real = torch.arange(table.shape[1]) < crystals.num_atoms.cpu()[:, None]
-        table[real] = crystals.atomic_numbers.cpu().to(torch.uint8)
+        table = crystals.padded(self.numbers.shape[1])[0]
         self.lattices.zero_()[: len(chosen)] = crystals.lattice[chosen.to(crystals.lattice.device)].to(self.lattices)
-        self.numbers.zero_()[: len(chosen)] = table[chosen].to(self.numbers.device)
+        self.numbers.zero_()[: len(chosen)] = table[chosen.to(table.device)].to(self.numbers)
         self.count.fill_(len(chosen))
 
     def draw(self, uniform: Tensor) -> Cells:
         """One cell for each of the numbers ``uniform`` (C,) in (0, 1), all cells with equal probability."""
         drawn = (uniform * self.count).long().clamp(max=int(self.count) - 1)
         numbers = self.numbers[drawn].long()
-        contents = numbers.new_zeros((len(drawn), 101)).scatter_add_(1, numbers, torch.ones_like(numbers))
+        contents = numbers.new_zeros((len(drawn), NUM_ELEMENTS + 1)).scatter_add_(1, numbers, torch.ones_like(numbers))
         contents[:, 0] = 0  # empty places
         return Cells(self.lattices[drawn], contents)

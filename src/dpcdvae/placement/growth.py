@@ -53,7 +53,7 @@ class Steps(NamedTuple):
 @full_precision
 def grow(batch: CrystalBatch, periodic: bool, contact: float) -> Growth:
     """The order of placement of every crystal; see the module. ``contact`` is in sums of covalent radii."""
-    numbers, frac, real = _padded(batch)
+    numbers, frac, real = batch.padded()
     crystals, atoms = numbers.shape
     rows = torch.arange(crystals, device=numbers.device)
     if periodic:
@@ -114,12 +114,3 @@ def draw_steps(growth: Growth, count: int, generator: torch.Generator) -> Steps:
 def radii_of(numbers: Tensor) -> Tensor:
     """Covalent radii in Å of atomic numbers, NaN where none is known (beyond curium, and for 0)."""
     return torch.from_numpy(covalent_radii()).to(numbers.device)[numbers]
-
-
-def _padded(batch: CrystalBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Atoms of crystals side by side: numbers (C, n) and fractional coordinates (C, n, 3), which places are real."""
-    real = torch.arange(int(batch.num_atoms.max()), device=batch.num_atoms.device) < batch.num_atoms[:, None]
-    numbers = batch.atomic_numbers.new_zeros(real.shape)
-    frac = batch.frac_coords.new_zeros((*real.shape, 3))
-    numbers[real], frac[real] = batch.atomic_numbers, batch.frac_coords
-    return numbers, frac, real

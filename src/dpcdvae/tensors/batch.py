@@ -92,6 +92,18 @@ class CrystalBatch:
         """(N, ...) -> (C, ...)."""
         return segment_mean(values, self.crystal_index, self.num_atoms)
 
+    def padded(self, width: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Crystals side by side, in rows of ``width`` atoms, by default those of the largest; empty places hold zeros.
+
+        Returns:
+            Atomic numbers (C, width), fractional coordinates (C, width, 3), which places hold an atom (C, width).
+        """
+        width = int(self.num_atoms.max()) if width is None else width
+        real = torch.arange(width, device=self.num_atoms.device) < self.num_atoms[:, None]
+        numbers, frac = self.atomic_numbers.new_zeros(real.shape), self.frac_coords.new_zeros((*real.shape, 3))
+        numbers[real], frac[real] = self.atomic_numbers, self.frac_coords
+        return numbers, frac, real
+
     def replace(self, **changes: Tensor) -> CrystalBatch:
         return dataclasses.replace(self, **changes)
 
