@@ -34,7 +34,7 @@ def test_duplicates_are_those_of_a_plain_loop(carbon: list[Crystal]) -> None:
     matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
     structures = [crystal.to_pymatgen() for crystal in crystals]
     expected = [any(matcher.fit(earlier, s) for earlier in structures[:k]) for k, s in enumerate(structures)]
-    np.testing.assert_array_equal(found.duplicate, expected)
+    np.testing.assert_array_equal([earlier is not None for earlier in found.duplicate_of], expected)
     assert 0 < sum(expected) < len(crystals) - 1
     assert not found.reasons
 
@@ -59,7 +59,9 @@ def test_other_cells_of_a_structure_are_duplicates_and_other_structures_are_not(
     silicon = Crystal([14, 14], cell.frac_coords, cell.lattice * 1.5)
     crystals = [cell, graphene, silicon, double, moved, diamond(1.3), graphene]
     found = find_duplicates(crystals, Results(HERE, 60))
-    np.testing.assert_array_equal(found.duplicate, [False, False, False, True, True, True, True])
+    np.testing.assert_array_equal(
+        [earlier is not None for earlier in found.duplicate_of], [False, False, False, True, True, True, True]
+    )
     assert found.duplicate_of == [None, None, None, 0, 0, 0, 1]
 
 
@@ -105,7 +107,7 @@ def test_uniqueness_is_of_all_crystals_whatever_their_order() -> None:
 def test_crystals_that_are_none_are_no_duplicates() -> None:
     broken = Crystal([6], [[np.nan, 0, 0]], np.eye(3))
     found = find_duplicates([broken, broken, diamond(), diamond()], Results(HERE, 60))
-    np.testing.assert_array_equal(found.duplicate, [False, False, False, True])
+    np.testing.assert_array_equal([earlier is not None for earlier in found.duplicate_of], [False, False, False, True])
 
 
 def test_what_is_undecided_is_no_duplicate_and_is_reported() -> None:
@@ -119,5 +121,7 @@ def test_what_is_undecided_is_no_duplicate_and_is_reported() -> None:
                 yield k, Lost("too long") if k == lost else function(item)
 
     found = find_duplicates([diamond(1 + k / 100) for k in range(5)], Results(Losing(0), 60))
-    np.testing.assert_array_equal(found.duplicate, [False, True, False, True, False])
+    np.testing.assert_array_equal(
+        [earlier is not None for earlier in found.duplicate_of], [False, True, False, True, False]
+    )
     assert found.reasons == {4: "too long", 2: "too long"}

@@ -24,7 +24,7 @@ from dpcdvae.sampling.guidance import moved_to, with_predictions
 from dpcdvae.sampling.numbered_batches import OnProgress, numbered_batches
 from dpcdvae.sampling.target import Target
 from dpcdvae.sampling.wanted import Wanted
-from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.crystal import PREDICTED, Crystal
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
@@ -98,7 +98,7 @@ def generate(
     result = decode_all(model, batches, n, how, "generating", on_progress)
     if target is None:
         return result
-    return replace(result, crystals=with_predictions(model, result.crystals, f"predicted_{target.name}"))
+    return replace(result, crystals=with_predictions(model, result.crystals, f"{PREDICTED}{target.name}"))
 
 
 def reconstruct(

@@ -17,6 +17,7 @@ from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding, check_count
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.generation import decode_all
 from dpcdvae.sampling.search import encoded_start, predict_from_latents
+from dpcdvae.structures.crystal import PREDICTED
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.noise import CrystalRandom
 
@@ -75,6 +76,6 @@ def interpolate(
     known = {id: {"fraction": k / (n - 1)} for k, id in enumerate(ids)}
     if model.property_head is not None:
         for id, value in zip(ids, predict_from_latents(model, z).tolist(), strict=True):
-            known[id][f"predicted_{model.target}"] = value
+            known[id][f"{PREDICTED}{model.target}"] = value
     crystals = [replace(crystal, properties={**crystal.properties, **known[crystal.id]}) for crystal in result.crystals]
     return replace(result, crystals=crystals)

@@ -27,6 +27,7 @@ from dpcdvae.sampling.orders import FILTERS, Order, order_of
 from dpcdvae.sampling.shards import batches_of
 from dpcdvae.sampling.training_range import Subject
 from dpcdvae.sampling.wanted import CONDITIONS
+from dpcdvae.structures.crystal import EVALUATED
 
 if TYPE_CHECKING:
     from dpcdvae.config import AnyConfig
@@ -206,7 +207,7 @@ def make(
 
     values, _ = predict_crystals(judge, result.crystals)
     found = zip(result.crystals, values.tolist(), strict=True)
-    name = f"evaluated_{judge.target}"
+    name = f"{EVALUATED}{judge.target}"
     crystals = [replace(c, properties={**c.properties, name: v}) if math.isfinite(v) else c for c, v in found]
     return replace(result, crystals=crystals)
 

@@ -25,6 +25,7 @@ from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding, check_count
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.finished_batches import GenerationResult, generated_id
 from dpcdvae.sampling.generation import decode_all
+from dpcdvae.structures.crystal import PREDICTED
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.noise import CrystalRandom
 
@@ -199,7 +200,7 @@ def optimize(
     result = decode_all(model, requests, len(descent.steps) * n, how, "decoding")
     where = {id: (point, k) for point, ids in enumerate(names) for k, id in enumerate(ids)}
     places = np.array([where[crystal.id] for crystal in result.crystals], np.int64).reshape(-1, 2)
-    key = f"predicted_{model.target}"
+    key = f"{PREDICTED}{model.target}"
     crystals = [
         replace(crystal, properties={**crystal.properties, key: float(descent.predicted[point, k])})
         for crystal, (point, k) in zip(result.crystals, places.tolist(), strict=True)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 LATENT_DISTANCE, CANDIDATES = "latent_distance", "candidates"
 """Properties of a crystal that was decoded from a latent (``dpcdvae.sampling.agreement``)."""
 
+PREDICTED, EVALUATED = "predicted_", "evaluated_"
+"""Before the name of a property: what the model's own head says of it, and what an independent model says."""
+
 AMU_PER_CUBIC_ANGSTROM_IN_G_PER_CM3 = 1.66053906892
 
 

@@ -32,11 +32,6 @@ class Duplicates:
     left_out: int
     reasons: dict[int, str]
 
-    @property
-    def duplicate(self) -> npt.NDArray[np.bool_]:
-        """(n,) True where an earlier crystal has the same structure."""
-        return np.array([earlier is not None for earlier in self.duplicate_of], bool)
-
 
 @dataclass(frozen=True)
 class SameStructures:
