@@ -203,6 +203,10 @@ def test_line_between_a_crystal_of_the_data_and_its_file(here: Path) -> None:
     write([original], "end.cif")
     assert main(["interpolate", "RUN", f"own/{id}", "end.cif", "-n", "3", "--steps", "3", "--out", "line.json"]) == 0
     line = read("line.json")
+    again = ["interpolate", "RUN", f"own/{id}", "end.cif", "-n", "3", "--steps", "3"]
+    assert main([*again, "--symmetrise", "0.01", "--out", "line/"]) == 0
+    assert all("_symmetry_space_group_name_Hall" in path.read_text() for path in Path("line").glob("*.cif"))
+    assert len(read("line/")) == 3
     assert [crystal.properties["fraction"] for crystal in line] == [0, 0.5, 1]
     predicted = [crystal.properties["predicted_density"] for crystal in line]
     assert predicted == pytest.approx([predicted[0]] * 3, rel=1e-3)

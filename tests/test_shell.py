@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from dpcdvae.cli import main
+from dpcdvae.datasets import load_dataset
 from dpcdvae.io import cif_text, read, write
 from dpcdvae.structures.crystal import Crystal
 
@@ -111,6 +112,35 @@ def test_reconstructed_crystals_have_a_match_rate(work: Path, monkeypatch: pytes
     assert main(["evaluate", "r.extxyz", "--reference", "prototypes:test", "--paired", "--json", "r.json"]) == 0
     names = {metric["name"] for metric in json.loads((work / "r.json").read_text())["metrics"]}
     assert "match_rate" in names
+
+
+def test_a_file_is_reconstructed_as_the_data_set_that_it_was_written_from(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A crystal that nothing can be made of counts as not built, in the whole run and in the first shard alone."""
+    monkeypatch.chdir(work)
+    known = list(load_dataset("prototypes")["test"])[:3]
+    heavy = Crystal.from_parameters([118], np.zeros((1, 3)), [4, 4, 4], [90, 90, 90], "heavy")
+    write([*known, heavy], "four.json")
+    options = [*FEW_STEPS, "--workers", "0", "--batch-size", "2"]
+    assert main(["reconstruct", "RUN", "prototypes:test", "--limit", "3", *options, "--out", "three.json"]) == 0
+    assert main(["reconstruct", "RUN", "four.json", *options, "--out", "file.json"]) == 0
+    assert [crystal.id for crystal in read("file.json")] == [crystal.id for crystal in known]
+    for one, other in zip(read("three.json"), read("file.json"), strict=True):
+        assert one.formula == other.formula
+        np.testing.assert_allclose(one.lattice, other.lattice, atol=1e-4)
+    failures = json.loads(Path("file.json.manifest.json").read_text())["failures"]
+    assert [(failure["id"], "118" in failure["reason"] or "Og" in failure["reason"]) for failure in failures] == [
+        ("heavy", True)
+    ]
+    for number, lost in ((1, 1), (2, 0)):
+        out = f"share{number}.json"
+        assert main(["reconstruct", "RUN", "four.json", *options, "--shard", f"{number}/2", "--out", out]) == 0
+        assert len(json.loads(Path(f"{out}.manifest.json").read_text())["failures"]) == lost
+    write([heavy], "heavy.json")
+    capsys.readouterr()
+    assert main(["reconstruct", "RUN", "heavy.json", *options, "--out", "none.json"]) == 2
+    assert "none of 1 crystals can be used" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from dpcdvae.cli.outputs import facts_of, write_crystals
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
+    from dpcdvae.io import Failure
     from dpcdvae.model_store import StoredModel
     from dpcdvae.parallel import Engine
     from dpcdvae.sampling.filters import Filters as Kept
@@ -113,25 +114,30 @@ def reconstruct(
     *,
     call: Call,
     model: Model,
-    crystals: str = argument(..., "DATASET or DATASET:split (test without).", autocompletion=complete_datasets),
+    crystals: str = argument(
+        ..., "A file or folder of crystals, or DATASET[:split] (test without).", autocompletion=complete_datasets
+    ),
     batches: Batches,
     decoding: Decoding,
     force_num_atoms: bool = option(False, "Decode with the true number of atoms.", "--force-num-atoms"),
     force_types: bool = option(False, "Decode with the true number and types of atoms.", "--force-types"),
     sample_latent: bool = option(False, "Draw z as the paper does, instead of its mean.", "--sample-latent"),
     limit: int | None = option(None, "Use only the first crystals, this many.", min=1),
+    column: Column = None,
 ) -> None:
     """Encode crystals and decode them again, under their own ids.
 
+    Crystals of a file are prepared as those of data sets are; those that cannot be are counted as not built.
     Finished batches are kept in OUT.work: after a kill the same command goes on.
 
     \b
     Example:
       dpcdvae reconstruct runs/perov perov_5:test --out recon.extxyz
       dpcdvae evaluate recon.extxyz --reference perov_5:test --paired
+      dpcdvae reconstruct runs/perov my_cifs/ --out recon.extxyz
     """
     from dpcdvae.config import config_from_dict
-    from dpcdvae.datasets import load_split
+    from dpcdvae.datasets.bonded_crystals import bonded_crystals
     from dpcdvae.model_store import find_generative_model
     from dpcdvae.sampling import kinds
     from dpcdvae.sampling.distributed import reconstruct_batch
@@ -141,7 +147,7 @@ def reconstruct(
     source = find_generative_model(model)
     forced = {"force_num_atoms": force_num_atoms, "force_types": force_types, "sample_latent": sample_latent}
     options = {"seed": decoding.seed, **kinds.settings(source, "reconstruct", decoding.asked() | forced)}
-    table = load_split(crystals)
+    table, unusable = bonded_crystals(crystals, column)
     table = table.select(range(min(limit or len(table), len(table))))
     kinds.check_reconstruction(config_from_dict(source.description["config"], source.where), table, options)
     call, make = call.resolved(**options), partial(reconstruct_batch, options=options)
@@ -150,7 +156,7 @@ def reconstruct(
         return numbers.start, table.select(numbers)
 
     facts = {"crystals_sha256": table_hash(table)}
-    _run(call, "reconstructing", source, len(table), batches, decoding, make, item_of, facts)
+    _run(call, "reconstructing", source, len(table), batches, decoding, make, item_of, facts, unusable=unusable)
 
 
 def _from_tables(column: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,12 +181,14 @@ def _run(
     item_of: Callable[[range], Any],
     facts: dict[str, Any],
     kept: Kept | None = None,
+    unusable: Sequence[Failure] = (),
 ) -> None:
     """Makes the crystals 0 .. total - 1 of a run, or a shard of them, and writes them with their manifest.
 
     Args:
         make: (model, device, item) -> a batch of crystals, with the item that ``item_of`` gives for their numbers.
         facts: that shape the crystals, beside the call.
+        unusable: crystals that nothing could be made of. They count in the whole run and in its first shard.
         kept: filters. Then crystals are made until ``total`` are kept, or the call's ``max_tries`` were made.
     """
     from dpcdvae import __version__
@@ -207,6 +215,8 @@ def _run(
 
         if kept is None:
             result = finished(todo)
+            if todo and todo[0].start == 0:
+                result = replace(result, failures=[*unusable, *result.failures])
         else:
             comparing = Results(engine, COMPARING)
             result = select(kept, batches.share(total), todo, size, lambda some: [finished(some)], comparing)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dpcdvae.cli.energies import load_energy_model
 from dpcdvae.cli.groups import Call, argument, option
-from dpcdvae.cli.options import Column, Decoding, Json, Model, Out, Overwrite, Processes
+from dpcdvae.cli.options import Column, Decoding, Json, Model, Out, Overwrite, Processes, Symmetrise
 from dpcdvae.cli.outputs import check_paths, facts_of, write_crystals, write_report
 from dpcdvae.errors import InputError
 
@@ -44,6 +44,7 @@ def optimize(
     energy_model: str | None = option(None, "An independent property model that evaluates the crystals."),
     time_limit: float = option(60.0, "Seconds for the bonds of one crystal.", min=0.1),
     json: Json = None,
+    symmetrise: Symmetrise = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Search for crystals with a low (or high) property: gradient descent on z, with success rates.
@@ -61,9 +62,10 @@ def optimize(
     from dpcdvae.files import check_output
     from dpcdvae.io import check_destination
     from dpcdvae.model_store import find_crystal_vae, find_property_model
+    from dpcdvae.structures.crystal import EVALUATED
 
     check_paths([out, json])
-    check_destination(out, overwrite=overwrite)
+    check_destination(out, overwrite=overwrite, symmetrise=symmetrise)
     if json is not None:
         check_output(json, overwrite=overwrite)
     check_tools()
@@ -102,7 +104,9 @@ def optimize(
         with engine:
             values, more = _evaluated(evaluator, crystals, valid, engine, time_limit)
         lost |= more
-        crystals = [_with(c, f"evaluated_{evaluator.target}", value) for c, value in zip(crystals, values, strict=True)]
+        crystals = [
+            _with(c, f"{EVALUATED}{evaluator.target}", value) for c, value in zip(crystals, values, strict=True)
+        ]
     call = call.resolved(**how)
     hashes = {"model_sha256": source.sha256} | ({} if energy is None else {"energy_model_sha256": energy.sha256})
     report = SearchReport(
@@ -118,7 +122,7 @@ def optimize(
         lost,
         {**call.arguments, **hashes},
     )
-    _write(call, replace(result, crystals=crystals), out, hashes, overwrite)
+    _write(call, replace(result, crystals=crystals), out, hashes, overwrite, symmetrise)
     write_report(call, report, json, hashes)
 
 
@@ -132,6 +136,7 @@ def interpolate(
     decoding: Decoding,
     n: int = option(8, "How many crystals, both ends included.", "-n", min=2, max=MOST),
     column: Column = None,
+    symmetrise: Symmetrise = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Decode crystals along the straight line between the latents of two.
@@ -143,13 +148,13 @@ def interpolate(
     Example:
       dpcdvae interpolate runs/perov start.cif perov_5:test/8355 -n 8 --out line.extxyz
     """
-    from dpcdvae.datasets.one_crystal import bonded_crystal
+    from dpcdvae.datasets.bonded_crystals import bonded_crystal
     from dpcdvae.io import check_destination, columns_of
     from dpcdvae.model_store import find_crystal_vae
     from dpcdvae.sampling.decoding_settings import generative_config
     from dpcdvae.structures.table import CrystalTable
 
-    check_destination(out, overwrite=overwrite)
+    check_destination(out, overwrite=overwrite, symmetrise=symmetrise)
     source = find_crystal_vae(model)
     how, most = decoding.settings(source), generative_config(source).model.max_atoms
     columns = columns_of(column, [from_, to])
@@ -167,11 +172,19 @@ def interpolate(
                 file=sys.stderr,
             )
     result = interpolation.interpolate(loaded, table, n, batch_size=decoding.batch_size, **how)
-    _write(call.resolved(**how), result, out, {"model_sha256": source.sha256}, overwrite)
+    _write(call.resolved(**how), result, out, {"model_sha256": source.sha256}, overwrite, symmetrise)
 
 
-def _write(call: Call, result: GenerationResult, out: Path, hashes: dict[str, str], overwrite: bool) -> None:
-    write_crystals(call, result.crystals, out, hashes | facts_of(result), overwrite=overwrite)
+def _write(
+    call: Call,
+    result: GenerationResult,
+    out: Path,
+    hashes: dict[str, str],
+    overwrite: bool,
+    symmetrise: float | None,
+) -> None:
+    facts = hashes | facts_of(result)
+    write_crystals(call, result.crystals, out, facts, overwrite=overwrite, symmetrise=symmetrise)
     print(f"{out}: {len(result.crystals)} of {len(result.crystals) + len(result.failures)} crystals")
 
 

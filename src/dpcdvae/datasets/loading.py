@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from dpcdvae.arguments import checked
 from dpcdvae.datasets.building import get_prototypes
 from dpcdvae.datasets.catalogue import DATASETS
@@ -48,3 +50,12 @@ def load_split(text: str, default: str = "test") -> CrystalTable:
     """
     name, _, split = text.partition(":")
     return load_dataset(name)[split or default]
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether an ``.npz`` is a prepared data set rather than a list of crystals."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return "metadata" in stored.files
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no .npz file: {error}") from error

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.datasets import DATASETS, dataset_file, load_dataset, prepared_names
+from dpcdvae.datasets.loading import is_dataset
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import sha256
 from dpcdvae.io import CrystalsLike, Failure, as_crystals, read
@@ -108,7 +109,7 @@ def resolve_reference(text: str | Path | StoredModel, column: str | None = None)
     if (path / CONFIG).is_file() or (path / CHECKPOINTS).is_dir():
         return _from_card(find_model(path).card(), text)
     name, _, split = text.partition(":")
-    if path.is_file() and path.suffix == ".npz" and _is_dataset(path):
+    if path.is_file() and path.suffix == ".npz" and is_dataset(path):
         return _from_dataset(text, path)
     if path.exists():
         failures: list[Failure] = []
@@ -158,12 +159,3 @@ def _from_card(card: Mapping[str, Any], text: str) -> Reference:
         raise InputError(f"the card of {text} has no '{STATISTICS_KEY}': give a data set as reference instead")
     statistics = ReferenceStatistics.from_json(card[STATISTICS_KEY])
     return Reference(f"{text} (statistics of {statistics.source})", statistics.sha256, statistics=statistics)
-
-
-def _is_dataset(path: Path) -> bool:
-    """Whether an ``.npz`` is a prepared data set rather than a list of crystals."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return "metadata" in stored.files
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no .npz file: {error}") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpcdvae.datasets import DATASETS, dataset_path, load_split, prepared_names
-from dpcdvae.datasets.one_crystal import bonded_crystal
+from dpcdvae.datasets.bonded_crystals import bonded_crystal
 from dpcdvae.datasets.preparation import MAX_ELEMENT, Settings, prepare_one
 from dpcdvae.errors import InputError
 from dpcdvae.files import sha256

@@ -1,4 +1,4 @@
-"""One crystal with its bonds: from a file, or of a data set by its id."""
+"""Crystals with their bonds, from files or data sets: many, or one by its id."""
 
 from __future__ import annotations
 
@@ -7,10 +7,39 @@ from pathlib import Path
 
 from dpcdvae.datasets.building import MAX_ATOMS
 from dpcdvae.datasets.description import place_of
-from dpcdvae.datasets.loading import load_split
-from dpcdvae.datasets.preparation import Prepared, Settings, prepare_one
+from dpcdvae.datasets.loading import is_dataset, load_split
+from dpcdvae.datasets.preparation import Prepared, Settings, bonded_table, prepare_one
 from dpcdvae.errors import InputError
-from dpcdvae.io import read
+from dpcdvae.io import Failure, read
+from dpcdvae.structures.table import CrystalTable
+
+
+def bonded_crystals(text: str, column: str | None = None) -> tuple[CrystalTable, list[Failure]]:
+    """Crystals with their bonds: those of a file or folder, prepared as data sets are, or DATASET[:split].
+
+    A file or folder comes first where a data set has the same name.
+
+    Args:
+        column: of the crystals, where the file is a table, as of :func:`dpcdvae.io.read`.
+
+    Returns:
+        The usable crystals, and what could not be read or prepared, with the reason.
+
+    Raises:
+        InputError: nothing there, nothing usable in it.
+    """
+    path = Path(text)
+    if not path.exists() or (path.suffix == ".npz" and is_dataset(path)):
+        if column is not None:
+            raise InputError(f"--column {column}: {text} is a data set, which has no columns of crystals")
+        return load_split(text), []
+    failures: list[Failure] = []
+    crystals = read(path, failures, column=column)
+    table, unusable = bonded_table(crystals)
+    failures += unusable
+    if not len(table):
+        raise InputError(f"{text}: none of {len(failures)} crystals can be used: {failures[0]}")
+    return table, failures
 
 
 def bonded_crystal(text: str, column: str | None = None) -> Prepared:
