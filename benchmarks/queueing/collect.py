@@ -12,7 +12,7 @@ from dpcdvae.model_store import last_checkpoint
 from queueing.state import WEIGHTS, WEIGHTS_FILE, Run
 from speed.record import ROOT
 
-LEAST_MINUTES = 60.0
+LEAST_MINUTES = 30.0
 MODELS = ROOT / "src" / "dpcdvae" / "models"
 TRIES = 5
 
