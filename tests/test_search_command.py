@@ -16,7 +16,7 @@ import pytest
 from dpcdvae.checkpoints.loading import load_model, load_regressor
 from dpcdvae.cli import main
 from dpcdvae.datasets import dataset_file, load_dataset
-from dpcdvae.evaluation.validity import structurally_valid
+from dpcdvae.structures.validity import structurally_valid
 from dpcdvae.files import sha256
 from dpcdvae.io import cif_text, read, write
 from dpcdvae.model_store import best_checkpoint, find_model, read_card

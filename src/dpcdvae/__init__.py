@@ -34,6 +34,7 @@ _HOMES = {
     "reconstruct": "dpcdvae.sampling.kinds",
     "relax": "dpcdvae.relaxation",
     "train": "dpcdvae.training.by_name",
+    "view": "dpcdvae.drawing.page.view",
     "write": "dpcdvae.io",
 }
 
@@ -61,6 +62,7 @@ __all__ = [
     "reconstruct",
     "relax",
     "train",
+    "view",
     "write",
 ]
 
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from dpcdvae.checkpoints.loading import load_model
     from dpcdvae.config import load_config
     from dpcdvae.datasets import load_dataset
+    from dpcdvae.drawing.page.view import view
     from dpcdvae.drawing.picture import draw
     from dpcdvae.errors import InputError
     from dpcdvae.evaluation import Report, evaluate

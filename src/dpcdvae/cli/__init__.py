@@ -26,6 +26,7 @@ COMMANDS = {
     "optimize": "search",
     "interpolate": "search",
     "evaluate": "evaluate",
+    "view": "view",
     "relax": "relaxation",
     "ground-state": "relaxation",
     "benchmark": "benchmark",

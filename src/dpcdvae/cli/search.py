@@ -214,8 +214,8 @@ def _model_in_words(energy_model: StoredModel | None) -> str:
 
 
 def _valid(crystals: Sequence[Crystal]) -> npt.NDArray[np.bool_]:
-    from dpcdvae.evaluation.validity import structurally_valid
     from dpcdvae.structures.neutrality import compositionally_valid
+    from dpcdvae.structures.validity import structurally_valid
 
     return structurally_valid(crystals) & compositionally_valid(crystals)
 

@@ -16,9 +16,12 @@ from dpcdvae.structures.element_data import covalent_radii
 Array = npt.NDArray[np.float64]
 
 FACE_TOLERANCE = 0.35  # Å; an atom this near to a face is drawn on the opposite face too
+ATOM_SCALE = 0.42  # of the covalent radius
+AZIMUTH, ELEVATION = np.radians(24.0), np.radians(14.0)  # from where the cell is looked at
 BOND_FACTOR = 1.15  # of the sum of the covalent radii
 SHELL_FACTOR = 1.2  # of the distance to the nearest neighbour
 MIN_HEIGHT = 0.5  # Å; bonds in a flatter cell would be countless
+MAX_PAIRS = 2e6  # of atoms within reach of each other; a real crystal of 10 000 atoms has a tenth of that
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class DrawnAtoms:
 def atoms_of_cell(crystal: Crystal) -> DrawnAtoms:
     """All atoms to draw so that the cell looks complete."""
     wrapped = crystal.frac_coords - np.floor(crystal.frac_coords)
-    tolerance = np.minimum(FACE_TOLERANCE / _heights(crystal), 0.2)
+    tolerance = np.minimum(FACE_TOLERANCE / cell_heights(crystal), 0.2)
     index, cells = [], []
     for k, position in enumerate(wrapped):
         shifts = [(0, 1) if x < t else (0, -1) if x > 1 - t else (0,) for x, t in zip(position, tolerance, strict=True)]
@@ -49,29 +52,51 @@ def atoms_of_cell(crystal: Crystal) -> DrawnAtoms:
     return DrawnAtoms(np.array(index), np.array(cells), (wrapped[index] + cells) @ crystal.lattice)
 
 
-def bonds_of(crystal: Crystal, atoms: DrawnAtoms) -> Iterator[tuple[int, Array, bool]]:
-    """For each drawn atom and each of its bonds: the (3,) vector to the neighbour, Å, and whether that is drawn.
+@dataclass(frozen=True)
+class CellBonds:
+    """The bonds of every atom of a crystal, each bond from both of its ends.
 
-    Bonded are atoms about as near as their covalent radii say which lie in each other's first shell.
+    Attributes:
+        first, second: (e,) atoms; ``second`` in cell ``+images`` is bonded to ``first`` in this one, both wrapped.
+        images: (e, 3).
+        vectors: (e, 3) Å, from the first to the second.
+    """
+
+    first: npt.NDArray[np.int64]
+    second: npt.NDArray[np.int64]
+    images: npt.NDArray[np.int64]
+    vectors: Array
+
+
+def cell_bonds(crystal: Crystal) -> CellBonds:
+    """Bonded are atoms about as near as their covalent radii say which lie in each other's first shell.
+
+    There are none in a cell so flat or so crowded that they would be countless.
     """
     from ase import Atoms
     from ase.neighborlist import neighbor_list
 
-    if _heights(crystal).min() < MIN_HEIGHT:
-        return
+    reach = BOND_FACTOR * drawn_radii()[crystal.atomic_numbers]
+    expected = crystal.num_atoms**2 * 4.2 * (2 * float(reach.max())) ** 3 / crystal.volume
+    if cell_heights(crystal).min() < MIN_HEIGHT or expected > MAX_PAIRS:
+        none = np.zeros(0, np.int64)
+        return CellBonds(none, none, np.zeros((0, 3), np.int64), np.zeros((0, 3)))
     wrapped = crystal.frac_coords - np.floor(crystal.frac_coords)
     cell = Atoms(crystal.atomic_numbers, scaled_positions=wrapped, cell=crystal.lattice, pbc=True)
-    reach = BOND_FACTOR * drawn_radii()[crystal.atomic_numbers]
     first, second, distance, vector, shift = neighbor_list("ijdDS", cell, reach)
     shell = np.full(len(cell), np.inf)
     np.minimum.at(shell, first, distance)
     # Atoms on top of each other are no bond to look at, and have no direction.
     chosen = (distance <= SHELL_FACTOR * np.minimum(shell[first], shell[second])) & (distance > 0.1)
+    return CellBonds(first[chosen], second[chosen], shift[chosen], vector[chosen])
+
+
+def bonds_of(crystal: Crystal, atoms: DrawnAtoms) -> Iterator[tuple[int, Array, bool]]:
+    """For each drawn atom and each of its bonds: the (3,) vector to the neighbour, Å, and whether that is drawn."""
+    bonds = cell_bonds(crystal)
     drawn = {(int(k), *cell) for k, cell in zip(atoms.index, atoms.cells.tolist(), strict=True)}
     neighbours = defaultdict(list)
-    for i, j, toward, to in zip(
-        first[chosen].tolist(), second[chosen].tolist(), vector[chosen], shift[chosen], strict=True
-    ):
+    for i, j, toward, to in zip(bonds.first.tolist(), bonds.second.tolist(), bonds.vectors, bonds.images, strict=True):
         neighbours[i].append((j, toward, to))
     for place, (k, here) in enumerate(zip(atoms.index.tolist(), atoms.cells, strict=True)):
         for j, toward, to in neighbours[k]:
@@ -83,7 +108,29 @@ def drawn_radii() -> Array:
     return np.nan_to_num(covalent_radii(), nan=1.5)
 
 
-def _heights(crystal: Crystal) -> Array:
+def element_colour(number: int) -> Array:
+    """RGB of an element after Jmol; beyond its table, grey."""
+    from ase.data.colors import jmol_colors
+
+    return np.array(jmol_colors[number]) if number < len(jmol_colors) else np.full(3, 0.6)
+
+
+def viewing_rotation(lattice: Array) -> Array:
+    """(3, 3) rotation, to be applied from the right, to the viewer's frame: x right, y up, z towards the viewer."""
+    up = lattice[2] / np.linalg.norm(lattice[2])
+    right = lattice[0] - (lattice[0] @ up) * up
+    right /= np.linalg.norm(right)
+    back = np.cross(up, right)
+    if back @ lattice[1] < 0:  # a left-handed cell: look at it from the other side
+        back, right = -back, -right  # both, or it would be its mirror image
+    cos_a, sin_a, cos_e, sin_e = np.cos(AZIMUTH), np.sin(AZIMUTH), np.cos(ELEVATION), np.sin(ELEVATION)
+    x = cos_a * right + sin_a * back
+    away = -sin_a * right + cos_a * back
+    rotation: Array = np.stack([x, cos_e * up + sin_e * away, sin_e * up - cos_e * away], axis=1)
+    return rotation
+
+
+def cell_heights(crystal: Crystal) -> Array:
     """(3,) Å, distances between opposite faces of the cell."""
     heights: Array = 1.0 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)
     return heights

@@ -14,7 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.arguments import checked
-from dpcdvae.drawing.cell_contents import atoms_of_cell, bonds_of, drawn_radii
+from dpcdvae.drawing.cell_contents import (
+    ATOM_SCALE,
+    atoms_of_cell,
+    bonds_of,
+    drawn_radii,
+    element_colour,
+    viewing_rotation,
+)
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output
 from dpcdvae.io import CrystalsLike, as_crystals
@@ -27,8 +34,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 COLUMNS, ROWS = 4, 4
-AZIMUTH, ELEVATION = np.radians(24.0), np.radians(14.0)  # from where the cell is looked at
-ATOM_SCALE = 0.42  # of the covalent radius
 BOND_WIDTH = 0.2  # Å
 FOG = 0.3  # how far the farthest things fade into the background
 LIGHT = np.array([-0.45, 0.6, 0.66])  # towards the light: from above, left, and the viewer
@@ -73,7 +78,7 @@ def draw(crystals: CrystalsLike, path: str | Path) -> None:
 
 def _draw_panel(axes: Axes, crystal: Crystal) -> None:
     axes.set_axis_off()
-    rotation = _view(crystal.lattice)
+    rotation = viewing_rotation(crystal.lattice)
     lattice = crystal.lattice @ rotation
     atoms = atoms_of_cell(crystal)
     numbers, positions = crystal.atomic_numbers[atoms.index], atoms.positions @ rotation
@@ -99,12 +104,12 @@ def _draw_panel(axes: Axes, crystal: Crystal) -> None:
             continue  # a stump towards the viewer would be a speck on its own ball
         start = positions[k] + bond * min(0.8 * radii[k] / _norm(bond), 0.5)
         end = positions[k] + bond * (0.5 if inside else 0.4)
-        colour = _faded(0.9 * _colour(numbers[k]), fade((start[2] + end[2]) / 2) + (0.0 if inside else 0.25))
+        colour = _faded(0.9 * element_colour(numbers[k]), fade((start[2] + end[2]) / 2) + (0.0 if inside else 0.25))
         strokes.append(_Stroke(start, end, colour, width, "butt"))
     _add_strokes(axes, strokes, np.sort(positions[:, 2] + radii))
     for number, (x, y, depth), radius in zip(numbers, positions, radii, strict=True):
         axes.imshow(
-            _ball(_faded(_colour(number), fade(depth))),
+            _ball(_faded(element_colour(number), fade(depth))),
             extent=(x - radius, x + radius, y - radius, y + radius),
             zorder=depth + radius,
             interpolation="antialiased",
@@ -169,7 +174,7 @@ def _label(axes: Axes, crystal: Crystal) -> None:
     step = min(0.15, 0.9 / len(elements))
     for k, number in enumerate(elements):
         x = 0.5 + step * (k - (len(elements) - 1) / 2)
-        colour = _colour(number)
+        colour = element_colour(number)
         axes.plot(x - 0.03, 0.045, "o", ms=7, mfc=colour, mec=colour * 0.6, mew=0.6, transform=axes.transAxes)
         axes.text(x - 0.003, 0.043, SYMBOLS[number], transform=axes.transAxes, va="center", fontsize=9, color="0.2")
 
@@ -177,20 +182,6 @@ def _label(axes: Axes, crystal: Crystal) -> None:
 def title_of(crystal: Crystal) -> str:
     """The reduced formula, digits as subscripts of matplotlib's mathtext."""
     return re.sub(r"(\d+)", r"$_{\1}$", crystal.formula)
-
-
-def _view(lattice: Array) -> Array:
-    """Rotation (to be applied from the right) to the viewer's frame: x right, y up, z towards the viewer."""
-    up = lattice[2] / _norm(lattice[2])
-    right = lattice[0] - (lattice[0] @ up) * up
-    right /= _norm(right)
-    back = np.cross(up, right)
-    if back @ lattice[1] < 0:  # a left-handed cell: look at it from the other side
-        back = -back
-    cos_a, sin_a, cos_e, sin_e = np.cos(AZIMUTH), np.sin(AZIMUTH), np.cos(ELEVATION), np.sin(ELEVATION)
-    x = cos_a * right + sin_a * back
-    away = -sin_a * right + cos_a * back
-    return np.stack([x, cos_e * up + sin_e * away, sin_e * up - cos_e * away], axis=1)
 
 
 def _edges(lattice: Array) -> list[tuple[Array, Array]]:
@@ -201,13 +192,6 @@ def _edges(lattice: Array) -> list[tuple[Array, Array]]:
 
 def _norm(vector: Array) -> float:
     return max(float(np.linalg.norm(vector)), 1e-12)
-
-
-def _colour(number: int) -> Array:
-    """RGB of an element after Jmol; beyond its table, grey."""
-    from ase.data.colors import jmol_colors
-
-    return np.array(jmol_colors[number]) if number < len(jmol_colors) else np.full(3, 0.6)
 
 
 def _faded(colour: Array, amount: float) -> tuple[float, ...]:

@@ -24,7 +24,6 @@ from dpcdvae.evaluation.reference import Reference, as_reference, training_of
 from dpcdvae.evaluation.report import Key, Report, tool_versions
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.stability import Stability
-from dpcdvae.evaluation.validity import MIN_DISTANCE, MIN_VOLUME
 from dpcdvae.intervals import LEVEL, REPLICATES, Number
 from dpcdvae.io import CrystalsLike, Failure, as_crystals
 from dpcdvae.parallel import Engine, engine_for
@@ -34,6 +33,7 @@ from dpcdvae.structures.match_candidates import NEAREST
 from dpcdvae.structures.space_groups import CONVENTIONS, REDUCED, SYMPREC
 from dpcdvae.structures.summary import ReferenceStatistics
 from dpcdvae.structures.tolerances import PUBLISHED
+from dpcdvae.structures.validity import MIN_DISTANCE, MIN_VOLUME
 
 TIME_LIMIT = 60.0
 DEFAULT_BASELINES = ("reference", "training")

@@ -92,7 +92,7 @@ def _add_rows(rows: Iterable[Row], columns: Sequence[str], where: str, stem: str
     texts: dict[str, Counter[str]] = {name: Counter() for name in candidates}
     for number, row in enumerate([] if first is None else chain([first], rows), 1):
         given = (str(row[name]) for name in ids if row[name] is not None)
-        id = _unguarded(next(filter(None, given), "")) or f"{stem}-{number}"
+        id = unguarded(next(filter(None, given), "")) or f"{stem}-{number}"
         with collector.item(id, f"{where} row {number}"):
             if any(row.get(_BEYOND) or ()):
                 raise InputError("more cells than columns (a comma in a number, or a quote that is missing?)")
@@ -102,7 +102,7 @@ def _add_rows(rows: Iterable[Row], columns: Sequence[str], where: str, stem: str
             numbers = {}
             for name in candidates:
                 if (value := _number(row[name])) is not None:
-                    numbers[_unguarded(name)] = value
+                    numbers[unguarded(name)] = value
                     numeric.add(name)
                 elif isinstance(row[name], str) and row[name].strip().lower() not in _ABSENT:
                     texts[name][row[name] if len(texts[name]) < 1000 else ""] += 1
@@ -197,5 +197,5 @@ def guarded(text: str) -> str:
     return _GUARD + text if _LIKE_FORMULA.match(text) else text
 
 
-def _unguarded(text: str) -> str:
+def unguarded(text: str) -> str:
     return text[1:] if text[:1] == _GUARD and _LIKE_FORMULA.match(text) else text

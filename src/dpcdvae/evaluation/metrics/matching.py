@@ -17,13 +17,13 @@ from dpcdvae.evaluation.metrics.validity import counted
 from dpcdvae.evaluation.pairing import Pairs, pair
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.sample_fingerprints import reference_fingerprints
-from dpcdvae.evaluation.validity import structurally_valid
 from dpcdvae.intervals import Number
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.match_search import Found
 from dpcdvae.structures.neutrality import compositionally_valid
 from dpcdvae.structures.pair_matching import Matches, match_pairs
 from dpcdvae.structures.tolerances import PUBLISHED
+from dpcdvae.structures.validity import structurally_valid
 
 PREDICTION_GATE = "prediction valid"
 

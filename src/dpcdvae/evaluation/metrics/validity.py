@@ -12,9 +12,9 @@ from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.metrics.geometry import contacts
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.sample_fingerprints import fingerprints
-from dpcdvae.evaluation.validity import MIN_VOLUME, structurally_valid
 from dpcdvae.intervals import Number
 from dpcdvae.structures.neutrality import compositional_problem, compositionally_valid
+from dpcdvae.structures.validity import MIN_VOLUME, structurally_valid
 
 Flags = npt.NDArray[np.bool_]
 

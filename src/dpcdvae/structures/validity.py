@@ -30,3 +30,13 @@ def structurally_valid(crystals: Sequence[Crystal], contacts: Contacts | None = 
     contacts = contacts or closest_contacts(crystals)
     roomy = np.array([crystal.problem() is None and crystal.volume > MIN_VOLUME for crystal in crystals], bool)
     return roomy & (contacts.distance > MIN_DISTANCE)
+
+
+def structural_problem(crystal: Crystal, distance: float) -> str | None:
+    """Why :func:`structurally_valid` says no, or None where it says yes; ``distance`` (Å) is the shortest one."""
+    reason = crystal.problem()
+    if reason is None and not crystal.volume > MIN_VOLUME:
+        reason = f"the volume is {crystal.volume:.3g} Å^3"
+    if reason is None and not distance > MIN_DISTANCE:
+        reason = f"atoms are {distance:.2f} Å apart"
+    return reason

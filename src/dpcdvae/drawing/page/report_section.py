@@ -1,0 +1,100 @@
+"""The numbers of an evaluation on the page: the headline with intervals, its plot, and all of them below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from dpcdvae.drawing.page.plots import Bar, interval_plot
+from dpcdvae.errors import InputError
+from dpcdvae.intervals import LEVEL, Number
+
+SCHEMA = "dpcdvae.evaluation/"
+
+HEADLINE = (
+    "validity", "match_rate", "match_rms", "coverage_recall", "coverage_precision", "density_wasserstein",
+    "energy_wasserstein", "num_elements_wasserstein", "uniqueness", "novelty", "unique_and_novel", "stability", "sun",
+)  # fmt: skip
+"""What is asked first of generated crystals, as far as a report has it; of several gates the first."""
+
+_HOLLOW = '<p class="note">Hollow points: the same number for the crystals it is compared with.</p>'
+
+
+def is_report(content: Any) -> bool:
+    """Whether JSON is what ``dpcdvae evaluate --json`` wrote."""
+    return isinstance(content, dict) and str(content.get("schema", "")).startswith(SCHEMA)
+
+
+def report_section(report: Mapping[str, Any]) -> str:
+    """HTML of the JSON of a report.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        metrics = [(str(entry["name"]), _number(entry), entry) for entry in report["metrics"]]
+        source, generated = str(report["reference"]["source"]), int(report["crystals"]["generated"])
+        first = {name: (number, entry) for name, number, entry in reversed(metrics)}
+        headline = [(name, *first[name]) for name in HEADLINE if name in first]
+        bars = [
+            _bar(name, number, entry)
+            for name, number, entry in metrics
+            if _is_headline_rate(name, number, entry, first)
+        ]
+        tables = _table(headline), _table(metrics)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise InputError("the report is not what evaluate --json writes: evaluate the crystals again") from None
+    plural = "" if generated == 1 else "s"
+    about = f"{generated} crystal{plural}, against {source}; {LEVEL:.0%} intervals"
+    plot = f'<div class="plots"><div>{interval_plot(bars, "Rates with intervals")}</div></div>{_HOLLOW}'
+    return (
+        '<section id="report" class="report" aria-label="Evaluation"><h2>Evaluation</h2>'
+        f'<p class="note">{escape(about)}</p>{tables[0]}{plot if bars else ""}'
+        f"<details><summary>All {len(metrics)} numbers</summary>{tables[1]}</details></section>"
+    )
+
+
+def _number(entry: Mapping[str, Any]) -> Number:
+    number = Number.from_json(entry)
+    for value in (number.value, *(number.interval or ())):
+        if value is not None:
+            float(value)
+    return number
+
+
+def _is_headline_rate(
+    name: str, number: Number, entry: Mapping[str, Any], first: Mapping[str, tuple[Number, Mapping[str, Any]]]
+) -> bool:
+    """Whether it is a rate with an interval, and the first of its gates."""
+    return first[name][1] is entry and not entry["unit"] and number.value is not None and number.interval is not None
+
+
+def _bar(name: str, number: Number, entry: Mapping[str, Any]) -> Bar:
+    assert number.value is not None
+    assert number.interval is not None
+    others = [other["value"] for other in entry.get("baselines", {}).values()]
+    return Bar(
+        name.replace("_", " "), number.value, *number.interval, [float(other) for other in others if other is not None]
+    )
+
+
+def _table(rows: Iterable[tuple[str, Number, Mapping[str, Any]]]) -> str:
+    head = ["number", "of", "value", "interval", "n", "", "for comparison"]
+    lines = [_row("th", head)]
+    for name, number, entry in rows:
+        unit = str(entry["unit"])
+        value, interval = number.shown(unit)
+        others = [
+            f"{other}: {Number.from_json(given).shown(unit)[0]}" for other, given in entry.get("baselines", {}).items()
+        ]
+        undecided = f"{entry['undecided']} undecided" if entry.get("undecided") else ""
+        title = name.replace("_", " ") + (f", {unit}" if unit else "")
+        lines.append(
+            _row("td", [title, str(entry["gate"]), value, interval, str(number.n), undecided, "; ".join(others)])
+        )
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _row(kind: str, cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{kind}>{escape(cell)}</{kind}>' for cell in cells)}</tr>"
