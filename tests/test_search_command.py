@@ -16,7 +16,6 @@ import pytest
 from dpcdvae.checkpoints.loading import load_model, load_regressor
 from dpcdvae.cli import main
 from dpcdvae.datasets import dataset_file, load_dataset
-from dpcdvae.structures.validity import structurally_valid
 from dpcdvae.files import sha256
 from dpcdvae.io import cif_text, read, write
 from dpcdvae.model_store import best_checkpoint, find_model, read_card
@@ -26,6 +25,7 @@ from dpcdvae.sampling.property_prediction import predict
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import SYMBOLS
 from dpcdvae.structures.neutrality import compositionally_valid
+from dpcdvae.structures.validity import structurally_valid
 from tensors import random_crystal, table_of
 from test_search import CRYSTALS
 

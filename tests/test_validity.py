@@ -7,10 +7,10 @@ import pytest
 from numpy.random import Generator
 
 from crystal_files import real_crystals
-from dpcdvae.structures.validity import structurally_valid
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import ATOMIC_NUMBERS
 from dpcdvae.structures.neutrality import OXIDATION_TABLES, compositionally_valid
+from dpcdvae.structures.validity import structurally_valid
 
 
 def skewed(rng: Generator, scale: float) -> Crystal:

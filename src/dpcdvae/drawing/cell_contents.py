@@ -73,8 +73,7 @@ def cell_bonds(crystal: Crystal) -> CellBonds:
 
     There are none in a cell so flat or so crowded that they would be countless.
     """
-    from ase import Atoms
-    from ase.neighborlist import neighbor_list
+    from pymatgen.optimization.neighbors import find_points_in_spheres
 
     reach = BOND_FACTOR * drawn_radii()[crystal.atomic_numbers]
     expected = crystal.num_atoms**2 * 4.2 * (2 * float(reach.max())) ** 3 / crystal.volume
@@ -82,13 +81,17 @@ def cell_bonds(crystal: Crystal) -> CellBonds:
         none = np.zeros(0, np.int64)
         return CellBonds(none, none, np.zeros((0, 3), np.int64), np.zeros((0, 3)))
     wrapped = crystal.frac_coords - np.floor(crystal.frac_coords)
-    cell = Atoms(crystal.atomic_numbers, scaled_positions=wrapped, cell=crystal.lattice, pbc=True)
-    first, second, distance, vector, shift = neighbor_list("ijdDS", cell, reach)
-    shell = np.full(len(cell), np.inf)
+    positions, periodic = wrapped @ crystal.lattice, np.ones(3, np.int64)
+    first, second, images, distance = find_points_in_spheres(
+        positions, positions, 2 * float(reach.max()), periodic, np.ascontiguousarray(crystal.lattice)
+    )
+    near = (distance > 0.1) & (distance <= reach[first] + reach[second])  # nearer atoms are no bond to look at
+    first, second, images, distance = first[near], second[near], images[near].astype(np.int64), distance[near]
+    shell = np.full(crystal.num_atoms, np.inf)
     np.minimum.at(shell, first, distance)
-    # Atoms on top of each other are no bond to look at, and have no direction.
-    chosen = (distance <= SHELL_FACTOR * np.minimum(shell[first], shell[second])) & (distance > 0.1)
-    return CellBonds(first[chosen], second[chosen], shift[chosen], vector[chosen])
+    chosen = distance <= SHELL_FACTOR * np.minimum(shell[first], shell[second])
+    first, second, images = first[chosen], second[chosen], images[chosen]
+    return CellBonds(first, second, images, positions[second] - positions[first] + images @ crystal.lattice)
 
 
 def bonds_of(crystal: Crystal, atoms: DrawnAtoms) -> Iterator[tuple[int, Array, bool]]:

@@ -38,17 +38,25 @@ class Polyhedron:
 
 
 def polyhedra_of(crystal: Crystal, bonds: CellBonds) -> list[Polyhedron]:
-    """The polyhedra of all atoms whose neighbours are four or more and all more electronegative (Pauling)."""
+    """The polyhedra of all atoms that have four or more neighbours which are more electronegative (Pauling).
+
+    Other bonded atoms must lie farther away than all of these.
+    """
+    if not len(bonds.first):
+        return []
     strength = _electronegativities()[crystal.atomic_numbers]
-    weaker = strength[bonds.first] < strength[bonds.second]  # False too where one is unknown
+    stronger = strength[bonds.second] > strength[bonds.first]  # False too where one is unknown
+    lengths = np.linalg.norm(bonds.vectors, axis=1)
     order = np.argsort(bonds.first, kind="stable")
     atoms, starts = np.unique(bonds.first[order], return_index=True)
     found = []
-    for atom, corners in zip(atoms.tolist(), np.split(order, starts[1:]), strict=True):
-        if FEWEST <= len(corners) <= MOST and weaker[corners].all():
-            surface = _surface(bonds.vectors[corners])
-            if surface is not None:
-                found.append(Polyhedron(atom, corners, *surface))
+    for atom, around in zip(atoms.tolist(), np.split(order, starts[1:]), strict=True):
+        corners, others = around[stronger[around]], around[~stronger[around]]
+        if not FEWEST <= len(corners) <= MOST or (lengths[others] <= lengths[corners].max()).any():
+            continue
+        surface = _surface(bonds.vectors[corners])
+        if surface is not None:
+            found.append(Polyhedron(atom, corners, *surface))
     return found
 
 
