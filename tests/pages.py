@@ -77,7 +77,7 @@ class Page(HTMLParser):
 
 
 @contextmanager
-def browser(*, dark: bool = False, width: int = 1400, height: int = 950) -> Iterator[Any]:
+def browser(*, dark: bool = False, width: int = 900, height: int = 700) -> Iterator[Any]:
     """A headless Chromium without a network, driven by Selenium. The test skips where either is missing."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install 'dpcdvae[dev]'")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -124,9 +124,9 @@ def test_a_film_plays(window: Any) -> None:
     window.find_element("id", "play").click()
 
 
-@pytest.mark.parametrize(("dark", "width"), [(True, 1400), (False, 390), (True, 390)])
+@pytest.mark.parametrize(("dark", "width"), [(True, 900), (False, 390)])
 def test_the_page_fits_a_phone_and_the_dark(page: Path, dark: bool, width: int) -> None:
-    with browser(dark=dark, width=width, height=800) as window:
+    with browser(dark=dark, width=width, height=700) as window:
         open_page(window, page, "sto")
         assert window.execute_script("return document.documentElement.scrollWidth") <= width
         shown = picture(window, "stage")
