@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
+from dpcdvae.arguments import checked
 from dpcdvae.drawing.page.columns import columns_of, read_table
 from dpcdvae.drawing.page.document import BLOCK, document
 from dpcdvae.drawing.page.geometry import elements, films, geometry, partners
@@ -36,6 +37,7 @@ class Report(Protocol):
     def crystals(self) -> Mapping[str, Sequence[Any]]: ...
 
 
+@checked
 def view(
     crystals: CrystalsLike,
     path: str | Path,
