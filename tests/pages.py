@@ -76,6 +76,9 @@ class Page(HTMLParser):
         return {name: sources for name, *sources in (part.split() for part in re.split(r";\s*", content or ""))}
 
 
+PATIENCE = 600.0  # seconds: WebGL without a graphics card is slow, and the machine may be busy
+
+
 @contextmanager
 def browser(*, dark: bool = False, width: int = 900, height: int = 700) -> Iterator[Any]:
     """A headless Chromium without a network, driven by Selenium. The test skips where either is missing."""
@@ -98,6 +101,8 @@ def browser(*, dark: bool = False, width: int = 900, height: int = 700) -> Itera
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    window.set_script_timeout(PATIENCE)
+    window.set_page_load_timeout(PATIENCE)
     try:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
@@ -108,7 +113,7 @@ def browser(*, dark: bool = False, width: int = 900, height: int = 700) -> Itera
         window.quit()
 
 
-def wait_for(window: Any, condition: str, seconds: float = 120.0) -> Any:
+def wait_for(window: Any, condition: str, seconds: float = PATIENCE) -> Any:
     """The value of an expression of JavaScript as soon as it is true."""
     end = time.monotonic() + seconds
     while not (value := window.execute_script(f"return {condition}")):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dpcdvae.drawing.page.view import view
-from pages import PEROVSKITE, SALT, browser, open_page, requested, wait_for
+from pages import PATIENCE, PEROVSKITE, SALT, browser, open_page, requested, wait_for
 
 NASTY = '</script><script>window.broken=1</script><img src=x onerror="window.broken=2">'
 FILM = [replace(PEROVSKITE, id=f"path@{k}", lattice=PEROVSKITE.lattice * (1 + k / 50)) for k in range(4)]
@@ -53,7 +53,7 @@ def picture(window: Any, id: str = "stage") -> Any:
     return imread(io.BytesIO(base64.b64decode(url.partition(",")[2])))[..., :3]
 
 
-def changed(window: Any, last: Any, seconds: float = 60.0) -> Any:
+def changed(window: Any, last: Any, seconds: float = PATIENCE) -> Any:
     """The next picture that is not ``last``."""
     end = time.monotonic() + seconds
     while np.abs((now := picture(window)) - last).max() < 0.1:
