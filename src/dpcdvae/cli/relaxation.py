@@ -62,7 +62,9 @@ def relax(
     if write_jobs is not None:
         others = {"--read-jobs": read_jobs, "--out": out, "--ranked": ranked, "--symmetrise": symmetrise}
         given = [name for name, value in others.items() if value is not None]
-        relaxes_nothing("--write-jobs", given + relaxing.given("optimizer", "work", "retry", "time_limit", "batch"))
+        relaxes_nothing(
+            "--write-jobs", given + relaxing.given("optimizer", "fix_symmetry", "work", "retry", "time_limit", "batch")
+        )
     elif read_jobs is not None:
         relaxes_nothing("--read-jobs", relaxing.given() + ["--column"] * (column is not None))
     check_one_process(relaxing.batch, processes.workers, processes.scheduler)

@@ -29,16 +29,17 @@ class Relaxing(Group):
 
     calculator: str | None = option(
         None,
-        "chgnet, sevennet, gpaw, espresso, vasp, or any of ASE's as module:Class; several in turn: a,b.",
+        "chgnet, sevennet, mace, mattersim, orb, gpaw, espresso, vasp, or ASE's as module:Class; several in turn: a,b.",
         shown="chgnet",
     )
     calculator_option: CalculatorOption = None
-    settings: str | None = option(None, "Settings of a DFT code: paper-carbon or screening.")
+    settings: str | None = option(None, "Settings of a DFT code: paper-carbon, screening or materials-project.")
     pressure: float | None = option(None, "GPa.", shown=f"{SETTINGS_OR}0")
     optimizer: str | None = option(None, "fire or lbfgs.", shown="fire")
     fmax: float | None = option(None, "Longest force, eV/Å.", shown=f"{SETTINGS_OR}0.01", min=TIGHTEST)
     smax: float | None = option(None, "Largest unbalanced stress, GPa.", shown=f"{SETTINGS_OR}0.1", min=TIGHTEST)
     steps: int | None = option(None, "Most steps; a crystal that needs more is not converged.", shown="1000", min=1)
+    fix_symmetry: bool = option(False, "Keep the space group that each crystal starts with.", "--fix-symmetry")
     work: Path | None = option(None, "Folder that keeps results, to go on after a kill.")
     retry: bool = option(False, "Try again what did not converge before; more --steps may be given.", "--retry")
     batch: int = option(1, "Crystals computed together in this process, for a GPU; chgnet can.", min=1)
@@ -62,6 +63,7 @@ class Relaxing(Group):
             "max_force": self.fmax,
             "max_stress": self.smax,
             "max_steps": self.steps,
+            "fix_symmetry": self.fix_symmetry or None,
         }
         stages = stages_of(
             self.calculator or DEFAULT,

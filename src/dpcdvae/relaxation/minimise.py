@@ -24,6 +24,7 @@ from dpcdvae.structures.standardise import calculation_cell
 if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
+    from ase.constraints import FixSymmetry
 
 # Name -> class in ase.optimize.
 OPTIMIZERS: Registry[str] = Registry("optimizer", {"fire": "FIRE", "lbfgs": "LBFGS"})
@@ -33,6 +34,9 @@ LARGEST_GROWTH = 3.0  # of the volume, since the start
 LARGEST_SHRINKAGE = 5.0
 LARGEST_RISE = 10.0  # eV/atom of enthalpy above the start
 CHECK_CONTACTS_EVERY = 10  # steps
+
+SYMMETRY_TOLERANCE = 0.01
+"""Å that an atom may miss a symmetric place, where the space group is kept."""
 
 LARGEST_PRESSURE = 1e5  # GPa, either way: no potential and no pseudopotential knows of more
 
@@ -49,6 +53,7 @@ class Settings:
         max_force: threshold, eV/Å: of the longest force on an atom.
         max_stress: threshold, GPa: of the largest component that the pressure does not balance.
         max_steps: of the optimizer; who is not converged by then is not converged.
+        fix_symmetry: keep the space group that the crystal starts with (tolerance ``SYMMETRY_TOLERANCE``).
 
     Raises:
         InputError: a value of another type, a pressure beyond all that is known, a threshold or number of steps
@@ -62,6 +67,7 @@ class Settings:
     max_force: float = 0.01
     max_stress: float = 0.1
     max_steps: int = 1000
+    fix_symmetry: bool = False
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -89,12 +95,18 @@ class Settings:
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "options": dict(self.options)}
+        """Plain values. What is off by default is left out, so that folders of earlier versions are gone on with."""
+        values = {**asdict(self), "options": dict(self.options)}
+        if not self.fix_symmetry:
+            del values["fix_symmetry"]
+        return values
 
 
 def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start: Crystal | None = None) -> Relaxed:
-    """Relaxes atoms and cell at ``settings.pressure``, without symmetry, in a right-handed cell of short vectors.
+    """Relaxes atoms and cell at ``settings.pressure``, in a right-handed cell of short vectors.
 
+    Nothing is kept symmetric but with ``settings.fix_symmetry``: then forces and steps, of the cell too, are
+    symmetrised by the space group of the start.
     Atoms that lie upon one another are pushed apart first. The relaxation ends where forces and stress are below
     the thresholds, at the limit of steps, or where it leaves what a crystal does: volume, enthalpy, merging atoms.
 
@@ -155,6 +167,12 @@ def _energy(crystal: Crystal, calculator: Calculator) -> tuple[float, str]:
     return (energy, "") if math.isfinite(energy) else (math.nan, "its energy is not finite")
 
 
+def _symmetry_of(atoms: Atoms) -> FixSymmetry:
+    from ase.constraints import FixSymmetry
+
+    return FixSymmetry(atoms, symprec=SYMMETRY_TOLERANCE)
+
+
 class _Run:
     """The relaxation of one crystal: its last sound state, and the watch over every step."""
 
@@ -163,6 +181,8 @@ class _Run:
         self.settings = settings
         self.atoms: Atoms = start.to_ase()
         self.atoms.calc = calculator
+        if settings.fix_symmetry:
+            self.atoms.set_constraint(_symmetry_of(self.atoms))
         self.final = start
         self.steps = 0
         self.quantities: dict[str, Any] = {
