@@ -12,7 +12,13 @@ set -euo pipefail
 jobs=${1:?give the folder of jobs}
 potentials=${POTENTIALS:?set POTENTIALS to the folder with one folder for each potential}
 failed=0
-for job in "$jobs"/[0-9]*/; do
+shopt -s nullglob
+folders=("$jobs"/[0-9]*/)
+if [ "${#folders[@]}" = 0 ]; then
+    echo "$jobs: no folders of jobs in it" >&2
+    exit 1
+fi
+for job in "${folders[@]}"; do
     if [ -e "$job/vasprun.xml" ] && tail -n 1 "$job/vasprun.xml" | grep -q "</modeling>"; then
         continue
     fi

@@ -83,7 +83,13 @@ def test_the_file_holds_all_phases_of_the_system_and_is_read_as_a_hull(project: 
 
 
 @pytest.mark.parametrize(
-    ("key", "said"), [("", f"set {KEY}"), ("short", "no key of the"), ("x" * 32, "refuses the key")]
+    ("key", "said"),
+    [
+        ("", f"set {KEY}"),
+        ("short", "no key of the"),
+        ("k" * 31 + "\n\u00e9", "no key of the"),
+        ("x" * 32, "refuses the key"),
+    ],
 )
 def test_a_bad_key_is_one_line(
     project: type[Project],
@@ -99,6 +105,27 @@ def test_a_bad_key_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (document("mp-1", "Ti", "Ti", "low"), "energy_per_atom 'low'"),
+        (document("mp-1", "Ti", "Ti", None), "no 'energy_per_atom'"),
+        (document("mp-1", "Tj(2", "Ti", -7.9), "'Tj(2'"),
+        ({"material_id": 3, "formula_pretty": "Ti", "energy_per_atom": -7.9}, "no id"),
+        (7, "no id"),
+    ],
+)
+def test_an_answer_that_is_no_phase_is_one_line(
+    project: type[Project], tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: Any, said: str
+) -> None:
+    project.documents = [answer]
+    assert fetch(tmp_path / "p.json") == 2
+    text = capsys.readouterr().err
+    assert "gave what is no phase" in text
+    assert said in text
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_network_unknown_elements_and_missing_phases_are_one_line(
     project: type[Project], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,13 +134,11 @@ def test_no_network_unknown_elements_and_missing_phases_are_one_line(
     assert "Xx" in capsys.readouterr().err
     assert fetch(out, "Ti-N") == 2
     assert "none of N alone" in capsys.readouterr().err
-    project.documents = [document("mp-1", "Ti", "Ti", "low")]
-    assert fetch(out) == 2
-    assert "without id, formula or energy" in capsys.readouterr().err
-    project.documents = [7]
-    assert fetch(out) == 2
-    assert "without id, formula or energy" in capsys.readouterr().err
+    assert fetch(out, "--") == 2
+    assert "unknown element" in capsys.readouterr().err
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
     assert fetch(out) == 2
-    assert "no answer from the Materials Project" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert "no answer from the Materials Project (http://127.0.0.1:9/): " in text
+    assert "refused" in text
     assert not list(tmp_path.iterdir())

@@ -72,7 +72,9 @@ def test_every_extra_is_one_of_the_package() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     for source in CALCULATORS.values():
         requirements = project["optional-dependencies"][source.extra] if source.extra else []
-        assert not source.extra or any(re.match(rf"{source.package}\b", r) for r in requirements)
+        assert not source.extra or any(
+            re.match(rf"{source.package.replace('_', '-')}\b", requirement) for requirement in requirements
+        )
 
 
 def test_what_a_calculator_does_not_know_is_a_reason() -> None:

@@ -131,6 +131,8 @@ def test_the_potentials_of_a_job_are_joined_in_the_order_of_its_poscar(tmp_path:
     failed = subprocess.run(call, env=environment, capture_output=True, text=True)
     assert failed.returncode == 1
     assert f"no potential {spec[0]}" in failed.stderr
+    nothing = subprocess.run([*call[:2], str(tmp_path / "potpaw")], env=environment, capture_output=True, text=True)
+    assert (nothing.returncode, "no folders of jobs" in nothing.stderr) == (1, True)
 
 
 def test_vasp_gets_the_settings_of_the_paper_in_its_input_files(tmp_path: Path) -> None:

@@ -67,6 +67,13 @@ def test_a_chemical_system_without_phases_is_counted(tmp_path: Path) -> None:
     assert result["stability"].n == 4
 
 
+def test_phases_that_lack_an_element_of_every_crystal_are_refused_before_any_relaxation(tmp_path: Path) -> None:
+    others = [alloy("Pd4", 3.9, "palladium"), alloy("Pd2Ni2", 3.7, "both")]
+    with pytest.raises(dpcdvae.InputError, match=r"elements: no elemental reference for Ni, Pd, so none of the 2"):
+        stability(others, phases(), calculator=EMT, work=tmp_path / "work", **SETTINGS)
+    assert not (tmp_path / "work").exists()
+
+
 def files(folder: Path) -> tuple[str, str]:
     write([*generated(), alloy("Sr4", 6.0, "strontium")], folder / "crystals.extxyz")
     entries = [{"composition": p.amounts, "energy_per_atom": p.energy, "calculator": EMT} for p in phases().phases]
@@ -83,11 +90,13 @@ def test_the_command_goes_on_from_its_store_and_writes_a_row_for_each_crystal(tm
     assert main([*call, *more]) == 0
     rows = list(csv.DictReader(outputs["table.csv"].open()))
     assert [row["id"] for row in rows] == ["copper", "cu3au", "again", "strontium"]
-    assert rows[-1]["converged"] == "false"
+    assert (rows[-1]["formula"], rows[-1]["converged"]) == ("Sr", "false")
     assert "calculator failed" in rows[-1]["failure"]  # EMT knows no strontium
     report = json.loads(outputs["numbers.json"].read_text())
     assert report["ground_state"]["crystals"]["given"] == report["stability"]["crystals"]["generated"] == 4
     assert len(read(outputs["relaxed.extxyz"])) == 3
+    beside = json.loads((tmp_path / "relaxed.extxyz.manifest.json").read_text())
+    assert (beside["converged"], [item["id"] for item in beside["failures"]]) == (3, ["strontium"])
     manifest = json.loads((tmp_path / "table.csv.manifest.json").read_text())
     assert manifest["arguments"]["calculator"] == EMT
     records = tmp_path / "crystals.extxyz.work" / "records.txt"
@@ -133,6 +142,15 @@ def test_a_fixed_space_group_is_kept_where_it_would_be_lost() -> None:
     assert Settings.of(**Settings(fix_symmetry=True).to_json()).fix_symmetry
     with pytest.raises(dpcdvae.InputError, match="fix_symmetry"):
         Settings(fix_symmetry=1)
+
+
+def test_a_cell_without_a_space_group_is_counted_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise TypeError("spglib found none")
+
+    monkeypatch.setattr("ase.constraints.FixSymmetry", fails)
+    lost = relax([alloy("Cu4", 3.6)], calculator=EMT, **SETTINGS, fix_symmetry=True)[0]
+    assert lost.reason == "no space group to keep: TypeError: spglib found none"
 
 
 def test_the_symmetry_that_a_calculator_breaks_is_kept() -> None:

@@ -78,6 +78,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "Engine": ("an engine of dpcdvae.parallel", lambda value: value if hasattr(value, "stream") else _NONE),
     "EnergyModel": ("an EnergyModel", lambda value: value if hasattr(value, "predict") else _NONE),
     "Mapping[str, Any]": ("a mapping of names to values", _is(Mapping)),
+    "Phases": ("reference phases", lambda value: value if type(value).__name__ == "Phases" else _NONE),
     "Stability": ("a Stability", lambda value: value if type(value).__name__ == "Stability" else _NONE),
     "StoredModel": ("a stored model", lambda value: value if type(value).__name__ == "StoredModel" else _NONE),
     "torch.device": ("a device", lambda value: value if type(value).__name__ == "device" else _NONE),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpcdvae.errors import InputError
+from dpcdvae.arguments import checked
+from dpcdvae.errors import InputError, listed
 from dpcdvae.evaluation.crystal_columns import COLUMNS, Value
 from dpcdvae.evaluation.crystal_rows import CrystalColumns
 from dpcdvae.evaluation.metrics.stability import hull as energy_above_hull
@@ -20,13 +21,14 @@ from dpcdvae.evaluation.report import Report
 from dpcdvae.evaluation.scoring import AnyReference, evaluate
 from dpcdvae.evaluation.stability import Stability, property_energies
 from dpcdvae.intervals import Number
-from dpcdvae.io import CrystalsLike, Failure
+from dpcdvae.io import CrystalsLike, Failure, as_crystals
 from dpcdvae.parallel import HERE, Engine
 from dpcdvae.relaxation.batching import check_one_process
 from dpcdvae.relaxation.calculators import DEFAULT
 from dpcdvae.relaxation.ground_state import GroundState, ground_state
 from dpcdvae.relaxation.of_any_crystals import chosen_engine_of, relax
 from dpcdvae.relaxation.relaxed_crystal import Relaxations, Relaxed
+from dpcdvae.structures.crystal import Crystal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -78,7 +80,9 @@ class StabilityResult:
         reasons = {} if hull is None else hull.reasons
         columns: dict[str, Sequence[Value]] = {
             "id": [crystal.id for crystal in sample.crystals] + [failure.id for failure in failures],
-            "formula": [crystal.formula for crystal in sample.crystals] + lacking,
+            "formula": [crystal.formula for crystal in sample.crystals]
+            + [None] * len(self.relaxed.failures)
+            + [item.initial.formula for item in self.relaxed if not item.converged],
             "converged": [True] * len(rows) + [False] * len(failures),
             "failure": [reasons.get(k) for k in range(len(rows))] + [failure.reason for failure in failures],
         }
@@ -94,6 +98,7 @@ class StabilityResult:
         return {"schema": SCHEMA, "stability": self.report.to_json(), "ground_state": self.ground_state.to_json()}
 
 
+@checked
 def stability(
     crystals: CrystalsLike,
     phases: str | Path | Phases,
@@ -121,15 +126,31 @@ def stability(
 
     Raises:
         InputError: as :func:`~dpcdvae.relaxation.relax`, :func:`~dpcdvae.evaluation.read_phases` and
-            :func:`~dpcdvae.evaluation.evaluate`.
+            :func:`~dpcdvae.evaluation.evaluate`; phases without an element of each of the crystals; no crystal
+            that converges.
     """
+    found = as_crystals(crystals)
     hull = phases if isinstance(phases, Phases) else read_phases(phases)
     learnt = None if training is None else as_reference(training)
+    check_elements(found, hull)
     check_one_process(relaxing.get("batch", 1), workers, scheduler)
     with chosen_engine_of(engine, workers, scheduler) as chosen:
-        relaxed = relax(crystals, calculator=calculator, engine=chosen, **relaxing)
+        relaxed = relax(found, calculator=calculator, engine=chosen, **relaxing)
         return against_hull(
             relaxed, hull, calculator, failures=relaxed.failures, training=learnt, engine=chosen, seed=seed
+        )
+
+
+def check_elements(crystals: Sequence[Crystal], phases: Phases) -> None:
+    """Raises InputError, before hours of relaxation, where no crystal can have an energy above hull.
+
+    A crystal has none where one of its elements has no phase of its own.
+    """
+    missing = [phases.missing(crystal.composition) for crystal in crystals]
+    if missing and all(missing):
+        raise InputError(
+            f"{phases.source}: no elemental reference for {listed(sorted(set().union(*missing)))}, "
+            f"so none of the {len(missing)} crystals would have an energy above hull"
         )
 
 
@@ -159,6 +180,7 @@ def against_hull(
         raise InputError(f"none of {len(lost) + len(failures)} crystals could be relaxed{why}")
     # Under pressure the hull is one of enthalpies.
     name = "enthalpy_eV_per_atom" if relaxed[0].pressure else "energy_eV_per_atom"
+    energies = replace(property_energies(name, converged, calculator), name=f"{name} by {calculator}, relaxed")
     report = evaluate(
         converged,
         training if training is not None else Reference("the crystals themselves", "", crystals=converged),
@@ -166,7 +188,7 @@ def against_hull(
         training=training,
         protocol="stability",
         baselines=(),
-        stability=Stability(phases, property_energies(name, converged, calculator)),
+        stability=Stability(phases, energies),
         engine=engine,
         time_limit=time_limit,
         seed=seed,

@@ -1,8 +1,9 @@
-"""How crystals are relaxed: the options that ``dpcdvae relax`` and ``dpcdvae ground-state`` share."""
+"""How crystals are relaxed: what ``dpcdvae relax``, ``dpcdvae ground-state`` and ``dpcdvae stability`` share."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from dpcdvae.cli.options import CalculatorOption
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
+    from dpcdvae.evaluation import Generated
+    from dpcdvae.io import Failure
     from dpcdvae.parallel import Engine
     from dpcdvae.relaxation.minimise import Settings
     from dpcdvae.relaxation.relaxed_crystal import Relaxed
@@ -102,3 +105,37 @@ def relaxes_nothing(option: str, given: Sequence[str]) -> None:
 def resolved(call: Call, stages: Sequence[Settings]) -> Call:
     """``calculator`` is the one whose energies they are."""
     return call.resolved(calculator=stages[-1].calculator, stages=[stage.to_json() for stage in stages])
+
+
+def read_some(crystals: Path, column: str | None) -> Generated:
+    """Crystals to relax; raises InputError where none could be read."""
+    from dpcdvae.evaluation import read_generated
+
+    generated = read_generated(crystals, column)
+    if not generated.crystals:
+        why = f": {generated.failures[0]}" if generated.failures else ""
+        raise InputError(f"none of the crystals in {crystals} could be read{why}")
+    return generated
+
+
+def usable_of(results: Sequence[Relaxed]) -> list[Relaxed]:
+    """Those that have an energy, converged or not."""
+    return [result for result in results if math.isfinite(result.energy)]
+
+
+def facts_of_relaxations(results: Sequence[Relaxed], failures: Sequence[Failure]) -> dict[str, Any]:
+    """For the manifest of relaxed crystals: what is not among them, and what is not as it should be, with the reasons.
+
+    Args:
+        failures: crystals that could not be read.
+    """
+    usable = usable_of(results)
+    lost = [{"id": r.initial.id, "reason": r.reason} for r in results if not math.isfinite(r.energy)]
+    return {
+        "converged": sum(result.converged for result in results),
+        "failures": [dataclasses.asdict(failure) for failure in failures] + lost,
+        "not_converged": [{"id": r.initial.id, "reason": r.reason} for r in usable if not r.converged],
+        "initial_energy_unknown": [
+            {"id": r.initial.id, "reason": r.initial_reason} for r in usable if r.initial_reason
+        ],
+    }

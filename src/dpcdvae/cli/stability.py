@@ -7,7 +7,7 @@ from pathlib import Path
 from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Column, Crystals, Json, Overwrite, Processes, Seed
 from dpcdvae.cli.outputs import check_paths, console, write_crystals
-from dpcdvae.cli.relaxing_options import Relaxing
+from dpcdvae.cli.relaxing_options import Relaxing, facts_of_relaxations, read_some, usable_of
 from dpcdvae.errors import InputError
 
 
@@ -35,14 +35,12 @@ def stability(
       dpcdvae stability crystals.extxyz --calculator chgnet --phases phases.csv --training mp_20:train --table table.csv
       dpcdvae stability crystals.extxyz --phases phases.json --work campaign --json numbers.json --out relaxed.extxyz
     """
-    import math
-
-    from dpcdvae.evaluation import read_generated, read_phases, resolve_reference
+    from dpcdvae.evaluation import read_phases, resolve_reference
     from dpcdvae.evaluation.crystal_rows import write_table
     from dpcdvae.files import check_output, sha256, work_folder, write_json
     from dpcdvae.io import check_destination
     from dpcdvae.relaxation.batching import check_one_process
-    from dpcdvae.screening import against_hull
+    from dpcdvae.screening import against_hull, check_elements
 
     check_one_process(relaxing.batch, processes.workers, processes.scheduler)
     check_paths([out, table, json, relaxing.work], [crystals, phases, training])
@@ -54,7 +52,8 @@ def stability(
         raise InputError(f"{table}: the table is written as .csv")
     stages, hull = relaxing.stages(), read_phases(phases)
     learnt = None if training is None else resolve_reference(training)
-    generated = read_generated(crystals, column)
+    generated = read_some(crystals, column)
+    check_elements(generated.crystals, hull)
     facts = {"crystals_sha256": sha256(crystals), "phases_sha256": hull.sha256, "part": generated.part}
     if learnt is not None:
         facts["training_sha256"] = learnt.sha256
@@ -79,7 +78,6 @@ def stability(
         write_table(columns, table)
         call.write_manifest(table, facts)
     if out is not None:
-        final = [item.to_crystal() for item in relaxed if math.isfinite(item.energy)]
-        lost = [{"id": item.initial.id, "reason": item.reason} for item in relaxed if not math.isfinite(item.energy)]
-        read = [{"id": failure.id, "reason": failure.reason} for failure in generated.failures]
-        write_crystals(call, final, out, {**facts, "failures": read + lost}, overwrite=overwrite)
+        final = [item.to_crystal() for item in usable_of(relaxed)]
+        facts |= facts_of_relaxations(relaxed, generated.failures)
+        write_crystals(call, final, out, facts, overwrite=overwrite)

@@ -24,7 +24,6 @@ from dpcdvae.structures.standardise import calculation_cell
 if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
-    from ase.constraints import FixSymmetry
 
 # Name -> class in ase.optimize.
 OPTIMIZERS: Registry[str] = Registry("optimizer", {"fire": "FIRE", "lbfgs": "LBFGS"})
@@ -105,8 +104,8 @@ class Settings:
 def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start: Crystal | None = None) -> Relaxed:
     """Relaxes atoms and cell at ``settings.pressure``, in a right-handed cell of short vectors.
 
-    Nothing is kept symmetric but with ``settings.fix_symmetry``: then forces and steps, of the cell too, are
-    symmetrised by the space group of the start.
+    With ``settings.fix_symmetry`` the start is moved onto its space group, and forces and steps, also those of the
+    cell, are symmetrised by it; otherwise no symmetry is kept.
     Atoms that lie upon one another are pushed apart first. The relaxation ends where forces and stress are below
     the thresholds, at the limit of steps, or where it leaves what a crystal does: volume, enthalpy, merging atoms.
 
@@ -167,12 +166,6 @@ def _energy(crystal: Crystal, calculator: Calculator) -> tuple[float, str]:
     return (energy, "") if math.isfinite(energy) else (math.nan, "its energy is not finite")
 
 
-def _symmetry_of(atoms: Atoms) -> FixSymmetry:
-    from ase.constraints import FixSymmetry
-
-    return FixSymmetry(atoms, symprec=SYMMETRY_TOLERANCE)
-
-
 class _Run:
     """The relaxation of one crystal: its last sound state, and the watch over every step."""
 
@@ -181,8 +174,6 @@ class _Run:
         self.settings = settings
         self.atoms: Atoms = start.to_ase()
         self.atoms.calc = calculator
-        if settings.fix_symmetry:
-            self.atoms.set_constraint(_symmetry_of(self.atoms))
         self.final = start
         self.steps = 0
         self.quantities: dict[str, Any] = {
@@ -198,8 +189,14 @@ class _Run:
     def go(self) -> str:
         """Relaxes; the reason why it did not converge, empty if it did."""
         import ase.optimize
+        from ase.constraints import FixSymmetry
         from ase.filters import FrechetCellFilter
 
+        if self.settings.fix_symmetry:
+            try:
+                self.atoms.set_constraint(FixSymmetry(self.atoms, symprec=SYMMETRY_TOLERANCE))
+            except Exception as error:  # spglib finds no space group in some cells, and says so in several ways
+                return f"no space group to keep: {reason_of(error)}"
         try:
             cell_and_atoms = FrechetCellFilter(self.atoms, scalar_pressure=self.settings.pressure / GPA_A3_PER_EV)
             optimizer = getattr(ase.optimize, OPTIMIZERS[self.settings.optimizer])(cell_and_atoms, logfile=None)
