@@ -319,3 +319,5 @@ def test_families_come_through_matcalc_and_are_named_with_what_to_install(monkey
     assert unknown_elements("mace", mace, copper) is None
     assert unknown_elements("mace", mace, carbon) == "mace does not know C"
     assert unknown_elements("orb", mace, carbon) is None
+    monkeypatch.setattr("importlib.metadata.version", {"mace-torch": "0.3.16", "matcalc": "0.7.0"}.__getitem__)
+    assert calculator_version("mace") == "mace-torch 0.3.16, matcalc 0.7.0"  # which names the model

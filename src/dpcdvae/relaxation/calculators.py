@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.metadata
 import inspect
 import io
 import os
@@ -81,6 +82,10 @@ def _by_matcalc(default: str, **options: Any) -> Calculator:
     return calculator
 
 
+def _versions(*distributions: str) -> str:
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in distributions)
+
+
 CALCULATORS: Registry[Source] = Registry(
     "calculator",
     {
@@ -105,6 +110,7 @@ CALCULATORS: Registry[Source] = Registry(
             package="mace",
             extra="mace",
             elements=lambda calculator: frozenset(map(int, calculator.z_table.zs)),
+            version=lambda options: _versions("mace-torch", "matcalc"),
         ),
         "mattersim": Source(
             "MatterSim 1.0, 1 M parameters (Yang et al. 2024), through matcalc",
@@ -112,6 +118,7 @@ CALCULATORS: Registry[Source] = Registry(
             package="mattersim",
             extra="mattersim",
             elements=None,
+            version=lambda options: _versions("mattersim", "matcalc"),
         ),
         "orb": Source(
             "ORB 3, conservative, of Materials Project and Alexandria (Rhodes et al. 2025), through matcalc",
@@ -119,6 +126,7 @@ CALCULATORS: Registry[Source] = Registry(
             package="orb_models",
             extra="orb",
             elements=None,
+            version=lambda options: _versions("orb-models", "matcalc"),
         ),
         "gpaw": Source(
             "GPAW, DFT in plane waves with its PAW data sets",
