@@ -16,7 +16,7 @@ def phases(
 ) -> None:
     """Fetch the phases of chemical systems from the Materials Project into a file, for energies above hull.
 
-    The key of your account has to be in MP_API_KEY. The file serves --phases from then on, off line.
+    The key of your account has to be in MP_API_KEY. evaluate and stability take the file, without the network.
 
     \b
     Example:
