@@ -71,7 +71,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "Callable[[float], None]": ("a function", lambda value: value if callable(value) else _NONE),
     "None": ("None", _is(type(None))),
     "Sequence[str]": ("a list of texts", _texts),
-    "tuple[float, float]": ("two numbers", _two_floats),
+    "tuple[float, float]": ("a pair of numbers", _two_floats),
     "list[Failure]": ("a list", _is(list)),
     "Sequence[Failure]": ("a list", _is(list, tuple)),
     "dict[str, int]": ("a dictionary", _is(dict)),
