@@ -108,7 +108,7 @@ def test_what_could_not_be_read_or_is_no_crystal_counts_in_the_rates(real: list[
     assert report["validity"].value == pytest.approx(whole["validity"].value * len(real) / 50)
     assert report["density_wasserstein"].value == 0.0
     assert report["density_wasserstein"].n == report["uniqueness"].n == len(real)
-    assert "not readable, or not built: no cell (9)" in report.markdown()
+    assert "not usable: no cell (9)" in report.markdown()
 
 
 def test_what_could_not_be_read_counts_once_however_it_is_handed_on(real: list[Crystal], tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_what_is_no_crystal_is_no_reference(real: list[Crystal]) -> None:
 def test_wrong_settings_are_refused(real: list[Crystal]) -> None:
     with pytest.raises(InputError, match="--seed -1"):
         evaluate(real, real, seed=-1)
-    with pytest.raises(InputError, match="two are needed"):
+    with pytest.raises(InputError, match="cutoffs: a pair of numbers is needed"):
         evaluate(real, real, cutoffs=(1.0,))  # type: ignore[arg-type]
 
 

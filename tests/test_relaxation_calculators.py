@@ -15,6 +15,7 @@ import pytest
 from ase.build import bulk
 
 from crystal_files import message
+from dpcdvae.errors import InputError
 from dpcdvae.parallel import Lost
 from dpcdvae.relaxation import chgnet
 from dpcdvae.relaxation.calculators import (
@@ -71,7 +72,9 @@ def test_every_extra_is_one_of_the_package() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     for source in CALCULATORS.values():
         requirements = project["optional-dependencies"][source.extra] if source.extra else []
-        assert not source.extra or any(re.match(rf"{source.package}\b", r) for r in requirements)
+        assert not source.extra or any(
+            re.match(rf"{source.package.replace('_', '-')}\b", requirement) for requirement in requirements
+        )
 
 
 def test_what_a_calculator_does_not_know_is_a_reason() -> None:
@@ -276,3 +279,45 @@ def test_dft_finds_diamond_at_10_gpa(code: str) -> None:
     settings = Settings(code, pressure=chosen.pressure, optimizer="lbfgs", max_force=0.01, max_steps=30)
     result = relax(rattled_diamond(False), settings, build_calculator(code))
     assert lattice_constant(result) == pytest.approx(3.545, abs=0.003)
+
+
+def test_families_come_through_matcalc_and_are_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for matcalc: the weights of the real potentials come from the network."""
+    from types import ModuleType, SimpleNamespace
+
+    from ase.calculators.emt import EMT
+
+    asked: list[tuple[str, dict[str, object]]] = []
+
+    def load_universal(name: str, **options: object) -> EMT:
+        asked.append((name, options))
+        calculator = EMT()
+        calculator.z_table = SimpleNamespace(zs=[29, 79])
+        return calculator
+
+    for family, package in (("mace", "mace"), ("mattersim", "mattersim"), ("orb", "orb_models")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(InputError, match=rf"pip install 'dpcdvae\[{family}\]'"):
+            build_calculator(family)
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
+        monkeypatch.setitem(sys.modules, "matcalc", None)
+        with pytest.raises(InputError, match="pip install 'matcalc"):
+            build_calculator(family)
+        stand_in = ModuleType("matcalc")
+        stand_in.PESCalculator = SimpleNamespace(load_universal=load_universal)  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "matcalc", stand_in)
+        build_calculator(family)
+        build_calculator(family, {"model": "other", "device": "cpu"})
+    assert [name for name, _ in asked[::2]] == [
+        "MACE-MPA-0-medium",
+        "MatterSim-v1.0.0-1M",
+        "ORB-MPtrj-Alex-v3-conservative-inf",
+    ]
+    assert asked[1] == ("other", {"device": "cpu"})
+    copper, carbon = Crystal.from_ase(bulk("Cu"), ""), Crystal.from_ase(bulk("C"), "")
+    mace = build_calculator("mace")
+    assert unknown_elements("mace", mace, copper) is None
+    assert unknown_elements("mace", mace, carbon) == "mace does not know C"
+    assert unknown_elements("orb", mace, carbon) is None
+    monkeypatch.setattr("importlib.metadata.version", {"mace-torch": "0.3.16", "matcalc": "0.7.0"}.__getitem__)
+    assert calculator_version("mace") == "mace-torch 0.3.16, matcalc 0.7.0"  # which names the model

@@ -18,11 +18,13 @@ from ase.build import bulk
 
 from crystal_files import message
 from dpcdvae.cli import main
+from dpcdvae.errors import InputError
 from dpcdvae.evaluation import read_generated
 from dpcdvae.files import write_manifest
 from dpcdvae.io import Failure, read, write
 from dpcdvae.relaxation.calculators import build_calculator
 from dpcdvae.relaxation.dft import espresso_scf
+from dpcdvae.relaxation.dft_settings import choose
 from dpcdvae.relaxation.from_files import pair_relaxed
 from dpcdvae.relaxation.ground_state import ground_state
 from dpcdvae.relaxation.jobs import read_jobs, write_jobs
@@ -78,6 +80,59 @@ def vasprun(steps: list[tuple[Crystal, float, float, np.ndarray]], unsettled: in
 <array name="atoms"><set><rc><c>C</c><c>1</c></rc><rc><c>C</c><c>1</c></rc></set></array>
 <array name="atomtypes"><set><rc><c>2</c><c>C</c><c>12.0</c><c>4.0</c><c>PAW_PBE C 08Apr2002</c></rc></set></array>
 </atominfo>{structure(first, "initialpos")}{text}{structure(last, "finalpos")}</modeling>"""
+
+
+def test_the_inputs_of_the_materials_project_are_those_of_its_set(tmp_path: Path) -> None:
+    from pymatgen.io.vasp.inputs import Incar, Kpoints
+    from pymatgen.io.vasp.sets import MPRelaxSet
+
+    from dpcdvae.relaxation.staged_relaxation import stages_of
+
+    oxide = Crystal.from_ase(bulk("FeO", "rocksalt", 4.3), "FeO")
+    settings = stages_of("vasp", settings="materials-project")[0]
+    write_jobs([oxide, diamond()], settings, tmp_path / "jobs")
+    for folder, crystal, potentials in (("000000-FeO", oxide, "Fe_pv\nO"), ("000001-C_1", diamond(), "C")):
+        job, known = tmp_path / "jobs" / folder, MPRelaxSet(crystal.to_pymatgen())
+        incar = Incar.from_file(job / "INCAR")
+        for tag, value in known.incar.items():
+            if tag not in ("NSW", "LWAVE", "LCHARG"):
+                assert incar[tag] == value, tag
+        assert Kpoints.from_file(job / "KPOINTS").kpts == known.kpoints.kpts
+        assert (job / "POTCAR.spec").read_text() == potentials
+        assert (job / "POTCAR.functional").read_text() == "PBE\n"
+    assert "LDAUU" in (tmp_path / "jobs" / "000000-FeO" / "INCAR").read_text()
+    assert read_jobs(tmp_path / "jobs").settings == settings
+    with pytest.raises(InputError, match="are input files of VASP"):
+        choose("materials-project")  # which every other code calls
+    with pytest.raises(InputError, match="are input files of VASP"):
+        write_jobs([oxide], replace(settings, options={**settings.options, "cutoff": 400}), tmp_path / "other")
+
+
+def test_the_potentials_of_a_job_are_joined_in_the_order_of_its_poscar(tmp_path: Path) -> None:
+    oxide = Crystal.from_ase(bulk("FeO", "rocksalt", 4.3), "FeO")
+    write_jobs([oxide], replace(SETTINGS, options={}), tmp_path / "jobs")
+    (tmp_path / "vasp").write_text("#!/bin/sh\ntouch vasprun.xml\necho run >> runs\n")
+    (tmp_path / "vasp").chmod(0o755)
+    script = Path(__file__).parents[1] / "examples" / "vasp_jobs.sh"
+    environment = {**os.environ, "POTENTIALS": str(tmp_path / "potpaw"), "VASP": str(tmp_path / "vasp")}
+    call = ["bash", str(script), str(tmp_path / "jobs")]
+    job = tmp_path / "jobs" / "000000-FeO"
+    spec = (job / "POTCAR.spec").read_text().split()
+    for name in spec:
+        (tmp_path / "potpaw" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "potpaw" / name / "POTCAR").write_text(f"potential {name}\n")
+    assert subprocess.run(call, env=environment).returncode == 0
+    assert (job / "POTCAR").read_text() == "".join(f"potential {name}\n" for name in spec)
+    (job / "vasprun.xml").write_text("</modeling>")
+    assert subprocess.run(call, env=environment).returncode == 0
+    assert (job / "runs").read_text() == "run\n"  # what is complete is passed over
+    shutil.rmtree(tmp_path / "potpaw" / spec[0])
+    (job / "vasprun.xml").unlink()
+    failed = subprocess.run(call, env=environment, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert f"no potential {spec[0]}" in failed.stderr
+    nothing = subprocess.run([*call[:2], str(tmp_path / "potpaw")], env=environment, capture_output=True, text=True)
+    assert (nothing.returncode, "no folders of jobs" in nothing.stderr) == (1, True)
 
 
 def test_vasp_gets_the_settings_of_the_paper_in_its_input_files(tmp_path: Path) -> None:

@@ -116,3 +116,13 @@ class Together(EMT):
 
 class NoStress(Calculator):
     implemented_properties = ("energy", "forces")
+
+
+class Pulled(Spring):
+    """A spring that is also pulled along x, so that no cubic crystal stays one."""
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: object = None, system_changes: object = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.results["stress"] = self.results["stress"] + np.array([-0.01, 0, 0, 0, 0, 0])

@@ -20,6 +20,7 @@ _HOMES = {
     "Relaxations": "dpcdvae.relaxation",
     "Report": "dpcdvae.evaluation",
     "SearchResult": "dpcdvae.sampling.search",
+    "StabilityResult": "dpcdvae.screening",
     "as_crystals": "dpcdvae.io",
     "draw": "dpcdvae.drawing.picture",
     "evaluate": "dpcdvae.evaluation",
@@ -33,6 +34,7 @@ _HOMES = {
     "read": "dpcdvae.io",
     "reconstruct": "dpcdvae.sampling.kinds",
     "relax": "dpcdvae.relaxation",
+    "stability": "dpcdvae.screening",
     "train": "dpcdvae.training.by_name",
     "view": "dpcdvae.drawing.page.view",
     "write": "dpcdvae.io",
@@ -47,6 +49,7 @@ __all__ = [
     "Relaxations",
     "Report",
     "SearchResult",
+    "StabilityResult",
     "__version__",
     "as_crystals",
     "draw",
@@ -61,6 +64,7 @@ __all__ = [
     "read",
     "reconstruct",
     "relax",
+    "stability",
     "train",
     "view",
     "write",
@@ -92,5 +96,6 @@ if TYPE_CHECKING:
     from dpcdvae.sampling.interpolation import interpolate
     from dpcdvae.sampling.kinds import generate, reconstruct
     from dpcdvae.sampling.search import SearchResult, optimize
+    from dpcdvae.screening import StabilityResult, stability
     from dpcdvae.structures.crystal import Crystal
     from dpcdvae.training.by_name import train

@@ -27,6 +27,8 @@ COMMANDS = {
     "interpolate": "search",
     "evaluate": "evaluate",
     "view": "view",
+    "stability": "stability",
+    "phases": "phases",
     "relax": "relaxation",
     "ground-state": "relaxation",
     "benchmark": "benchmark",

@@ -35,7 +35,9 @@ def evaluate(
     markdown: Path | None = option(None, "Write the table here too, for a paper."),
     table: Path | None = option(None, "Write a row for each crystal here (.csv or .parquet)."),
     picture: Path | None = option(None, "Draw the first sixteen crystals (PNG)."),
-    protocol: str = option("full", "full: every number; cdvae: those of CDVAE's tables, as published."),
+    protocol: str = option(
+        "full", "full: every number; cdvae: those of CDVAE's tables, as published; stability: those of the hull."
+    ),
     training: str | None = option(
         None,
         "Training set of the generator, named as in --reference, for novelty and baselines.",

@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dpcdvae.cli.groups import Call, argument, option
 from dpcdvae.cli.options import Column, Crystals, Json, Overwrite, Processes, Seed, Symmetrise
 from dpcdvae.cli.outputs import check_paths, console, write_crystals, write_report
-from dpcdvae.cli.relaxing_options import Relaxing, relaxes_nothing, resolved
+from dpcdvae.cli.relaxing_options import (
+    Relaxing,
+    facts_of_relaxations,
+    read_some,
+    relaxes_nothing,
+    resolved,
+    usable_of,
+)
 from dpcdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,14 +68,16 @@ def relax(
     if write_jobs is not None:
         others = {"--read-jobs": read_jobs, "--out": out, "--ranked": ranked, "--symmetrise": symmetrise}
         given = [name for name, value in others.items() if value is not None]
-        relaxes_nothing("--write-jobs", given + relaxing.given("optimizer", "work", "retry", "time_limit", "batch"))
+        relaxes_nothing(
+            "--write-jobs", given + relaxing.given("optimizer", "fix_symmetry", "work", "retry", "time_limit", "batch")
+        )
     elif read_jobs is not None:
         relaxes_nothing("--read-jobs", relaxing.given() + ["--column"] * (column is not None))
     check_one_process(relaxing.batch, processes.workers, processes.scheduler)
     if crystals is not None:
         stages = relaxing.stages()
         if write_jobs is not None:
-            _write_jobs(_read(crystals, column), stages, write_jobs)
+            _write_jobs(read_some(crystals, column), stages, write_jobs)
             return
     if out is None:
         raise InputError("where to write? give --out FILE")
@@ -78,7 +86,7 @@ def relax(
         check_destination(output, overwrite=overwrite, symmetrise=symmetrise)
     with processes.engine() as engine:
         if crystals is not None:
-            generated = _read(crystals, column)
+            generated = read_some(crystals, column)
             failures, part, digest = generated.failures, generated.part, sha256(crystals)
             results, call = relaxing.run(generated.crystals, stages, call, work_folder(out), engine)
         else:
@@ -140,16 +148,6 @@ def ground_state(
     write_report(call, report, json, {f"{name}_sha256": digest for name, digest in hashes.items()})
 
 
-def _read(crystals: Path, column: str | None) -> Generated:
-    from dpcdvae.evaluation import read_generated
-
-    generated = read_generated(crystals, column)
-    if not generated.crystals:
-        why = f": {generated.failures[0]}" if generated.failures else ""
-        raise InputError(f"none of the crystals in {crystals} could be read{why}")
-    return generated
-
-
 def _write_jobs(generated: Generated, stages: Sequence[Settings], folder: Path) -> None:
     from dpcdvae.relaxation.jobs import Jobs, write_jobs
 
@@ -179,19 +177,9 @@ def _write_results(
     from dpcdvae.relaxation.ranking import rank
 
     console().print(_summary(results, failures))
-    usable = [result for result in results if math.isfinite(result.energy)]
-    if not usable:
+    if not (usable := usable_of(results)):
         raise InputError(f"none of {len(results)} crystals could be relaxed: {results[0].reason}")
-    lost = [{"id": r.initial.id, "reason": r.reason} for r in results if not math.isfinite(r.energy)]
-    unknown = [{"id": r.initial.id, "reason": r.initial_reason} for r in usable if r.initial_reason]
-    facts: dict[str, Any] = {
-        "crystals_sha256": digest,
-        "converged": sum(result.converged for result in results),
-        "failures": [asdict(failure) for failure in failures] + lost,
-        "not_converged": [{"id": r.initial.id, "reason": r.reason} for r in usable if not r.converged],
-        "initial_energy_unknown": unknown,
-        "part": part,
-    }
+    facts = {"crystals_sha256": digest, **facts_of_relaxations(results, failures), "part": part}
     final = [result.to_crystal() for result in usable]
     write_crystals(call, final, out, facts, overwrite=overwrite, symmetrise=symmetrise)
     print(f"{out}: {len(usable)} crystals")

@@ -76,7 +76,7 @@ def _phases(path: Path, records: Sequence[tuple[str, Mapping[str, Any]]]) -> Pha
     functionals: dict[str, str] = {}
     for place, record in records:
         try:
-            phases.append(_phase(record))
+            phases.append(phase_of(record))
             calculators.add(_calculator(record))
             functionals.setdefault(_functional(record), place)
         except InputError as error:
@@ -101,7 +101,8 @@ def calculator_of(path: str | Path) -> str:
         return ""
 
 
-def _phase(record: Mapping[str, Any]) -> Phase:
+def phase_of(record: Mapping[str, Any]) -> Phase:
+    """A composition with its energy, as a row or item of a file holds them; raises InputError where it does not."""
     given = {PRETTY} & record.keys() or COMPOSITIONS
     amounts = _amounts(record[_only(record, tuple(given), "composition")])
     id = next((str(record[name]) for name in IDS if _given(record.get(name))), "")

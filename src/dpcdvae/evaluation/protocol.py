@@ -16,24 +16,28 @@ class Protocol:
 
     Attributes:
         title: for people.
-        gates: metric -> the gate under which it counts, "" for metrics without; None stands for every
-            metric under every gate.
+        gates: metric -> the gate under which it counts, "" for metrics without, None for every gate; None in place
+            of all stands for every metric under every gate.
     """
 
     title: str
-    gates: Mapping[str, str] | None = None
+    gates: Mapping[str, str | None] | None = None
 
     def measures(self, metric: str) -> bool:
         return self.gates is None or metric in self.gates
 
     def keeps(self, metric: str, gate: str) -> bool:
-        return self.gates is None or self.gates.get(metric) == gate
+        return self.gates is None or (metric in self.gates and self.gates[metric] in (None, gate))
 
 
 PROTOCOLS: Registry[Protocol] = Registry(
     "protocol",
     {
         "full": Protocol("every number there is"),
+        "stability": Protocol(
+            "energies above hull, and S.U.N.",
+            dict.fromkeys(("stability", "energy_above_hull", "energy_above_hull_median", "sun", "msun")),
+        ),
         # Xie et al., ICLR 2022, tables 1-2; the DP-CDVAE paper follows it.
         "cdvae": Protocol(
             "the numbers of CDVAE's tables, as its script computes them",

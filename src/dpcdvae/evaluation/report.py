@@ -184,7 +184,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _title(report: Report) -> str:
-    failed = f", {len(report.failures)} of them not readable" if report.failures else ""
+    failed = f", {len(report.failures)} of them not usable" if report.failures else ""
     plural = "" if report.generated == 1 else "s"
     return f"{report.generated} crystal{plural}{failed}, against {report.reference.source}"
 
@@ -235,7 +235,7 @@ def _footnotes(report: Report) -> list[str]:
     if _any_undecided(report):
         notes.append("undecided: no result for these crystals; a rate counts them as failures, a mean leaves them out")
     if report.failures:
-        notes.append(f"not readable, or not built: {commonest([f.reason for f in report.failures], 5)}")
+        notes.append(f"not usable: {commonest([f.reason for f in report.failures], 5)}")
     notes += [f"{BASELINES[name].title}: {BASELINES[name].meaning}" for name in report.baselines]
     training = report.settings["training"]
     if {"training", "substitution"} & set(report.baselines) and not any(training in note for note in _notes(report)):

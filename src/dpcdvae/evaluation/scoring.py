@@ -136,6 +136,8 @@ def evaluate(
         raise InputError(f"--training needs crystals, and {sample.training.source} has statistics only")
     if stability is not None and not chosen.measures("stability"):
         raise InputError(f"protocol {protocol} has no energy above hull, so reference phases have no effect")
+    if stability is None and protocol == "stability":
+        raise InputError("protocol stability needs reference phases, from --phases")
     if paired:
         sample.once(pairs)  # pairs that do not fit are an error before minutes of work
     beside: dict[str, dict[Key, Number]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.metadata
 import inspect
 import io
 import os
@@ -45,7 +46,7 @@ class Source:
         summary: what it is, in a line.
         build: options as keywords -> an ASE calculator.
         package: what has to be importable.
-        elements: calculator -> atomic numbers it knows.
+        elements: calculator -> atomic numbers it knows; None where only the calculation shows it.
         extra: the optional dependency that brings it; empty where pip alone cannot.
         writes_files: whether it works in a folder (then ``build`` takes ``directory``).
         together: (calculator, atoms of many crystals) -> results of each, as one computation; None where it
@@ -56,7 +57,7 @@ class Source:
     summary: str
     build: Callable[..., Calculator]
     package: str
-    elements: Callable[[Any], Elements]
+    elements: Callable[[Any], Elements] | None
     extra: str = ""
     writes_files: bool = False
     together: Callable[[Any, Sequence[Atoms]], list[dict[str, Any]]] | None = None
@@ -69,6 +70,20 @@ def _sevennet(*, model: str = "7net-0", device: str = "auto", modal: str | None 
     chosen = {} if modal is None else {"modal": modal}
     calculator: Calculator = SevenNetCalculator(model=model, device=device, **chosen)
     return calculator
+
+
+def _by_matcalc(default: str, **options: Any) -> Calculator:
+    """A potential by matcalc's name for it; its weights come from the network when they are first asked for."""
+    try:
+        from matcalc import PESCalculator
+    except ModuleNotFoundError as error:
+        raise InputError("the package matcalc is missing: pip install 'matcalc>=0.7'") from error
+    calculator: Calculator = PESCalculator.load_universal(options.pop("model", default), **options)
+    return calculator
+
+
+def _versions(*distributions: str) -> str:
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in distributions)
 
 
 CALCULATORS: Registry[Source] = Registry(
@@ -88,6 +103,30 @@ CALCULATORS: Registry[Source] = Registry(
             package="sevenn",
             extra="sevennet",
             elements=lambda calculator: frozenset(map(int, calculator.type_map)),
+        ),
+        "mace": Source(
+            "MACE-MPA-0 (Batatia et al. 2024), through matcalc",
+            build=functools.partial(_by_matcalc, "MACE-MPA-0-medium"),
+            package="mace",
+            extra="mace",
+            elements=lambda calculator: frozenset(map(int, calculator.z_table.zs)),
+            version=lambda options: _versions("mace-torch", "matcalc"),
+        ),
+        "mattersim": Source(
+            "MatterSim 1.0, 1 M parameters (Yang et al. 2024), through matcalc",
+            build=functools.partial(_by_matcalc, "MatterSim-v1.0.0-1M"),
+            package="mattersim",
+            extra="mattersim",
+            elements=None,
+            version=lambda options: _versions("mattersim", "matcalc"),
+        ),
+        "orb": Source(
+            "ORB 3, conservative, of Materials Project and Alexandria (Rhodes et al. 2025), through matcalc",
+            build=functools.partial(_by_matcalc, "ORB-MPtrj-Alex-v3-conservative-inf"),
+            package="orb_models",
+            extra="orb",
+            elements=None,
+            version=lambda options: _versions("orb-models", "matcalc"),
         ),
         "gpaw": Source(
             "GPAW, DFT in plane waves with its PAW data sets",
@@ -163,8 +202,9 @@ def batch_evaluator(name: str, calculator: Calculator) -> Evaluate:
 
 
 def known_elements(name: str, calculator: Calculator) -> Elements | None:
-    """Atomic numbers a calculator is made for; None where only the calculation shows it (``module:Class``)."""
-    return None if ":" in name else CALCULATORS[name].elements(calculator)
+    """Atomic numbers a calculator is made for; None where only the calculation shows it, as of ``module:Class``."""
+    elements = None if ":" in name else CALCULATORS[name].elements
+    return None if elements is None else elements(calculator)
 
 
 def unknown_elements(name: str, calculator: Calculator, crystal: Crystal) -> str | None:

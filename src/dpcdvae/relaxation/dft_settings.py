@@ -23,6 +23,7 @@ class DFTSettings:
         energy_tolerance: of the self-consistent field, eV for the cell.
         smearing: width of the Gaussian, eV.
         pressure: GPa, max_force: eV/Å, max_stress: GPa: of the relaxation, where nothing else is given.
+        input_set: pymatgen's set of VASP inputs that replaces the numbers on electrons; "" for none.
     """
 
     cutoff: float
@@ -32,6 +33,7 @@ class DFTSettings:
     pressure: float
     max_force: float
     max_stress: float
+    input_set: str = ""
 
 
 SETTINGS: Registry[DFTSettings] = Registry(
@@ -39,6 +41,8 @@ SETTINGS: Registry[DFTSettings] = Registry(
     {
         # DP-CDVAE, "DFT calculations". Smearing and stress threshold are ours; the paper gives none.
         "paper-carbon": DFTSettings(800.0, (5, 5, 5), 1e-5, 0.05, 10.0, 1e-5, 0.05),
+        # Spin, Hubbard U, k points and potentials of each crystal are those of MPRelaxSet.
+        "materials-project": DFTSettings(520.0, (1, 1, 1), 1e-4, 0.05, 0.0, 0.02, 0.3, "MPRelaxSet"),
         "screening": DFTSettings(500.0, (3, 3, 3), 1e-4, 0.1, 0.0, 0.05, 0.3),
     },
 )
@@ -54,8 +58,14 @@ def choose(
     """A set of settings with what is given in place of its own.
 
     Raises:
-        InputError: an unknown set, a value that is not above zero, a mesh that is not of three whole numbers.
+        InputError: an unknown set, one that is of input files alone, a value that is not above zero, a mesh that is not
+            of three whole numbers.
     """
+    if SETTINGS[settings].input_set:
+        raise InputError(
+            f"settings {settings} are input files of VASP, which take no options beside them: "
+            "give --calculator vasp --write-jobs FOLDER"
+        )
     numbers = {"cutoff": cutoff, "energy_tolerance": energy_tolerance, "smearing": smearing}
     for name, value in numbers.items():
         if value is not None and not (type(value) in (int, float) and 0 < value < math.inf):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +24,7 @@ from dpcdvae.relaxation.dft import (
     pseudopotentials,
     vasp_parameters,
 )
-from dpcdvae.relaxation.dft_settings import DFTSettings, choose
+from dpcdvae.relaxation.dft_settings import SETTINGS, DFTSettings, choose
 from dpcdvae.relaxation.minimise import Settings
 from dpcdvae.relaxation.relaxed_crystal import CALCULATOR_FAILED, GPA_A3_PER_EV
 from dpcdvae.structures.crystal import Crystal
@@ -69,6 +70,9 @@ class Code:
 
 
 def _vasp_writer(settings: Settings) -> Callable[[Crystal, Path], None]:
+    name = settings.options.get("settings")
+    if settings.options.keys() == {"settings"} and isinstance(name, str) and SETTINGS[name].input_set:
+        return partial(_write_input_set, settings, SETTINGS[name].input_set)
     return partial(_write_vasp, settings, _chosen(settings.calculator, settings.options))
 
 
@@ -93,6 +97,27 @@ def _write_vasp(settings: Settings, chosen: DFTSettings, crystal: Crystal, folde
     poscar.write_file(str(folder / "POSCAR"), significant_figures=16)
     (folder / "POTCAR.spec").write_text("\n".join(potentials[symbol] for symbol in poscar.site_symbols))
     (folder / "POTCAR.functional").write_text(MPScanRelaxSet.CONFIG["POTCAR_FUNCTIONAL"] + "\n")
+
+
+def _write_input_set(settings: Settings, name: str, crystal: Crystal, folder: Path) -> None:
+    """INCAR, KPOINTS, POSCAR and POTCAR.spec as pymatgen's set of that name has them.
+
+    What moves the ions is ours: the pressure, the threshold on forces and the number of steps.
+    """
+    from pymatgen.io.vasp import sets
+
+    kind: Any = getattr(sets, name)
+    if missing := sorted(set(crystal.symbols) - kind.CONFIG["POTCAR"].keys()):
+        raise InputError(f"there is no potential for {', '.join(missing)}")
+    ions = {"NSW": settings.max_steps, "EDIFFG": -settings.max_force, "PSTRESS": 10 * settings.pressure}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen's on potentials that later sets have under other names
+        inputs = kind(crystal.to_pymatgen(), user_incar_settings={**ions, "LWAVE": False, "LCHARG": False})
+        inputs.incar.write_file(str(folder / "INCAR"))
+        inputs.kpoints.write_file(str(folder / "KPOINTS"))
+        inputs.poscar.write_file(str(folder / "POSCAR"), significant_figures=16)
+        (folder / "POTCAR.spec").write_text("\n".join(inputs.potcar_symbols))
+    (folder / "POTCAR.functional").write_text(inputs.user_potcar_functional + "\n")
 
 
 def _read_vasp(path: Path) -> Steps:

@@ -34,6 +34,9 @@ LARGEST_SHRINKAGE = 5.0
 LARGEST_RISE = 10.0  # eV/atom of enthalpy above the start
 CHECK_CONTACTS_EVERY = 10  # steps
 
+SYMMETRY_TOLERANCE = 0.01
+"""Å that an atom may miss a symmetric place, where the space group is kept."""
+
 LARGEST_PRESSURE = 1e5  # GPa, either way: no potential and no pseudopotential knows of more
 
 
@@ -49,6 +52,7 @@ class Settings:
         max_force: threshold, eV/Å: of the longest force on an atom.
         max_stress: threshold, GPa: of the largest component that the pressure does not balance.
         max_steps: of the optimizer; who is not converged by then is not converged.
+        fix_symmetry: keep the space group that the crystal starts with (tolerance ``SYMMETRY_TOLERANCE``).
 
     Raises:
         InputError: a value of another type, a pressure beyond all that is known, a threshold or number of steps
@@ -62,6 +66,7 @@ class Settings:
     max_force: float = 0.01
     max_stress: float = 0.1
     max_steps: int = 1000
+    fix_symmetry: bool = False
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -89,12 +94,18 @@ class Settings:
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "options": dict(self.options)}
+        """Plain values. What is off by default is left out, so that folders of earlier versions are gone on with."""
+        values = {**asdict(self), "options": dict(self.options)}
+        if not self.fix_symmetry:
+            del values["fix_symmetry"]
+        return values
 
 
 def relax(crystal: Crystal, settings: Settings, calculator: Calculator, *, start: Crystal | None = None) -> Relaxed:
-    """Relaxes atoms and cell at ``settings.pressure``, without symmetry, in a right-handed cell of short vectors.
+    """Relaxes atoms and cell at ``settings.pressure``, in a right-handed cell of short vectors.
 
+    With ``settings.fix_symmetry`` the start is moved onto its space group, and forces and steps, also those of the
+    cell, are symmetrised by it; otherwise no symmetry is kept.
     Atoms that lie upon one another are pushed apart first. The relaxation ends where forces and stress are below
     the thresholds, at the limit of steps, or where it leaves what a crystal does: volume, enthalpy, merging atoms.
 
@@ -178,8 +189,14 @@ class _Run:
     def go(self) -> str:
         """Relaxes; the reason why it did not converge, empty if it did."""
         import ase.optimize
+        from ase.constraints import FixSymmetry
         from ase.filters import FrechetCellFilter
 
+        if self.settings.fix_symmetry:
+            try:
+                self.atoms.set_constraint(FixSymmetry(self.atoms, symprec=SYMMETRY_TOLERANCE))
+            except Exception as error:  # spglib finds no space group in some cells, and says so in several ways
+                return f"no space group to keep: {reason_of(error)}"
         try:
             cell_and_atoms = FrechetCellFilter(self.atoms, scalar_pressure=self.settings.pressure / GPA_A3_PER_EV)
             optimizer = getattr(ase.optimize, OPTIMIZERS[self.settings.optimizer])(cell_and_atoms, logfile=None)

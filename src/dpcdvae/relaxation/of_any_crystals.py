@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,22 @@ def relax(
     found = as_crystals(crystals)
     chosen = Settings.of(**settings)
     check_one_process(batch, workers, scheduler)
-    if engine is not None and (workers is not None or scheduler is not None):
-        raise InputError("an engine is given: leave out workers and scheduler")
-    with engine_for(workers, scheduler) if engine is None else nullcontext(engine) as chosen_engine:
+    with chosen_engine_of(engine, workers, scheduler) as chosen_engine:
         results = relax_all(
             found, chosen, work=work, engine=chosen_engine, batch=batch, time_limit=time_limit, retry=retry
         )
     return Relaxations(results, found.failures)
+
+
+def chosen_engine_of(
+    engine: Engine | None, workers: int | None, scheduler: str | None
+) -> AbstractContextManager[Engine]:
+    """The engine given, which stays open, or one of workers or a scheduler. InputError where both are given."""
+    if engine is None:
+        return engine_for(workers, scheduler)
+    if workers is not None or scheduler is not None:
+        raise InputError("an engine is given: leave out workers and scheduler")
+    return nullcontext(engine)
 
 
 @checked

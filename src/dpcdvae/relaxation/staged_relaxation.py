@@ -25,9 +25,9 @@ def stages_of(
         calculators: names, with commas between them.
         options: of the last calculator.
         settings: a set of DFT settings for the last calculator, with its pressure and thresholds.
-        rules: other fields of :class:`Settings`, which come before those of the set. Pressure, optimizer and
-            number of steps are for all stages, thresholds for the last one; those before come as near as is
-            their default.
+        rules: other fields of :class:`Settings`, which come before those of the set. Pressure, optimizer,
+            number of steps and symmetry are for all stages, thresholds for the last one; those before come as
+            near as is their default.
 
     Raises:
         InputError: settings for what is no DFT code, or as :class:`Settings`.
@@ -43,6 +43,7 @@ def stages_of(
         rules = of_set | rules
     final = Settings.of(calculator=last, options=chosen, **rules)
     shared = {"pressure": final.pressure, "optimizer": final.optimizer, "max_steps": final.max_steps}
+    shared["fix_symmetry"] = final.fix_symmetry
     return [*(Settings.of(calculator=name, **shared) for name in first), final]
 
 

@@ -34,7 +34,8 @@ def _stability(sample: Sample) -> list[Number]:
     if found is None or sample.stability is None:
         return []
     phases, energies = sample.stability.phases, sample.stability.energies
-    sources = f"{len(phases.phases)} phases of {phases.source}; {energies.name}, crystals as given"
+    unrelaxed = ", crystals as given" if energies.costly else ""  # single points
+    sources = f"{len(phases.phases)} phases of {phases.source}; {energies.name}{unrelaxed}"
     lacking = len(found.reasons)
     notes = filter(None, [sources, sample.stability.mismatch(), _suspects(found), _lacking(found)])
     rates = [
