@@ -75,6 +75,7 @@ def test_every_number_has_its_count_and_an_interval_around_it(real: list[Crystal
         training=real,
         energy_model=model,
         stability=Stability(phases, energies),
+        relaxed=real,
     )
     assert {name for name, _ in report.numbers} == set(METRICS)
     for name, number in report.numbers:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dpcdvae.errors import InputError, one_line, unknown_name
-from dpcdvae.files import refuse_device
+from dpcdvae.files import home, refuse_device
+from dpcdvae.pickles import PICKLE_SUFFIXES, is_pickle, pickle_refused
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -28,7 +29,7 @@ CARD = "card.json"
 CHECKPOINTS = "checkpoints"
 LAST = "last"
 MOST_NESTED = 100  # a checkpoint's own files are nested about ten deep
-PICKLE_SUFFIXES = {".ckpt", ".pt", ".pth", ".pkl", ".bin"}
+FETCHED = "fetched.json"  # beside a model that was fetched: from where, and the checksum of the archive
 
 BUNDLED = Path(__file__).parent / "models"
 
@@ -36,6 +37,16 @@ BUNDLED = Path(__file__).parent / "models"
 def bundled_models() -> list[str]:
     """Names of the models that come with this package."""
     return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
+
+
+def fetched_folder() -> Path:
+    """Where the models lie that were fetched (:mod:`dpcdvae.model_fetch`), each in a folder of its name."""
+    return home() / "models"
+
+
+def fetched_models() -> list[str]:
+    """Names of the models that were fetched to this machine."""
+    return sorted(path.parent.name for path in fetched_folder().glob(f"[!.]*/{FETCHED}"))
 
 
 @dataclass(frozen=True)
@@ -85,10 +96,10 @@ class StoredModel:
 
 
 def find_model(model: str | Path | StoredModel) -> StoredModel:
-    """The model that a bundled name, a run folder (its best checkpoint) or a checkpoint folder stands for.
+    """The model that a name (bundled or fetched), a run folder (its best checkpoint) or a checkpoint folder stands for.
 
-    A bundled name wins over a folder of the same name: write ``./name`` for the folder. A model that was found before
-    is given back as it was.
+    The name of a bundled or fetched model wins over a folder of the same name: write ``./name`` for the folder.
+    A model that was found before is given back as it was.
 
     Raises:
         InputError: no such name or folder, a folder without a checkpoint, or a file (a pickle is refused).
@@ -98,6 +109,9 @@ def find_model(model: str | Path | StoredModel) -> StoredModel:
     path, name = Path(model), str(model)
     if isinstance(model, str) and model in bundled_models():
         return _stored(name, model, read_description(BUNDLED / model))
+    if isinstance(model, str) and model in fetched_models():
+        folder = (fetched_folder() / model).absolute()
+        return _stored(name, str(folder), read_description(folder))
     if path.is_dir():
         if (path / CONFIG).is_file():
             return stored_in(path)
@@ -114,9 +128,9 @@ def find_model(model: str | Path | StoredModel) -> StoredModel:
         raise InputError(f"{path} is a file: give the checkpoint folder, the one that holds {WEIGHTS} and {CONFIG}")
     if path.name != name:
         raise InputError(f"no such folder: {path}; give a bundled model, a run folder or a checkpoint folder")
-    if not bundled_models():
+    if not (named := [*bundled_models(), *fetched_models()]):
         raise InputError(f"no model '{model}': give a run folder or a checkpoint folder")
-    raise InputError(f"{unknown_name('model', name, bundled_models())}, or give a run or checkpoint folder")
+    raise InputError(f"{unknown_name('model', name, named)}, or give a run or checkpoint folder")
 
 
 def stored_in(folder: Path) -> StoredModel:
@@ -237,24 +251,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no number of JSON")
-
-
-def is_pickle(path: Path) -> bool:
-    """Whether a file begins like a pickle (protocol 2 or later) or like torch.save's zip; it must be there."""
-    try:
-        refuse_device(path)
-        with path.open("rb") as stream:
-            head = stream.read(9)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    # A safetensors file may begin with 0x80 too: its header length, 8 bytes, then a brace.
-    return head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and head[8:9] != b"{")
-
-
-def pickle_refused(path: Path) -> InputError:
-    return InputError(f"{path} is a pickle: refused, dpcdvae loads only safetensors, as a pickle can run any code")
 
 
 # A checkpoint folder with its description.

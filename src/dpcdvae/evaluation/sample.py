@@ -35,6 +35,7 @@ class Sample:
         training: what a generator has learnt from, for novelty; None where it is not known.
         stability: where energies above hull are asked for.
         symmetry: of :data:`~dpcdvae.structures.space_groups.CONVENTIONS`.
+        relaxed: the same crystals after relaxation, with the same ids or in the same order.
     """
 
     crystals: Sequence[Crystal]
@@ -49,6 +50,7 @@ class Sample:
     training: Reference | None = None
     stability: Stability | None = None
     symmetry: str = REDUCED
+    relaxed: Sequence[Crystal] | None = None
     _derived: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
     _of_reference: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
 

@@ -18,6 +18,7 @@ from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.metrics.coverage import cutoffs as coverage_cutoffs
 from dpcdvae.evaluation.metrics.geometry import CLOSE, WINDOW
 from dpcdvae.evaluation.metrics.matching import pairs
+from dpcdvae.evaluation.metrics.relaxed import relaxed_pairs
 from dpcdvae.evaluation.metrics.validity import DRAWN, DRAWS
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol
 from dpcdvae.evaluation.reference import Reference, as_reference, training_of
@@ -59,6 +60,7 @@ def evaluate(
     energy_model: EnergyModel | None = None,
     stability: Stability | None = None,
     symmetry: str = REDUCED,
+    relaxed: CrystalsLike | None = None,
     may_be_empty: bool = False,
 ) -> Report:
     """Scores crystals of any origin.
@@ -86,6 +88,7 @@ def evaluate(
         energy_model: for the distribution of energies, which is left out without one.
         stability: reference phases and energies, for the energy above hull and what goes with it.
         symmetry: of :data:`~dpcdvae.structures.space_groups.CONVENTIONS`: how space groups are found.
+        relaxed: the same crystals after relaxation, by id or in the same order, for the RMSD to them.
         may_be_empty: failures alone are scored too, with rates of zero: for a model that has built nothing.
 
     Raises:
@@ -124,6 +127,7 @@ def evaluate(
         energy_model=energy_model,
         stability=stability,
         symmetry=symmetry,
+        relaxed=None if relaxed is None else as_crystals(relaxed),
         training=training_of(against) if training is None else as_reference(training),
     )
     if energy_model is not None and against.crystals is None:
@@ -136,6 +140,8 @@ def evaluate(
         raise InputError(f"--training needs crystals, and {sample.training.source} has statistics only")
     if stability is not None and not chosen.measures("stability"):
         raise InputError(f"protocol {protocol} has no energy above hull, so reference phases have no effect")
+    if relaxed is not None:
+        sample.once(relaxed_pairs)
     if paired:
         sample.once(pairs)  # pairs that do not fit are an error before minutes of work
     beside: dict[str, dict[Key, Number]] = {}

@@ -9,6 +9,7 @@ from dpcdvae.evaluation.comparison_notes import bounded, joined
 from dpcdvae.evaluation.crystal_columns import column
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.metrics.uniqueness import same_structures
+from dpcdvae.evaluation.metrics.validity import valid
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.intervals import Number
 from dpcdvae.structures.match_search import Found
@@ -55,7 +56,23 @@ def _unique_and_novel(sample: Sample) -> list[Number]:
     return _rate(sample, weights, unknown)
 
 
-def _rate(sample: Sample, good: npt.ArrayLike, undecided: int) -> list[Number]:
+@metric("vun", "valid, unique and novel (V.U.N.)")
+def _vun(sample: Sample) -> list[Number]:
+    """Different structures that are valid and that no crystal of the training set fits, over all generated."""
+    new, same = sample.once(novel), sample.once(same_structures)
+    if new is None:
+        return []
+    possible = [bool(ok) for ok, c in zip(sample.once(valid), sample.crystals, strict=True) if c.problem() is None]
+    good = np.array([ok and one is True for ok, one in zip(possible, new, strict=True)], bool)
+    unknown = sum(
+        ok and (one is None or (one and k in same.reasons))
+        for k, (ok, one) in enumerate(zip(possible, new, strict=True))
+    )
+    return _rate(sample, same.weights * good, unknown, sample.generated)
+
+
+def _rate(sample: Sample, good: npt.ArrayLike, undecided: int, n: int | None = None) -> list[Number]:
+    """Over ``n`` crystals, by default those of uniqueness."""
     found = sample.once(training_matches)
     if found is None or sample.training is None:
         return []
@@ -64,7 +81,7 @@ def _rate(sample: Sample, good: npt.ArrayLike, undecided: int) -> list[Number]:
         f"{len(found.other_reasons)} of its crystals could not be compared" if found.other_reasons else "",
         bounded(found.left_out),
     )
-    return [Number.rate(good, len(found.match), note=note, undecided=undecided)]
+    return [Number.rate(good, len(found.match) if n is None else n, note=note, undecided=undecided)]
 
 
 @column("novel", kind=bool)
