@@ -196,7 +196,10 @@ class TrainConfig(Section):
         0, "validations without progress that end training; 0: off", "epochs", ge=0, le=MAX_EPOCHS
     )
     finish: bool = option(True, "fit prior and threshold and write the card when training stops")
-    tensorboard: bool = option(False, "write TensorBoard's log")
+    tensorboard: bool = option(False, "the same as logger = tensorboard")
+    logger: Literal["none", "tensorboard", "csv", "mlflow", "wandb"] = option(
+        "none", "one of Lightning's loggers, beside the run's own metrics.csv"
+    )
     matmul_precision: Literal["highest", "high", "medium"] = option("highest", "torch's precision of float32 products")
 
     def check(self) -> None:
