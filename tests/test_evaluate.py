@@ -268,7 +268,7 @@ def files(tmp_path: Path) -> Path:
 
 def test_command_prints_writes_and_draws(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
     what = files / "made.extxyz", "--reference", files / "real.json", "--paired", "--workers", 0
-    code, out, err = run(capfd, *what, "--json", files / "out.json", "--picture", files / "out.png")
+    code, out, err = run(capfd, *what, "--all", "--json", files / "out.json", "--picture", files / "out.png")
     assert (code, err) == (0, "")
     assert "match rate" in out
     assert "paired by id" in out

@@ -180,7 +180,17 @@ def _rich_table(report: Report, width: int) -> Table:
 def _rich_headline(report: Report) -> Table:
     from rich.table import Table
 
-    table = Table(title=_title(report), title_justify="left", title_style="bold")
+    failed = [f"not readable, or not built: {commonest([f.reason for f in report.failures], 5)}"] * bool(
+        report.failures
+    )
+    training = report.settings["training"]
+    table = Table(
+        title=_title(report),
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        caption="\n".join([*failed, *([f"training set {training}"] * (training is not None))]),
+    )
     for place, column in enumerate(("", "value", f"{LEVEL:.0%}", "real data", "verdict")):
         table.add_column(column, justify="right" if 0 < place < 4 else "left")
     for line in headline(report.numbers, report.baselines):

@@ -34,9 +34,7 @@ def make_logger(name: str, folder: Path) -> tuple[Any, list[pl.Callback]]:
         if name == "tensorboard":
             return loggers.TensorBoardLogger(folder, name="tensorboard", version=""), []
         if name == "csv":
-            return loggers.CSVLogger(
-                folder, name="csv"
-            ), []  # a version_N for each start: a resumed run deletes nothing
+            return loggers.CSVLogger(folder, name="csv"), []  # version_N of each start: nothing is deleted
         if name == "wandb":
             run = known or uuid.uuid4().hex[:16]
             wandb = loggers.WandbLogger(name=folder.name, save_dir=folder, project=PROJECT, id=run, resume="allow")
