@@ -14,6 +14,7 @@ from dpcdvae.evaluation.baselines import BASELINES
 from dpcdvae.evaluation.comparison_notes import commonest
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.generated import read_generated
+from dpcdvae.evaluation.headline import Key
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.metrics.coverage import cutoffs as coverage_cutoffs
 from dpcdvae.evaluation.metrics.geometry import CLOSE, WINDOW
@@ -22,7 +23,7 @@ from dpcdvae.evaluation.metrics.relaxed import relaxed_pairs
 from dpcdvae.evaluation.metrics.validity import DRAWN, DRAWS
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol
 from dpcdvae.evaluation.reference import Reference, as_reference, training_of
-from dpcdvae.evaluation.report import Key, Report, tool_versions
+from dpcdvae.evaluation.report import Report, tool_versions
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.stability import Stability
 from dpcdvae.intervals import LEVEL, REPLICATES, Number
