@@ -30,7 +30,6 @@ CHECKPOINTS = "checkpoints"
 LAST = "last"
 MOST_NESTED = 100  # a checkpoint's own files are nested about ten deep
 FETCHED = "fetched.json"  # beside a model that was fetched: from where, and the checksum of the archive
-
 BUNDLED = Path(__file__).parent / "models"
 
 
@@ -128,9 +127,8 @@ def find_model(model: str | Path | StoredModel) -> StoredModel:
         raise InputError(f"{path} is a file: give the checkpoint folder, the one that holds {WEIGHTS} and {CONFIG}")
     if path.name != name:
         raise InputError(f"no such folder: {path}; give a bundled model, a run folder or a checkpoint folder")
-    if not (named := [*bundled_models(), *fetched_models()]):
-        raise InputError(f"no model '{model}': give a run folder or a checkpoint folder")
-    raise InputError(f"{unknown_name('model', name, named)}, or give a run or checkpoint folder")
+    known = [*bundled_models(), *fetched_models()]
+    raise InputError(f"{unknown_name('model', name, known)}, or give a run or checkpoint folder")
 
 
 def stored_in(folder: Path) -> StoredModel:
