@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dpcdvae.cli import main
+from dpcdvae.config import Config
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "examples").glob("*.sh"))
 
@@ -24,3 +25,5 @@ def test_a_script_is_shell_and_its_options_are_there(script: Path, capsys: pytes
         page = capsys.readouterr().out
         for name in re.findall(r"(--[a-z][a-z-]*)", arguments):
             assert re.search(rf"{name}\b", page), (command, name)
+        for option in re.findall(r"--set (\S+?)=", arguments):
+            assert option in Config.option_names()

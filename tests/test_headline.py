@@ -13,10 +13,10 @@ from rich.console import Console
 from crystal_files import real_crystals
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import evaluate
-from dpcdvae.evaluation.headline import CHOICES, MOST, verdict
+from dpcdvae.evaluation.headline import CHOICES, MOST, headline, verdict
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.intervals import Number
-from dpcdvae.io import Failure
+from dpcdvae.io import CrystalList, Failure
 from dpcdvae.structures.crystal import Crystal
 
 
@@ -64,13 +64,23 @@ def test_rmsd_to_the_relaxed_is_zero_for_crystals_at_rest_and_the_displacement_f
     report = evaluate(made, made, relaxed=moved[:3], workers=0)
     assert report["relaxed_rmsd"].value == pytest.approx(0.04, rel=1e-3)
     assert report["relaxed_match_rate"].value == pytest.approx(3 / 4)
-    assert "1 crystals have no relaxed one" in report["relaxed_match_rate"].note
+    assert "without a relaxed one: 1" in report["relaxed_match_rate"].note
 
 
 def test_relaxed_crystals_of_other_ids_are_refused() -> None:
     others = [replace(crystal, id=f"x{crystal.id}") for crystal in salts([4.0] * 3)]
     with pytest.raises(InputError, match="cannot pair"):
         evaluate(salts([4.0] * 4), salts([4.0] * 4), relaxed=others, workers=0)
+
+
+def test_relaxed_crystals_are_not_paired_by_order_where_one_is_missing_on_both_sides() -> None:
+    made = salts([4.0] * 4)
+    nameless = CrystalList([replace(crystal, id="") for crystal in made[1:]], [Failure("", "relaxed", "no energy")])
+    lost = [Failure("salt-3", "file", "no cell")]
+    with pytest.raises(InputError, match=r"cannot pair 3 relaxed crystals .1 more could not be read.*evaluated file"):
+        evaluate(made[:3], made, relaxed=nameless, workers=0, baselines=())
+    with pytest.raises(InputError, match="cannot pair 3 relaxed crystals"):
+        evaluate(made[:3], made, relaxed=nameless[:], failures=lost, workers=0, baselines=())
 
 
 @pytest.mark.parametrize(
@@ -105,3 +115,14 @@ def test_the_headline_is_short_and_the_json_says_the_same(real: list[Crystal]) -
     console.print(report.headline())
     text = console.export_text()
     assert all(line["verdict"] in text for line in lines)
+
+
+def test_what_an_option_asks_for_is_in_the_headline_beside_the_validity() -> None:
+    everything = [(name, Number(0.5, 10, (0.4, 0.6), gate)) for choice in CHOICES for name, gate in choice.alternatives]
+    shown = [line.metric for line in headline(everything, {})]
+    assert shown[:4] == ["match_rate", "match_rms", "relaxed_rmsd", "sun"]
+    assert len(shown) == MOST
+    made = salts([4.0] * 4)
+    report = evaluate(made, made, paired=True, relaxed=made, training=made, workers=0)
+    names = [line["name"] for line in report.to_json()["headline"]]
+    assert {"match_rate", "match_rms", "relaxed_rmsd", "validity", "vun"} <= {*names}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dpcdvae import download, model_store
 from dpcdvae.cli import main
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import resolve_reference
@@ -68,6 +69,7 @@ def server() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(download, "PAUSE", 0.01)
 
 
 def digest(data: bytes) -> str:
@@ -90,6 +92,34 @@ def test_a_fetched_model_is_known_by_its_name_everywhere(server: str, capsys: py
         get_model("https://localhost:1/oxides.zip", checksum="0" * 64)
 
 
+def test_a_card_of_any_content_is_listed_without_control_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = {
+        "summary": "good\x1b[2J",
+        "dataset": {"name": ["x"], "crystals": 3},
+        "training_statistics": {"num_atoms": {"many": 1, "2": 1, "9" * 5000: 1}},
+        "elements": [None, {"a": 1}],
+        "errors": {"val": {"mae": "small"}, "test": 3},
+    }
+    data = packed({**BUNDLED_FILES, "card.json": json.dumps(card).encode()})
+    (tmp_path / "odd.zip").write_bytes(data)
+    get_model((tmp_path / "odd.zip").as_uri(), checksum=digest(data))
+    assert main(["models"]) == 0
+    out = capsys.readouterr().out
+    assert "2 atoms" in out
+    assert "\x1b" not in out
+
+
+def test_bundled_models_are_found_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise InputError("no home folder")
+
+    monkeypatch.setattr(model_store, "home", homeless)
+    assert fetched_models() == []
+    assert find_model("perov-5-energy").name == "perov-5-energy"
+
+
 def test_a_name_of_the_index_stands_for_address_and_checksum(server: str, tmp_path: Path) -> None:
     index = tmp_path / "index.json"
     index.write_text(json.dumps({"oxides-2": {"url": f"{server}/any.zip", "sha256": digest(GOOD)}}))
@@ -102,7 +132,7 @@ def test_a_name_of_the_index_stands_for_address_and_checksum(server: str, tmp_pa
     ("path", "more", "says"),
     [
         ("cut.zip", [], "cut off after 1000 of"),
-        ("huge.zip", [], "more than a model may"),
+        ("huge.zip", [], "more than are fetched"),
         ("missing.zip", [], "the server answers 404"),
         ("oxides.zip", ["--sha256", "0" * 64], "other bytes than expected"),
         ("oxides.zip", ["--sha256", "12"], "64 hexadecimal digits"),

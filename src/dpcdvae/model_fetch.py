@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import io
 import re
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from dpcdvae.download import TIMEOUT, download
 from dpcdvae.errors import InputError, one_line, unknown_name
 from dpcdvae.files import atomic_output, check_output, refuse_device, sha256, write_json
 from dpcdvae.model_store import (
@@ -27,7 +26,6 @@ from dpcdvae.model_store import (
     find_model,
     read_json,
 )
-from dpcdvae.progress import Progress
 
 INDEX = BUNDLED / "index.json"
 """Name -> ``url`` and ``sha256`` of the zip archive, for models that do not come with the package."""
@@ -35,8 +33,6 @@ INDEX = BUNDLED / "index.json"
 MOST_BYTES = 256 * 1024 * 1024
 """Of an archive, and of the files in it together."""
 
-TIMEOUT = 30.0  # seconds without a byte
-BLOCK = 1 << 16
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -86,7 +82,9 @@ def get_model(
             return find_model(name)
         raise InputError(f"{folder} holds another model of this name: give another --name, or remove it")
     check_output(folder)
-    data = _download(url, timeout)
+    if (parts := urlsplit(url)).scheme == "file":
+        refuse_device(Path(urllib.request.url2pathname(parts.path)))  # a pipe could be waited for without an end
+    data = download(url, f"model {name}", most=MOST_BYTES, check=check_address, timeout=timeout)
     if (found := hashlib.sha256(data).hexdigest()) != checksum:
         raise InputError(f"{url} has other bytes than expected (SHA-256 {found[:12]}..., not {checksum[:12]}...)")
     files = _files_of(data, url)
@@ -109,41 +107,6 @@ def check_address(url: str) -> None:
         raise InputError(f"{url} is no address: {one_line(error)}") from None
     if parts.scheme not in ("https", "file") and not (parts.scheme == "http" and host in LOCAL):
         raise InputError(f"{url}: only https and file are fetched from (http from this machine alone)")
-
-
-class _SafeRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only to an address that would be fetched from; urllib itself follows none into a file."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
-        check_address(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _download(url: str, timeout: float) -> bytes:
-    if (parts := urlsplit(url)).scheme == "file":
-        refuse_device(Path(urllib.request.url2pathname(parts.path)))  # a pipe could be waited for without an end
-    data = bytearray()
-    try:
-        with urllib.request.build_opener(_SafeRedirect).open(url, timeout=timeout) as response:
-            length = int(response.headers.get("Content-Length") or 0)
-            if length > MOST_BYTES:
-                raise InputError(f"{url} has {length} bytes, more than a model may ({MOST_BYTES})")
-            with Progress("fetching the model", length or None) as bar:
-                while block := response.read(BLOCK):
-                    data += block
-                    bar.advance(len(block))
-                    if len(data) > MOST_BYTES:
-                        raise InputError(f"{url} has more bytes than a model may ({MOST_BYTES})")
-    except InputError:
-        raise
-    except urllib.error.HTTPError as error:
-        raise InputError(f"cannot fetch {url}: the server answers {error.code} {error.reason}") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = str(getattr(error, "reason", error)) or type(error).__name__
-        raise InputError(f"cannot fetch {url}: {one_line(Exception(reason))}") from None
-    if len(data) < length:
-        raise InputError(f"cannot fetch {url}: cut off after {len(data)} of {length} bytes")
-    return bytes(data)
 
 
 def _files_of(data: bytes, url: str) -> dict[str, bytes]:

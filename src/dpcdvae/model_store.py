@@ -45,7 +45,10 @@ def fetched_folder() -> Path:
 
 def fetched_models() -> list[str]:
     """Names of the models that were fetched to this machine."""
-    return sorted(path.parent.name for path in fetched_folder().glob(f"[!.]*/{FETCHED}"))
+    try:
+        return sorted(path.parent.name for path in fetched_folder().glob(f"[!.]*/{FETCHED}"))
+    except InputError:  # no home folder: nothing can have been fetched
+        return []
 
 
 @dataclass(frozen=True)

@@ -68,22 +68,22 @@ def demo(
     print(f"  {out / 'evaluation.json'}    every number, for machines\n")
     Console(soft_wrap=True).print(report.headline())
     if training is None:
-        print(f"novelty: not known, as the training set of {source.name} is not here (dpcdvae data get)")
+        print(f"novelty: not known, as the data set that {source.name} has learnt is not here: dpcdvae data get NAME")
     else:
         novel, interval = report["novelty"].shown("")
         print(f"novelty: {novel} ({interval}) are not in the training set {training.source}")
 
 
 def _training_set(source: StoredModel) -> Reference | None:
-    """The crystals that the model has learnt from, where they are prepared on this machine."""
-    from dpcdvae.datasets.store import prepared_names
+    """The crystals that the model has learnt from, where the same data set is prepared on this machine."""
+    from dpcdvae.datasets import dataset_file, prepared_names
     from dpcdvae.evaluation import resolve_reference
+    from dpcdvae.files import sha256
 
-    data = source.card().get("dataset", {})
-    if data.get("name") not in prepared_names():
+    data = source.card().get("dataset")
+    if not isinstance(data, dict) or (name := data.get("name")) not in prepared_names():
         return None
-    found = resolve_reference(f"{data['name']}:train")
-    return None if found.crystals is None else found
+    return resolve_reference(f"{name}:train") if sha256(dataset_file(name)) == data.get("sha256") else None
 
 
 def _check_is_ours(out: Path) -> None:

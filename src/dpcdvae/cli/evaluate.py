@@ -71,7 +71,7 @@ def evaluate(
     from dpcdvae.evaluation import read_generated, resolve_reference
     from dpcdvae.evaluation.crystal_rows import check_table, write_table
     from dpcdvae.files import check_output, sha256, write_json, write_text
-    from dpcdvae.io import columns_of
+    from dpcdvae.io import CrystalList, columns_of
     from dpcdvae.model_store import find_property_model
 
     outputs = [output for output in (json, markdown, table, picture) if output is not None]
@@ -108,7 +108,7 @@ def evaluate(
             energy_model=None if energy is None else _load_energy_model(energy, target, engine, time_limit),
             stability=stability,
             symmetry=symmetry,
-            relaxed=None if after is None else after.crystals,
+            relaxed=None if after is None else CrystalList(after.crystals, after.failures),
             engine=engine,
             time_limit=time_limit,
             seed=seed,

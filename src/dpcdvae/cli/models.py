@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import typer
 
 from dpcdvae.cli.groups import argument, command, option
+from dpcdvae.errors import printable
+
+MOST_ELEMENTS = 118
 
 app = typer.Typer(help="The trained models on this machine, and more of them.", rich_markup_mode=None)
 
@@ -29,7 +33,7 @@ def list_models(context: typer.Context) -> None:
     for name in here:
         model = find_model(name)
         card = model.card()
-        print(f"{name}  {card.get('summary', '')}")
+        print(f"{name}  {printable(str(card.get('summary', '')))}")
         task = "makes crystals" if model.predicts is None else f"predicts {model.predicts}"
         for what, said in {"task": task, **_facts(card)}.items():
             print(f"  {what:9} {said}")
@@ -57,20 +61,22 @@ def get(
 
 
 def _facts(card: Mapping[str, Any]) -> dict[str, str]:
-    """What a card says in words, as far as it does: data, sizes, elements, scores."""
+    """What a card says in words of data, sizes, elements and errors. What is of another type is left out."""
     said = {}
-    data, elements, errors = card.get("dataset"), card.get("elements"), card.get("errors")
-    if isinstance(data, dict) and "name" in data:
-        counts = data.get("crystals")
-        split = f" ({counts['train']} crystals to train)" if isinstance(counts, dict) and "train" in counts else ""
-        said["data"] = f"{data['name']}{split}"
-    statistics = card.get("training_statistics")
-    if isinstance(statistics, dict) and (sizes := [int(size) for size in statistics.get("num_atoms", ())]):
-        said["sizes"] = f"{min(sizes)} to {max(sizes)} atoms"
-    if isinstance(elements, list):
-        said["elements"] = f"{len(elements)}: {' '.join(map(str, elements))}"
-    if isinstance(errors, dict):
-        said["error"] = ", ".join(f"{split} {part['mae']:.4g}" for split, part in errors.items() if "mae" in part)
-    if isinstance(scores := card.get("scores"), dict):
-        said["scores"] = ", ".join(f"{name} {value}" for name, value in scores.items())
-    return said
+    data, statistics = _table(card, "dataset"), _table(card, "training_statistics")
+    if "name" in data:
+        count = _table(data, "crystals").get("train")
+        said["data"] = f"{data['name']}" + (f" ({count} crystals to train)" if isinstance(count, int) else "")
+    if sizes := sorted(int(size) for size in _table(statistics, "num_atoms") if re.fullmatch(r"[0-9]{1,9}", size)):
+        said["sizes"] = f"{sizes[0]} atoms" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} atoms"
+    if isinstance(elements := card.get("elements"), list):
+        said["elements"] = f"{len(elements)}: {' '.join(map(str, elements[:MOST_ELEMENTS]))}"
+    errors = {split: part.get("mae") for split, part in _table(card, "errors").items() if isinstance(part, dict)}
+    if known := [f"{split} {mae:.4g}" for split, mae in errors.items() if isinstance(mae, int | float)]:
+        said["error"] = ", ".join(known)
+    return {what: printable(text) for what, text in said.items()}
+
+
+def _table(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = values.get(key)
+    return found if isinstance(found, dict) else {}

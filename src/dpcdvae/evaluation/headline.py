@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dpcdvae.evaluation.metrics.stability import threshold_gate
+from dpcdvae.evaluation.metrics.validity import DRAWN_GATE
+from dpcdvae.evaluation.stability import STABLE
 from dpcdvae.intervals import Number
 
 Key = tuple[str, str]
@@ -27,16 +30,18 @@ class Choice:
 
 
 CHOICES = (
+    # First what is there only because an option asks for it: --paired, --relaxed, --phases, --energy-model.
     Choice((("match_rate", "none"),), more_is_better=True, real=()),
     Choice((("match_rms", "none"),), real=()),
+    Choice((("relaxed_rmsd", ""),), real=()),
+    Choice((("sun", threshold_gate(STABLE)),), more_is_better=True, real=()),
+    Choice((("energy_wasserstein", "none"), ("energy_wasserstein", DRAWN_GATE))),
     Choice((("validity", "none"), ("structural_validity", "")), more_is_better=True),
     # Crystals of the training set are real, but none of them is novel.
     Choice((("vun", ""), ("uniqueness", "")), more_is_better=True, real=("reference",)),
     Choice((("coverage_recall", ""),), more_is_better=True),
     Choice((("coverage_precision", ""),), more_is_better=True),
-    Choice((("density_wasserstein", "none"), ("density_wasserstein", "valid, drawn"))),
-    Choice((("energy_wasserstein", "none"), ("energy_wasserstein", "valid, drawn"))),
-    Choice((("relaxed_rmsd", ""),), real=()),
+    Choice((("density_wasserstein", "none"), ("density_wasserstein", DRAWN_GATE))),
 )
 MOST = 6
 FEW = 100

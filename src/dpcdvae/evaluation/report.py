@@ -180,16 +180,13 @@ def _rich_table(report: Report, width: int) -> Table:
 def _rich_headline(report: Report) -> Table:
     from rich.table import Table
 
-    failed = [f"not readable, or not built: {commonest([f.reason for f in report.failures], 5)}"] * bool(
-        report.failures
-    )
     training = report.settings["training"]
     table = Table(
         title=_title(report),
         title_justify="left",
         title_style="bold",
         caption_justify="left",
-        caption="\n".join([*failed, *([f"training set {training}"] * (training is not None))]),
+        caption="\n".join([*_without_result(report), *([f"training set {training}"] * (training is not None))]),
     )
     for place, column in enumerate(("", "value", f"{LEVEL:.0%}", "real data", "verdict")):
         table.add_column(column, justify="right" if 0 < place < 4 else "left")
@@ -256,9 +253,9 @@ def _notes(report: Report) -> list[str]:
     return list(dict.fromkeys(number.note for _, number in report.numbers if number.note))
 
 
-def _footnotes(report: Report) -> list[str]:
-    notes = [f"[{place}] {note}" for place, note in enumerate(_notes(report), 1)]
-    notes += [
+def _without_result(report: Report) -> list[str]:
+    """How many comparisons were given up, and why crystals could not be read or built."""
+    notes = [
         f"{what}: {sum(entry['what'] == what for entry in report.given_up)} undecided (reasons: --json or --table)"
         for what in sorted({entry["what"] for entry in report.given_up})
     ]
@@ -266,6 +263,12 @@ def _footnotes(report: Report) -> list[str]:
         notes.append("undecided: no result for these crystals; a rate counts them as failures, a mean leaves them out")
     if report.failures:
         notes.append(f"not readable, or not built: {commonest([f.reason for f in report.failures], 5)}")
+    return notes
+
+
+def _footnotes(report: Report) -> list[str]:
+    notes = [f"[{place}] {note}" for place, note in enumerate(_notes(report), 1)]
+    notes += _without_result(report)
     notes += [f"{BASELINES[name].title}: {BASELINES[name].meaning}" for name in report.baselines]
     training = report.settings["training"]
     if {"training", "substitution"} & set(report.baselines) and not any(training in note for note in _notes(report)):

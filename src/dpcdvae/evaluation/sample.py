@@ -10,7 +10,7 @@ from dpcdvae.evaluation.coverage import Cutoffs
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.stability import Stability
-from dpcdvae.io import Failure
+from dpcdvae.io import CrystalList, Failure
 from dpcdvae.parallel.results import Results
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.space_groups import REDUCED
@@ -50,7 +50,7 @@ class Sample:
     training: Reference | None = None
     stability: Stability | None = None
     symmetry: str = REDUCED
-    relaxed: Sequence[Crystal] | None = None
+    relaxed: CrystalList | None = None
     _derived: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
     _of_reference: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
 

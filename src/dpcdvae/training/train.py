@@ -236,7 +236,7 @@ def make_trainer(config: AnyConfig, folder: Path) -> pl.Trainer:
         callbacks.append(TimeLimit(train.max_minutes))
     if train.early_stopping_patience:
         callbacks.append(EarlyStopping("val/criterion", patience=train.early_stopping_patience))
-    logger, of_logger = make_logger("tensorboard" if train.tensorboard else train.logger, folder)
+    logger, of_logger = make_logger(train.logger, folder)
     callbacks += of_logger
     _quieten()
     try:

@@ -10,7 +10,7 @@ from dpcdvae.evaluation.sample import Sample
 from dpcdvae.intervals import Number
 from dpcdvae.structures.pair_matching import Matches, match_pairs
 
-BESIDE = "matched as by pymatgen, times (V/N)^(1/3) of the relaxed crystal"
+NOTE = "rms of the matched structures, times (V/N)^(1/3) of the relaxed crystal"
 
 
 def relaxed_pairs(sample: Sample) -> Pairs | None:
@@ -18,7 +18,8 @@ def relaxed_pairs(sample: Sample) -> Pairs | None:
     if sample.relaxed is None:
         return None
     # The relaxed crystals may lack some, whose relaxation failed: they take the place of the predictions.
-    there = pair(sample.relaxed, sample.crystals)
+    failed = [failure.id for failure in (*sample.failures, *sample.relaxed.failures)]
+    there = pair(sample.relaxed, sample.crystals, failed, what="relaxed crystals", of="the evaluated file")
     return Pairs(there.truths, there.predictions, there.missing, there.by)
 
 
@@ -39,7 +40,7 @@ def _relaxed_match_rate(sample: Sample) -> list[Number]:
     found, pairs = sample.once(relaxed_matches), sample.once(relaxed_pairs)
     if found is None or pairs is None:
         return []
-    note = f"{pairs.missing} crystals have no relaxed one" if pairs.missing else ""
+    note = f"without a relaxed one: {pairs.missing}" if pairs.missing else ""
     return [Number.rate(found.matched, sample.generated, note=note, undecided=len(found.reasons))]
 
 
@@ -52,4 +53,4 @@ def _relaxed_rmsd(sample: Sample) -> list[Number]:
     relaxed = [sample.relaxed[k] for k in pairs.truths]
     lengths = np.array([(abs(crystal.volume) / crystal.num_atoms) ** (1 / 3) for crystal in relaxed])
     rms = (found.rms * lengths)[found.matched]
-    return [Number.mean(rms, seed=sample.seed, note=BESIDE)]
+    return [Number.mean(rms, seed=sample.seed, note=NOTE)]
