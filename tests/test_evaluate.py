@@ -194,7 +194,7 @@ def test_what_is_no_crystal_is_no_reference(real: list[Crystal]) -> None:
 def test_wrong_settings_are_refused(real: list[Crystal]) -> None:
     with pytest.raises(InputError, match="--seed -1"):
         evaluate(real, real, seed=-1)
-    with pytest.raises(InputError, match="two are needed"):
+    with pytest.raises(InputError, match="two numbers"):
         evaluate(real, real, cutoffs=(1.0,))  # type: ignore[arg-type]
 
 

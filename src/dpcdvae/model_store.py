@@ -1,10 +1,9 @@
 """Trained models in files: names, run folders and checkpoint folders, without torch.
 
-A checkpoint is a folder: ``model.safetensors`` (the weights to use), ``config.json`` (what the model is
-built from, facts about its training, the hash of the weights), and, where training can go on,
-``training.safetensors`` with ``training.json``. A bundled model has a ``card.json`` too.
-A run folder holds checkpoints in ``checkpoints/``; which is the best and which the last is read from
-their ``config.json``, never from their names.
+A checkpoint is a folder: ``model.safetensors`` (the weights to use), ``config.json`` (what the model is built from,
+facts about its training, the hash of the weights), and, where training can go on, ``training.safetensors`` with
+``training.json``. A bundled or fetched model has a ``card.json`` too. A run folder holds checkpoints in
+``checkpoints/``; which is the best and which the last is read from their ``config.json``, never from their names.
 """
 
 from __future__ import annotations
@@ -21,13 +20,10 @@ from dpcdvae.files import home, refuse_device
 from dpcdvae.pickles import PICKLE_SUFFIXES, is_pickle, pickle_refused
 
 FORMAT = 1
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-TRAINING_TENSORS = "training.safetensors"
-TRAINING = "training.json"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+TRAINING_TENSORS, TRAINING = "training.safetensors", "training.json"
 CARD = "card.json"
-CHECKPOINTS = "checkpoints"
-LAST = "last"
+CHECKPOINTS, LAST = "checkpoints", "last"
 MOST_NESTED = 100  # a checkpoint's own files are nested about ten deep
 FETCHED = "fetched.json"  # beside a model that was fetched: from where, and the checksum of the archive
 BUNDLED = Path(__file__).parent / "models"
@@ -49,6 +45,11 @@ def fetched_models() -> list[str]:
         return sorted(path.parent.name for path in fetched_folder().glob(f"[!.]*/{FETCHED}"))
     except InputError:  # no home folder: nothing can have been fetched
         return []
+
+
+def named_models() -> list[str]:
+    """Names that stand for a model in every command: the bundled and the fetched ones."""
+    return [*bundled_models(), *fetched_models()]
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,9 @@ def find_model(model: str | Path | StoredModel) -> StoredModel:
     if isinstance(model, StoredModel):
         return model
     path, name = Path(model), str(model)
-    if isinstance(model, str) and model in bundled_models():
-        return _stored(name, model, read_description(BUNDLED / model))
-    if isinstance(model, str) and model in fetched_models():
-        folder = (fetched_folder() / model).absolute()
-        return _stored(name, str(folder), read_description(folder))
+    if isinstance(model, str) and model in named_models():
+        place = model if model in bundled_models() else str((fetched_folder() / model).absolute())
+        return _stored(name, place, read_description(BUNDLED / place))
     if path.is_dir():
         if (path / CONFIG).is_file():
             return stored_in(path)
@@ -125,13 +124,13 @@ def find_model(model: str | Path | StoredModel) -> StoredModel:
                 raise pickle_refused(file)
         raise InputError(f"{path} is no model: neither {CONFIG} (a checkpoint) nor {CHECKPOINTS}/ (a run) is in it")
     if path.exists():
+        refuse_device(path)
         if path.suffix in PICKLE_SUFFIXES or is_pickle(path):
             raise pickle_refused(path)
         raise InputError(f"{path} is a file: give the checkpoint folder, the one that holds {WEIGHTS} and {CONFIG}")
     if path.name != name:
         raise InputError(f"no such folder: {path}; give a bundled model, a run folder or a checkpoint folder")
-    known = [*bundled_models(), *fetched_models()]
-    raise InputError(f"{unknown_name('model', name, known)}, or give a run or checkpoint folder")
+    raise InputError(f"{unknown_name('model', name, named_models())}, or give a run or checkpoint folder")
 
 
 def stored_in(folder: Path) -> StoredModel:
@@ -254,8 +253,7 @@ def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no number of JSON")
 
 
-# A checkpoint folder with its description.
-_Entry = tuple[Path, dict[str, Any]]
+_Entry = tuple[Path, dict[str, Any]]  # a checkpoint folder with its description
 
 
 def _stored(name: str, place: str, description: dict[str, Any]) -> StoredModel:

@@ -27,9 +27,9 @@ def list_models(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from dpcdvae.model_fetch import known_models
-    from dpcdvae.model_store import bundled_models, fetched_models, find_model
+    from dpcdvae.model_store import find_model, named_models
 
-    here = [*bundled_models(), *fetched_models()]
+    here = named_models()
     for name in here:
         model = find_model(name)
         card = model.card()

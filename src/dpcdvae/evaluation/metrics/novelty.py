@@ -62,13 +62,11 @@ def _vun(sample: Sample) -> list[Number]:
     new, same = sample.once(novel), sample.once(same_structures)
     if new is None:
         return []
-    possible = [bool(ok) for ok, c in zip(sample.once(valid), sample.crystals, strict=True) if c.problem() is None]
-    good = np.array([ok and one is True for ok, one in zip(possible, new, strict=True)], bool)
-    unknown = sum(
-        ok and (one is None or (one and k in same.reasons))
-        for k, (ok, one) in enumerate(zip(possible, new, strict=True))
-    )
-    return _rate(sample, same.weights * good, unknown, sample.generated)
+    measurable = np.array([crystal.problem() is None for crystal in sample.crystals], bool)
+    good = sample.once(valid)[measurable]
+    unknown = sum(bool(good[k]) and (one is None or (one and k in same.reasons)) for k, one in enumerate(new))
+    weights = same.weights * good * np.array([one is True for one in new], bool)
+    return _rate(sample, weights, unknown, sample.generated)
 
 
 def _rate(sample: Sample, good: npt.ArrayLike, undecided: int, n: int | None = None) -> list[Number]:
