@@ -71,6 +71,8 @@ def test_relaxed_crystals_of_other_ids_are_refused() -> None:
     others = [replace(crystal, id=f"x{crystal.id}") for crystal in salts([4.0] * 3)]
     with pytest.raises(InputError, match="cannot pair"):
         evaluate(salts([4.0] * 4), salts([4.0] * 4), relaxed=others, workers=0)
+    with pytest.raises(InputError, match="protocol cdvae has no RMSD"):
+        evaluate(salts([4.0] * 4), salts([4.0] * 4), relaxed=salts([4.0] * 4), protocol="cdvae", workers=0)
 
 
 def test_relaxed_crystals_are_not_paired_by_order_where_one_is_missing_on_both_sides() -> None:

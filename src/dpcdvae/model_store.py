@@ -20,9 +20,8 @@ from dpcdvae.files import home, refuse_device
 from dpcdvae.pickles import PICKLE_SUFFIXES, is_pickle, pickle_refused
 
 FORMAT = 1
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "card.json"
 TRAINING_TENSORS, TRAINING = "training.safetensors", "training.json"
-CARD = "card.json"
 CHECKPOINTS, LAST = "checkpoints", "last"
 MOST_NESTED = 100  # a checkpoint's own files are nested about ten deep
 FETCHED = "fetched.json"  # beside a model that was fetched: from where, and the checksum of the archive
@@ -130,7 +129,8 @@ def find_model(model: str | Path | StoredModel) -> StoredModel:
         raise InputError(f"{path} is a file: give the checkpoint folder, the one that holds {WEIGHTS} and {CONFIG}")
     if path.name != name:
         raise InputError(f"no such folder: {path}; give a bundled model, a run folder or a checkpoint folder")
-    raise InputError(f"{unknown_name('model', name, named_models())}, or give a run or checkpoint folder")
+    wrong = f"{unknown_name('model', name, known)}, or" if (known := named_models()) else f"no model '{name}':"
+    raise InputError(f"{wrong} give a run or checkpoint folder")
 
 
 def stored_in(folder: Path) -> StoredModel:

@@ -13,7 +13,7 @@ from dpcdvae.errors import printable
 
 MOST_ELEMENTS = 118
 
-app = typer.Typer(help="The trained models on this machine, and more of them.", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)

@@ -141,10 +141,13 @@ def evaluate(
         raise InputError(f"--training needs crystals, and {sample.training.source} has statistics only")
     if stability is not None and not chosen.measures("stability"):
         raise InputError(f"protocol {protocol} has no energy above hull, so reference phases have no effect")
+    if relaxed is not None and not chosen.measures("relaxed_rmsd"):
+        raise InputError(f"protocol {protocol} has no RMSD to relaxed crystals, so these have no effect")
+    # Pairs that do not fit are an error before minutes of work.
     if relaxed is not None:
         sample.once(relaxed_pairs)
     if paired:
-        sample.once(pairs)  # pairs that do not fit are an error before minutes of work
+        sample.once(pairs)
     beside: dict[str, dict[Key, Number]] = {}
     with nullcontext() if engine is not None else results.engine:
         numbers = measure(sample, chosen)
