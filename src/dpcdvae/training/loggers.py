@@ -44,7 +44,7 @@ def make_logger(name: str, folder: Path) -> tuple[Any, list[pl.Callback]]:
         )
         return mlflow, [_KeepRun(folder, name, None)]
     except ImportError:
-        raise InputError(f"train.logger {name}: it is not installed: pip install {name}, or leave it out") from None
+        raise InputError(f"train.logger = {name} needs a package: pip install {name}, or leave it out") from None
 
 
 class _KeepRun(pl.Callback):
