@@ -68,7 +68,7 @@ def demo(
     print(f"  {out / 'evaluation.json'}    every number, for machines\n")
     Console(soft_wrap=True).print(report.headline())
     if training is None:
-        print(f"novelty: not known, as the data set that {source.name} has learnt is not here: dpcdvae data get NAME")
+        print("novelty: not known, as this training set is not here (a published one: dpcdvae data get NAME)")
     else:
         novel, interval = report["novelty"].shown("")
         print(f"novelty: {novel} ({interval}) are not in the training set {training.source}")
