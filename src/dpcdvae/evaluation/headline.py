@@ -48,7 +48,8 @@ FEW = 100
 """Crystals below which intervals that overlap say little."""
 
 UNKNOWN = "no real crystals to compare with"
-NOT_SHARED = "-"
+NOT_COMPARED = "not compared"
+"""Of numbers that real crystals do not have."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def headline(numbers: Sequence[tuple[str, Number]], baselines: Mapping[str, Mapp
         beside = (baselines.get(name, {}).get(key) for name in choice.real)
         real = next((number for number in beside if number is not None and number.value is not None), None)
         number = known[key]
-        words = verdict(number, real, more_is_better=choice.more_is_better) if choice.real else NOT_SHARED
+        words = verdict(number, real, more_is_better=choice.more_is_better) if choice.real else NOT_COMPARED
         lines.append(Line(key[0], number, real, words))
     return lines[:MOST]
 
