@@ -75,15 +75,18 @@ def demo(
 
 
 def _training_set(source: StoredModel) -> Reference | None:
-    """The crystals that the model has learnt from, where the same data set is prepared on this machine."""
-    from dpcdvae.datasets import dataset_file, prepared_names
+    """The crystals that the model has learnt from, where a data set of this name and size is prepared on this machine.
+
+    Not its checksum: another version of this package may write the same crystals as other bytes.
+    """
+    from dpcdvae.datasets import prepared_names
     from dpcdvae.evaluation import resolve_reference
-    from dpcdvae.files import sha256
 
     data = source.card().get("dataset")
-    if not isinstance(data, dict) or (name := data.get("name")) not in prepared_names():
+    if not isinstance(data, dict) or data.get("name") not in prepared_names():
         return None
-    return resolve_reference(f"{name}:train") if sha256(dataset_file(name)) == data.get("sha256") else None
+    found, counts = resolve_reference(f"{data['name']}:train"), data.get("crystals")
+    return found if isinstance(counts, dict) and counts.get("train") == found.count else None
 
 
 def _check_is_ours(out: Path) -> None:
