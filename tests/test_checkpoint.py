@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dpcdvae import model_store
+from dpcdvae import model_store, pickles
 from dpcdvae.checkpoints import checkpoint as checkpoint_module
 from dpcdvae.checkpoints.checkpoint import load_weights, read_checkpoint, read_training, write_checkpoint
 from dpcdvae.checkpoints.tensor_json import join, split
@@ -382,7 +382,7 @@ def test_safetensors_are_not_taken_for_a_pickle(tmp_path: Path) -> None:
         path = tmp_path / "x.safetensors"
         path.write_bytes(safetensors.torch.save({"a" * length: torch.ones(1)}))
         found.add(path.read_bytes()[:2])
-        assert not model_store.is_pickle(path)
+        assert not pickles.is_pickle(path)
     assert {b"\x80\x00", b"\x80\x02"} <= found
 
 

@@ -95,7 +95,7 @@ def test_closed_pipe_is_quiet() -> None:
 
 
 def command_paths() -> list[list[str]]:
-    groups = {"data": ["list", "get", "add", "info"], "config": ["show"]}
+    groups = {"data": ["list", "get", "add", "info"], "config": ["show"], "models": ["", "get"]}
     return [[name, *inner.split()] for name in COMMANDS for inner in groups.get(name, [""])]
 
 

@@ -138,7 +138,7 @@ def test_a_file_of_ones_own_extends_presets_and_files(tmp_path: Path) -> None:
         ('train.max_epochs="10"', "must be a whole number from 1 to 1000000, not '10'"),
         ("train.max_epochs=0", "from 1 to 1000000, not 0"),
         ("train.lr=nan", "a number above 0 and up to 10, not nan"),
-        ("train.tensorboard=1", "must be true or false, not 1"),
+        ("train.finish=1", "must be true or false, not 1"),
         ("train.devices=some", "a whole number from 1 to 1024 or 'auto', not 'some'"),
         ("model.lattice_scaler=maxmin", "'standard' or 'minmax', not 'maxmin': did you mean 'minmax'?"),
         ("train=3", "is a section"),

@@ -17,6 +17,7 @@ from crystal_files import real_crystals
 from dpcdvae.cli import main
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import METRICS, EnergyModel, Report, evaluate, read_generated, resolve_reference
+from dpcdvae.evaluation.headline import CHOICES
 from dpcdvae.evaluation.metrics.validity import DRAWN_GATE, counted, draws
 from dpcdvae.evaluation.phases import Phase, Phases
 from dpcdvae.evaluation.stability import EnergySource, Stability
@@ -75,8 +76,11 @@ def test_every_number_has_its_count_and_an_interval_around_it(real: list[Crystal
         training=real,
         energy_model=model,
         stability=Stability(phases, energies),
+        relaxed=real,
     )
     assert {name for name, _ in report.numbers} == set(METRICS)
+    known = {(name, number.gate) for name, number in report.numbers}
+    assert all(known & {*choice.alternatives} for choice in CHOICES)
     for name, number in report.numbers:
         assert number.value is not None, name
         assert number.interval is not None, name
@@ -267,7 +271,7 @@ def files(tmp_path: Path) -> Path:
 
 def test_command_prints_writes_and_draws(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
     what = files / "made.extxyz", "--reference", files / "real.json", "--paired", "--workers", 0
-    code, out, err = run(capfd, *what, "--json", files / "out.json", "--picture", files / "out.png")
+    code, out, err = run(capfd, *what, "--all", "--json", files / "out.json", "--picture", files / "out.png")
     assert (code, err) == (0, "")
     assert "match rate" in out
     assert "paired by id" in out
@@ -317,7 +321,7 @@ def test_failures_and_limit_of_a_manifest_count(files: Path, capfd: pytest.Captu
         (["made.extxyz", "--reference", "perov5"], "did you mean 'perov_5'"),
         (["made.extxyz", "--reference", "bare"], "has no 'training_statistics'"),
         (["made.extxyz", "--reference", "model", "--paired"], "has statistics only"),
-        (["three.json", "--reference", "real.json", "--paired"], "cannot pair 3 crystals with 5"),
+        (["three.json", "--reference", "real.json", "--paired"], "cannot pair 3 predictions with 5"),
         (["made.extxyz", "--reference", "real.json", "--json", "three.json"], "three.json exists"),
         (["made.extxyz", "--reference", "real.json", "--json", "real.json", "--overwrite"], "is an input"),
         (["made.extxyz", "--reference", "real.json", "--json", "model", "--overwrite"], "is a folder"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dpcdvae import download
 from dpcdvae.datasets.fetch import fetch, git_blob
 from dpcdvae.errors import InputError
 
@@ -47,6 +48,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+
+
 @pytest.fixture
 def server() -> Iterator[str]:
     Handler.requests = 0
@@ -60,7 +66,7 @@ def server() -> Iterator[str]:
 
 
 def get(url: str, path: Path, timeout: float = 5.0) -> None:
-    fetch(url, path, git_blob(CONTENT), timeout=timeout, pause=0.01)
+    fetch(url, path, git_blob(CONTENT), timeout=timeout)
 
 
 def test_the_checksum_is_git_s_own(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_pairs_go_by_order_where_they_do_not() -> None:
 @pytest.mark.parametrize(
     ("predictions", "failed", "says"),
     [
-        (["x"], [], "cannot pair 1 crystals with 2"),
+        (["x"], [], "cannot pair 1 predictions with 2"),
         (["x"], ["y"], r"1 more could not be read"),
         (["x", "y"], ["z"], r"1 more could not be read"),
         (["a", "a"], [], "two predictions bear the id 'a'"),

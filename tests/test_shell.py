@@ -257,7 +257,7 @@ def test_a_second_demo_replaces_the_first(
     monkeypatch.chdir(work)
     for n in ("5", "4"):
         assert main(["demo", "--model", "model", "-n", n, *FEW_STEPS, "--out", "demo"]) == 0
-        assert "structural validity" in capfd.readouterr().out.lower()
+        assert "novelty" in capfd.readouterr().out.lower()
         assert (work / "demo" / "crystals.png").read_bytes().startswith(b"\x89PNG")
         crystals = read(work / "demo" / "crystals.extxyz")
         assert len(crystals) == len(read(work / "demo" / "crystals")) <= int(n)

@@ -315,7 +315,7 @@ def test_the_command_reports_energies_above_hull(tmp_path: Path, capsys: pytest.
     file = write(crystals, tmp_path / "crystals.extxyz")
     what = f"evaluate {file} --reference {file} --phases {phases}"
     how = f"--calculator {EMT} --baselines none --workers 0"
-    assert main(f"{what} {how} --json {tmp_path}/n.json --table {tmp_path}/t.csv".split()) == 0
+    assert main(f"{what} {how} --all --json {tmp_path}/n.json --table {tmp_path}/t.csv".split()) == 0
     document = json.loads((tmp_path / "n.json").read_text())
     settings = document["settings"]["stability"]
     assert settings["phases"] == str(phases)

@@ -187,6 +187,17 @@ def test_a_run_killed_in_its_first_epoch_begins_again_with_its_start(
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 
+def test_a_logger_has_the_losses_of_every_epoch_after_a_resumption(
+    tables: dict[str, CrystalTable], tmp_path: Path
+) -> None:
+    folder = run(tables, tmp_path / "run", "train.max_epochs=1", "train.logger=csv", "train.finish=false")
+    longer, preset, facts = resumed_config(folder, ["train.max_epochs=2"])
+    train(tables, facts, longer, folder, preset=preset, resume=True)
+    logged = [row for path in sorted((folder / "csv").glob("*/metrics.csv")) for row in csv.DictReader(path.open())]
+    losses = {int(row["epoch"]): float(row["val/loss"]) for row in logged if row.get("val/loss")}
+    assert losses == pytest.approx({epoch: float(row["val/loss"]) for epoch, row in enumerate(metrics(folder))})
+
+
 def test_options_of_a_resumed_run_hold_for_the_next_one(tables: dict[str, CrystalTable], tmp_path: Path) -> None:
     folder = run(tables, tmp_path / "run", "train.max_epochs=1", "train.finish=false")
     longer, preset, facts = resumed_config(folder, ["train.max_epochs=2"])

@@ -1,10 +1,9 @@
 """Trained models in files: names, run folders and checkpoint folders, without torch.
 
-A checkpoint is a folder: ``model.safetensors`` (the weights to use), ``config.json`` (what the model is
-built from, facts about its training, the hash of the weights), and, where training can go on,
-``training.safetensors`` with ``training.json``. A bundled model has a ``card.json`` too.
-A run folder holds checkpoints in ``checkpoints/``; which is the best and which the last is read from
-their ``config.json``, never from their names.
+A checkpoint is a folder: ``model.safetensors`` (the weights to use), ``config.json`` (what the model is built from,
+facts about its training, the hash of the weights), and, where training can go on, ``training.safetensors`` with
+``training.json``. A bundled or fetched model has a ``card.json`` too. A run folder holds checkpoints in
+``checkpoints/``; which is the best and which the last is read from their ``config.json``, never from their names.
 """
 
 from __future__ import annotations
@@ -17,25 +16,39 @@ from pathlib import Path
 from typing import Any
 
 from dpcdvae.errors import InputError, one_line, unknown_name
-from dpcdvae.files import refuse_device
+from dpcdvae.files import home, refuse_device
+from dpcdvae.pickles import PICKLE_SUFFIXES, is_pickle, pickle_refused
 
 FORMAT = 1
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-TRAINING_TENSORS = "training.safetensors"
-TRAINING = "training.json"
-CARD = "card.json"
-CHECKPOINTS = "checkpoints"
-LAST = "last"
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "card.json"
+TRAINING_TENSORS, TRAINING = "training.safetensors", "training.json"
+CHECKPOINTS, LAST = "checkpoints", "last"
 MOST_NESTED = 100  # a checkpoint's own files are nested about ten deep
-PICKLE_SUFFIXES = {".ckpt", ".pt", ".pth", ".pkl", ".bin"}
-
+FETCHED = "fetched.json"  # beside a model that was fetched: from where, and the checksum of the archive
 BUNDLED = Path(__file__).parent / "models"
 
 
 def bundled_models() -> list[str]:
     """Names of the models that come with this package."""
     return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
+
+
+def fetched_folder() -> Path:
+    """Where the models lie that were fetched (:mod:`dpcdvae.model_fetch`), each in a folder of its name."""
+    return home() / "models"
+
+
+def fetched_models() -> list[str]:
+    """Names of the models that were fetched to this machine."""
+    try:
+        return sorted(path.parent.name for path in fetched_folder().glob(f"[!.]*/{FETCHED}"))
+    except InputError:  # no home folder: nothing can have been fetched
+        return []
+
+
+def named_models() -> list[str]:
+    """Names that stand for a model in every command: the bundled and the fetched ones."""
+    return [*bundled_models(), *fetched_models()]
 
 
 @dataclass(frozen=True)
@@ -85,10 +98,10 @@ class StoredModel:
 
 
 def find_model(model: str | Path | StoredModel) -> StoredModel:
-    """The model that a bundled name, a run folder (its best checkpoint) or a checkpoint folder stands for.
+    """The model that a name (bundled or fetched), a run folder (its best checkpoint) or a checkpoint folder stands for.
 
-    A bundled name wins over a folder of the same name: write ``./name`` for the folder. A model that was found before
-    is given back as it was.
+    The name of a bundled or fetched model wins over a folder of the same name: write ``./name`` for the folder.
+    A model that was found before is given back as it was.
 
     Raises:
         InputError: no such name or folder, a folder without a checkpoint, or a file (a pickle is refused).
@@ -96,8 +109,9 @@ def find_model(model: str | Path | StoredModel) -> StoredModel:
     if isinstance(model, StoredModel):
         return model
     path, name = Path(model), str(model)
-    if isinstance(model, str) and model in bundled_models():
-        return _stored(name, model, read_description(BUNDLED / model))
+    if isinstance(model, str) and model in named_models():
+        place = model if model in bundled_models() else str((fetched_folder() / model).absolute())
+        return _stored(name, place, read_description(BUNDLED / place))
     if path.is_dir():
         if (path / CONFIG).is_file():
             return stored_in(path)
@@ -109,14 +123,14 @@ def find_model(model: str | Path | StoredModel) -> StoredModel:
                 raise pickle_refused(file)
         raise InputError(f"{path} is no model: neither {CONFIG} (a checkpoint) nor {CHECKPOINTS}/ (a run) is in it")
     if path.exists():
+        refuse_device(path)
         if path.suffix in PICKLE_SUFFIXES or is_pickle(path):
             raise pickle_refused(path)
         raise InputError(f"{path} is a file: give the checkpoint folder, the one that holds {WEIGHTS} and {CONFIG}")
     if path.name != name:
         raise InputError(f"no such folder: {path}; give a bundled model, a run folder or a checkpoint folder")
-    if not bundled_models():
-        raise InputError(f"no model '{model}': give a run folder or a checkpoint folder")
-    raise InputError(f"{unknown_name('model', name, bundled_models())}, or give a run or checkpoint folder")
+    wrong = f"{unknown_name('model', name, known)}, or" if (known := named_models()) else f"no model '{name}':"
+    raise InputError(f"{wrong} give a run or checkpoint folder")
 
 
 def stored_in(folder: Path) -> StoredModel:
@@ -239,26 +253,7 @@ def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no number of JSON")
 
 
-def is_pickle(path: Path) -> bool:
-    """Whether a file begins like a pickle (protocol 2 or later) or like torch.save's zip; it must be there."""
-    try:
-        refuse_device(path)
-        with path.open("rb") as stream:
-            head = stream.read(9)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    # A safetensors file may begin with 0x80 too: its header length, 8 bytes, then a brace.
-    return head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and head[8:9] != b"{")
-
-
-def pickle_refused(path: Path) -> InputError:
-    return InputError(f"{path} is a pickle: refused, dpcdvae loads only safetensors, as a pickle can run any code")
-
-
-# A checkpoint folder with its description.
-_Entry = tuple[Path, dict[str, Any]]
+_Entry = tuple[Path, dict[str, Any]]  # a checkpoint folder with its description
 
 
 def _stored(name: str, place: str, description: dict[str, Any]) -> StoredModel:

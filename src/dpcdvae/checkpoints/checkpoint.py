@@ -17,7 +17,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from dpcdvae import __version__, model_store
+from dpcdvae import __version__, model_store, pickles
 from dpcdvae.checkpoints.tensor_json import compact, join, split
 from dpcdvae.errors import InputError, one_line
 from dpcdvae.files import atomic_output, refuse_device
@@ -161,8 +161,8 @@ def _readable(path: Path) -> Iterator[None]:
     """Around reading a safetensors file: whatever is wrong with it becomes an InputError."""
     try:
         refuse_device(path)
-        if model_store.is_pickle(path):
-            raise model_store.pickle_refused(path)
+        if pickles.is_pickle(path):
+            raise pickles.pickle_refused(path)
         yield
     except FileNotFoundError:
         raise InputError(f"{path.parent} is not a whole checkpoint: {path.name} is missing; copy it again") from None

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Seed, Steps, complete_models
 from dpcdvae.cli.outputs import facts_of
 from dpcdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from dpcdvae.evaluation import Reference
+    from dpcdvae.model_store import StoredModel
 
 
 def demo(
@@ -47,7 +52,8 @@ def demo(
     loaded = load_model(source)
     result = kinds.generate(loaded, n, seed=seed, **how)
     facts = {"model_sha256": source.sha256, **facts_of(result)}
-    report = evaluate(result.crystals, reference, failures=result.failures, seed=seed)
+    training = _training_set(source)
+    report = evaluate(result.crystals, reference, failures=result.failures, seed=seed, training=training)
     with atomic_output(out) as folder:
         folder.mkdir()
         write(result.crystals, folder / "crystals", format="folder")
@@ -55,12 +61,32 @@ def demo(
         draw(result.crystals, folder / "crystals.png")
         write_json(folder / "evaluation.json", report.to_json())
         call.resolved(**how).write_manifest(folder, {"crystals": len(result.crystals), **facts})
-    Console(soft_wrap=True).print(report.table())
-    print(f"\n{len(result.crystals)} crystals in {out}:")
+    print(f"{len(result.crystals)} crystals in {out}:")
     print(f"  {out / 'crystals'}/          a CIF for each")
     print(f"  {out / 'crystals.extxyz'}    all in one file")
     print(f"  {out / 'crystals.png'}       the first sixteen, drawn")
-    print(f"  {out / 'evaluation.json'}    the numbers above, for machines")
+    print(f"  {out / 'evaluation.json'}    every number, for machines\n")
+    Console(soft_wrap=True).print(report.headline())
+    if training is None:
+        print("novelty: not known, as this training set is not here (a published one: dpcdvae data get NAME)")
+    else:
+        novel, interval = report["novelty"].shown("")
+        print(f"novelty: {novel} ({interval}) are not in the training set {training.source}")
+
+
+def _training_set(source: StoredModel) -> Reference | None:
+    """The crystals that the model has learnt from, where a data set of this name and size is prepared on this machine.
+
+    Not its checksum: another version of this package may write the same crystals as other bytes.
+    """
+    from dpcdvae.datasets import prepared_names
+    from dpcdvae.evaluation import resolve_reference
+
+    data = source.card().get("dataset")
+    if not isinstance(data, dict) or data.get("name") not in prepared_names():
+        return None
+    found, counts = resolve_reference(f"{data['name']}:train"), data.get("crystals")
+    return found if isinstance(counts, dict) and counts.get("train") == found.count else None
 
 
 def _check_is_ours(out: Path) -> None:

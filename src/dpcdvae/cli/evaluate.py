@@ -54,6 +54,8 @@ def evaluate(
     ),
     energy_model: str | None = option(None, "A property model, for the distribution of energies."),
     symmetry: str = option("reduced", "Method for space groups: reduced, or pymatgen (its SpacegroupAnalyzer)."),
+    relaxed: Path | None = option(None, "The same crystals after relaxation, for the RMSD to them."),
+    all_: bool = option(False, "Show every number, not only the headline.", "--all"),
     column: Column = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -71,11 +73,11 @@ def evaluate(
     from dpcdvae.evaluation import read_generated, resolve_reference
     from dpcdvae.evaluation.crystal_rows import check_table, write_table
     from dpcdvae.files import check_output, sha256, write_json, write_text
-    from dpcdvae.io import columns_of
+    from dpcdvae.io import CrystalList, columns_of
     from dpcdvae.model_store import find_property_model
 
     outputs = [output for output in (json, markdown, table, picture) if output is not None]
-    check_paths(outputs, [crystals, reference, training, hull.phases])
+    check_paths(outputs, [crystals, reference, training, hull.phases, relaxed])
     for output in outputs:
         check_output(output, overwrite=overwrite)
         if output.is_dir():
@@ -91,6 +93,7 @@ def evaluate(
     target = resolve_reference(reference, columns[1])
     learnt = None if training is None else resolve_reference(training, columns[2])
     generated = read_generated(crystals, columns[0])
+    after = None if relaxed is None else read_generated(relaxed)
     stability = hull.load(generated.crystals, crystals)
     if paired and generated.part:
         target = target.only(generated.ids)
@@ -107,17 +110,24 @@ def evaluate(
             energy_model=None if energy is None else _load_energy_model(energy, target, engine, time_limit),
             stability=stability,
             symmetry=symmetry,
+            relaxed=None if after is None else CrystalList(after.crystals, after.failures),
             engine=engine,
             time_limit=time_limit,
             seed=seed,
         )
         rows = report.crystals() if table is not None else {}
     screen = console()
-    screen.print(report.table(screen.width))
+    if all_ or protocol != "full":
+        screen.print(report.table(screen.width))
+    else:
+        screen.print(report.headline())
+        print("every number: --all, --json FILE or --markdown FILE")
     phases = None if stability is None else stability.phases
     used = {"reference": target, "training": learnt, "energy_model": energy, "phases": phases}
     facts = {f"{name}_sha256": source.sha256 for name, source in used.items() if source is not None}
     facts["crystals_sha256"] = sha256(crystals)
+    if relaxed is not None:
+        facts["relaxed_sha256"] = sha256(relaxed)
     if json is not None:
         write_json(json, report.to_json())
     if markdown is not None:

@@ -18,9 +18,9 @@ OWN = "the model's own"
 
 
 def complete_models() -> list[str]:
-    from dpcdvae.model_store import bundled_models
+    from dpcdvae.model_store import named_models
 
-    return bundled_models()
+    return named_models()
 
 
 def complete_datasets() -> list[str]:

@@ -25,6 +25,7 @@ def train(
         None, "Start from the weights of this model, also on other data.", autocompletion=complete_models
     ),
     resume: bool = option(False, "Continue the run in --out.", "--resume"),
+    logger: str | None = option(None, "Log there too: wandb, tensorboard, csv or mlflow.", shown="the run's"),
 ) -> None:
     """Train a model; prints the folder of the run, which generate and reconstruct take as MODEL.
 
@@ -41,7 +42,8 @@ def train(
     from dpcdvae.training.by_name import train as run
     from dpcdvae.training.first_process import is_first_process
 
-    folder = run(dataset, out, preset=preset, overrides=set_ or (), property=property_, init=init, resume=resume)
+    overrides = [*(set_ or ()), *([] if logger is None else [f"train.logger={logger}"])]
+    folder = run(dataset, out, preset=preset, overrides=overrides, property=property_, init=init, resume=resume)
     if is_first_process():
         print(folder)
         _print_errors(folder)

@@ -6,9 +6,10 @@ put together is described in :mod:`dpcdvae.presets`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dpcdvae.config.fields import Section, option, read_options
 from dpcdvae.config.options import (
@@ -196,8 +197,19 @@ class TrainConfig(Section):
         0, "validations without progress that end training; 0: off", "epochs", ge=0, le=MAX_EPOCHS
     )
     finish: bool = option(True, "fit prior and threshold and write the card when training stops")
-    tensorboard: bool = option(False, "write TensorBoard's log")
+    logger: Literal["none", "tensorboard", "csv", "mlflow", "wandb"] = option(
+        "none", "one of Lightning's loggers, beside the run's own metrics.csv"
+    )
     matmul_precision: Literal["highest", "high", "medium"] = option("highest", "torch's precision of float32 products")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tensorboard(cls, values: Any) -> Any:
+        """Configurations written before ``logger`` have ``tensorboard = true`` or ``false``."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("tensorboard"), bool):
+            return values
+        rest = {name: value for name, value in values.items() if name != "tensorboard"}
+        return {"logger": "tensorboard", **rest} if values["tensorboard"] else rest
 
     def check(self) -> None:
         """Raises InputError where ``lr_set_epochs`` and ``lr_set`` do not fit each other or the schedule."""

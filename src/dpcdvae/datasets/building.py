@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import os
 import sys
-import urllib.parse
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -17,7 +16,7 @@ import numpy as np
 
 from dpcdvae import files
 from dpcdvae.datasets.catalogue import DATASETS, SPLITS, DatasetSpec
-from dpcdvae.datasets.fetch import fetch, git_blob
+from dpcdvae.datasets.fetch import check_address, fetch, git_blob
 from dpcdvae.datasets.origin import long_words, with_origin
 from dpcdvae.datasets.preparation import Settings, prepare, summary
 from dpcdvae.datasets.store import Dataset, dataset_file
@@ -239,12 +238,7 @@ def _hashes(source: Mapping[str, Any]) -> dict[str, Any]:
 def _fetch_splits(name: str, spec: DatasetSpec, url: str | None) -> dict[str, Path]:
     mirror = os.environ.get("DPCDVAE_DATA_URL")
     base = (url or (f"{mirror.rstrip('/')}/{name}" if mirror else spec.url)).rstrip("/")
-    try:
-        known = urllib.parse.urlsplit(base).scheme in ("https", "http")
-    except ValueError:
-        known = False
-    if not known:
-        raise InputError(f"'{base}' is no address to fetch from: it must start with https:// or http://")
+    check_address(base)
     found = {split: files.home() / "downloads" / name / f"{split}.csv" for split in SPLITS}
     for split, path in found.items():
         fetch(f"{base}/{split}.csv", path, spec.blobs[split])

@@ -144,4 +144,5 @@ def _draw(sample: Sample, available: int) -> npt.NDArray[np.int64]:
 
 def _instead(sample: Sample, crystals: Sequence[Crystal], paired: bool = False) -> Sample:
     """Other crystals under the same evaluation, without energies above the hull, which would have to be computed."""
-    return replace(sample, crystals=crystals, failures=(), paired=paired, stability=None, given_up=[], _derived={})
+    others = replace(sample, crystals=crystals, failures=(), paired=paired, given_up=[], _derived={})
+    return replace(others, stability=None, relaxed=None)

@@ -16,7 +16,7 @@ from dpcdvae.datasets.loading import is_dataset
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import sha256
 from dpcdvae.io import CrystalsLike, Failure, as_crystals, read
-from dpcdvae.model_store import CARD, CHECKPOINTS, CONFIG, StoredModel, bundled_models, find_model, read_json
+from dpcdvae.model_store import CARD, CHECKPOINTS, CONFIG, StoredModel, find_model, named_models, read_json
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.summary import ReferenceStatistics, element_counts
 
@@ -102,7 +102,7 @@ def resolve_reference(text: str | Path | StoredModel, column: str | None = None)
         return _from_card(text.card(), text.name)
     text = str(text)
     path = Path(text)
-    if text in bundled_models():
+    if text in named_models():
         return _from_card(find_model(text).card(), text)
     if (path / CARD).is_file():
         return _from_card(read_json(path / CARD), text)
@@ -118,11 +118,11 @@ def resolve_reference(text: str | Path | StoredModel, column: str | None = None)
         return _from_dataset(f"{name}:{split or DEFAULT_SPLIT}", dataset_file(name))
     if name.endswith(".npz") and Path(name).is_file():
         return _from_dataset(text, Path(name))
-    if name in bundled_models():
+    if name in named_models():
         raise InputError(f"{name} is a model, which has no splits: leave out ':{split}'")
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"no reference {text}: no such file or folder")
-    raise unknown_name("reference", name, {*DATASETS, *prepared_names(), *bundled_models()})
+    raise unknown_name("reference", name, {*DATASETS, *prepared_names(), *named_models()})
 
 
 def _from_dataset(text: str, path: Path) -> Reference:

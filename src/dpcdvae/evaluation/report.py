@@ -11,6 +11,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.evaluation.baselines import BASELINES
 from dpcdvae.evaluation.comparison_notes import commonest
 from dpcdvae.evaluation.crystal_rows import CrystalColumns, crystal_table
+from dpcdvae.evaluation.headline import Key, headline
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.sample import Sample
@@ -26,9 +27,6 @@ TOOLS = ("dpcdvae", "numpy", "scipy", "pymatgen", "pymatgen-core", "spglib", "sm
 
 WIDE = 112
 """Columns of a terminal from which on the baselines fit."""
-
-Key = tuple[str, str]
-"""The key of a number in a report: metric and gate."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +112,10 @@ class Report:
                 }
                 for name, number in self.numbers
             ],
+            "headline": [
+                {"name": line.metric, "gate": line.number.gate, "verdict": line.verdict}
+                for line in headline(self.numbers, self.baselines)
+            ],
             "given_up": [dict(entry) for entry in self.given_up],
             "settings": dict(self.settings),
             "versions": dict(self.versions),
@@ -122,6 +124,10 @@ class Report:
     def table(self, width: int = 120) -> RenderableType:
         """What a person reads on a terminal of so many columns; print it with rich."""
         return _rich_table(self, width)
+
+    def headline(self) -> RenderableType:
+        """The few numbers to read first, each with a verdict in words; print it with rich."""
+        return _rich_headline(self)
 
     def markdown(self) -> str:
         """The same for a paper."""
@@ -168,6 +174,27 @@ def _rich_table(report: Report, width: int) -> Table:
         if row.begins:
             table.add_section()
         table.add_row(*row.cells)
+    return table
+
+
+def _rich_headline(report: Report) -> Table:
+    from rich.table import Table
+
+    training = report.settings["training"]
+    table = Table(
+        title=_title(report),
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        caption="\n".join([*_without_result(report), *([f"training set {training}"] * (training is not None))]),
+    )
+    for place, column in enumerate(("", "value", f"{LEVEL:.0%}", "real data", "verdict")):
+        table.add_column(column, justify="right" if 0 < place < 4 else "left")
+    for line in headline(report.numbers, report.baselines):
+        metric = METRICS[line.metric]
+        title = f"{metric.title} ({metric.unit})" if metric.unit else metric.title
+        real = "" if line.real is None else shown(line.real.value, metric.unit)
+        table.add_row(title, *line.number.shown(metric.unit), real, line.verdict)
     return table
 
 
@@ -226,9 +253,9 @@ def _notes(report: Report) -> list[str]:
     return list(dict.fromkeys(number.note for _, number in report.numbers if number.note))
 
 
-def _footnotes(report: Report) -> list[str]:
-    notes = [f"[{place}] {note}" for place, note in enumerate(_notes(report), 1)]
-    notes += [
+def _without_result(report: Report) -> list[str]:
+    """How many comparisons were given up, and why crystals could not be read or built."""
+    notes = [
         f"{what}: {sum(entry['what'] == what for entry in report.given_up)} undecided (reasons: --json or --table)"
         for what in sorted({entry["what"] for entry in report.given_up})
     ]
@@ -236,6 +263,12 @@ def _footnotes(report: Report) -> list[str]:
         notes.append("undecided: no result for these crystals; a rate counts them as failures, a mean leaves them out")
     if report.failures:
         notes.append(f"not usable: {commonest([f.reason for f in report.failures], 5)}")
+    return notes
+
+
+def _footnotes(report: Report) -> list[str]:
+    notes = [f"[{place}] {note}" for place, note in enumerate(_notes(report), 1)]
+    notes += _without_result(report)
     notes += [f"{BASELINES[name].title}: {BASELINES[name].meaning}" for name in report.baselines]
     training = report.settings["training"]
     if {"training", "substitution"} & set(report.baselines) and not any(training in note for note in _notes(report)):

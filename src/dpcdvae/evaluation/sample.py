@@ -10,7 +10,7 @@ from dpcdvae.evaluation.coverage import Cutoffs
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.reference import Reference
 from dpcdvae.evaluation.stability import Stability
-from dpcdvae.io import Failure
+from dpcdvae.io import CrystalList, Failure
 from dpcdvae.parallel.results import Results
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.space_groups import REDUCED
@@ -35,6 +35,7 @@ class Sample:
         training: what a generator has learnt from, for novelty; None where it is not known.
         stability: where energies above hull are asked for.
         symmetry: of :data:`~dpcdvae.structures.space_groups.CONVENTIONS`.
+        relaxed: the same crystals after relaxation, with the same ids or in the same order.
     """
 
     crystals: Sequence[Crystal]
@@ -49,6 +50,7 @@ class Sample:
     training: Reference | None = None
     stability: Stability | None = None
     symmetry: str = REDUCED
+    relaxed: CrystalList | None = None
     _derived: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
     _of_reference: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
 

@@ -14,14 +14,16 @@ from dpcdvae.evaluation.baselines import BASELINES
 from dpcdvae.evaluation.comparison_notes import commonest
 from dpcdvae.evaluation.energy import EnergyModel
 from dpcdvae.evaluation.generated import read_generated
+from dpcdvae.evaluation.headline import Key
 from dpcdvae.evaluation.metrics import METRICS
 from dpcdvae.evaluation.metrics.coverage import cutoffs as coverage_cutoffs
 from dpcdvae.evaluation.metrics.geometry import CLOSE, WINDOW
 from dpcdvae.evaluation.metrics.matching import pairs
+from dpcdvae.evaluation.metrics.relaxed import relaxed_pairs
 from dpcdvae.evaluation.metrics.validity import DRAWN, DRAWS
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol
 from dpcdvae.evaluation.reference import Reference, as_reference, training_of
-from dpcdvae.evaluation.report import Key, Report, tool_versions
+from dpcdvae.evaluation.report import Report, tool_versions
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.stability import Stability
 from dpcdvae.intervals import LEVEL, REPLICATES, Number
@@ -59,6 +61,7 @@ def evaluate(
     energy_model: EnergyModel | None = None,
     stability: Stability | None = None,
     symmetry: str = REDUCED,
+    relaxed: CrystalsLike | None = None,
     may_be_empty: bool = False,
 ) -> Report:
     """Scores crystals of any origin.
@@ -86,6 +89,7 @@ def evaluate(
         energy_model: for the distribution of energies, which is left out without one.
         stability: reference phases and energies, for the energy above hull and what goes with it.
         symmetry: of :data:`~dpcdvae.structures.space_groups.CONVENTIONS`: how space groups are found.
+        relaxed: the same crystals after relaxation, by id or in the same order, for the RMSD to them.
         may_be_empty: failures alone are scored too, with rates of zero: for a model that has built nothing.
 
     Raises:
@@ -124,6 +128,7 @@ def evaluate(
         energy_model=energy_model,
         stability=stability,
         symmetry=symmetry,
+        relaxed=None if relaxed is None else as_crystals(relaxed),
         training=training_of(against) if training is None else as_reference(training),
     )
     if energy_model is not None and against.crystals is None:
@@ -138,8 +143,13 @@ def evaluate(
         raise InputError(f"protocol {protocol} has no energy above hull, so reference phases have no effect")
     if stability is None and protocol == "stability":
         raise InputError("protocol stability needs reference phases, from --phases")
+    if relaxed is not None and not chosen.measures("relaxed_rmsd"):
+        raise InputError(f"protocol {protocol} has no RMSD to relaxed crystals, so these have no effect")
+    # Pairs that do not fit are an error before minutes of work.
+    if relaxed is not None:
+        sample.once(relaxed_pairs)
     if paired:
-        sample.once(pairs)  # pairs that do not fit are an error before minutes of work
+        sample.once(pairs)
     beside: dict[str, dict[Key, Number]] = {}
     with nullcontext() if engine is not None else results.engine:
         numbers = measure(sample, chosen)

@@ -45,6 +45,7 @@ from dpcdvae.training.first_process import is_first_process
 from dpcdvae.training.fit_prior_and_threshold import fit_prior_and_threshold
 from dpcdvae.training.lightning_module import TrainingModule
 from dpcdvae.training.loader import targets_of
+from dpcdvae.training.loggers import make_logger
 from dpcdvae.training.start_from import start_from
 
 RUN_FILE = "run.json"
@@ -235,11 +236,8 @@ def make_trainer(config: AnyConfig, folder: Path) -> pl.Trainer:
         callbacks.append(TimeLimit(train.max_minutes))
     if train.early_stopping_patience:
         callbacks.append(EarlyStopping("val/criterion", patience=train.early_stopping_patience))
-    logger: Any = False
-    if train.tensorboard:
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        logger = TensorBoardLogger(folder, name="tensorboard", version="")
+    logger, of_logger = make_logger(train.logger, folder)
+    callbacks += of_logger
     _quieten()
     try:
         return pl.Trainer(

@@ -15,6 +15,7 @@ from dpcdvae.evaluation.metrics import diversity
 from dpcdvae.evaluation.metrics import uniqueness
 from dpcdvae.evaluation.metrics import novelty
 from dpcdvae.evaluation.metrics import stability
+from dpcdvae.evaluation.metrics import relaxed
 from dpcdvae.evaluation.metrics import decoding
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "geometry",
     "matching",
     "novelty",
+    "relaxed",
     "stability",
     "symmetry",
     "uniqueness",

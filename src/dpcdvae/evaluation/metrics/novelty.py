@@ -9,6 +9,7 @@ from dpcdvae.evaluation.comparison_notes import bounded, joined
 from dpcdvae.evaluation.crystal_columns import column
 from dpcdvae.evaluation.metric import metric
 from dpcdvae.evaluation.metrics.uniqueness import same_structures
+from dpcdvae.evaluation.metrics.validity import valid
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.intervals import Number
 from dpcdvae.structures.match_search import Found
@@ -55,7 +56,21 @@ def _unique_and_novel(sample: Sample) -> list[Number]:
     return _rate(sample, weights, unknown)
 
 
-def _rate(sample: Sample, good: npt.ArrayLike, undecided: int) -> list[Number]:
+@metric("vun", "valid, unique and novel (V.U.N.)")
+def _vun(sample: Sample) -> list[Number]:
+    """Different structures that are valid and that no crystal of the training set fits, over all generated."""
+    new, same = sample.once(novel), sample.once(same_structures)
+    if new is None:
+        return []
+    measurable = np.array([crystal.problem() is None for crystal in sample.crystals], bool)
+    good = sample.once(valid)[measurable]
+    unknown = sum(bool(good[k]) and (one is None or (one and k in same.reasons)) for k, one in enumerate(new))
+    weights = same.weights * good * np.array([one is True for one in new], bool)
+    return _rate(sample, weights, unknown, sample.generated)
+
+
+def _rate(sample: Sample, good: npt.ArrayLike, undecided: int, n: int | None = None) -> list[Number]:
+    """Over ``n`` crystals, by default those of uniqueness."""
     found = sample.once(training_matches)
     if found is None or sample.training is None:
         return []
@@ -64,7 +79,7 @@ def _rate(sample: Sample, good: npt.ArrayLike, undecided: int) -> list[Number]:
         f"{len(found.other_reasons)} of its crystals could not be compared" if found.other_reasons else "",
         bounded(found.left_out),
     )
-    return [Number.rate(good, len(found.match), note=note, undecided=undecided)]
+    return [Number.rate(good, len(found.match) if n is None else n, note=note, undecided=undecided)]
 
 
 @column("novel", kind=bool)

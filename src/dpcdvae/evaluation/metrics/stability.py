@@ -39,7 +39,7 @@ def _stability(sample: Sample) -> list[Number]:
     lacking = len(found.reasons)
     notes = filter(None, [sources, sample.stability.mismatch(), _suspects(found), _lacking(found)])
     rates = [
-        Number.rate(found.within(threshold), sample.generated, gate=_gate(threshold), undecided=lacking)
+        Number.rate(found.within(threshold), sample.generated, gate=threshold_gate(threshold), undecided=lacking)
         for threshold in (STABLE, METASTABLE)
     ]
     return [replace(rates[0], note="; ".join(notes)), *rates[1:]]
@@ -116,7 +116,7 @@ def _new(sample: Sample, threshold: float) -> list[Number]:
     found = sample.once(hull)
     if found is None:
         return []
-    gate, new = _gate(threshold), sample.once(new_near_hull)
+    gate, new = threshold_gate(threshold), sample.once(new_near_hull)
     if new is None:
         why = "no training set" if sample.training is None else f"no crystals of {sample.training.source}"
         return [Number(None, 0, gate=gate, note=f"{why} to compare with")]
@@ -160,7 +160,8 @@ def _is_msun(sample: Sample) -> list[bool]:
     return _lowest(sample, METASTABLE)
 
 
-def _gate(threshold: float) -> str:
+def threshold_gate(threshold: float) -> str:
+    """Gate of the numbers for energies up to so many eV/atom above the hull."""
     return f"<= {threshold:g} eV/atom"
 
 

@@ -27,6 +27,9 @@ DRAWS = 20
 DRAWN_GATE = "valid, drawn"
 """As published; where there are no more than :data:`DRAWN` valid ones, the number is that of all of them."""
 
+SIZES = (5, 10, 20, 50)
+"""Largest numbers of atoms of the ranges in which validity is counted."""
+
 FINGERPRINT_GATE = "with fingerprint"
 
 
@@ -103,6 +106,20 @@ def _validity(sample: Sample) -> list[Number]:
             note="SMACT smact14",
             undecided=without_fingerprint(sample),
         ),
+    ]
+
+
+@metric("validity_by_size", "validity by number of atoms")
+def _validity_by_size(sample: Sample) -> list[Number]:
+    """Of structure and composition, for each range of sizes that there is; what could not be read has no size."""
+    sizes = np.array([crystal.num_atoms for crystal in sample.crystals], int)
+    place = np.searchsorted(SIZES, sizes)
+    names = [f"{low + 1}-{high} atoms" for low, high in zip((0, *SIZES), SIZES, strict=False)]
+    names.append(f"over {SIZES[-1]} atoms")
+    return [
+        Number.rate(sample.once(valid)[place == k], int((place == k).sum()), gate=name)
+        for k, name in enumerate(names)
+        if (place == k).any()
     ]
 
 
