@@ -80,7 +80,7 @@ PATIENCE = 600.0  # seconds: WebGL without a graphics card is slow, and the mach
 
 
 @contextmanager
-def browser(*, dark: bool = False, width: int = 900, height: int = 700) -> Iterator[Any]:
+def browser(*, dark: bool = False, width: int = 480, height: int = 320) -> Iterator[Any]:
     """A headless Chromium without a network, driven by Selenium. The test skips where either is missing."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install 'dpcdvae[dev]'")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -95,6 +95,8 @@ def browser(*, dark: bool = False, width: int = 900, height: int = 700) -> Itera
         "--disable-dev-shm-usage",
         "--disable-background-networking",
         "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--disable-gpu-rasterization",  # without a graphics card it takes twice as long
+        "--disable-gpu-compositing",
         "--use-angle=swiftshader",  # WebGL without a graphics card
         "--enable-unsafe-swiftshader",
     ):
@@ -126,6 +128,11 @@ def open_page(window: Any, path: Path, first: str) -> None:
     """Opens a page and waits until the crystal with the id ``first`` is drawn."""
     window.get(path.as_uri())
     wait_for(window, f"document.getElementById('stage').dataset.drawn === {json.dumps(first)}")
+
+
+def errors(window: Any) -> list[str]:
+    """What the page had as errors since the last call; warnings on the speed of WebGL are left out."""
+    return [entry["message"] for entry in window.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 def requested(window: Any) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dpcdvae.drawing.page.view import view
-from pages import PATIENCE, PEROVSKITE, SALT, browser, open_page, requested, wait_for
+from pages import PATIENCE, PEROVSKITE, SALT, browser, errors, open_page, requested, wait_for
 
 NASTY = '</script><script>window.broken=1</script><img src=x onerror="window.broken=2">'
 FILM = [replace(PEROVSKITE, id=f"path@{k}", lattice=PEROVSKITE.lattice * (1 + k / 50)) for k in range(4)]
@@ -40,7 +40,7 @@ def window(page: Path) -> Iterator[Any]:
     with browser() as window:
         open_page(window, page, "sto")
         yield window
-        assert window.get_log("browser") == []
+        assert errors(window) == []
         assert requested(window) == []
         assert window.execute_script("return window.broken") is None
 
@@ -135,7 +135,7 @@ def test_a_film_plays(window: Any) -> None:
 
 @pytest.mark.parametrize(("dark", "width"), [(True, 900), (False, 390)])
 def test_the_page_fits_a_phone_and_the_dark(page: Path, dark: bool, width: int) -> None:
-    with browser(dark=dark, width=width, height=700) as window:
+    with browser(dark=dark, width=width, height=360) as window:
         open_page(window, page, "sto")
         assert window.execute_script("return document.documentElement.scrollWidth") <= width
         shown = picture(window, "stage")
@@ -156,4 +156,4 @@ def test_hundreds_of_crystals_are_pages_of_a_table(tmp_path: Path, monkeypatch: 
         assert type_filter(window, "id=729") == ["729"]
         window.execute_script("document.querySelector('#table tbody tr').click()")
         wait_for(window, "document.getElementById('stage').dataset.drawn === '729'")
-        assert window.get_log("browser") == []
+        assert errors(window) == []
