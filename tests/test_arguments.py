@@ -54,7 +54,9 @@ def test_every_public_function_looks_at_its_arguments(name: str) -> None:
     for argument, annotation in kinds_of.items():
         kinds = annotation.split(" | ")
         if not all(kind in _KINDS for kind in kinds):
-            assert any(word in annotation for word in ("CrystalsLike", "AnyReference")), f"{argument}: {annotation}"
+            assert any(word in annotation for word in ("CrystalsLike", "AnyReference", "Mapping")), (
+                f"{argument}: {annotation}"
+            )
             continue
         for value in [v for kind in kinds for v in WRONG.get(kind, ())] or OBJECTS:
             if any(_KINDS[kind][1](value) is not _NONE for kind in kinds) and value != "":

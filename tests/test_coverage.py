@@ -153,7 +153,7 @@ def test_cutoffs_are_those_given_or_of_the_data_set_and_named() -> None:
 
 @pytest.mark.parametrize("cutoffs", [(0.0, 4.0), (0.2, float("nan")), (-1.0, 1.0), (1.0, float("inf"))])
 def test_cutoffs_that_are_none_are_refused(cutoffs: tuple[float, float]) -> None:
-    with pytest.raises(InputError, match="--cutoffs"):
+    with pytest.raises(InputError, match="cutoffs"):
         evaluate(salts(2), salts(2), workers=0, cutoffs=cutoffs)
 
 

@@ -19,7 +19,7 @@ def test_a_script_is_shell_and_its_options_are_there(script: Path, capsys: pytes
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     text = script.read_text().replace("\\\n", " ")
     calls = re.findall(r"^(?:srun )?dpcdvae (\S+)(.*)$", text, re.MULTILINE)
-    assert calls
+    assert calls or "vasp" in script.name  # that one runs jobs that are there already
     for command, arguments in calls:
         assert main([command, "--help"]) == 0
         page = capsys.readouterr().out
