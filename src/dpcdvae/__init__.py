@@ -24,6 +24,7 @@ _HOMES = {
     "as_crystals": "dpcdvae.io",
     "draw": "dpcdvae.drawing.picture",
     "evaluate": "dpcdvae.evaluation",
+    "film": "dpcdvae.sampling.film",
     "generate": "dpcdvae.sampling.kinds",
     "ground_state": "dpcdvae.relaxation",
     "interpolate": "dpcdvae.sampling.interpolation",
@@ -54,6 +55,7 @@ __all__ = [
     "as_crystals",
     "draw",
     "evaluate",
+    "film",
     "generate",
     "ground_state",
     "interpolate",
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from dpcdvae.io import CrystalList, as_crystals, read, write
     from dpcdvae.relaxation import GroundState, Relaxations
     from dpcdvae.relaxation.of_any_crystals import ground_state, relax
+    from dpcdvae.sampling.film import film
     from dpcdvae.sampling.finished_batches import GenerationResult
     from dpcdvae.sampling.interpolation import interpolate
     from dpcdvae.sampling.kinds import generate, reconstruct

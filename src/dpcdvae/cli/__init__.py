@@ -25,6 +25,7 @@ COMMANDS = {
     "reconstruct": "generate",
     "optimize": "search",
     "interpolate": "search",
+    "film": "film",
     "evaluate": "evaluate",
     "view": "view",
     "stability": "stability",

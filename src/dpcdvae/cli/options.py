@@ -77,8 +77,8 @@ Scheduler = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoding(Group):
-    """How latents become crystals."""
+class DecodingOfOne(Group):
+    """How a latent becomes a crystal."""
 
     seed: Seed = 0
     steps: Steps = None
@@ -92,7 +92,6 @@ class Decoding(Group):
         "Most decodes of each latent; the one whose encoding lies nearest to it is kept. 1: as published.",
         shown=OWN,
     )
-    batch_size: int = option(256, "Crystals per batch; affects memory and speed.", min=1, max=10**9)
     device: str = option("auto", "cpu, cuda, or auto.")
 
     def asked(self) -> dict[str, Any]:
@@ -104,6 +103,13 @@ class Decoding(Group):
         from dpcdvae.sampling.decoding_settings import sampling_settings
 
         return {"seed": self.seed, **sampling_settings(model, self.steps, self.solver, self.candidates)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding(DecodingOfOne):
+    """How latents become crystals."""
+
+    batch_size: int = option(256, "Crystals per batch; affects memory and speed.", min=1, max=10**9)
 
 
 @dataclass(frozen=True, kw_only=True)

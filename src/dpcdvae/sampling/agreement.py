@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from dpcdvae.sampling.encoding import encoded
 from dpcdvae.structures.bonds import crystal_nn_bonds
 from dpcdvae.structures.crystal import CANDIDATES, LATENT_DISTANCE, Crystal
 from dpcdvae.structures.table import CrystalTable
+from dpcdvae.tensors.batch import CrystalBatch
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,16 @@ class _Candidate:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Crystals and failures of a batch, in its order; ``passes`` counts network evaluations, one per crystal."""
+    """Crystals and failures of a batch, in its order.
+
+    Attributes:
+        passes: network evaluations, one per crystal.
+        kept: number of the candidate that each of them is.
+    """
 
     results: list[Crystal | Failure]
     passes: int
+    kept: list[int]
 
 
 @torch.inference_mode()
@@ -87,7 +95,11 @@ def encode_crystals(model: CDVAE, crystals: Sequence[Crystal | None]) -> tuple[l
 
 
 def decode_by_agreement(
-    model: CDVAE, request: Request, how: Decoding, on_step: Callable[[float], Any] = lambda crystals: None
+    model: CDVAE,
+    request: Request,
+    how: Decoding,
+    on_step: Callable[[float], Any] = lambda crystals: None,
+    watch: Callable[[int, CrystalBatch], Any] = lambda candidate, crystals: None,
 ) -> Decoded:
     """Decodes every latent of a request up to ``how.candidates`` times and keeps the decode that lies nearest to it.
 
@@ -98,11 +110,14 @@ def decode_by_agreement(
     Args:
         on_step: called after each step with the number of crystals that it moved; each is moved at most
             ``how.steps * how.candidates`` times.
+        watch: called with the number of a candidate and the crystals that are decoded, as
+            :func:`~dpcdvae.sampling.decoding.decode` calls its own.
     """
     threshold = 0.0 if model.agreement is None else model.agreement.threshold
     waiting = list(range(len(request.ids)))
     best: dict[int, _Candidate] = {}
     tried: dict[int, int] = {}
+    kept: dict[int, int] = {}
     passes = 0
 
     def after_step(evaluations: int) -> None:
@@ -122,20 +137,22 @@ def decode_by_agreement(
             on_step=after_step,
             solver=how.solver,
             allowed=part.allowed,
+            watch=partial(watch, number),
         )
         candidates = _judged(model, batch.to_crystals(part.ids), usable.tolist(), part.z)
         done = []
         for k, candidate, real_cell in zip(waiting, candidates, usable.tolist(), strict=True):
             tried[k] = number + 1
             if k not in best or candidate.better_than(best[k]):
-                best[k] = candidate
+                best[k], kept[k] = candidate, number
             if candidate.distance <= threshold or not real_cell:
                 done.append(k)
         on_step(len(done) * how.steps * (how.candidates - number - 1))
         waiting = sorted(set(waiting).difference(done))
         if not waiting:
             break
-    return Decoded([_result(best[k], tried[k], request.ids[k]) for k in range(len(request.ids))], passes)
+    order = range(len(request.ids))
+    return Decoded([_result(best[k], tried[k], request.ids[k]) for k in order], passes, [kept[k] for k in order])
 
 
 def _judged(model: CDVAE, crystals: Sequence[Crystal], real_cells: Sequence[bool], z: Tensor) -> list[_Candidate]:

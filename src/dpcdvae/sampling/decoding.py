@@ -62,6 +62,7 @@ def decode(
     on_step: Callable[[int], Any] = lambda passes: None,
     solver: str | None = None,
     allowed: Allowed = ANYTHING,
+    watch: Callable[[CrystalBatch], Any] = lambda crystals: None,
 ) -> tuple[CrystalBatch, Tensor]:
     """The reverse process from latents z (C, latent_dim) to crystals.
 
@@ -74,6 +75,7 @@ def decode(
         on_step: called after each step with the number of its network evaluations.
         solver: its name, by default the model's own.
         allowed: numbers of atoms and types to choose from where they are decoded.
+        watch: called with the crystals as they are at the start, and after each step.
 
     Returns:
         The crystals, with coordinates of NaN where they diverged; (C,) whether the decoded cell could be used.
@@ -96,12 +98,14 @@ def decode(
 
     rule = model.diffusion.start(ReverseRun(run.batch, run.predict, run.noise), solver or model.diffusion.solver)
     coords = model.diffusion.prior(run.batch, run.normal("prior"))
+    watch(run.batch.replace(frac_coords=coords))
     for level, next_level in model.diffusion.levels(steps):
         before = run.passes
         coords = rule.step(coords, level, next_level)
         if types is None:
             run.update_types()
         on_step(run.passes - before)
+        watch(run.batch.replace(frac_coords=coords))
     return run.batch.replace(frac_coords=coords.where(run.finite(coords), torch.nan)), usable
 
 

@@ -78,27 +78,45 @@ def generate(
             have, conditions that contradict or that the model cannot hold, less than 1 in a batch.
     """
     asked = {"num_atoms": num_atoms, "formula": formula, "elements": elements, "chemical_system": chemical_system}
-    condition = Condition(Wanted.of({**asked, "neutral": neutral}, model.config.model.max_atoms))
+    wanted = Wanted.of({**asked, "neutral": neutral}, model.config.model.max_atoms)
     how = Decoding.of(model.config, steps, solver, candidates)
-    latents = model.latent_prior(prior) if like is None else None
-    seed_crystal = None if like is None else encoded(model, like)
 
     def batches() -> Iterator[Request]:
-        for numbers, random, ids in numbered_batches(seed, first, n, batch_size, model.device):
-            fixed = condition.of_batch(numbers, model.device)
-            if seed_crystal is None:
-                assert latents is not None
-                z = condition.latents(model.stats, random, latents, model.config.model.latent_dim, fixed)
-            else:
-                z = drawn(seed_crystal, random, spread)
-            if target is not None:
-                z = moved_to(model, z, target)
-            yield Request(z, random, ids, *fixed, condition.allowed)
+        return requests(model, first, n, seed, batch_size, wanted, prior=prior, like=like, spread=spread, target=target)
 
     result = decode_all(model, batches, n, how, "generating", on_progress)
     if target is None:
         return result
     return replace(result, crystals=with_predictions(model, result.crystals, f"{PREDICTED}{target.name}"))
+
+
+def requests(
+    model: CDVAE,
+    first: int,
+    n: int,
+    seed: int,
+    batch_size: int,
+    wanted: Wanted,
+    *,
+    prior: str | None = None,
+    like: CrystalTable | None = None,
+    spread: float = 1.0,
+    target: Target | None = None,
+) -> Iterator[Request]:
+    """Latents of the crystals that :func:`generate` makes, in batches, with what is fixed and allowed for them."""
+    condition = Condition(wanted)
+    latents = model.latent_prior(prior) if like is None else None
+    seed_crystal = None if like is None else encoded(model, like)
+    for numbers, random, ids in numbered_batches(seed, first, n, batch_size, model.device):
+        fixed = condition.of_batch(numbers, model.device)
+        if seed_crystal is None:
+            assert latents is not None
+            z = condition.latents(model.stats, random, latents, model.config.model.latent_dim, fixed)
+        else:
+            z = drawn(seed_crystal, random, spread)
+        if target is not None:
+            z = moved_to(model, z, target)
+        yield Request(z, random, ids, *fixed, condition.allowed)
 
 
 def reconstruct(

@@ -1,0 +1,45 @@
+"""``dpcdvae film``: how one crystal is generated."""
+
+from __future__ import annotations
+
+from dpcdvae.cli.conditions import Conditions
+from dpcdvae.cli.groups import Call, option
+from dpcdvae.cli.options import OWN, DecodingOfOne, Model, Out, Overwrite
+from dpcdvae.cli.outputs import write_crystals
+
+
+def film(
+    *,
+    call: Call,
+    model: Model,
+    out: Out,
+    number: int = option(0, "Which crystal of the seed.", min=0, max=2**62),
+    decoding: DecodingOfOne,
+    conditions: Conditions,
+    prior: str | None = option(None, "Prior of z: normal is N(0, I), as published.", shown=OWN),
+    overwrite: Overwrite = False,
+) -> None:
+    """Write one crystal as it is at the start, in noise, and after each denoising step.
+
+    Frames have the ids ID@STEP, which view plays as a film. It is crystal --number of generate with the same seed,
+    and digit for digit that of --batch-size 1.
+
+    \b
+    Example:
+      dpcdvae film perov-5-compact --number 17 --out film.extxyz
+      dpcdvae view film.extxyz --out film.html
+    """
+    from dpcdvae.io import check_destination
+    from dpcdvae.model_store import find_crystal_vae
+
+    check_destination(out, overwrite=overwrite)
+    source = find_crystal_vae(model)
+    call = call.resolved(**decoding.settings(source))
+    from dpcdvae.checkpoints.loading import load_crystal_vae
+    from dpcdvae.sampling import film as films
+
+    loaded = load_crystal_vae(source, decoding.device)
+    asked = {**decoding.asked(), "prior": prior, **conditions.asked()}
+    frames = films.film(loaded, number, seed=decoding.seed, **asked)
+    write_crystals(call, frames, out, {"model_sha256": source.sha256}, overwrite=overwrite)
+    print(f"{out}: {len(frames)} frames of crystal {frames[-1].id.rpartition('@')[0]}")

@@ -1,0 +1,86 @@
+"""The way of one generated crystal from noise to structure, as frames that a viewer plays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from dpcdvae.arguments import checked
+from dpcdvae.errors import InputError
+from dpcdvae.io import CrystalList, Failure
+from dpcdvae.model.cdvae import CDVAE
+from dpcdvae.sampling.agreement import decode_by_agreement
+from dpcdvae.sampling.decoding import evaluating
+from dpcdvae.sampling.decoding_settings import Decoding, check_counts
+from dpcdvae.sampling.generation import requests
+from dpcdvae.sampling.orders import order_of
+from dpcdvae.sampling.training_range import Subject
+from dpcdvae.sampling.wanted import CONDITIONS, Wanted
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.tensors.batch import CrystalBatch
+
+STEP = "step"
+"""The property of a frame that counts its denoising steps."""
+
+FILM_CONDITIONS = frozenset({"prior", "like", "spread", "anyway", *CONDITIONS})
+
+
+@checked
+def film(
+    model: CDVAE,
+    number: int = 0,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    solver: str | None = None,
+    candidates: int | None = None,
+    **conditions: Any,
+) -> CrystalList:
+    """Crystal ``number`` of a seed as it is at the start, in noise, and after each denoising step.
+
+    It has the noise of that crystal of :func:`~dpcdvae.sampling.generation.generate` and is decoded in a batch of its
+    own: the early steps amplify rounding, so the digits are those of ``generate`` with a batch size of 1.
+
+    Example:
+        >>> dpcdvae.view(dpcdvae.film(model, 17), "film.html")
+
+    Args:
+        model: a crystal VAE.
+        steps, solver, candidates: as in ``generate``. Of several candidates the one that is kept is shown.
+        conditions: of ``generate``: ``prior``, ``num_atoms``, ``formula``, ``elements``, ``chemical_system``,
+            ``like``, ``spread``, ``anyway``.
+
+    Returns:
+        Frames with ids ``{id}@{step}`` and the property ``step``; the last one is the crystal.
+
+    Raises:
+        InputError: as ``generate``; ``neutral``, which needs several tries; a crystal that cannot be built.
+    """
+    check_counts(seed=seed, first=number)
+    given = {name: value for name, value in conditions.items() if value is not None and value is not False}
+    for name in given:
+        if name not in FILM_CONDITIONS:
+            raise InputError(f"{name} has no meaning for a film: it takes {', '.join(sorted(FILM_CONDITIONS))}")
+    order = order_of(FILM_CONDITIONS, Subject.loaded(model), given, "the model")
+    if order.filters:
+        raise InputError("--neutral is kept by making several crystals, and a film shows one: leave it out")
+    how = Decoding.of(model.config, steps, solver, candidates)
+    options = {name: value for name, value in order.options.items() if name not in ("anyway", *CONDITIONS)}
+    wanted = Wanted.of(order.options, model.config.model.max_atoms)
+    frames: dict[int, list[Crystal]] = {}
+
+    def watch(candidate: int, crystals: CrystalBatch) -> None:
+        frames.setdefault(candidate, []).extend(crystals.to_crystals())
+
+    with evaluating(model), torch.inference_mode():
+        (request,) = requests(model, number, 1, seed, 1, wanted, **options)
+        decoded = decode_by_agreement(model, request, how, watch=watch)
+    (result,) = decoded.results
+    if isinstance(result, Failure):
+        raise InputError(f"crystal {result.id} could not be built: {result.reason}; try another number")
+    kept = frames[decoded.kept[0]]
+    return CrystalList(
+        replace(crystal, id=f"{result.id}@{step}", properties={STEP: float(step)}) for step, crystal in enumerate(kept)
+    )
