@@ -1,9 +1,10 @@
-"""``dpcdvae models``, ``dpcdvae models get``."""
+"""``dpcdvae models``, ``dpcdvae models get``, ``dpcdvae models score``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -27,6 +28,7 @@ def list_models(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from dpcdvae.model_fetch import known_models
+    from dpcdvae.model_scores import lines
     from dpcdvae.model_store import find_model, named_models
 
     here = named_models()
@@ -37,6 +39,8 @@ def list_models(context: typer.Context) -> None:
         task = "makes crystals" if model.predicts is None else f"predicts {model.predicts}"
         for what, said in {"task": task, **_facts(card)}.items():
             print(f"  {what:9} {said}")
+        for said in lines(card):
+            print(f"  {'score':9} {printable(said)}")
     for name in sorted({*known_models()} - {*here}):
         print(f"{name}  not here yet: dpcdvae models get {name}")
 
@@ -58,6 +62,29 @@ def get(
 
     found = get_model(source, checksum=sha256, name=name)
     print(f"{found.name} is in {found.folder}")
+
+
+@app.command()
+@command
+def score(
+    model: str = argument(..., "A run folder or the folder of an exported model."),
+    reports: list[Path] = argument(..., "JSON of evaluate, about crystals that this model made."),
+) -> None:
+    """Put the numbers of evaluations into a model's card; models shows them.
+
+    The manifests beside the report and the crystals show that the crystals are this model's.
+
+    \b
+    Example:
+      dpcdvae models score my-model reconstructed.json generated.json
+    """
+    from dpcdvae.model_scores import add_score
+    from dpcdvae.model_store import find_model
+
+    found = find_model(model)
+    for report in reports:
+        entry = add_score(found, report)
+        print(f"{found.name}: {len(entry['numbers'])} numbers of {report}")
 
 
 def _facts(card: Mapping[str, Any]) -> dict[str, str]:
