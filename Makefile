@@ -30,8 +30,8 @@ test-minimum:
 	@OMP_NUM_THREADS=1 $(MINIMUM)/bin/pytest -q $(MINIMUM_TESTS)
 
 lint: $(VENV)/.installed-dev
-	@$(BIN)/ruff check src tests benchmarks
-	@$(BIN)/ruff format --check src tests benchmarks
+	@$(BIN)/ruff check src tests benchmarks examples
+	@$(BIN)/ruff format --check src tests benchmarks examples
 	@$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
