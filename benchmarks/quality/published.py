@@ -1,0 +1,83 @@
+"""The tables of docs/reproduction.md: the paper's figures and, below them, what is kept in results/reproduction/."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dpcdvae.datasets import DATASETS
+from dpcdvae.intervals import Number
+from speed.record import ROOT
+
+PAGE = ROOT / "docs" / "reproduction.md"
+PUBLISHED = ROOT / "benchmarks" / "published.toml"
+COLUMNS = {
+    "table1": {"match_rate": "match rate, %", "match_rms": "mean rms"},
+    "table2": {
+        "structural_validity": "structural, %",
+        "compositional_validity": "compositional, %",
+        "coverage_recall": "COV-R, %",
+        "coverage_precision": "COV-P, %",
+        "density_wasserstein": "W density",
+        "energy_wasserstein": "W energy",
+        "num_elements_wasserstein": "W elements",
+    },
+}
+TASKS = {"table1": "reconstruct", "table2": "generate"}
+REAL = "reference"
+"""The baseline that is shown: as many real crystals of the test split."""
+
+
+def render(page: str, results: Path) -> str:
+    """The page with every part between ``<!-- table1 perov_5 -->`` and ``<!-- end -->`` made anew."""
+
+    def table_of(found: re.Match[str]) -> str:
+        return f"{found[1]}\n{table(found[2], found[3], kept(results))}\n{found[4]}"
+
+    return re.sub(r"(<!-- (table[12]) (\w+) -->)\n.*?(<!-- end -->)", table_of, page, flags=re.DOTALL)
+
+
+def kept(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+
+
+def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """One of the paper's tables for one data set, in Markdown: theirs, ours, and real crystals."""
+    assert dataset in DATASETS
+    columns = COLUMNS[name]
+    published = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))[name][dataset]
+    lines = [
+        f"| | {' | '.join(columns.values())} | n | candidates, steps | training |",
+        "|---" * (len(columns) + 4) + "|",
+    ]
+    lines += [f"| {system}, paper | {' | '.join(values)} | | | |" for system, values in published.items()]
+    for record in records:
+        row = record["row"]
+        if row["dataset"] != dataset or row["task"] != TASKS[name]:
+            continue
+        options = dict(zip(row["options"][::2], row["options"][1::2], strict=True))
+        own, real = _cells(record, columns), _cells(record, columns, REAL)
+        how = f"{options['--candidates']}, {options['--steps']}"
+        cells = [f"**{row['system']}**, `{row['model']}`", *own, str(record["crystals"]), how, row["training"]]
+        lines.append(f"| {' | '.join(cells)} |")
+        if any(cell != "-" for cell in real):
+            lines.append(f"| real crystals, as many | {' | '.join(real)} | {record['crystals']} | | |")
+    return "\n".join(lines)
+
+
+def _cells(record: Mapping[str, Any], columns: Mapping[str, str], baseline: str | None = None) -> list[str]:
+    """The value of each metric with its interval, of the first gate that the report has."""
+    cells = []
+    for metric in columns:
+        row = next((row for row in record["metrics"] if row["name"] == metric), None)
+        found = row if baseline is None or row is None else row["baselines"].get(baseline)
+        if row is None or found is None or found["value"] is None:
+            cells.append("-")
+            continue
+        value, interval = Number.from_json(found).shown(row["unit"])
+        cells.append(f"{value} ({interval})".replace("%", "") if interval else value.replace("%", ""))
+    return cells

@@ -1,0 +1,116 @@
+"""Tables 1 and 2 of the paper beside the models of this package: one command for every row.
+
+    python benchmarks/reproduce.py carbon_24-cell-reconstruct --work FOLDER   # makes, evaluates, keeps the numbers
+    python benchmarks/reproduce.py --tables                                   # writes docs/reproduction.md
+
+Rows are those of reproduction.toml. Crystals and reports lie in --work, so that a killed command goes on; the numbers
+of a row in results/reproduction/, with the call and the hash of the model. Data sets must be prepared
+(``dpcdvae data get NAME``). Set OMP_NUM_THREADS=1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpcdvae.cli import main as dpcdvae
+from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.files import manifest_path, write_json, write_text
+from dpcdvae.model_store import find_model
+from quality.published import PAGE, render
+from speed.command import Parser, json_object, positive, run
+from speed.record import ROOT, machine
+
+ROWS = ROOT / "benchmarks" / "reproduction.toml"
+RESULTS = ROOT / "benchmarks" / "results" / "reproduction"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of reproduction.toml, where the keys are explained."""
+
+    name: str
+    system: str
+    model: str
+    dataset: str
+    task: str
+    n: int
+    options: Sequence[str]
+    training: str
+
+
+def main() -> None:
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="names in reproduction.toml")
+    parser.add_argument("--work", type=Path, help="folder of crystals and reports")
+    parser.add_argument("--models", type=Path, help="folder of models that are not bundled")
+    parser.add_argument("-n", type=positive, help="so many crystals instead of the row's; nothing is kept in results")
+    parser.add_argument("--tables", action="store_true", help=f"write {PAGE.name} from what is kept")
+    arguments = parser.parse_args()
+    if not arguments.rows and not arguments.tables:
+        raise InputError(f"which rows? {', '.join(rows())}; or --tables")
+    if arguments.rows and arguments.work is None:
+        raise InputError("--work FOLDER: where crystals and reports go")
+    for name in arguments.rows:
+        measure(row_of(name), arguments.work, arguments.models, arguments.n)
+    if arguments.tables:
+        write_text(PAGE, render(PAGE.read_text(encoding="utf-8"), RESULTS))
+
+
+def rows() -> dict[str, Row]:
+    return {row["name"]: Row(**row) for row in tomllib.loads(ROWS.read_text(encoding="utf-8"))["row"]}
+
+
+def row_of(name: str) -> Row:
+    known = rows()
+    if name not in known:
+        raise unknown_name("row", name, list(known))
+    return known[name]
+
+
+def measure(row: Row, work: Path, models: Path | None, n: int | None) -> dict[str, Any]:
+    """Makes the crystals of a row, evaluates them, and keeps the numbers if they are all of the row's."""
+    work.mkdir(parents=True, exist_ok=True)
+    model = row.model if models is None or not (models / row.model).is_dir() else str(models / row.model)
+    name = row.name if n is None else f"{row.name}-{n}"
+    crystals, report = work / f"{name}.extxyz", work / f"{name}.json"
+    count = n or row.n
+    if row.task == "reconstruct":
+        make = ["reconstruct", model, f"{row.dataset}:test", *(["--limit", str(count)] if count else [])]
+    else:
+        make = ["generate", model, "-n", str(count), "--seed", "0"]
+    make += [*row.options, "--workers", "0"]
+    judge = ["--reference", f"{row.dataset}:test", "--protocol", "cdvae", "--workers", "0"]
+    judge += ["--paired", "--baselines", "none"] if row.task == "reconstruct" else ["--baselines", "reference,training"]
+    if not manifest_path(crystals).exists():
+        call([*make, "--out", str(crystals), "--overwrite"])
+    call(["evaluate", str(crystals), *judge, "--json", str(report), "--overwrite"])
+    found, made = json_object(report, "run it again"), json_object(manifest_path(crystals), "run it again")
+    kept = {
+        "row": row.__dict__,
+        "commands": ["dpcdvae " + " ".join(make), "dpcdvae evaluate CRYSTALS " + " ".join(judge)],
+        "model_sha256": find_model(model).sha256,
+        "passes": made["passes"],
+        "crystals": found["crystals"]["generated"],
+        "machine": machine("cpu", int(os.environ.get("OMP_NUM_THREADS", "0")) or 1),
+        "metrics": found["metrics"],
+    }
+    if n is None:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        write_json(RESULTS / f"{row.name}.json", kept)
+    return kept
+
+
+def call(command: Sequence[str]) -> None:
+    print("dpcdvae", *command, file=sys.stderr)
+    if code := dpcdvae(command):
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,72 @@
+"""docs/reproduction.md holds what is kept, and rows of it are made again from the bundled models, with few crystals."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+import reproduce  # noqa: E402
+from dpcdvae.cli import main  # noqa: E402
+from dpcdvae.errors import InputError  # noqa: E402
+from dpcdvae.model_store import find_model  # noqa: E402
+from quality.published import PAGE, kept, render  # noqa: E402
+
+FEW = 4
+
+
+def test_the_page_is_what_the_results_give() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert render(page, reproduce.RESULTS) == page
+    assert kept(reproduce.RESULTS)
+
+
+def test_kept_numbers_are_of_the_bundled_models_and_of_the_rows_as_they_are() -> None:
+    rows = reproduce.rows()
+    for record in kept(reproduce.RESULTS):
+        assert record["row"] == rows[record["row"]["name"]].__dict__
+        assert record["model_sha256"] == find_model(record["row"]["model"]).sha256
+
+
+def small_copy(data: Path, name: str, folder: Path) -> Path:
+    """The first crystals of each split of a data set."""
+    csv.field_size_limit(2**31 - 1)
+    folder.mkdir()
+    for split in ("train", "val", "test"):
+        (file,) = (data / name).glob(f"{split}.csv*")
+        opener = gzip.open if file.suffix == ".gz" else open
+        with opener(file, "rt", newline="") as source, (folder / f"{split}.csv").open("w", newline="") as target:
+            reader = csv.reader(source)
+            csv.writer(target).writerows(row for row, _ in zip(reader, range(13), strict=False))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["perov_5-compact-reconstruct", "perov_5-compact-generate", "carbon_24-cell-reconstruct"]
+)
+def test_a_row_is_made_again(name: str, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path / "home"))
+    row = reproduce.row_of(name)
+    part = small_copy(data_dir, row.dataset, tmp_path / "part")
+    assert main(["data", "get", row.dataset, "--from", str(part), "--workers", "0"]) == 0
+    before = sorted(reproduce.RESULTS.iterdir())
+    found = reproduce.measure(row, tmp_path / "work", None, FEW)
+    numbers = {number["name"]: number["value"] for number in found["metrics"]}
+    assert found["crystals"] == FEW
+    assert numbers["structural_validity"] == 1
+    if row.task == "reconstruct":
+        assert numbers["match_rate"] >= 0.5
+    assert sorted(reproduce.RESULTS.iterdir()) == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing", "--work", "w"], ["perov_5-compact-generate"]])
+def test_what_cannot_be_made_is_one_line(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", *arguments])
+    with pytest.raises(InputError):
+        reproduce.main()
