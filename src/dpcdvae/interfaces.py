@@ -15,8 +15,6 @@ from dpcdvae.model_store import StoredModel
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
 
-NUM_ELEMENTS = 100  # types are one-hot over atomic numbers 1..100
-
 
 class Trainable(nn.Module, ABC):
     """A model that can be trained: what it measures first, its losses, and by which number the best is chosen.

@@ -21,8 +21,8 @@ from dpcdvae.checkpoints.public_dimenet import EMBEDDING, PREFIX, convert_encode
 from dpcdvae.config import RegressorConfig
 from dpcdvae.errors import InputError, one_line
 from dpcdvae.files import sha256
-from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.io.torch_files import Inert, holds_its_numbers, load_torch
+from dpcdvae.structures.elements import NUM_ELEMENTS
 
 SCALER, HPARAMS = "prop_scaler.pt", "hparams.yaml"
 MAX_SETTINGS, MAX_BRACKETS = 10**6, 1000  # PyYAML takes the square of the depth

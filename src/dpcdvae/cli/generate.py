@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dpcdvae.cli.conditions import Conditions, Filters
+from dpcdvae.cli.conditions import ConditionOptions, FilterOptions
 from dpcdvae.cli.groups import Call, Group, argument, option
 from dpcdvae.cli.options import OWN, Column, Decoding, Model, Out, Overwrite, Scheduler, Symmetrise, complete_datasets
 from dpcdvae.cli.outputs import facts_of, write_crystals
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dpcdvae.io import Failure
     from dpcdvae.model_store import StoredModel
     from dpcdvae.parallel import Engine
-    from dpcdvae.sampling.filters import Filters as Kept
+    from dpcdvae.sampling.filters import Filters
     from dpcdvae.sampling.finished_batches import GenerationResult, Parts
 
 COMPARING = 60.0
@@ -69,8 +69,8 @@ def generate(
     batches: Batches,
     decoding: Decoding,
     n: int = option(100, "How many crystals.", "-n", min=1, max=10**9),  # batches are listed
-    conditions: Conditions,
-    filters: Filters,
+    conditions: ConditionOptions,
+    filters: FilterOptions,
     column: Column = None,
     prior: str | None = option(None, "Prior of z: normal is N(0, I), as published.", shown=OWN),
     lattice: str | None = option(
@@ -100,13 +100,18 @@ def generate(
     batches.check(decoding.batch_size)
     source = find_generative_model(model)
     asked = {**decoding.asked(), "prior": prior, "lattice": lattice, **conditions.asked(), **filters.asked()}
-    order = kinds.order(source, asked | _from_tables(column, asked))
-    make = partial(generate_batch, first=first, options={"seed": decoding.seed, **order.options}, judge=order.judge)
-    stated = {"seed": decoding.seed, **order.plain}
-    if order.filters:
+    checked = kinds.generate_options(source, asked | _from_tables(column, asked))
+    make = partial(
+        generate_batch,
+        first=first,
+        options={"seed": decoding.seed, **checked.options},
+        property_model=checked.property_model,
+    )
+    stated = {"seed": decoding.seed, **checked.plain}
+    if checked.filters:
         stated["max_tries"] = tries_of(n, filters.max_tries)
-    kept = order.filters or None
-    call, facts = call.resolved(**stated), dict(order.facts)
+    kept = checked.filters or None
+    call, facts = call.resolved(**stated), dict(checked.facts)
     _run(call, "generating", source, n, batches, decoding, make, lambda numbers: numbers, facts, kept)
 
 
@@ -180,7 +185,7 @@ def _run(
     make: Callable[..., GenerationResult],
     item_of: Callable[[range], Any],
     facts: dict[str, Any],
-    kept: Kept | None = None,
+    kept: Filters | None = None,
     unusable: Sequence[Failure] = (),
 ) -> None:
     """Makes the crystals 0 .. total - 1 of a run, or a shard of them, and writes them with their manifest.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.interfaces import NUM_ELEMENTS
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.tensors.batch import CrystalBatch
 
 

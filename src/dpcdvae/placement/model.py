@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from dpcdvae.config import PlacementConfig
 from dpcdvae.errors import InputError
-from dpcdvae.interfaces import NUM_ELEMENTS, Trainable
+from dpcdvae.interfaces import Trainable
 from dpcdvae.placement.bounding_box import CLOSEST
 from dpcdvae.placement.cells import TrainingCells
 from dpcdvae.placement.growth import draw_steps, grow, radii_of
 from dpcdvae.placement.heads import STOP, DistanceHead, TypeHead
 from dpcdvae.placement.sampler import Partial
 from dpcdvae.placement.schnet import SchNet
-from dpcdvae.structures.elements import SYMBOLS
+from dpcdvae.structures.elements import NUM_ELEMENTS, SYMBOLS
 from dpcdvae.tensors.batch import CrystalBatch
 
 

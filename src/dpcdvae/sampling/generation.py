@@ -15,7 +15,8 @@ from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.agreement import decode_by_agreement
-from dpcdvae.sampling.conditions import Condition
+from dpcdvae.sampling.atom_conditions import AtomConditions
+from dpcdvae.sampling.conditional_latents import ConditionalLatents
 from dpcdvae.sampling.decoding import Request, evaluating
 from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding
 from dpcdvae.sampling.encoding import drawn, encoded
@@ -23,7 +24,6 @@ from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.guidance import moved_to, with_predictions
 from dpcdvae.sampling.numbered_batches import OnProgress, numbered_batches
 from dpcdvae.sampling.target import Target
-from dpcdvae.sampling.wanted import Wanted
 from dpcdvae.structures.crystal import PREDICTED, Crystal
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
@@ -78,7 +78,7 @@ def generate(
             have, conditions that contradict or that the model cannot hold, less than 1 in a batch.
     """
     asked = {"num_atoms": num_atoms, "formula": formula, "elements": elements, "chemical_system": chemical_system}
-    condition = Condition(Wanted.of({**asked, "neutral": neutral}, model.config.model.max_atoms))
+    condition = ConditionalLatents(AtomConditions.of({**asked, "neutral": neutral}, model.config.model.max_atoms))
     how = Decoding.of(model.config, steps, solver, candidates)
     latents = model.latent_prior(prior) if like is None else None
     seed_crystal = None if like is None else encoded(model, like)
@@ -93,7 +93,7 @@ def generate(
                 z = drawn(seed_crystal, random, spread)
             if target is not None:
                 z = moved_to(model, z, target)
-            yield Request(z, random, ids, *fixed, condition.allowed)
+            yield Request(z, random, ids, *fixed, condition.constraints)
 
     result = decode_all(model, batches, n, how, "generating", on_progress)
     if target is None:
