@@ -13,6 +13,7 @@ from dpcdvae.cli.groups import Call, Group, argument, option
 from dpcdvae.cli.options import OWN, Column, Decoding, Model, Out, Overwrite, Scheduler, Symmetrise, complete_datasets
 from dpcdvae.cli.outputs import facts_of, write_crystals
 from dpcdvae.errors import InputError
+from dpcdvae.parallel import TIME_LIMIT
 
 if TYPE_CHECKING:
     from dpcdvae.io import Failure
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from dpcdvae.parallel import Engine
     from dpcdvae.sampling.filters import Filters
     from dpcdvae.sampling.finished_batches import GenerationResult, Parts
-
-COMPARING = 60.0
-"""Seconds for the comparisons of one crystal, in worker processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +221,7 @@ def _run(
             if todo and todo[0].start == 0:
                 result = replace(result, failures=[*unusable, *result.failures])
         else:
-            comparing = Results(engine, COMPARING)
+            comparing = Results(engine, TIME_LIMIT)
             result = select(kept, batches.share(total), todo, size, lambda some: [finished(some)], comparing)
         _write(call, batches, parts, result, facts, size, engine)
 
@@ -249,7 +247,7 @@ def _write(
             check_kept(result)
         facts |= result.facts()
     facts |= facts_of(result, may_be_empty=shard is not None)
-    different = distinct(crystals, Results(engine, COMPARING)) if call.command == "generate" else None
+    different = distinct(crystals, Results(engine, TIME_LIMIT)) if call.command == "generate" else None
     facts |= {} if different is None else {"distinct": different}
     parts.begin_writing()
     if not crystals and out.exists():

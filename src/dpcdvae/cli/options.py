@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpcdvae.cli.groups import Group, option
+from dpcdvae.sampling.shards import BATCH_SIZE
 
 if TYPE_CHECKING:
     from dpcdvae.model_store import StoredModel
@@ -92,7 +93,7 @@ class Decoding(Group):
         "Most decodes of each latent; the one whose encoding lies nearest to it is kept. 1: as published.",
         shown=OWN,
     )
-    batch_size: int = option(256, "Crystals per batch; affects memory and speed.", min=1, max=10**9)
+    batch_size: int = option(BATCH_SIZE, "Crystals per batch; affects memory and speed.", min=1, max=10**9)
     device: str = option("auto", "cpu, cuda, or auto.")
 
     def asked(self) -> dict[str, Any]:

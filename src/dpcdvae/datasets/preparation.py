@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dpcdvae.errors import InputError
 from dpcdvae.io import CrystalsLike, as_crystals
 from dpcdvae.io.failures import Failure
-from dpcdvae.parallel import HERE, Engine, Lost
+from dpcdvae.parallel import HERE, TIME_LIMIT, Engine, Lost
 from dpcdvae.structures.bonds import crystal_nn_bonds
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import NUM_ELEMENTS, SYMBOLS
@@ -38,7 +38,7 @@ class Settings:
 
     max_atoms: int
     primitive: bool = False
-    time_limit: float = 60.0
+    time_limit: float = TIME_LIMIT
 
     def recorded(self) -> dict[str, Any]:
         """The settings as plain values, which a cache has to agree with."""

@@ -18,11 +18,12 @@ from dpcdvae.sampling.agreement import decode_by_agreement
 from dpcdvae.sampling.atom_conditions import AtomConditions
 from dpcdvae.sampling.conditional_latents import ConditionalLatents
 from dpcdvae.sampling.decoding import Request, evaluating
-from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding
+from dpcdvae.sampling.decoding_settings import Decoding
 from dpcdvae.sampling.encoding import drawn, encoded
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.guidance import moved_to, with_predictions
 from dpcdvae.sampling.numbered_batches import OnProgress, numbered_batches
+from dpcdvae.sampling.shards import BATCH_SIZE
 from dpcdvae.sampling.target import Target
 from dpcdvae.structures.crystal import PREDICTED, Crystal
 from dpcdvae.structures.table import CrystalTable

@@ -17,7 +17,6 @@ from dpcdvae.parallel import HERE
 from dpcdvae.parallel.results import Results
 from dpcdvae.sampling.atom_conditions import CONDITIONS
 from dpcdvae.sampling.decoding_settings import (
-    BATCH_SIZE,
     check_counts,
     latent_settings,
     placement_settings,
@@ -25,7 +24,7 @@ from dpcdvae.sampling.decoding_settings import (
 )
 from dpcdvae.sampling.filters import check_kept, select, tries_of
 from dpcdvae.sampling.generate_options import SHARED_OPTIONS, GenerateOptions, checked_options
-from dpcdvae.sampling.shards import batches_of
+from dpcdvae.sampling.shards import BATCH_SIZE, batches_of
 from dpcdvae.sampling.training_range import Subject
 from dpcdvae.structures.crystal import EVALUATED
 
