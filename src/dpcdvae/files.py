@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import sys
+import tempfile
 import tomllib
 import uuid
 from collections.abc import Iterator, Mapping
@@ -73,6 +74,11 @@ def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
         raise InputError(f"cannot write {path}: {parent} is not a folder")
     if not os.access(parent, os.W_OK):
         raise InputError(f"cannot write {path}: no permission to write in {parent}")
+    try:  # to root every folder looks writable: those of /proc, and of what is mounted to be read only
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {path}: nothing can be written in {parent}: {error.strerror}") from None
     return path
 
 

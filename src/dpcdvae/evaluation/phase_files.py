@@ -17,6 +17,7 @@ from dpcdvae.io import read
 from dpcdvae.io.sources import Source, decode, files_at
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import ATOMIC_NUMBERS
+from dpcdvae.structures.properties import as_python_alone
 
 TOTAL, PER_ATOM = "energy", "energy_per_atom"
 """Names of energies: eV for all atoms of the composition as written (or of the cell), and eV/atom."""
@@ -193,7 +194,7 @@ def _given(value: Any) -> bool:
 
 def _number(value: Any, name: str) -> float:
     try:
-        number = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
+        number = math.nan if isinstance(value, bool) or as_python_alone(str(value)) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):

@@ -182,7 +182,7 @@ def _formulas_in(path: Path) -> list[str]:
 
 def parse_formula(formula: str) -> list[int]:
     """``SrTiO3`` -> [38, 22, 8, 8, 8]; parentheses allowed. Raises InputError."""
-    tokens = re.findall(r"[A-Z][a-z]?|\d{1,9}|[()]", formula)
+    tokens = re.findall(r"[A-Z][a-z]?|[0-9]{1,9}|[()]", formula)
     if not tokens or "".join(tokens) != formula:
         raise InputError(
             f"cannot read the formula '{formula}': write it like SrTiO3 or Ca(OH)2, or give a file of formulas"

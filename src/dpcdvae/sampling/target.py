@@ -15,7 +15,7 @@ from dpcdvae.structures.crystal import Crystal
 SHARE = 20
 """The default tolerance is the range of the training set over this."""
 
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 
 
 @dataclass(frozen=True)
