@@ -504,3 +504,11 @@ def test_a_config_names_its_prior_and_candidates() -> None:
     assert build_model(chosen).prior.options.width == 16  # type: ignore[union-attr]
     with pytest.raises(InputError, match=r"diffusion.sampling_candidates"):
         config("diffusion.sampling_candidates=0")
+
+
+@pytest.mark.parametrize("kept", [-1, 51, 10**12])
+def test_a_local_prior_that_claims_more_points_than_it_has_is_no_trained_one(kept: int) -> None:
+    prior = make("local")
+    assert prior.problem() is None
+    prior.get_buffer("kept").fill_(kept)
+    assert prior.problem() == f"prior.kept is {kept}, of 50 points"

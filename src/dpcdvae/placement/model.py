@@ -40,6 +40,12 @@ class PlacementModel(Trainable):
         self.cells = TrainingCells(config.model.kept_cells, config.model.max_atoms)
         self.register_buffer("known", torch.zeros(NUM_ELEMENTS + 1, dtype=torch.bool))  # classes of the type head
 
+    def problem(self) -> str | None:
+        radii = radii_of(torch.arange(1, NUM_ELEMENTS + 1, device=self.known.device))
+        if bool(self.known[1:][radii.isnan()].any()):
+            return "known has elements without a covalent radius"
+        return self.cells.problem()
+
     def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
         """Nothing is scaled."""
 

@@ -16,7 +16,7 @@ from dpcdvae.drawing.page.geometry import elements, films, geometry, partners
 from dpcdvae.drawing.page.report_section import is_report, report_section
 from dpcdvae.drawing.page.run_section import is_run, run_section
 from dpcdvae.errors import InputError, printable
-from dpcdvae.files import manifest_path, write_text
+from dpcdvae.files import manifest_path, read_whole, write_text
 from dpcdvae.io import CrystalList, CrystalsLike, as_crystals
 from dpcdvae.parallel import TIME_LIMIT, Engine, engine_for
 from dpcdvae.parallel.results import Results, default_cache
@@ -191,7 +191,7 @@ def _taken_apart(
 def _crystals_of_report(path: Path) -> CrystalList:
     """The crystals that a report is about, by its manifest; none where they are gone."""
     try:
-        source = Path(json.loads(manifest_path(path).read_bytes())["arguments"]["crystals"])
+        source = Path(json.loads(read_whole(manifest_path(path)))["arguments"]["crystals"])
     except Exception:  # no manifest, or none of ours: the report is shown alone
         return CrystalList()
     return as_crystals(source) if source.exists() else CrystalList()
