@@ -175,3 +175,22 @@ def test_a_loop_is_read_whatever_its_first_column_is() -> None:
 def test_an_underscore_makes_no_number() -> None:
     with pytest.raises(InputError, match="'1_0' is not a number"):
         crystal_from_cif(text(["Cu1 Cu 1_0 0 0"], columns=()))
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "message"),
+    [
+        (("gap", "energy"), ("1.5",), "2 _dpcdvae_property_name, but 1 _dpcdvae_property_value"),
+        (("gap",), ("1.5", "2"), "1 _dpcdvae_property_name, but 2 _dpcdvae_property_value"),
+        (("gap",), (), "1 _dpcdvae_property_name, but 0 _dpcdvae_property_value"),
+        (("gap", "gap"), ("1.5", "1.5"), "'gap' stands twice"),
+        (("gap",), ("1_0",), "_dpcdvae_property_value '1_0' is not a number"),
+    ],
+)
+def test_properties_of_a_cif_without_a_name_or_a_value_are_a_failure(
+    names: tuple[str, ...], values: tuple[str, ...], message: str
+) -> None:
+    columns = {"_dpcdvae_property_name": names, "_dpcdvae_property_value": values}
+    loops = [line for tag, column in columns.items() if column for line in ("loop_", tag, *column)]
+    with pytest.raises(InputError, match=message):
+        crystal_from_cif(text(["Cu1 Cu 0.1 0.2 0.3"], *loops, columns=()))

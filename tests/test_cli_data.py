@@ -151,15 +151,43 @@ def test_the_column_of_crystals_can_be_named_wherever_crystals_are_read(
     assert sorted(crystal.volume for crystal in dataset["train"]) == pytest.approx([c.volume for c in large], rel=1e-4)
     assert dataset.metadata["source"]["all"]["column"] == "relaxed"
     write(small, tmp_path / "reference.json")
+    (tmp_path / "phases.csv").write_text("formula,energy_per_atom\nNa,0\nCl,0\n")
     for command in (
         ["data", "add", source, "--name", "x", "--workers", 0],
         ["evaluate", source, "--reference", tmp_path / "reference.json", "--workers", 0],
         ["relax", source, "--out", tmp_path / "out.extxyz", "--calculator", "ase.calculators.emt:EMT"],
         ["ground-state", source, "--calculator", "ase.calculators.emt:EMT"],
+        ["ground-state", source, "--relaxed", tmp_path / "reference.json"],
+        ["stability", source, "--phases", tmp_path / "phases.csv", "--calculator", "ase.calculators.emt:EMT"],
+        ["reconstruct", "perov-5-compact", source, "--out", tmp_path / "out.extxyz"],
+        ["interpolate", "perov-5-compact", source, tmp_path / "reference.json", "--out", tmp_path / "out.extxyz"],
+        ["generate", "perov-5-compact", "--like", source, "--out", tmp_path / "out.extxyz"],
+        ["generate", "perov-5-compact", "--novel", "--training", source, "--out", tmp_path / "out.extxyz"],
     ):
-        assert main([*map(str, command), "--column", "relxed"]) == 2
+        assert main([*map(str, command), "--column", "relxed"]) == 2, command
         said = capsys.readouterr().err.splitlines()[-1]
         assert "unknown column 'relxed': did you mean 'relaxed'? choose from cif, material_id, relaxed" in said
+    assert not (tmp_path / "out.extxyz").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["reconstruct", "perov-5-compact", "one.json", "--out", "out.extxyz"],
+        ["interpolate", "perov-5-compact", "one.json", "one.json", "--out", "out.extxyz"],
+        ["generate", "perov-5-compact", "--like", "one.json", "--out", "out.extxyz"],
+        ["generate", "perov-5-compact", "--out", "out.extxyz"],
+    ],
+    ids=lambda command: " ".join(command[:3]),
+)
+def test_a_column_without_a_table_is_refused(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write([Crystal([11, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3) * 3.3, "a")], "one.json")
+    assert main([*command, "--column", "cif"]) == 2
+    assert "no table (.csv, .parquet) that could have a column 'cif': leave out --column" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["one.json"]
 
 
 @pytest.mark.parametrize("command", ["list", "get", "add", "info"])

@@ -19,7 +19,7 @@ from dpcdvae.cli.exit_codes import run
 APP = build_app()
 COMMAND: Any = typer.main.get_command(APP)  # made once, as that is what takes time
 
-NO_NUMBER = ("", "x", "nan", "-inf", "1e999", "0x10")
+NO_NUMBER = ("", "x", "nan", "-inf", "1e999", "0x10", "1_0", "\u0661")
 ANY_NUMBER = ("-1", "9" * 30, "-" + "9" * 400, "1e-320")  # some are allowed: the command then ends at what is missing
 ANY_TEXT = ("\x1b[31m\nx", "x" * 5000, "a\0b", "/dev/null/x", "é" * 200, "-")
 

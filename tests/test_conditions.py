@@ -15,9 +15,9 @@ from torch import Tensor
 
 from dpcdvae.errors import InputError
 from dpcdvae.model.stats import Statistics
-from dpcdvae.sampling.allowed import CHANGES, Allowed
+from dpcdvae.sampling.atom_conditions import AtomConditions
+from dpcdvae.sampling.constraints import CHANGES, DecodingConstraints
 from dpcdvae.sampling.generation import generate
-from dpcdvae.sampling.wanted import Wanted
 from dpcdvae.structures.elements import ATOMIC_NUMBERS
 from dpcdvae.structures.neutrality import compositionally_valid, imbalance
 from dpcdvae.tensors.batch import CrystalBatch
@@ -66,7 +66,7 @@ def test_every_element_of_a_system_occurs_against_the_will_of_the_network() -> N
 
 def test_the_composition_is_that_of_the_head_given_the_elements() -> None:
     logits = scores(4, 1)
-    whole, given = logits.softmax(-1), Allowed(elements=SR_TI_O).masked(logits).softmax(-1)
+    whole, given = logits.softmax(-1), DecodingConstraints(elements=SR_TI_O).masked(logits).softmax(-1)
     places = [z - 1 for z in SR_TI_O]
     torch.testing.assert_close(given[:, places], whole[:, places] / whole[:, places].sum(-1, keepdim=True))
     assert float(given.sum()) == pytest.approx(float(given[:, places].sum()))
@@ -75,7 +75,7 @@ def test_the_composition_is_that_of_the_head_given_the_elements() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_types_with_every_element_are_the_likeliest(seed: int) -> None:
     """Against all assignments: 3 elements on 4 atoms."""
-    allowed = Allowed(elements=SR_TI_O, every_element=True)
+    allowed = DecodingConstraints(elements=SR_TI_O, every_element=True)
     logits = allowed.masked(scores(4, seed) + 5 * scores(1, seed))  # one element is liked by all atoms
     types = allowed.together(logits.argmax(-1) + 1, logits, torch.tensor([4]))
     possible = [t for t in itertools.product(SR_TI_O, repeat=4) if set(t) == set(SR_TI_O)]
@@ -87,7 +87,7 @@ def test_types_with_every_element_are_the_likeliest(seed: int) -> None:
 def test_neutral_types_are_the_likeliest_within_two_changes(seed: int) -> None:
     """Against all changes of one and of two atoms, with so few elements that all of them are looked at."""
     elements = tuple(sorted(ATOMIC_NUMBERS[symbol] for symbol in ("Na", "Ca", "Al", "F", "O")))
-    allowed = Allowed(elements=elements, neutral=True)
+    allowed = DecodingConstraints(elements=elements, neutral=True)
     assert 5 * (len(elements) - 1) <= CHANGES
     logits = allowed.masked(scores(5, seed))
     likeliest = (logits.argmax(-1) + 1).tolist()
@@ -135,9 +135,9 @@ def test_likelihood_of_wanted_elements_is_that_of_independent_atoms() -> None:
     p, size = logits.softmax(-1), sizes.softmax(-1)
     pairs = itertools.product(SR_TI_O[:2], repeat=2)
     allowed = float(size[2]) * sum(float(p[a - 1] * p[b - 1]) for a, b in pairs)
-    found = Allowed(sizes=(2,), elements=SR_TI_O[:2]).log_likelihood(decoded)
+    found = DecodingConstraints(sizes=(2,), elements=SR_TI_O[:2]).log_likelihood(decoded)
     assert float(found) == pytest.approx(math.log(allowed))
-    both = Allowed(sizes=(2,), elements=SR_TI_O[:2], every_element=True).log_likelihood(decoded)
+    both = DecodingConstraints(sizes=(2,), elements=SR_TI_O[:2], every_element=True).log_likelihood(decoded)
     assert float(both) < float(found)
 
 
@@ -178,9 +178,9 @@ def test_spread_is_in_standard_deviations_of_the_posterior() -> None:
 
 def test_files_of_formulas_are_written_out(tmp_path: Path) -> None:
     (tmp_path / "some.txt").write_text("# two\nSrTiO3\n\nNaCl  # salt\n")
-    wanted = Wanted.of({"formula": [str(tmp_path / "some.txt"), "C"]}, 8)
+    wanted = AtomConditions.of({"formula": [str(tmp_path / "some.txt"), "C"]}, 8)
     assert [Counter(cell) for cell in wanted.formulas] == [{38: 1, 22: 1, 8: 3}, {11: 1, 17: 1}, {6: 1}]
-    assert Wanted.of({"formula": "NaCl", "num_atoms": "4,5,8"}, 8).all_sizes == (4, 8)
+    assert AtomConditions.of({"formula": "NaCl", "num_atoms": "4,5,8"}, 8).all_sizes == (4, 8)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,13 @@ def test_files_of_formulas_are_written_out(tmp_path: Path) -> None:
         ({"num_atoms": True}, "--num-atoms True: write a number"),
         ({"num_atoms": float("inf")}, "--num-atoms inf: write a number"),
         ({"num_atoms": "1_0"}, "--num-atoms 1_0: write a number"),
+        ({"elements": "Sr,,O"}, "an element is missing in 'Sr,,O': write them like Sr,Ti,O"),
+        ({"elements": "Sr,O,"}, "an element is missing in 'Sr,O,'"),
+        ({"chemical_system": "Sr--O"}, "an element is missing in 'Sr--O': write them like Sr-Ti-O"),
+        ({"chemical_system": "-"}, "an element is missing in '-'"),
+        ({"elements": []}, "no element is named"),
+        ({"num_atoms": "\u0665"}, "--num-atoms .: write a number"),
+        ({"formula": "SrO\u0663"}, "cannot read the formula"),
         ({"elements": [38, 22]}, "elements are named by symbols"),
         ({"elements": 5}, "elements are named by symbols"),
         ({"formula": ["SrTiO3", 7]}, "formulas are text"),
@@ -210,5 +217,5 @@ def test_files_of_formulas_are_written_out(tmp_path: Path) -> None:
 )
 def test_contradictions_are_refused_in_one_line(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
-        Wanted.of(asked, 8)
+        AtomConditions.of(asked, 8)
     assert "\n" not in str(error.value)

@@ -16,10 +16,11 @@ from dpcdvae.config import load_config
 from dpcdvae.denoisers import DENOISERS
 from dpcdvae.denoisers.gemnet import GemNetDenoiser
 from dpcdvae.errors import InputError
-from dpcdvae.interfaces import NUM_ELEMENTS, Denoiser
+from dpcdvae.interfaces import Denoiser
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.nn.layers import ScaleFactor, half_sum_
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.tensors.batch import CrystalBatch
 from tensors import (
     UNIMODULAR,

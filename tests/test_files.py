@@ -224,6 +224,29 @@ def test_an_output_without_a_name_of_its_own_is_one_line(
     assert "it has no name of its own" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a folder in which nothing can be written, to root either")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "perov-5-compact", "--out", "/proc/x/o.extxyz"],
+        ["train", "prototypes", "--out", "/proc/x/y"],
+        ["train", "prototypes", "--out", "/proc/x"],
+        ["demo", "--out", "/proc/x"],
+        ["export", "perov-5-compact", "--out", "/proc/x"],
+        ["benchmark", "suite.toml", "--out", "/proc/x"],
+        ["phases", "--chemical-system", "Ti-O", "--out", "/proc/x.json"],
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_a_place_where_nothing_can_be_written_is_refused_before_any_work(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("dpcdvae: error: cannot write /proc/x"), said
+    assert "nothing can be written in /proc" in said
+
+
 @pytest.mark.parametrize(("option", "value"), [("--seed", str(2**64)), ("-n", "1000000000000")])
 def test_numbers_beyond_what_can_be_counted_are_refused(
     option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -236,3 +259,30 @@ def test_numbers_beyond_what_can_be_counted_are_refused(
 def test_a_cell_vector_of_any_length_is_no_crystal() -> None:
     crystal = Crystal(np.array([6]), np.zeros((1, 3)), np.diag([1e308, 3.0, 3.0]))
     assert crystal.problem() == "a cell vector is longer than 1e+06 Å"
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="a file without an end")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["benchmark", "/dev/zero", "--out", "o"],
+        ["train", "prototypes", "--preset", "zero.toml", "--out", "o"],
+        ["generate", "perov-5-compact", "--scheduler", "slurm:/dev/zero", "--out", "o.extxyz"],
+        ["relax", "--read-jobs", "jobs", "--out", "o.extxyz"],
+        ["evaluate", "/dev/zero", "--reference", "/dev/zero"],
+        ["stability", "/dev/zero", "--phases", "/dev/zero"],
+        ["convert", "/dev/zero", "--out", "o"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_device_in_the_place_of_a_file_is_not_read(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "jobs.json").symlink_to("/dev/zero")
+    assert main(arguments) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "a pipe or a device" in said, said
+    assert {path.name for path in tmp_path.iterdir()} == {"zero.toml", "jobs"}

@@ -20,10 +20,10 @@ from dpcdvae.io import Failure, read
 from dpcdvae.parallel import HERE
 from dpcdvae.parallel.results import Results
 from dpcdvae.sampling import kinds
+from dpcdvae.sampling.atom_conditions import AtomConditions
 from dpcdvae.sampling.filters import Filters, Selected, Selection, distinct
 from dpcdvae.sampling.finished_batches import GenerationResult, Parts
 from dpcdvae.sampling.target import Target
-from dpcdvae.sampling.wanted import Wanted
 from dpcdvae.structures import duplicates
 from dpcdvae.structures.crystal import LATENT_DISTANCE, Crystal
 from dpcdvae.structures.duplicates import first_of_each
@@ -46,7 +46,9 @@ def part(numbers: Sequence[int]) -> GenerationResult:
     )
 
 
-@pytest.mark.parametrize("filters", [Filters(Wanted(sizes=(3, 4))), Filters(unique=True)], ids=["sizes", "unique"])
+@pytest.mark.parametrize(
+    "filters", [Filters(AtomConditions(sizes=(3, 4))), Filters(unique=True)], ids=["sizes", "unique"]
+)
 @pytest.mark.parametrize("n", [1, 9, 1000])
 def test_the_first_that_pass_are_kept_whatever_the_batches(filters: Filters, n: int) -> None:
     built = [one for one in map(entry, range(90)) if isinstance(one, Crystal)]
@@ -78,7 +80,7 @@ def test_each_filter_keeps_what_it_says() -> None:
         (Filters(max_latent_distance=3.0), [False, False, False, True]),
         (Filters(max_latent_distance=2.9), [False] * 4),
         (Filters(target=target), [False, False, False, True]),
-        (Filters(Wanted(elements=(6,)), space_group=229), [False, True, False, False]),
+        (Filters(AtomConditions(elements=(6,)), space_group=229), [False, True, False, False]),
     ):
         assert bool(filters)
         assert [reason is None for reason in filters.reasons(crystals, RESULTS)] == kept

@@ -1,6 +1,6 @@
 """Imports point down only, and what needs no torch loads without it.
 
-The floor table is the one in docs/architecture.md, so that page cannot drift from the code.
+The layer table is the one in docs/architecture.md, so that page cannot drift from the code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "dpcdvae"
 TORCH_FREE, COMPARISON, BRANCH, TOP = 5, 13, "branch", "top"
 
-# The one torch among the torch-free floors: peers' eval_*.pt are torch files. It is imported when such a file is read.
+# The one torch among the torch-free layers: peers' eval_*.pt are torch files. It is imported when such a file is read.
 LAZY_TORCH = {"io/torch_files.py"}
 
 # What a machine that only trains may lack.
@@ -30,14 +30,14 @@ HEAVY = {*CHEMISTRY, "scipy", "matplotlib", "pandas", "lightning", "torch", "saf
 TORCH = {"torch", "lightning", "safetensors"}
 
 
-def floors() -> dict[str, int | str]:
-    """unit (module or sub-package) -> floor, as docs/architecture.md has it."""
+def layers() -> dict[str, int | str]:
+    """unit (module or sub-package) -> layer, as docs/architecture.md has it."""
     table: dict[str, int | str] = {}
     for line in (ROOT / "docs" / "architecture.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 4 and re.fullmatch(r"\d+|branch|top", cells[0]):
-            floor = int(cells[0]) if cells[0].isdigit() else cells[0]
-            table |= dict.fromkeys(re.findall(r"`(\w+)`", cells[2]), floor)
+            layer = int(cells[0]) if cells[0].isdigit() else cells[0]
+            table |= dict.fromkeys(re.findall(r"`(\w+)`", cells[2]), layer)
     return table
 
 
@@ -66,33 +66,33 @@ def unit_imports(path: Path) -> set[str]:
     return {parts[1] for parts in names if parts[0] == "dpcdvae" and len(parts) > 1} - {"__version__", unit_of(path)}
 
 
-def allowed(floor: int | str, target: int | str) -> bool:
-    if floor == TOP:
+def allowed(layer: int | str, target: int | str) -> bool:
+    if layer == TOP:
         return True
-    if floor == COMPARISON and target == BRANCH:
+    if layer == COMPARISON and target == BRANCH:
         return True
     if not isinstance(target, int):
         return False
-    return target <= TORCH_FREE if floor == BRANCH else isinstance(floor, int) and target < floor
+    return target <= TORCH_FREE if layer == BRANCH else isinstance(layer, int) and target < layer
 
 
-def torch_free(floor: int | str | None) -> bool:
-    return floor == BRANCH or (isinstance(floor, int) and floor <= TORCH_FREE)
+def torch_free(layer: int | str | None) -> bool:
+    return layer == BRANCH or (isinstance(layer, int) and layer <= TORCH_FREE)
 
 
 def test_table_names_every_module_and_no_other() -> None:
     units = {unit_of(path) for path in modules()} - {"__init__"}
-    assert set(floors()) == units
+    assert set(layers()) == units
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_down(path: Path) -> None:
     if path == PACKAGE / "__init__.py":
         return  # the public names: lazy, and checked by test_importing_the_package_is_light
-    table = floors()
-    floor = table[unit_of(path)]
-    wrong = {unit for unit in unit_imports(path) if not allowed(floor, table[unit])}
-    assert not wrong, f"floor {floor} may not import {wrong}"
+    table = layers()
+    layer = table[unit_of(path)]
+    wrong = {unit for unit in unit_imports(path) if not allowed(layer, table[unit])}
+    assert not wrong, f"layer {layer} may not import {wrong}"
 
 
 def test_no_module_imports_itself_through_others() -> None:
@@ -112,21 +112,21 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_torch_free_floors_and_branches_do_not_mention_torch(path: Path) -> None:
-    if torch_free(floors().get(unit_of(path))) and str(path.relative_to(PACKAGE)) not in LAZY_TORCH:
+    if torch_free(layers().get(unit_of(path))) and str(path.relative_to(PACKAGE)) not in LAZY_TORCH:
         assert not {name.split(".")[0] for name in imported(path)} & TORCH
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
-    """At the top of a module only torch may stand, and that above the torch-free floors."""
+    """At the top of a module only torch may stand, and that above the torch-free layers."""
     top = ast.parse(path.read_text())
     for node in ast.walk(top):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = []
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             node.body = []
-    floor = floors().get(unit_of(path))
-    allowed_here = TORCH if isinstance(floor, int) and not torch_free(floor) else set()
+    layer = layers().get(unit_of(path))
+    allowed_here = TORCH if isinstance(layer, int) and not torch_free(layer) else set()
     assert not {name.split(".")[0] for name in imported(path, top)} & (HEAVY - allowed_here)
 
 
@@ -165,14 +165,14 @@ print(json.dumps(sorted({{name.split(".")[0] for name, module in sys.modules.ite
 
 
 def test_torch_free_floors_and_branches_load_without_torch() -> None:
-    units = [unit for unit, floor in floors().items() if torch_free(floor)]
+    units = [unit for unit, layer in layers().items() if torch_free(layer)]
     assert {"io", "evaluation", "datasets", "drawing"} <= set(units)
     loaded = json.loads(run_python(without(sorted(TORCH), units)))
     assert "numpy" in loaded
 
 
 def test_training_needs_no_chemistry_library() -> None:
-    units = [unit for unit, floor in floors().items() if floor not in (BRANCH, TOP)]
+    units = [unit for unit, layer in layers().items() if layer not in (BRANCH, TOP)]
     loaded = json.loads(run_python(without(CHEMISTRY, units)))
     assert "torch" in loaded
 

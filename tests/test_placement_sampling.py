@@ -208,3 +208,39 @@ def test_crystals_larger_than_the_model_and_options_that_do_not_fit_are_refused(
             PlacementConfig.from_dict({"kind": "placement", "model": model})
     with pytest.raises(InputError, match="train it first"):
         generate(PlacementModel(config()), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("cells.count", 10, "cells.count is 10, of 9 cells"),
+        ("cells.count", -1, "cells.count is -1"),
+        ("cells.numbers", 200, "cells.numbers are no atomic numbers"),
+        ("cells.numbers", 0, "cells.numbers are no atomic numbers"),
+        ("cells.lattices", 0.0, "cells.lattices hold what is no cell"),
+        ("cells.lattices", torch.nan, "cells.lattices hold what is no cell"),
+        ("cells.lattices", 1e7, "cells.lattices hold what is no cell"),
+        ("known", True, "elements without a covalent radius"),
+    ],
+)
+def test_stored_cells_that_are_none_are_refused_when_the_model_is_loaded(
+    name: str, value: float, message: str, tmp_path: Path
+) -> None:
+    model = untrained()
+    weights = {**model.state_dict(), name: torch.full_like(model.state_dict()[name], value)}
+    write_checkpoint(tmp_path / "model", weights, model.config.to_dict(), {})
+    with pytest.raises(InputError, match="model.safetensors is damaged or no trained model's: .*" + message):
+        load_model(tmp_path / "model", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampling": {"inner": 1.0, "outer": 0.5}}, "inner must be less than"),
+        ({"sampling": {"fine": 1e-9}}, "at least sampling.spacing / 20"),
+        ({"model": {"max_distance": 0.5, "bin_width": 0.5}}, "at least two bins"),
+    ],
+)
+def test_options_that_leave_no_place_or_no_memory_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        PlacementConfig.from_dict({"kind": "placement", **options})

@@ -25,11 +25,11 @@ from dpcdvae.model_store import best_checkpoint, read_card
 from dpcdvae.nn.whitening import Whitening
 from dpcdvae.priors import PRIORS
 from dpcdvae.priors.components import choose
-from dpcdvae.sampling.conditions import Condition
+from dpcdvae.sampling.atom_conditions import AtomConditions
+from dpcdvae.sampling.conditional_latents import ConditionalLatents
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.generation import generate
 from dpcdvae.sampling.search import random_start
-from dpcdvae.sampling.wanted import Wanted
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.noise import CrystalRandom
 from dpcdvae.training import fit_prior_and_threshold as finishing
@@ -338,7 +338,10 @@ def test_conditions_choose_among_draws_of_the_prior(name: str) -> None:
     model = model_with(name)
     everywhere = model.prior(noise(2000, 6))
     low, high = everywhere.amin(0) - 0.5, everywhere.amax(0) + 0.5
-    for condition in (Condition(Wanted.of({"num_atoms": 3}, 8)), Condition(Wanted.of({"formula": "SrTiO3"}, 8))):
+    for condition in (
+        ConditionalLatents(AtomConditions.of({"num_atoms": 3}, 8)),
+        ConditionalLatents(AtomConditions.of({"formula": "SrTiO3"}, 8)),
+    ):
         fixed = condition.of_batch(range(20), model.device)
         z = condition.latents(model.stats, CrystalRandom(0, torch.arange(20)), model.latent_prior(), 6, fixed)
         assert len(z.unique(dim=0)) == 20
@@ -501,3 +504,11 @@ def test_a_config_names_its_prior_and_candidates() -> None:
     assert build_model(chosen).prior.options.width == 16  # type: ignore[union-attr]
     with pytest.raises(InputError, match=r"diffusion.sampling_candidates"):
         config("diffusion.sampling_candidates=0")
+
+
+@pytest.mark.parametrize("kept", [-1, 51, 10**12])
+def test_a_local_prior_that_claims_more_points_than_it_has_is_no_trained_one(kept: int) -> None:
+    prior = make("local")
+    assert prior.problem() is None
+    prior.get_buffer("kept").fill_(kept)
+    assert prior.problem() == f"prior.kept is {kept}, of 50 points"

@@ -15,11 +15,11 @@ from dpcdvae.diffusion.ddpm_solvers import posterior_sigma
 from dpcdvae.errors import InputError
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.priors.normal import NormalPrior
-from dpcdvae.sampling.conditions import Condition
+from dpcdvae.sampling.atom_conditions import AtomConditions, parse_formula
+from dpcdvae.sampling.conditional_latents import ConditionalLatents
 from dpcdvae.sampling.decoding import decode
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.generation import generate, reconstruct
-from dpcdvae.sampling.wanted import Wanted, parse_formula
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import ATOMIC_NUMBERS
 from dpcdvae.tensors.batch import CrystalBatch
@@ -242,7 +242,7 @@ def test_latents_go_with_the_condition(model: CDVAE) -> None:
     for head in (model.stats.num_atoms, model.stats.composition):
         head[-1].weight.mul_(4)  # an untrained decoder has next to no opinion
     for num_atoms, formula in ((3, None), (None, "SrTiO3")):
-        condition = Condition(Wanted.of({"num_atoms": num_atoms, "formula": formula}, 8))
+        condition = ConditionalLatents(AtomConditions.of({"num_atoms": num_atoms, "formula": formula}, 8))
         fixed = condition.of_batch(range(200), model.device)
         types = torch.tensor(parse_formula(formula) if formula else [], dtype=torch.long)
 
@@ -252,7 +252,7 @@ def test_latents_go_with_the_condition(model: CDVAE) -> None:
             return value + decoded.composition.log_softmax(-1)[:, types - 1].sum(-1)
 
         chosen = condition.latents(model.stats, random, NormalPrior(6, {}), 6, fixed)
-        plain = Condition(Wanted()).latents(model.stats, random, NormalPrior(6, {}), 6)
+        plain = ConditionalLatents(AtomConditions()).latents(model.stats, random, NormalPrior(6, {}), 6)
         assert chosen.shape == plain.shape == (200, 6)
         assert float(likelihood(chosen).mean()) > float(likelihood(plain).mean()) + 0.1
         assert chosen.abs().max() < 6
@@ -270,7 +270,9 @@ def test_latents_follow_bayes() -> None:
             return super().forward(z)._replace(num_atoms=logits)
 
     stats = Odds(model, batch_of([random_crystal(0)]))
-    z = Condition(Wanted(sizes=(1,))).latents(stats, CrystalRandom(0, torch.arange(3000)), NormalPrior(1, {}), 1)
+    z = ConditionalLatents(AtomConditions(sizes=(1,))).latents(
+        stats, CrystalRandom(0, torch.arange(3000)), NormalPrior(1, {}), 1
+    )
     assert float((z > 0).double().mean()) == pytest.approx(0.9, abs=0.02)
     assert float(z[z > 0].square().mean()) == pytest.approx(1, abs=0.1)
 

@@ -30,13 +30,14 @@ from dpcdvae.diffusion.ddpm_solvers import (
 from dpcdvae.diffusion.schedules import SCHEDULES
 from dpcdvae.diffusion.score_matching import ScoreMatching
 from dpcdvae.errors import InputError
-from dpcdvae.interfaces import NUM_ELEMENTS, ReverseRun
+from dpcdvae.interfaces import ReverseRun
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import find_model
 from dpcdvae.sampling.decoding_settings import Decoding, sampling_settings
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.generation import generate, reconstruct
 from dpcdvae.sampling.interpolation import interpolate
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.lattice import wrap
 from tensors import batch_of, ddpm_step, default_dtype, random_crystal, table_of, tiny_model

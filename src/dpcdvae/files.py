@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import sys
+import tempfile
 import tomllib
 import uuid
 from collections.abc import Iterator, Mapping
@@ -73,6 +74,11 @@ def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
         raise InputError(f"cannot write {path}: {parent} is not a folder")
     if not os.access(parent, os.W_OK):
         raise InputError(f"cannot write {path}: no permission to write in {parent}")
+    try:  # to root every folder looks writable: those of /proc, and of what is mounted to be read only
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {path}: nothing can be written in {parent}: {error.strerror}") from None
     return path
 
 
@@ -172,13 +178,26 @@ def lock(folder: Path, instead: str) -> IO[str]:
     return stream
 
 
+def refuse_device(path: Path) -> None:
+    """Raises InputError for a pipe or a device: reading it could wait for ever, or never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: a pipe or a device, not a file")
+
+
+def read_whole(path: Path) -> bytes:
+    """The bytes of a file that somebody names; raises OSError, and InputError as :func:`refuse_device`."""
+    refuse_device(path)
+    return path.read_bytes()
+
+
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Raises InputError, with ``what`` the file is, where it cannot be read or is no TOML."""
     try:
-        with path.open("rb") as stream:
-            return tomllib.load(stream)
+        return tomllib.loads(read_whole(path).decode())
     except OSError as error:
         raise InputError(f"cannot read {what} {path}: {error.strerror}") from None
+    except InputError as error:
+        raise InputError(f"{what} {error}") from None
     except Exception as error:  # no TOML, no text, too deep, numbers without an end
         raise InputError(f"{what} {path} is not TOML: {one_line(error)[:200]}") from None
 
@@ -197,12 +216,6 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-
-def refuse_device(path: Path) -> None:
-    """Raises InputError for a pipe or a device: reading it could wait for ever, or never end."""
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise InputError(f"{path}: a pipe or a device, not a file")
 
 
 def sha256(path: str | Path) -> str:

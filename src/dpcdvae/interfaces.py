@@ -15,8 +15,6 @@ from dpcdvae.model_store import StoredModel
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
 
-NUM_ELEMENTS = 100  # types are one-hot over atomic numbers 1..100
-
 
 class Trainable(nn.Module, ABC):
     """A model that can be trained: what it measures first, its losses, and by which number the best is chosen.
@@ -47,6 +45,10 @@ class Trainable(nn.Module, ABC):
 
     def read_facts(self, facts: Mapping[str, Any], where: str) -> None:
         """Takes what else it needs from the facts of the checkpoint ``where`` that its weights come from."""
+
+    def problem(self) -> str | None:
+        """What among the loaded tensors no training leaves, such as a count beyond what is there; None for nothing."""
+        return None
 
     def record_training_set(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
         """Stores what the training set holds (its elements), also in a model that starts from another's weights."""
@@ -106,6 +108,10 @@ class LatentPrior(nn.Module, ABC):
     def fitted(self) -> bool:
         """Whether z can be drawn from it yet."""
         return True
+
+    def problem(self) -> str | None:
+        """As :meth:`Trainable.problem`."""
+        return None
 
     def fit(self, train: LatentPosterior, val: LatentPosterior, seed: int) -> None:
         """Learns the distribution of z ~ N(μ, σ²) over the training crystals; may stop early by ``val``."""

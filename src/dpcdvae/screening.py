@@ -22,7 +22,7 @@ from dpcdvae.evaluation.scoring import AnyReference, evaluate
 from dpcdvae.evaluation.stability import Stability, property_energies
 from dpcdvae.intervals import Number
 from dpcdvae.io import CrystalsLike, Failure, as_crystals
-from dpcdvae.parallel import HERE, Engine
+from dpcdvae.parallel import HERE, TIME_LIMIT, Engine
 from dpcdvae.relaxation.batching import check_one_process
 from dpcdvae.relaxation.calculators import DEFAULT
 from dpcdvae.relaxation.ground_state import GroundState, ground_state
@@ -162,7 +162,7 @@ def against_hull(
     failures: Sequence[Failure] = (),
     training: AnyReference | None = None,
     engine: Engine = HERE,
-    time_limit: float = 60.0,
+    time_limit: float = TIME_LIMIT,
     seed: int = 0,
 ) -> StabilityResult:
     """:func:`stability` of crystals that are relaxed.

@@ -20,9 +20,9 @@ from dpcdvae.checkpoints.checkpoint import write_checkpoint
 from dpcdvae.checkpoints.public_dimenet import EMBEDDING, PREFIX, convert_encoder
 from dpcdvae.config import RegressorConfig
 from dpcdvae.errors import InputError, one_line
-from dpcdvae.files import sha256
-from dpcdvae.interfaces import NUM_ELEMENTS
+from dpcdvae.files import read_whole, refuse_device, sha256
 from dpcdvae.io.torch_files import Inert, holds_its_numbers, load_torch
+from dpcdvae.structures.elements import NUM_ELEMENTS
 
 SCALER, HPARAMS = "prop_scaler.pt", "hparams.yaml"
 MAX_SETTINGS, MAX_BRACKETS = 10**6, 1000  # PyYAML takes the square of the depth
@@ -124,6 +124,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> Any:
+    refuse_device(path)
     try:
         with path.open("rb") as stream:
             return load_torch(stream)
@@ -171,7 +172,7 @@ class _Settings:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            text = read_whole(path).decode() if path.exists() else ""
             if len(text) > MAX_SETTINGS or text.count("[") + text.count("{") > MAX_BRACKETS:
                 raise InputError(f"cannot read {path}: too long or too deep for a file of settings")
             self.values = yaml.safe_load(text)

@@ -15,7 +15,7 @@ from dpcdvae.checkpoints.checkpoint import Checkpoint, check_shapes, load_weight
 from dpcdvae.config import AnyConfig, config_from_dict
 from dpcdvae.errors import InputError, reason_of
 from dpcdvae.interfaces import Trainable
-from dpcdvae.model_store import StoredModel
+from dpcdvae.model_store import WEIGHTS, StoredModel
 
 if TYPE_CHECKING:
     from dpcdvae.model.cdvae import CDVAE
@@ -107,6 +107,8 @@ def loaded_model(checkpoint: Checkpoint, device: str | torch.device = "auto") ->
     module = build_stored(checkpoint)
     load_weights(module, checkpoint)
     module.read_facts(checkpoint.facts, checkpoint.source.where)
+    if (problem := module.problem()) is not None:
+        raise InputError(f"{checkpoint.source.folder / WEIGHTS} is damaged or no trained model's: {problem}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

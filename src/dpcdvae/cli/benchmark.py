@@ -34,6 +34,8 @@ def benchmark(
 
     if json is not None:
         check_output(json, overwrite=True)
+    if not out.exists():
+        check_output(out)
     settings = read_suite(suite)
     for preset in settings.presets:
         load_config(preset)

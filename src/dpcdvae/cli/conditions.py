@@ -9,7 +9,7 @@ from dpcdvae.cli.groups import Group, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conditions(Group):
+class ConditionOptions(Group):
     """What the crystals are to be. It acts in decoding where the kind of model can do that."""
 
     num_atoms: str | None = option(None, "Atoms in every cell, e.g. 5, or one of several numbers: 5,10.")
@@ -33,7 +33,7 @@ class Conditions(Group):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filters(Group):
+class FilterOptions(Group):
     """Which crystals are kept."""
 
     space_group: str | None = option(None, "Only crystals of this space group: 221 or Pm-3m.")

@@ -181,7 +181,12 @@ def show(
 
 
 def _fractions(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--split takes three fractions such as 0.8,0.1,0.1, not '{text}'") from None
+    from dpcdvae.structures.properties import parse_number
+
+    fractions: list[float] = []
+    for part in text.split(","):
+        fraction = parse_number(part.strip())
+        if fraction is None or isinstance(fraction, bool):
+            raise InputError(f"--split takes three fractions such as 0.8,0.1,0.1, not '{text}'")
+        fractions.append(fraction)
+    return fractions

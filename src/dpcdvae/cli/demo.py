@@ -93,8 +93,10 @@ def _check_is_ours(out: Path) -> None:
     """An earlier demo is replaced; anything else is left alone."""
     if not out.exists():
         return
+    from dpcdvae.files import read_whole
+
     try:
-        made_by = json.loads((out / "manifest.json").read_text(encoding="utf-8")).get("command")
+        made_by = json.loads(read_whole(out / "manifest.json")).get("command")
     except (OSError, ValueError, AttributeError):
         made_by = None
     if made_by != "demo":

@@ -10,6 +10,7 @@ from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Column, Crystals, Json, Overwrite, Processes, Seed, complete_datasets, complete_models
 from dpcdvae.cli.outputs import check_paths, console
 from dpcdvae.errors import InputError
+from dpcdvae.parallel import TIME_LIMIT
 
 if TYPE_CHECKING:
     from dpcdvae.evaluation import EnergyModel, Reference
@@ -48,7 +49,7 @@ def evaluate(
         "The same numbers for other crystals: reference, training, substitution; or none.",
         shown="reference,training, as far as there are",
     ),
-    time_limit: float = option(60.0, "Seconds of CPU time for one comparison or fingerprint.", min=0.1),
+    time_limit: float = option(TIME_LIMIT, "Seconds of CPU time for one comparison or fingerprint.", min=0.1),
     cutoffs: tuple[float, float] | None = option(
         None, "Distances of structure and composition that count as covered.", shown="the data set's"
     ),

@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from dpcdvae.cli.groups import NUMBERS
 from dpcdvae.errors import InputError, misfit, one_line
 
 LONGEST_WORD = 300  # in an error; a path is rarely longer, a slip of the clipboard may be
@@ -34,7 +35,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that has no Å gets a question mark
             stream.reconfigure(errors="replace")
     try:
-        _refuse_empty(arguments)
+        _refuse_odd_values(arguments)
         code = app(list(arguments), prog_name="dpcdvae", standalone_mode=False)
         sys.stdout.flush()
         if code == STOPPED:
@@ -61,13 +62,28 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         raise
 
 
-def _refuse_empty(arguments: Sequence[str]) -> None:
-    """Raises InputError for an empty argument, what a shell makes of an unset variable: as a path it is ``.``."""
-    for before, given in zip(["", *arguments], arguments, strict=False):
-        named = re.fullmatch(r"(--[\w-]+)=", given)
-        if not given or named:
-            option = named[1] if named else before if before.startswith("-") else "an argument"
-            raise InputError(f"{option}: a value is needed, not ''")
+def _refuse_odd_values(arguments: Sequence[str]) -> None:
+    """Raises InputError for values that a shell or Python, but no user, can mean.
+
+    Those are an empty argument, what a shell makes of an unset variable (as a path it is ``.``), and numbers in
+    Python's spelling, such as ``1_0``, or in digits of other scripts, which files may not hold either.
+    """
+    option, numbers = "", 0
+    for given in arguments:
+        named = re.fullmatch(r"(--[\w-]+)=(.*)", given, re.DOTALL) or re.fullmatch(r"(-[a-z])(.+)", given, re.DOTALL)
+        if named is not None and (named[1] in NUMBERS or not named[2]):
+            option, value, numbers = named[1], named[2], NUMBERS.get(named[1], 0)
+        elif given in NUMBERS:
+            option, numbers = given, NUMBERS[given]
+            continue
+        else:
+            value = given
+        if not value:
+            raise InputError(f"{option or 'an argument'}: a value is needed, not ''")
+        if numbers and ("_" in value or not value.isascii()):
+            raise InputError(f"{option}: a number in the digits 0 to 9 is needed, not '{value[:30]}'")
+        numbers -= numbers > 0
+        option = option if numbers else given if given.startswith("-") else ""
 
 
 def _bad_input(command: str, message: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dpcdvae.cli.conditions import Conditions
+from dpcdvae.cli.conditions import ConditionOptions
 from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import OWN, DecodingOfOne, Model, Out, Overwrite
 from dpcdvae.cli.outputs import write_crystals
@@ -15,7 +15,7 @@ def film(
     out: Out,
     number: int = option(0, "Which crystal of the seed.", min=0, max=2**62),
     decoding: DecodingOfOne,
-    conditions: Conditions,
+    conditions: ConditionOptions,
     prior: str | None = option(None, "Prior of z: normal is N(0, I), as published.", shown=OWN),
     overwrite: Overwrite = False,
 ) -> None:

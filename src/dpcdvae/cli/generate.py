@@ -8,21 +8,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dpcdvae.cli.conditions import Conditions, Filters
+from dpcdvae.cli.conditions import ConditionOptions, FilterOptions
 from dpcdvae.cli.groups import Call, Group, argument, option
 from dpcdvae.cli.options import OWN, Column, Decoding, Model, Out, Overwrite, Scheduler, Symmetrise, complete_datasets
 from dpcdvae.cli.outputs import facts_of, write_crystals
 from dpcdvae.errors import InputError
+from dpcdvae.parallel import TIME_LIMIT
 
 if TYPE_CHECKING:
     from dpcdvae.io import Failure
     from dpcdvae.model_store import StoredModel
     from dpcdvae.parallel import Engine
-    from dpcdvae.sampling.filters import Filters as Kept
+    from dpcdvae.sampling.filters import Filters
     from dpcdvae.sampling.finished_batches import GenerationResult, Parts
-
-COMPARING = 60.0
-"""Seconds for the comparisons of one crystal, in worker processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +67,8 @@ def generate(
     batches: Batches,
     decoding: Decoding,
     n: int = option(100, "How many crystals.", "-n", min=1, max=10**9),  # batches are listed
-    conditions: Conditions,
-    filters: Filters,
+    conditions: ConditionOptions,
+    filters: FilterOptions,
     column: Column = None,
     prior: str | None = option(None, "Prior of z: normal is N(0, I), as published.", shown=OWN),
     lattice: str | None = option(
@@ -100,13 +98,18 @@ def generate(
     batches.check(decoding.batch_size)
     source = find_generative_model(model)
     asked = {**decoding.asked(), "prior": prior, "lattice": lattice, **conditions.asked(), **filters.asked()}
-    order = kinds.order(source, asked | _from_tables(column, asked))
-    make = partial(generate_batch, first=first, options={"seed": decoding.seed, **order.options}, judge=order.judge)
-    stated = {"seed": decoding.seed, **order.plain}
-    if order.filters:
+    checked = kinds.generate_options(source, asked | _from_tables(column, asked))
+    make = partial(
+        generate_batch,
+        first=first,
+        options={"seed": decoding.seed, **checked.options},
+        property_model=checked.property_model,
+    )
+    stated = {"seed": decoding.seed, **checked.plain}
+    if checked.filters:
         stated["max_tries"] = tries_of(n, filters.max_tries)
-    kept = order.filters or None
-    call, facts = call.resolved(**stated), dict(order.facts)
+    kept = checked.filters or None
+    call, facts = call.resolved(**stated), dict(checked.facts)
     _run(call, "generating", source, n, batches, decoding, make, lambda numbers: numbers, facts, kept)
 
 
@@ -180,7 +183,7 @@ def _run(
     make: Callable[..., GenerationResult],
     item_of: Callable[[range], Any],
     facts: dict[str, Any],
-    kept: Kept | None = None,
+    kept: Filters | None = None,
     unusable: Sequence[Failure] = (),
 ) -> None:
     """Makes the crystals 0 .. total - 1 of a run, or a shard of them, and writes them with their manifest.
@@ -218,7 +221,7 @@ def _run(
             if todo and todo[0].start == 0:
                 result = replace(result, failures=[*unusable, *result.failures])
         else:
-            comparing = Results(engine, COMPARING)
+            comparing = Results(engine, TIME_LIMIT)
             result = select(kept, batches.share(total), todo, size, lambda some: [finished(some)], comparing)
         _write(call, batches, parts, result, facts, size, engine)
 
@@ -244,7 +247,7 @@ def _write(
             check_kept(result)
         facts |= result.facts()
     facts |= facts_of(result, may_be_empty=shard is not None)
-    different = distinct(crystals, Results(engine, COMPARING)) if call.command == "generate" else None
+    different = distinct(crystals, Results(engine, TIME_LIMIT)) if call.command == "generate" else None
     facts |= {} if different is None else {"distinct": different}
     parts.begin_writing()
     if not crystals and out.exists():

@@ -6,10 +6,10 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import typer
 
@@ -17,6 +17,10 @@ from dpcdvae.errors import InputError
 
 # Where results go says nothing of how they came about, so the manifest beside each of them leaves it out.
 OUTPUTS = {"out", "overwrite", "json", "markdown", "table", "picture", "ranked", "write_jobs"}
+
+
+NUMBERS: dict[str, int] = {}
+"""Options of commands that take numbers, as they are written -> how many numbers each takes."""
 
 
 def option(default: Any, help: str, *names: str, shown: str | None = None, **more: Any) -> Any:
@@ -70,6 +74,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             parameters += _options(hints[name])
         elif hints[name] is not Call:
             parameters.append(given.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+    _note_numbers(parameters)
 
     @functools.wraps(function)
     def run(**values: Any) -> None:
@@ -89,6 +94,22 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _note_numbers(parameters: Iterable[inspect.Parameter]) -> None:
+    for parameter in parameters:
+        about = next(iter(getattr(parameter.annotation, "__metadata__", ())), parameter.default)
+        kinds = {int, float}.intersection((hint := parameter.annotation, *_parts(hint)))
+        if kinds and isinstance(about, typer.models.OptionInfo):
+            names = about.param_decls or (f"--{parameter.name.strip('_').replace('_', '-')}",)
+            NUMBERS.update(dict.fromkeys(names, 2 if "tuple" in str(hint) else 1))
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """What a type is made of: int and None of ``Annotated[int | None, ...]``."""
+    for part in get_args(hint):
+        yield part
+        yield from _parts(part)
 
 
 def _check_finite(name: str, value: Any) -> None:

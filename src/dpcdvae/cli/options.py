@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpcdvae.cli.groups import Group, option
+from dpcdvae.sampling.shards import BATCH_SIZE
 
 if TYPE_CHECKING:
     from dpcdvae.model_store import StoredModel
@@ -109,7 +110,7 @@ class DecodingOfOne(Group):
 class Decoding(DecodingOfOne):
     """How latents become crystals."""
 
-    batch_size: int = option(256, "Crystals per batch; affects memory and speed.", min=1, max=10**9)
+    batch_size: int = option(BATCH_SIZE, "Crystals per batch; affects memory and speed.", min=1, max=10**9)
 
 
 @dataclass(frozen=True, kw_only=True)

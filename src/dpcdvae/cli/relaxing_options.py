@@ -82,10 +82,10 @@ class Relaxing(Group):
         self, crystals: Sequence[Crystal], stages: Sequence[Settings], call: Call, work: Path, engine: Engine
     ) -> tuple[list[Relaxed], Call]:
         """The crystals relaxed, and the call with all that was chosen, defaults included."""
-        from dpcdvae.relaxation.campaign import TIME_LIMIT
+        from dpcdvae.relaxation.campaign import RELAXATION_TIME_LIMIT
         from dpcdvae.relaxation.staged_relaxation import relax_in_stages
 
-        work, limit = self.work or work, self.time_limit or TIME_LIMIT
+        work, limit = self.work or work, self.time_limit or RELAXATION_TIME_LIMIT
         results = relax_in_stages(
             crystals, stages, work=work, engine=engine, batch=self.batch, time_limit=limit, retry=self.retry
         )

@@ -13,6 +13,7 @@ from dpcdvae.cli.groups import Call, argument, option
 from dpcdvae.cli.options import Column, Decoding, Json, Model, Out, Overwrite, Processes, Symmetrise
 from dpcdvae.cli.outputs import check_paths, facts_of, write_crystals, write_report
 from dpcdvae.errors import InputError
+from dpcdvae.parallel import TIME_LIMIT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,7 @@ def optimize(
     saved: int = option(10, "Number of gradient steps at which z is decoded, first and last included.", min=2),
     maximize: bool = option(False, "Maximize the property instead of minimizing it.", "--maximize"),
     energy_model: str | None = option(None, "An independent property model that evaluates the crystals."),
-    time_limit: float = option(60.0, "Seconds for the bonds of one crystal.", min=0.1),
+    time_limit: float = option(TIME_LIMIT, "Seconds for the bonds of one crystal.", min=0.1),
     json: Json = None,
     symmetrise: Symmetrise = None,
     overwrite: Overwrite = False,

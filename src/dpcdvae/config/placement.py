@@ -12,6 +12,8 @@ from dpcdvae.config.fields import Section, option
 from dpcdvae.config.options import MAX_LAYERS, MAX_WIDTH
 from dpcdvae.config.sections import AnyModelConfig
 
+FINEST = 20  # points of the fine grid between two of the coarse one: their number grows with its cube
+
 LatticeRule = Literal["box", "uniform", "conditional"]
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from dpcdvae.config.fields import Section, read_options, wrong_value
 from dpcdvae.config.ftcp import FTCPLossConfig, FTCPModelConfig, FTCPRepresentationConfig
 from dpcdvae.config.options import COMPONENTS
-from dpcdvae.config.placement import GrowthConfig, PlacementModelConfig, PlacementSamplingConfig
+from dpcdvae.config.placement import FINEST, GrowthConfig, PlacementModelConfig, PlacementSamplingConfig
 from dpcdvae.config.sections import (
     AnyModelConfig,
     DenoiserConfig,
@@ -159,6 +159,13 @@ class PlacementConfig(AnyConfig):
             raise InputError("model.property: a placement model learns no property; leave it empty")
         if not self.model.periodic and self.model.images > 1:
             raise InputError("model.images: a cluster (model.periodic = false) has no images; leave it at 1")
+        model, sampling = self.model, self.sampling
+        if model.max_distance < 2 * model.bin_width:
+            raise InputError("model.bin_width: at least two bins have to fit below model.max_distance")
+        if sampling.inner >= sampling.outer:
+            raise InputError("sampling.inner must be less than sampling.outer: atoms are placed between them")
+        if sampling.fine and sampling.spacing > FINEST * sampling.fine:
+            raise InputError(f"sampling.fine: at least sampling.spacing / {FINEST} is needed, or 0 for no second grid")
         self.lattice_rule(None)
         return super().components()
 

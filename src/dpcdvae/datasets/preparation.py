@@ -13,18 +13,15 @@ import numpy.typing as npt
 from dpcdvae.errors import InputError
 from dpcdvae.io import CrystalsLike, as_crystals
 from dpcdvae.io.failures import Failure
-from dpcdvae.parallel import HERE, Engine, Lost
+from dpcdvae.parallel import HERE, TIME_LIMIT, Engine, Lost
 from dpcdvae.structures.bonds import crystal_nn_bonds
 from dpcdvae.structures.crystal import Crystal
-from dpcdvae.structures.elements import SYMBOLS
+from dpcdvae.structures.elements import NUM_ELEMENTS, SYMBOLS
 from dpcdvae.structures.standardise import standardise
 from dpcdvae.structures.table import CrystalTable
 
 PREPARATION = 1
 """Raised whenever the same crystal is prepared differently, so that older caches are built again."""
-
-MAX_ELEMENT = 100
-"""The networks know the elements up to fermium (types are one-hot over 1..100)."""
 
 Prepared = tuple[Crystal, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 
@@ -41,7 +38,7 @@ class Settings:
 
     max_atoms: int
     primitive: bool = False
-    time_limit: float = 60.0
+    time_limit: float = TIME_LIMIT
 
     def recorded(self) -> dict[str, Any]:
         """The settings as plain values, which a cache has to agree with."""
@@ -118,7 +115,7 @@ def prepare_one(job: tuple[Crystal, Settings]) -> Prepared | str:
 
 def _unknown_element(crystal: Crystal) -> str | None:
     highest = int(crystal.atomic_numbers.max())
-    return f"element {SYMBOLS[highest]} is beyond number {MAX_ELEMENT}" if highest > MAX_ELEMENT else None
+    return f"element {SYMBOLS[highest]} is beyond number {NUM_ELEMENTS}" if highest > NUM_ELEMENTS else None
 
 
 def summary(counts: dict[str, int], failures: Sequence[Failure]) -> str:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from dpcdvae.config.fields import read_options
 from dpcdvae.config.options import GemNetOptions
 from dpcdvae.denoisers.gemnet_blocks import EdgeEmbedding, Interaction, VectorOutput, angular_weights
-from dpcdvae.interfaces import NUM_ELEMENTS, Denoiser
+from dpcdvae.interfaces import Denoiser
 from dpcdvae.nn.basis import GaussianRadialBasis, fourier_features, legendre_harmonics, sinusoidal_embedding
 from dpcdvae.nn.layers import Dense, ExactLinear, mlp
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.graph import radius_graph
 

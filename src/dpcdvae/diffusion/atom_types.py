@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from dpcdvae.interfaces import NUM_ELEMENTS, NoisyTypes, TypeDiffusion
+from dpcdvae.interfaces import NoisyTypes, TypeDiffusion
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from dpcdvae.config.fields import read_options
 from dpcdvae.config.options import DimeNetOptions
-from dpcdvae.interfaces import NUM_ELEMENTS, Encoder
+from dpcdvae.interfaces import Encoder
 from dpcdvae.nn.basis import BesselRadialBasis, SphericalBesselBasis, legendre_harmonics
 from dpcdvae.nn.layers import ExactLinear, ScaleFactor
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.graph import PeriodicGraph, bond_graph
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from dpcdvae.errors import InputError, listed
 from dpcdvae.evaluation.phases import Phase, Phases
-from dpcdvae.files import manifest_path, sha256
+from dpcdvae.files import manifest_path, read_whole, sha256
 from dpcdvae.io import read
 from dpcdvae.io.sources import Source, decode, files_at
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import ATOMIC_NUMBERS
+from dpcdvae.structures.properties import as_python_alone
 
 TOTAL, PER_ATOM = "energy", "energy_per_atom"
 """Names of energies: eV for all atoms of the composition as written (or of the cell), and eV/atom."""
@@ -95,7 +96,7 @@ def _phases(path: Path, records: Sequence[tuple[str, Mapping[str, Any]]]) -> Pha
 def calculator_of(path: str | Path) -> str:
     """The calculator that gave a file's energies, the last of several in turn, as its manifest says; else ""."""
     try:
-        arguments = json.loads(manifest_path(path).read_text(encoding="utf-8"))["arguments"]
+        arguments = json.loads(read_whole(manifest_path(path)))["arguments"]
         return str(arguments.get("calculator") or "").rpartition(",")[2].strip()
     except Exception:  # files of others have no manifest, or another kind of file of that name
         return ""
@@ -193,7 +194,7 @@ def _given(value: Any) -> bool:
 
 def _number(value: Any, name: str) -> float:
     try:
-        number = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
+        number = math.nan if isinstance(value, bool) or as_python_alone(str(value)) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):

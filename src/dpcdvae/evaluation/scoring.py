@@ -28,7 +28,7 @@ from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.stability import Stability
 from dpcdvae.intervals import LEVEL, REPLICATES, Number
 from dpcdvae.io import CrystalsLike, Failure, as_crystals
-from dpcdvae.parallel import Engine, engine_for
+from dpcdvae.parallel import TIME_LIMIT, Engine, engine_for
 from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.structures.fingerprints import ALGORITHM
 from dpcdvae.structures.match_candidates import NEAREST
@@ -37,7 +37,6 @@ from dpcdvae.structures.summary import ReferenceStatistics
 from dpcdvae.structures.tolerances import PUBLISHED
 from dpcdvae.structures.validity import MIN_DISTANCE, MIN_VOLUME
 
-TIME_LIMIT = 60.0
 DEFAULT_BASELINES = ("reference", "training")
 
 AnyReference: TypeAlias = "Reference | ReferenceStatistics | CrystalsLike"

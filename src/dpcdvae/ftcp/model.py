@@ -66,6 +66,9 @@ class FTCP(Trainable):
     def by_blocks(self) -> bool:
         return self.config.loss.terms == "blocks"
 
+    def problem(self) -> str | None:
+        return self.prior.problem()
+
     def encoder_parameters(self) -> list[nn.Parameter]:
         return list(self.encoder.parameters())
 

@@ -21,6 +21,7 @@ from dpcdvae.errors import InputError, one_line, printable
 from dpcdvae.io.cif_sites import Note, Sites, atoms_of, images_of, same_atoms
 from dpcdvae.io.cif_symmetry import Items, settings
 from dpcdvae.io.cif_writer import CELL, ID, PROPERTY_NAME, PROPERTY_VALUE, SITE
+from dpcdvae.io.contradictions import check_volume
 from dpcdvae.io.failures import Collector
 from dpcdvae.io.sources import decode
 from dpcdvae.io.special_positions import Array, Operations
@@ -129,6 +130,8 @@ def _crystal(items: Items, id: str, note: Note) -> Crystal:
     id = id or (unquote(cif.as_string(items[ID][0])) if ID in items else "")
     parameters = [_numbers(items, tag)[0] for tag in CELL]
     lattice = lattice_from_parameters(np.array(parameters[:3]), np.array(parameters[3:]))
+    if "_cell_volume" in items:
+        check_volume(cif.as_string(items["_cell_volume"][0]), [items[tag][0] for tag in CELL], lattice)
     sites = _sites(items)
     found = settings(items, lattice, note)
     total = len(found[0]) * len(sites.numbers)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from dpcdvae.errors import InputError, printable
+from dpcdvae.io.contradictions import check_cell, check_document, check_place, floats, note_charge, note_labels
 from dpcdvae.io.failures import Collector
-from dpcdvae.io.said_twice import check_cell, check_document, check_place, floats, note_charge, note_labels
 from dpcdvae.io.sources import decode
 from dpcdvae.io.species import atomic_number, atomic_number_of
 from dpcdvae.structures.crystal import Crystal, lattice_from_parameters

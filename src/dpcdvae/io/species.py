@@ -75,7 +75,7 @@ def parse_formula_sum(text: str) -> Mapping[int, float] | None:
     if text.isupper() and re.search(r"[A-Z]{2}", text):  # CO: Co, or C and O
         return None
     counts: defaultdict[int, float] = defaultdict(float)
-    for symbol, amount, wrong in re.findall(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?(?:\(\d+\))?|([^\s,'])", text):
+    for symbol, amount, wrong in re.findall(r"([A-Z][a-z]?)([0-9]+\.?[0-9]*|\.[0-9]+)?(?:\([0-9]+\))?|([^\s,'])", text):
         number = ATOMIC_NUMBERS.get("H" if symbol == "D" else symbol)
         if wrong or number is None:
             return None

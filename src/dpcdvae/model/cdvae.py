@@ -19,10 +19,9 @@ from dpcdvae.nn.layers import ExactLinear, mlp
 from dpcdvae.nn.target_scaler import TargetScaler
 from dpcdvae.priors import PRIORS, chosen_prior
 from dpcdvae.tensors.batch import CrystalBatch
-from dpcdvae.tensors.lattice import full_precision, heights, volume
+from dpcdvae.tensors.lattice import MIN_FACE_DISTANCE, full_precision, heights, volume
 
-# Bounds of a decoded cell. The neighbour search needs about (cutoff / distance between opposite faces)^3 images.
-MIN_FACE_DISTANCE = 0.5  # Å
+# Bounds of a decoded cell
 MAX_LENGTH = 200.0  # Å
 MIN_VOLUME_PER_ATOM = 1.0  # Å^3
 
@@ -84,6 +83,9 @@ class CDVAE(Trainable):
 
     def read_facts(self, facts: Mapping[str, Any], where: str) -> None:
         self.agreement = Agreement.of_checkpoint(facts, where)
+
+    def problem(self) -> str | None:
+        return self.prior.problem()
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Of the encoder and of μ and log σ²: while they are kept, so are the latents."""

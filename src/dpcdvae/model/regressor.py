@@ -9,9 +9,9 @@ from torch import Tensor
 
 from dpcdvae.config import RegressorConfig
 from dpcdvae.encoders import build_encoder
-from dpcdvae.interfaces import NUM_ELEMENTS, Trainable
+from dpcdvae.interfaces import Trainable
 from dpcdvae.nn.target_scaler import TargetScaler
-from dpcdvae.structures.elements import SYMBOLS
+from dpcdvae.structures.elements import NUM_ELEMENTS, SYMBOLS
 from dpcdvae.tensors.batch import CrystalBatch
 
 

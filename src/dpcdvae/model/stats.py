@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.config import ModelConfig
-from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.nn.layers import mlp
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.lattice import full_precision, lattice_from_parameters, parameters_from_lattice
 

@@ -6,11 +6,11 @@ Its users know :class:`Engine` alone, so that what runs in this process runs on 
 from __future__ import annotations
 
 from dpcdvae.errors import InputError
-from dpcdvae.parallel.engine import Engine, Lost, available_cores
+from dpcdvae.parallel.engine import TIME_LIMIT, Engine, Lost, available_cores
 from dpcdvae.parallel.local import LocalEngine
 from dpcdvae.parallel.reporting import report
 
-__all__ = ["HERE", "Engine", "LocalEngine", "Lost", "available_cores", "engine_for", "report"]
+__all__ = ["HERE", "TIME_LIMIT", "Engine", "LocalEngine", "Lost", "available_cores", "engine_for", "report"]
 
 HERE = LocalEngine(0)
 """The engine that works in this process, without a time limit."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dpcdvae.errors import InputError
+from dpcdvae.files import read_whole
 from dpcdvae.parallel.engine import available_cores
 from dpcdvae.parallel.local import threads_of_each
 from dpcdvae.parallel.worker import interrupts_held_back
@@ -109,7 +110,7 @@ def _address_in(path: Path) -> str:
     end = time.monotonic() + FILE_SECONDS
     while True:
         try:
-            address = str(json.loads(path.read_text())["address"])
+            address = str(json.loads(read_whole(path))["address"])
         except FileNotFoundError:
             reason = "there is no such file: start dask scheduler --scheduler-file with it"
         except OSError as error:

@@ -15,6 +15,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 OnReport = Callable[[int, float], None]
 
+TIME_LIMIT = 60.0
+"""Seconds for the bonds, a fingerprint or a comparison of one crystal, unless other seconds are asked for."""
+
 WALL_FACTOR = 10
 """Times a limit of CPU time that an item may take by the clock: a machine so crowded that this ends an item that
 computes has ten processes on each core."""

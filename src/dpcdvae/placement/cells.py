@@ -7,8 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dpcdvae.interfaces import NUM_ELEMENTS
+from dpcdvae.structures.crystal import MAX_LENGTH
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.tensors.lattice import MIN_FACE_DISTANCE, heights
 
 
 class Cells(NamedTuple):
@@ -33,6 +35,17 @@ class TrainingCells(nn.Module):
 
     def __len__(self) -> int:
         return int(self.count)
+
+    def problem(self) -> str | None:
+        """What makes these no cells of crystals, or None."""
+        count = int(self.count)
+        if not 0 <= count <= len(self.lattices):
+            return f"cells.count is {count}, of {len(self.lattices)} cells"
+        numbers, lattices = self.numbers[:count], self.lattices[:count]
+        if bool((numbers > NUM_ELEMENTS).any()) or not bool((numbers > 0).any(1).all()):
+            return "cells.numbers are no atomic numbers"
+        sound = (lattices.abs().amax((1, 2)) < MAX_LENGTH) & (heights(lattices).amin(1) > MIN_FACE_DISTANCE)
+        return None if bool(sound.all()) else "cells.lattices hold what is no cell"
 
     @torch.no_grad()
     def keep(self, crystals: CrystalBatch, generator: torch.Generator) -> None:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.config.placement import PlacementModelConfig
-from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.nn.layers import ExactLinear
 from dpcdvae.placement.schnet import ShiftedSoftplus
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.tensors.lattice import full_precision
 
 STOP = 0  # the class that gives up the focus; class z > 0 is the element of atomic number z

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from dpcdvae.config import PlacementConfig
 from dpcdvae.errors import InputError
-from dpcdvae.interfaces import NUM_ELEMENTS, Trainable
+from dpcdvae.interfaces import Trainable
 from dpcdvae.placement.bounding_box import CLOSEST
 from dpcdvae.placement.cells import TrainingCells
 from dpcdvae.placement.growth import draw_steps, grow, radii_of
 from dpcdvae.placement.heads import STOP, DistanceHead, TypeHead
 from dpcdvae.placement.sampler import Partial
 from dpcdvae.placement.schnet import SchNet
-from dpcdvae.structures.elements import SYMBOLS
+from dpcdvae.structures.elements import NUM_ELEMENTS, SYMBOLS
 from dpcdvae.tensors.batch import CrystalBatch
 
 
@@ -39,6 +39,12 @@ class PlacementModel(Trainable):
         self.distance_head = DistanceHead(config.model)
         self.cells = TrainingCells(config.model.kept_cells, config.model.max_atoms)
         self.register_buffer("known", torch.zeros(NUM_ELEMENTS + 1, dtype=torch.bool))  # classes of the type head
+
+    def problem(self) -> str | None:
+        radii = radii_of(torch.arange(1, NUM_ELEMENTS + 1, device=self.known.device))
+        if bool(self.known[1:][radii.isnan()].any()):
+            return "known has elements without a covalent radius"
+        return self.cells.problem()
 
     def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
         """Nothing is scaled."""

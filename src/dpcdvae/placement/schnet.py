@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from dpcdvae.config.placement import PlacementModelConfig
-from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.nn.basis import GaussianRadialBasis, polynomial_envelope
 from dpcdvae.placement.geometry import Space
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.tensors.neighbours import neighbours_within
 
 ENVELOPE = 5  # exponent of the cutoff

@@ -30,6 +30,10 @@ class LocalPrior(LatentPrior):
     def fitted(self) -> bool:
         return bool(self.kept)
 
+    def problem(self) -> str | None:
+        kept = int(self.kept)
+        return None if 0 <= kept <= len(self.points) else f"prior.kept is {kept}, of {len(self.points)} points"
+
     @torch.no_grad()
     def fit(self, train: LatentPosterior, val: LatentPosterior, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)

@@ -36,7 +36,7 @@ from dpcdvae.structures.crystal import Crystal
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
-TIME_LIMIT = 3600.0
+RELAXATION_TIME_LIMIT = 3600.0
 """Seconds for one crystal."""
 
 Item = tuple[Crystal, Crystal | None]  # as generated, where to start from if elsewhere
@@ -50,7 +50,7 @@ def relax_all(
     starts: Sequence[Crystal] | None = None,
     engine: Engine = HERE,
     batch: int = 1,
-    time_limit: float = TIME_LIMIT,
+    time_limit: float = RELAXATION_TIME_LIMIT,
     retry: bool = False,
 ) -> list[Relaxed]:
     """Relaxes every crystal once; crystals of the same content share a result.

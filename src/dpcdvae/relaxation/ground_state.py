@@ -13,7 +13,7 @@ import numpy as np
 from dpcdvae.errors import unknown_name
 from dpcdvae.intervals import LEVEL, REPLICATES, Floats, Number, bootstrap
 from dpcdvae.io import Failure
-from dpcdvae.parallel import HERE, Engine
+from dpcdvae.parallel import HERE, TIME_LIMIT, Engine
 from dpcdvae.parallel.results import Results
 from dpcdvae.relaxation.relaxed_crystal import Relaxed, count_reasons
 from dpcdvae.structures.pair_matching import match_pairs
@@ -158,7 +158,7 @@ def ground_state(
     *,
     failures: Sequence[Failure] = (),
     engine: Engine = HERE,
-    time_limit: float = 60.0,
+    time_limit: float = TIME_LIMIT,
     seed: int = 0,
 ) -> GroundState:
     """Table 3: match rate and ⟨δ_rms⟩ with the relaxed crystal as base, and the differences to it.

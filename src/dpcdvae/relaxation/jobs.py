@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from dpcdvae.errors import InputError, reason_of
-from dpcdvae.files import atomic_output, check_output, complaint, write_text
+from dpcdvae.files import atomic_output, check_output, complaint, read_whole, write_text
 from dpcdvae.io import Failure, read, write
 from dpcdvae.relaxation.dft import NO_SCF
 from dpcdvae.relaxation.job_codes import CODES
@@ -53,7 +53,7 @@ class Jobs(BaseModel):
             InputError: no folder that :func:`write_jobs` wrote.
         """
         try:
-            content = (folder / "jobs.json").read_bytes()
+            content = read_whole(folder / "jobs.json")
             json.loads(content)  # which refuses what is too deep, and numbers without an end
             jobs = cls.model_validate_json(content)
             if jobs.relaxation().calculator in CODES and jobs.folders:

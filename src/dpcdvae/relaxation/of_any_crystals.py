@@ -10,9 +10,9 @@ from typing import Any
 from dpcdvae.arguments import checked
 from dpcdvae.errors import InputError
 from dpcdvae.io import CrystalsLike, Failure, as_crystals
-from dpcdvae.parallel import HERE, Engine, engine_for
+from dpcdvae.parallel import HERE, TIME_LIMIT, Engine, engine_for
 from dpcdvae.relaxation.batching import check_one_process
-from dpcdvae.relaxation.campaign import TIME_LIMIT, relax_all
+from dpcdvae.relaxation.campaign import RELAXATION_TIME_LIMIT, relax_all
 from dpcdvae.relaxation.from_files import pair_relaxed
 from dpcdvae.relaxation.ground_state import GroundState
 from dpcdvae.relaxation.ground_state import ground_state as compare
@@ -29,7 +29,7 @@ def relax(
     scheduler: str | None = None,
     engine: Engine | None = None,
     batch: int = 1,
-    time_limit: float = TIME_LIMIT,
+    time_limit: float = RELAXATION_TIME_LIMIT,
     retry: bool = False,
     **settings: Any,
 ) -> Relaxations:
@@ -83,7 +83,7 @@ def ground_state(
     *,
     failures: Sequence[Failure] = (),
     engine: Engine = HERE,
-    time_limit: float = 60.0,
+    time_limit: float = TIME_LIMIT,
     seed: int = 0,
     pressure: float = 0.0,
     **settings: Any,

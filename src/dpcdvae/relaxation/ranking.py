@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.parallel import HERE, Engine
+from dpcdvae.parallel import HERE, TIME_LIMIT, Engine
 from dpcdvae.parallel.results import Kind, Results
 from dpcdvae.relaxation.relaxed_crystal import Relaxed
 from dpcdvae.structures.content import content_hash
@@ -53,7 +53,7 @@ class Ranked:
         return replace(crystal, properties={**crystal.properties, **more})
 
 
-def rank(relaxed: Sequence[Relaxed], *, engine: Engine = HERE, time_limit: float = 60.0) -> list[Ranked]:
+def rank(relaxed: Sequence[Relaxed], *, engine: Engine = HERE, time_limit: float = TIME_LIMIT) -> list[Ranked]:
     """Converged crystals without duplicates, by enthalpy per atom within each composition, compositions by name.
 
     Enthalpies of different compositions cannot be compared, so each has its own ranks. A crystal is a duplicate of

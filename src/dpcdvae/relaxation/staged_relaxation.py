@@ -9,7 +9,7 @@ from typing import Any
 from dpcdvae.errors import InputError
 from dpcdvae.parallel import HERE, Engine
 from dpcdvae.relaxation.calculators import CALCULATORS, batch_evaluator, build_calculator
-from dpcdvae.relaxation.campaign import TIME_LIMIT, relax_all
+from dpcdvae.relaxation.campaign import RELAXATION_TIME_LIMIT, relax_all
 from dpcdvae.relaxation.dft_settings import SETTINGS
 from dpcdvae.relaxation.minimise import Settings
 from dpcdvae.relaxation.relaxed_crystal import Relaxed
@@ -54,7 +54,7 @@ def relax_in_stages(
     work: str | Path | None = None,
     engine: Engine = HERE,
     batch: int = 1,
-    time_limit: float = TIME_LIMIT,
+    time_limit: float = RELAXATION_TIME_LIMIT,
     retry: bool = False,
 ) -> list[Relaxed]:
     """Each stage starts where the one before ended and keeps its results in a folder of its own under ``work``.

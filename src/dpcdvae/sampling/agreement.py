@@ -136,10 +136,10 @@ def decode_by_agreement(
             part.types,
             on_step=after_step,
             solver=how.solver,
-            allowed=part.allowed,
+            constraints=part.constraints,
             watch=partial(watch, number),
         )
-        candidates = _judged(model, batch.to_crystals(part.ids), usable.tolist(), part.z)
+        candidates = _with_distances(model, batch.to_crystals(part.ids), usable.tolist(), part.z)
         done = []
         for k, candidate, real_cell in zip(waiting, candidates, usable.tolist(), strict=True):
             tried[k] = number + 1
@@ -155,7 +155,9 @@ def decode_by_agreement(
     return Decoded([_result(best[k], tried[k], request.ids[k]) for k in order], passes, [kept[k] for k in order])
 
 
-def _judged(model: CDVAE, crystals: Sequence[Crystal], real_cells: Sequence[bool], z: Tensor) -> list[_Candidate]:
+def _with_distances(
+    model: CDVAE, crystals: Sequence[Crystal], real_cells: Sequence[bool], z: Tensor
+) -> list[_Candidate]:
     reasons = [
         (crystal.problem() or "") if real_cell else "the decoded lattice is no cell"
         for crystal, real_cell in zip(crystals, real_cells, strict=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dpcdvae.interfaces import ReverseRun, Trainable
 from dpcdvae.model.cdvae import CDVAE
-from dpcdvae.sampling.allowed import ANYTHING, Allowed
+from dpcdvae.sampling.constraints import UNCONSTRAINED, DecodingConstraints
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
 
@@ -26,7 +26,7 @@ class Request:
     ids: Sequence[str]
     num_atoms: Tensor | None = None
     types: Tensor | None = None
-    allowed: Allowed = ANYTHING
+    constraints: DecodingConstraints = UNCONSTRAINED
 
     def select(self, indices: Sequence[int], candidate: int) -> Request:
         """The crystals at ``indices``, with the random numbers of one of their candidates."""
@@ -38,7 +38,7 @@ class Request:
                 parts = self.types.split(self.num_atoms.tolist())
                 types = torch.cat([parts[k] for k in indices])
         random = self.random.select(chosen).candidate(candidate)
-        return Request(self.z[chosen], random, [self.ids[k] for k in indices], num_atoms, types, self.allowed)
+        return Request(self.z[chosen], random, [self.ids[k] for k in indices], num_atoms, types, self.constraints)
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def decode(
     types: Tensor | None = None,
     on_step: Callable[[int], Any] = lambda passes: None,
     solver: str | None = None,
-    allowed: Allowed = ANYTHING,
+    constraints: DecodingConstraints = UNCONSTRAINED,
     watch: Callable[[CrystalBatch], Any] = lambda crystals: None,
 ) -> tuple[CrystalBatch, Tensor]:
     """The reverse process from latents z (C, latent_dim) to crystals.
@@ -74,7 +74,7 @@ def decode(
         num_atoms, types: (C,) and (N,), where they are given and not decoded.
         on_step: called after each step with the number of its network evaluations.
         solver: its name, by default the model's own.
-        allowed: numbers of atoms and types to choose from where they are decoded.
+        constraints: numbers of atoms and types to choose from where they are decoded.
         watch: called with the crystals as they are at the start, and after each step.
 
     Returns:
@@ -82,17 +82,17 @@ def decode(
     """
     stats = model.stats(z)
     if num_atoms is None:
-        num_atoms = allowed.sized(stats.num_atoms)[:, 1:].argmax(-1) + 1
+        num_atoms = constraints.sized(stats.num_atoms)[:, 1:].argmax(-1) + 1
     lattice = model.stats.scaler.inverse(stats.lattice, num_atoms)
     usable = model.usable_lattice(lattice, num_atoms)
     lattice = torch.where(usable[:, None, None], lattice, 5 * torch.eye(3).to(lattice))
-    composition = allowed.masked(stats.composition).softmax(-1)
+    composition = constraints.masked(stats.composition).softmax(-1)
     numbers = model.types.prior(composition, num_atoms, random) if types is None else types
     run = _Run(
         model,
         z,
         random,
-        allowed,
+        constraints,
         CrystalBatch.unbonded(numbers, torch.zeros(len(numbers), 3).to(z), lattice, num_atoms),
     )
 
@@ -112,8 +112,10 @@ def decode(
 class _Run:
     """One reverse process: the crystals with their present types, and the network and the noise that a solver calls."""
 
-    def __init__(self, model: CDVAE, z: Tensor, random: CrystalRandom, allowed: Allowed, batch: CrystalBatch) -> None:
-        self.model, self.z, self.random, self.allowed, self.batch = model, z, random, allowed, batch
+    def __init__(
+        self, model: CDVAE, z: Tensor, random: CrystalRandom, constraints: DecodingConstraints, batch: CrystalBatch
+    ) -> None:
+        self.model, self.z, self.random, self.constraints, self.batch = model, z, random, constraints, batch
         self.slots = int(batch.num_atoms.max())
         self.real = torch.arange(self.slots, device=z.device) < batch.num_atoms[:, None]  # (C, slots) -> the N atoms
         self.converging = torch.ones(len(z), dtype=torch.bool, device=z.device)
@@ -142,6 +144,6 @@ class _Run:
         return prediction
 
     def update_types(self) -> None:
-        logits = self.allowed.masked(self.logits)
-        types = self.allowed.together(self.model.types.update(logits), logits, self.batch.num_atoms)
+        logits = self.constraints.masked(self.logits)
+        types = self.constraints.together(self.model.types.update(logits), logits, self.batch.num_atoms)
         self.batch = self.batch.replace(atomic_numbers=types)

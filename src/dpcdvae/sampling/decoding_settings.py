@@ -14,9 +14,6 @@ from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.model.agreement_threshold import Agreement
 from dpcdvae.model_store import StoredModel, find_crystal_vae
 
-BATCH_SIZE = 256  # crystals at a time
-
-
 _BOUNDS = {"n": (0, 10**9), "seed": (0, 2**64 - 1), "first": (0, 2**62), "batch_size": (1, 10**9)}
 
 

@@ -46,7 +46,7 @@ def loaded(model: StoredModel, device: str) -> Trainable:
 
 
 @functools.lru_cache(maxsize=1)
-def loaded_judge(model: StoredModel, device: str) -> PropertyRegressor:
+def loaded_property_model(model: StoredModel, device: str) -> PropertyRegressor:
     """A model of a property, loaded once by each process."""
     from dpcdvae.checkpoints.loading import load_regressor
 
@@ -60,14 +60,14 @@ def generate_batch(
     *,
     first: int,
     options: Mapping[str, Any],
-    judge: StoredModel | PropertyRegressor | None = None,
+    property_model: StoredModel | PropertyRegressor | None = None,
 ) -> GenerationResult:
-    """New crystals by their numbers, counted from ``first``; ``options`` and ``judge`` as those of ``kinds.make``."""
+    """New crystals by their numbers, counted from ``first``; the rest as in ``kinds.make``."""
     from dpcdvae.sampling.kinds import make
 
     n, first = len(crystals), first + crystals.start
-    by = loaded_judge(judge, device) if isinstance(judge, StoredModel) else judge
-    return make(loaded(model, device), n, first=first, batch_size=n, on_progress=report, judge=by, **options)
+    by = loaded_property_model(property_model, device) if isinstance(property_model, StoredModel) else property_model
+    return make(loaded(model, device), n, first=first, batch_size=n, on_progress=report, property_model=by, **options)
 
 
 def reconstruct_batch(

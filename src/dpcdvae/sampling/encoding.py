@@ -10,7 +10,7 @@ from dpcdvae.ftcp.model import FTCP
 from dpcdvae.interfaces import LatentPosterior
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.decoding import evaluating
-from dpcdvae.sampling.decoding_settings import BATCH_SIZE
+from dpcdvae.sampling.shards import BATCH_SIZE
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom

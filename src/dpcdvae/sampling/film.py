@@ -12,12 +12,12 @@ from dpcdvae.errors import InputError
 from dpcdvae.io import CrystalList, Failure
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.agreement import decode_by_agreement
+from dpcdvae.sampling.atom_conditions import CONDITIONS, AtomConditions
 from dpcdvae.sampling.decoding import evaluating
 from dpcdvae.sampling.decoding_settings import Decoding, check_counts
+from dpcdvae.sampling.generate_options import checked_options
 from dpcdvae.sampling.generation import requests
-from dpcdvae.sampling.orders import order_of
 from dpcdvae.sampling.training_range import Subject
-from dpcdvae.sampling.wanted import CONDITIONS, Wanted
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.tensors.batch import CrystalBatch
 
@@ -63,19 +63,19 @@ def film(
     for name in given:
         if name not in FILM_CONDITIONS:
             raise InputError(f"{name} has no meaning for a film: it takes {', '.join(sorted(FILM_CONDITIONS))}")
-    order = order_of(FILM_CONDITIONS, Subject.loaded(model), given, "the model")
-    if order.filters:
+    asked = checked_options(FILM_CONDITIONS, Subject.loaded(model), given, "the model")
+    if asked.filters:
         raise InputError("--neutral is kept by making several crystals, and a film shows one: leave it out")
     how = Decoding.of(model.config, steps, solver, candidates)
-    options = {name: value for name, value in order.options.items() if name not in ("anyway", *CONDITIONS)}
-    wanted = Wanted.of(order.options, model.config.model.max_atoms)
+    options = {name: value for name, value in asked.options.items() if name not in ("anyway", *CONDITIONS)}
+    atoms = AtomConditions.of(asked.options, model.config.model.max_atoms)
     frames: dict[int, list[Crystal]] = {}
 
     def watch(candidate: int, crystals: CrystalBatch) -> None:
         frames.setdefault(candidate, []).extend(crystals.to_crystals())
 
     with evaluating(model), torch.inference_mode():
-        (request,) = requests(model, number, 1, seed, 1, wanted, **options)
+        (request,) = requests(model, number, 1, seed, 1, atoms, **options)
         decoded = decode_by_agreement(model, request, how, watch=watch)
     (result,) = decoded.results
     if isinstance(result, Failure):

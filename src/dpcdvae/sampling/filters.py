@@ -11,9 +11,9 @@ from typing import Any
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.io import Failure
 from dpcdvae.parallel.results import Results
+from dpcdvae.sampling.atom_conditions import NO_CONDITIONS, AtomConditions
 from dpcdvae.sampling.finished_batches import GenerationResult, number_of
 from dpcdvae.sampling.target import Target
-from dpcdvae.sampling.wanted import ANY, Wanted
 from dpcdvae.structures.crystal import LATENT_DISTANCE, Crystal
 from dpcdvae.structures.duplicates import first_of_each
 from dpcdvae.structures.match_sets import match_training
@@ -32,7 +32,7 @@ class Filters:
     """What a crystal must be to be kept; what is None, False or empty is not asked for.
 
     Attributes:
-        wanted: of its atoms: what decoding does not keep by itself.
+        atoms: conditions on its atoms that decoding does not keep by itself.
         space_group: its number.
         unique: no crystal that was kept before has the same structure.
         training: no crystal of these has the same structure.
@@ -40,7 +40,7 @@ class Filters:
         max_latent_distance: most standard deviations of its encoding from its z.
     """
 
-    wanted: Wanted = ANY
+    atoms: AtomConditions = NO_CONDITIONS
     space_group: int | None = None
     unique: bool = False
     training: Sequence[Crystal] | None = field(default=None, repr=False)
@@ -68,7 +68,7 @@ class Filters:
         return reasons
 
     def _alone(self, crystal: Crystal) -> str | None:
-        reason = self.wanted.problem(crystal.atomic_numbers.tolist())
+        reason = self.atoms.problem(crystal.atomic_numbers.tolist())
         if reason is None and self.target is not None:
             reason = self.target.problem(crystal)
         if reason is None and self.max_latent_distance is not None:

@@ -16,10 +16,10 @@ from dpcdvae.ftcp.representation import check_crystals
 from dpcdvae.io import Failure
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.decoding import evaluating
-from dpcdvae.sampling.decoding_settings import BATCH_SIZE
 from dpcdvae.sampling.encoding import drawn
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.numbered_batches import OnProgress, numbered_batches
+from dpcdvae.sampling.shards import BATCH_SIZE
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch

@@ -15,15 +15,16 @@ from dpcdvae.io import Failure
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.agreement import decode_by_agreement
-from dpcdvae.sampling.conditions import Condition
+from dpcdvae.sampling.atom_conditions import AtomConditions
+from dpcdvae.sampling.conditional_latents import ConditionalLatents
 from dpcdvae.sampling.decoding import Request, evaluating
-from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding
+from dpcdvae.sampling.decoding_settings import Decoding
 from dpcdvae.sampling.encoding import drawn, encoded
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.guidance import moved_to, with_predictions
 from dpcdvae.sampling.numbered_batches import OnProgress, numbered_batches
+from dpcdvae.sampling.shards import BATCH_SIZE
 from dpcdvae.sampling.target import Target
-from dpcdvae.sampling.wanted import Wanted
 from dpcdvae.structures.crystal import PREDICTED, Crystal
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
@@ -78,11 +79,11 @@ def generate(
             have, conditions that contradict or that the model cannot hold, less than 1 in a batch.
     """
     asked = {"num_atoms": num_atoms, "formula": formula, "elements": elements, "chemical_system": chemical_system}
-    wanted = Wanted.of({**asked, "neutral": neutral}, model.config.model.max_atoms)
+    atoms = AtomConditions.of({**asked, "neutral": neutral}, model.config.model.max_atoms)
     how = Decoding.of(model.config, steps, solver, candidates)
 
     def batches() -> Iterator[Request]:
-        return requests(model, first, n, seed, batch_size, wanted, prior=prior, like=like, spread=spread, target=target)
+        return requests(model, first, n, seed, batch_size, atoms, prior=prior, like=like, spread=spread, target=target)
 
     result = decode_all(model, batches, n, how, "generating", on_progress)
     if target is None:
@@ -96,7 +97,7 @@ def requests(
     n: int,
     seed: int,
     batch_size: int,
-    wanted: Wanted,
+    atoms: AtomConditions,
     *,
     prior: str | None = None,
     like: CrystalTable | None = None,
@@ -104,7 +105,7 @@ def requests(
     target: Target | None = None,
 ) -> Iterator[Request]:
     """Latents of the crystals that :func:`generate` makes, in batches, with what is fixed and allowed for them."""
-    condition = Condition(wanted)
+    condition = ConditionalLatents(atoms)
     latents = model.latent_prior(prior) if like is None else None
     seed_crystal = None if like is None else encoded(model, like)
     for numbers, random, ids in numbered_batches(seed, first, n, batch_size, model.device):
@@ -116,7 +117,7 @@ def requests(
             z = drawn(seed_crystal, random, spread)
         if target is not None:
             z = moved_to(model, z, target)
-        yield Request(z, random, ids, *fixed, condition.allowed)
+        yield Request(z, random, ids, *fixed, condition.constraints)
 
 
 def reconstruct(

@@ -13,10 +13,11 @@ from dpcdvae.errors import InputError
 from dpcdvae.io import CrystalsLike, as_crystals
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.decoding import Request
-from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding, check_counts
+from dpcdvae.sampling.decoding_settings import Decoding, check_counts
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.generation import decode_all
 from dpcdvae.sampling.search import encoded_start, predict_from_latents
+from dpcdvae.sampling.shards import BATCH_SIZE
 from dpcdvae.structures.crystal import PREDICTED
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.noise import CrystalRandom

@@ -15,18 +15,17 @@ from dpcdvae.errors import InputError
 from dpcdvae.model_store import StoredModel
 from dpcdvae.parallel import HERE
 from dpcdvae.parallel.results import Results
+from dpcdvae.sampling.atom_conditions import CONDITIONS
 from dpcdvae.sampling.decoding_settings import (
-    BATCH_SIZE,
     check_counts,
     latent_settings,
     placement_settings,
     vae_settings,
 )
 from dpcdvae.sampling.filters import check_kept, select, tries_of
-from dpcdvae.sampling.orders import FILTERS, Order, order_of
-from dpcdvae.sampling.shards import batches_of
+from dpcdvae.sampling.generate_options import SHARED_OPTIONS, GenerateOptions, checked_options
+from dpcdvae.sampling.shards import BATCH_SIZE, batches_of
 from dpcdvae.sampling.training_range import Subject
-from dpcdvae.sampling.wanted import CONDITIONS
 from dpcdvae.structures.crystal import EVALUATED
 
 if TYPE_CHECKING:
@@ -46,8 +45,8 @@ class SampledKind:
         what: such a model in words, for messages.
         module: a module of this folder with ``generate`` and, where the kind has an encoder, ``reconstruct`` and
             ``check_table``, with the arguments of those in :mod:`dpcdvae.sampling.generation`.
-        generate: the options of ``generate`` beside seed, numbers and batch size, and beside the filters
-            (:data:`dpcdvae.sampling.orders.FILTERS`) that every kind has. With ``max_latent_distance`` among them its
+        generate: the options of ``generate`` beside seed, numbers and batch size, and beside those of every kind
+            (:data:`~dpcdvae.sampling.generate_options.SHARED_OPTIONS`). With ``max_latent_distance`` among them its
             crystals carry their latent distance.
         reconstruct: likewise; None where the kind has no encoder.
         settings: (stored model, task, options that were asked for) -> all options of the task, the model's own where
@@ -108,15 +107,15 @@ def settings(model: StoredModel, task: str, asked: Mapping[str, Any]) -> dict[st
     return kind.settings(model, task, _taken(kind, task, asked, model.name))
 
 
-def order(model: StoredModel, asked: Mapping[str, Any]) -> Order:
+def generate_options(model: StoredModel, asked: Mapping[str, Any]) -> GenerateOptions:
     """What is asked of a model that was looked up, before torch is loaded, with the options as :func:`settings`.
 
     Raises:
-        InputError: as :func:`settings` and :func:`dpcdvae.sampling.orders.order_of`.
+        InputError: as :func:`settings` and :func:`dpcdvae.sampling.generate_options.checked_options`.
     """
     kind = sampled_kind(model.kind, model.name)
-    taken = _taken(kind, "generate", asked, model.name, FILTERS)
-    found = order_of(kind.generate, Subject.stored(model), taken, model.name)
+    taken = _taken(kind, "generate", asked, model.name, SHARED_OPTIONS)
+    found = checked_options(kind.generate, Subject.stored(model), taken, model.name)
     return replace(found, options=kind.settings(model, "generate", found.options))
 
 
@@ -160,22 +159,22 @@ def generate(
     """
     check_counts(n=n, seed=seed, first=first, batch_size=batch_size)
     kind = sampled_kind(model.config.kind, "the model")
-    taken = _taken(kind, "generate", options, "the model", FILTERS)
-    wish = order_of(kind.generate, Subject.loaded(model), taken, "the model")
-    judge = wish.judge
-    if isinstance(judge, StoredModel):
+    taken = _taken(kind, "generate", options, "the model", SHARED_OPTIONS)
+    found = checked_options(kind.generate, Subject.loaded(model), taken, "the model")
+    property_model = found.property_model
+    if isinstance(property_model, StoredModel):
         from dpcdvae.checkpoints.loading import load_regressor
 
-        judge = load_regressor(judge, str(model.device))
-    shared = {"seed": seed, "on_progress": on_progress, "judge": judge, **wish.options}
-    if not wish.filters:
+        property_model = load_regressor(property_model, str(model.device))
+    shared = {"seed": seed, "on_progress": on_progress, "property_model": property_model, **found.options}
+    if not found.filters:
         return make(model, n, first=first, batch_size=batch_size, **shared)
     tries, size = tries_of(n, taken.get("max_tries")), min(batch_size, n)
 
     def made(batches: Sequence[range]) -> Iterator[GenerationResult]:
         return (make(model, len(some), first=first + some.start, batch_size=size, **shared) for some in batches)
 
-    result = select(wish.filters, n, batches_of(tries, size), size, made, Results(HERE, math.inf))
+    result = select(found.filters, n, batches_of(tries, size), size, made, Results(HERE, math.inf))
     check_kept(result)
     if len(result.crystals) < n:
         print(result.shortfall(), file=sys.stderr)
@@ -190,24 +189,24 @@ def make(
     first: int = 0,
     batch_size: int = BATCH_SIZE,
     on_progress: Callable[[float], None] | None = None,
-    judge: PropertyRegressor | None = None,
+    property_model: PropertyRegressor | None = None,
     **options: Any,
 ) -> GenerationResult:
-    """:func:`generate` without filters, with the checked options of an :class:`Order`.
+    """:func:`generate` without filters, with the options of :class:`GenerateOptions`.
 
     Args:
-        judge: crystals carry what this model predicts for them, as ``evaluated_`` and the name of the property.
+        property_model: crystals carry what it predicts for them, as ``evaluated_`` and the name of the property.
     """
     kind = sampled_kind(model.config.kind, "the model")
     shared = {"seed": seed, "first": first, "batch_size": batch_size, "on_progress": on_progress}
     result: GenerationResult = _module(kind).generate(model, n, **shared, **options)
-    if judge is None:
+    if property_model is None:
         return result
     from dpcdvae.sampling.property_prediction import predict_crystals
 
-    values, _ = predict_crystals(judge, result.crystals)
+    values, _ = predict_crystals(property_model, result.crystals)
     found = zip(result.crystals, values.tolist(), strict=True)
-    name = f"{EVALUATED}{judge.target}"
+    name = f"{EVALUATED}{property_model.target}"
     crystals = [replace(c, properties={**c.properties, name: v}) if math.isfinite(v) else c for c, v in found]
     return replace(result, crystals=crystals)
 

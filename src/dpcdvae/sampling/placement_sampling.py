@@ -13,9 +13,9 @@ from dpcdvae.placement.model import PlacementModel
 from dpcdvae.placement.sampler import REASONS, Placed, Rules, place_atoms
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.decoding import evaluating
-from dpcdvae.sampling.decoding_settings import BATCH_SIZE
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.numbered_batches import OnProgress, numbered_batches
+from dpcdvae.sampling.shards import BATCH_SIZE
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.tensors.noise import CrystalRandom
 

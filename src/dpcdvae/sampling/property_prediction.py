@@ -10,9 +10,9 @@ import torch
 
 from dpcdvae.datasets.preparation import Settings, prepare_one
 from dpcdvae.model.regressor import PropertyRegressor
-from dpcdvae.parallel import HERE, Engine, Lost
+from dpcdvae.parallel import HERE, TIME_LIMIT, Engine, Lost
 from dpcdvae.progress import Progress
-from dpcdvae.sampling.decoding_settings import BATCH_SIZE
+from dpcdvae.sampling.shards import BATCH_SIZE
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
@@ -34,7 +34,7 @@ def predict(model: PropertyRegressor, table: CrystalTable, batch_size: int = BAT
 
 
 def predict_crystals(
-    model: PropertyRegressor, crystals: Sequence[Crystal], *, engine: Engine = HERE, time_limit: float = 60.0
+    model: PropertyRegressor, crystals: Sequence[Crystal], *, engine: Engine = HERE, time_limit: float = TIME_LIMIT
 ) -> tuple[npt.NDArray[np.float64], dict[int, str]]:
     """The property (n,) of crystals of any origin, which are standardised and bonded first, as those of a data set are.
 

@@ -21,10 +21,11 @@ from dpcdvae.io import CrystalsLike
 from dpcdvae.model.cdvae import CDVAE, PropertyHead
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.decoding import Request, evaluating
-from dpcdvae.sampling.decoding_settings import BATCH_SIZE, Decoding, check_counts
+from dpcdvae.sampling.decoding_settings import Decoding, check_counts
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.finished_batches import GenerationResult, generated_id
 from dpcdvae.sampling.generation import decode_all
+from dpcdvae.sampling.shards import BATCH_SIZE
 from dpcdvae.structures.crystal import PREDICTED
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.noise import CrystalRandom

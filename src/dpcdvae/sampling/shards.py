@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from dpcdvae.errors import InputError
 
+BATCH_SIZE = 256
+"""Crystals that a network takes at a time, by default."""
+
 
 @dataclass(frozen=True)
 class Shard:

@@ -15,7 +15,7 @@ from dpcdvae.structures.crystal import Crystal
 SHARE = 20
 """The default tolerance is the range of the training set over this."""
 
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 
 
 @dataclass(frozen=True)
@@ -23,31 +23,31 @@ class Target:
     """``name`` within ``tolerance`` of ``value``, in the unit of the property.
 
     Attributes:
-        judged: the property of a crystal that holds the prediction.
+        prediction: the property of a crystal that holds the prediction.
         guided: whether z is moved towards the value, by the model's head.
     """
 
     name: str
     value: float
     tolerance: float
-    judged: str
+    prediction: str
     guided: bool
 
     def problem(self, crystal: Crystal) -> str | None:
         """Why a crystal is not kept, or None."""
-        found = crystal.properties.get(self.judged, math.nan)
+        found = crystal.properties.get(self.prediction, math.nan)
         if not math.isfinite(found):
             return f"{self.name} cannot be predicted"
         return None if abs(found - self.value) <= self.tolerance else f"{self.name} beyond the tolerance"
 
     @classmethod
-    def parse(cls, text: str, *, head: str, judge: str | None, card: Mapping[str, Any], anyway: bool) -> Target:
+    def parse(cls, text: str, *, head: str, predicts: str | None, card: Mapping[str, Any], anyway: bool) -> Target:
         """``PROPERTY=VALUE`` or ``PROPERTY=VALUE±TOL`` (also ``+-``).
 
         Args:
             head: the property that the generating model predicts, "" for none.
-            judge: the property that the property model predicts, None without one. With one its card is ``card``.
-            card: of the model that judges.
+            predicts: the property that the property model predicts, None without one. With one its card is ``card``.
+            card: of the model that predicts the property.
 
         Raises:
             InputError: another form, nothing that predicts this property, no tolerance where the card knows no range, a
@@ -59,9 +59,11 @@ class Target:
                 f"--target {text}: write PROPERTY=VALUE or PROPERTY=VALUE±TOLERANCE, e.g. heat_ref=1.2±0.1"
             )
         name, value = found[1], float(found[2])
-        if judge is not None and judge != name:
-            raise InputError(f"--property-model predicts '{judge}', but --target is of '{name}': give a model of that")
-        if judge is None and head != name:
+        if predicts is not None and predicts != name:
+            raise InputError(
+                f"--property-model predicts '{predicts}', but --target is of '{name}': give a model of that"
+            )
+        if predicts is None and head != name:
             has = f"a head for '{head}'" if head else "no property head"
             raise InputError(
                 f"--target {name}: the model has {has}: give a --property-model for {name}, or train with "
@@ -78,7 +80,7 @@ class Target:
         tolerance = float(found[3]) if found[3] else (seen[1] - seen[0]) / SHARE if seen else 0.0
         if not (math.isfinite(value) and 0 < tolerance < math.inf):
             raise InputError(f"--target {text}: a finite value and a tolerance above 0 are needed")
-        return cls(name, value, tolerance, f"{'predicted' if judge is None else 'evaluated'}_{name}", head == name)
+        return cls(name, value, tolerance, f"{'predicted' if predicts is None else 'evaluated'}_{name}", head == name)
 
 
 def seen_range(card: Mapping[str, Any], name: str) -> tuple[float, float, str] | None:

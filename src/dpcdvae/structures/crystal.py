@@ -1,4 +1,4 @@
-"""One crystal: atomic numbers, fractional coordinates, lattice. The currency of every floor."""
+"""One crystal: atomic numbers, fractional coordinates, lattice. What every other module takes and returns."""
 
 from __future__ import annotations
 

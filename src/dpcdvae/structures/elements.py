@@ -17,6 +17,9 @@ SYMBOLS = (
 ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
 MAX_ATOMIC_NUMBER = len(SYMBOLS) - 1
 
+NUM_ELEMENTS = 100
+"""Elements that the networks know, hydrogen to fermium: their types are one-hot over the atomic numbers 1 to 100."""
+
 
 # u, indexed by atomic number: those of pymatgen (pymatgen-core 2026.10.16). The published densities are made with
 # them, and newer standard weights would move a distance between two sets in its fourth digit.

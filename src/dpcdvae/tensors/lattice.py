@@ -16,6 +16,8 @@ Function = TypeVar("Function", bound=Callable[..., object])
 REDUCTION_PASSES = 100
 # Images that could win only a tie, to this many cells, are not searched: none at all in a rectangular cell.
 TIE = 1e-5
+MIN_FACE_DISTANCE = 0.5
+"""Å between opposite faces of a cell: the neighbour search needs about (cutoff / this distance)^3 images."""
 
 
 def full_precision(function: Function) -> Function:

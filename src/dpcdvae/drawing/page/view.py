@@ -16,9 +16,9 @@ from dpcdvae.drawing.page.geometry import elements, films, geometry, partners
 from dpcdvae.drawing.page.report_section import is_report, report_section
 from dpcdvae.drawing.page.run_section import is_run, run_section
 from dpcdvae.errors import InputError, printable
-from dpcdvae.files import manifest_path, write_text
+from dpcdvae.files import manifest_path, read_whole, write_text
 from dpcdvae.io import CrystalList, CrystalsLike, as_crystals
-from dpcdvae.parallel import Engine, engine_for
+from dpcdvae.parallel import TIME_LIMIT, Engine, engine_for
 from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.progress import progress
 from dpcdvae.structures.crystal import Crystal
@@ -27,7 +27,6 @@ MOST_CRYSTALS, MOST_ATOMS = 50_000, 1_000_000
 """Of a page: with more of them a browser needs gigabytes."""
 
 MOST_FAILURES = 50  # named
-SECONDS = 60.0  # of CPU time for one space group
 
 
 class Report(Protocol):
@@ -91,7 +90,7 @@ def view(
     sets: dict[str, list[Any]] = {}
     if shown:
         with engine_for(workers) if engine is None else nullcontext(engine) as used:
-            results = Results(used, SECONDS, default_cache())
+            results = Results(used, TIME_LIMIT, default_cache())
             data, sets = _contents(shown, others, known, results, film)
         data["names"] = [_name(source, "these"), _name(beside, "beside them")]
     title = printable(title or _name(source, "Crystals"))
@@ -192,7 +191,7 @@ def _taken_apart(
 def _crystals_of_report(path: Path) -> CrystalList:
     """The crystals that a report is about, by its manifest; none where they are gone."""
     try:
-        source = Path(json.loads(manifest_path(path).read_bytes())["arguments"]["crystals"])
+        source = Path(json.loads(read_whole(manifest_path(path)))["arguments"]["crystals"])
     except Exception:  # no manifest, or none of ours: the report is shown alone
         return CrystalList()
     return as_crystals(source) if source.exists() else CrystalList()

@@ -1,4 +1,4 @@
-"""What a structure as a dictionary says twice: cell, places, elements, charge and formula must agree."""
+"""What a file states twice must agree: cell, volume, places, elements, charge and formula."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dpcdvae.errors import InputError, one_line
 from dpcdvae.io.species import parse_formula_sum, proportional
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import ATOMIC_NUMBERS, SYMBOLS
+from dpcdvae.structures.properties import parse_number
 
 Array = npt.NDArray[np.float64]
 
@@ -34,7 +35,7 @@ def check_cell(cell: Mapping[str, Any], lattice: Array) -> None:
     """Raises InputError where lengths (Å), angles (degrees) or volume are not those of the vectors beside them."""
     probe = Crystal(np.ones(1, np.int64), np.zeros((1, 3)), lattice)
     if probe.problem() is not None:
-        return  # told by what reads the crystal
+        return  # what reads the crystal refuses it
     found = dict(zip((*_LENGTHS, *_ANGLES), (*probe.lengths, *probe.angles), strict=True)) | {"volume": probe.volume}
     for name, value in found.items():
         if cell.get(name) is None:
@@ -43,6 +44,35 @@ def check_cell(cell: Mapping[str, Any], lattice: Array) -> None:
         tolerance = _DEGREES if name in _ANGLES else _RELATIVE * value * (3 if name == "volume" else 1)
         if not abs(stated - value) <= tolerance:
             raise InputError(f"the lattice says {name} = {stated:g}, but its matrix gives {value:g}")
+
+
+def check_volume(stated: str, parameters: Sequence[str], lattice: Array) -> None:
+    """Raises InputError where the volume (Å^3) that a CIF states is not that of its cell, within the digits of both.
+
+    Args:
+        stated: as printed; what is no number states nothing.
+        parameters: a, b, c (Å) and the three angles (degrees) as printed.
+        lattice: (3, 3) vectors of these.
+    """
+    probe = Crystal(np.ones(1, np.int64), np.zeros((1, 3)), lattice)
+    volume = parse_number(stated.partition("(")[0])
+    if volume is None or probe.problem() is not None:
+        return
+    errors = np.array([_rounding(text) for text in parameters])
+    cosines, sines = np.cos(np.radians(probe.angles)), np.sin(np.radians(probe.angles))
+    # V² / (abc)² = 1 - Σ cos² + 2 Π cos, of which these are the derivatives by the angles
+    slopes = np.abs(sines * (cosines - np.roll(cosines, 1) * np.roll(cosines, 2)))
+    by_angles = float(np.prod(probe.lengths)) ** 2 / probe.volume * slopes @ np.radians(errors[3:])
+    by_lengths = probe.volume * (errors[:3] / probe.lengths).sum()
+    tolerance = 3 * _RELATIVE * probe.volume + by_angles + by_lengths + _rounding(stated)
+    if abs(volume - probe.volume) > tolerance:
+        raise InputError(f"the file says _cell_volume {volume:g}, but its cell has {probe.volume:g} Å^3")
+
+
+def _rounding(text: str) -> float:
+    """Half a unit of the last digit of a printed number."""
+    mantissa, _, exponent = text.partition("(")[0].lower().partition("e")
+    return 0.5 * 10.0 ** min(int(exponent or 0) - len(mantissa.partition(".")[2]), 300)
 
 
 def check_place(site: Mapping[str, Any], lattice: Array, where: str) -> None:

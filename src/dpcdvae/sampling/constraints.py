@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.model.stats import Statistics
-from dpcdvae.sampling.wanted import Wanted
+from dpcdvae.sampling.atom_conditions import AtomConditions
+from dpcdvae.structures.elements import NUM_ELEMENTS
 
 CHANGES = 48
 """The cheapest changes of one atom that balanced charges are looked for among, alone and in pairs."""
@@ -28,8 +28,13 @@ Costs = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Allowed:
-    """Numbers of atoms and atomic numbers that decoding may choose, all where empty; the rest as in :class:`Wanted`."""
+class DecodingConstraints:
+    """What a crystal VAE may choose while it decodes: :class:`AtomConditions` without formulas, which fix everything.
+
+    Attributes:
+        sizes: numbers of atoms; all where empty. elements: atomic numbers; all where empty.
+        every_element, neutral: as in :class:`AtomConditions`.
+    """
 
     sizes: tuple[int, ...] = ()
     elements: tuple[int, ...] = ()
@@ -37,10 +42,10 @@ class Allowed:
     neutral: bool = False
 
     @classmethod
-    def of(cls, wanted: Wanted) -> Allowed:
-        if wanted.formulas:
+    def of(cls, conditions: AtomConditions) -> DecodingConstraints:
+        if conditions.formulas:
             return cls()
-        return cls(wanted.sizes, wanted.elements, wanted.every_element, wanted.neutral)
+        return cls(conditions.sizes, conditions.elements, conditions.every_element, conditions.neutral)
 
     def sized(self, logits: Tensor) -> Tensor:
         """Logits (..., max_atoms + 1) of the numbers of atoms, -inf for those that are not allowed."""
@@ -97,10 +102,10 @@ class Allowed:
         return torch.from_numpy(found).to(types)
 
     def _problem(self, numbers: list[int]) -> bool:
-        return Wanted((), (), self.elements, self.every_element, self.neutral).problem(numbers) is not None
+        return AtomConditions((), (), self.elements, self.every_element, self.neutral).problem(numbers) is not None
 
 
-ANYTHING = Allowed()
+UNCONSTRAINED = DecodingConstraints()
 
 
 def _only(logits: Tensor, places: list[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the atoms of a crystal must be: formulas, sizes, elements, balanced charges. Needs no torch."""
+"""Conditions on the atoms of a crystal: formulas, sizes, elements, balanced charges. Needs no torch."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.datasets.preparation import MAX_ELEMENT
 from dpcdvae.errors import InputError, one_line
-from dpcdvae.structures.elements import SYMBOLS, atomic_number
+from dpcdvae.structures.elements import NUM_ELEMENTS, SYMBOLS, atomic_number
 from dpcdvae.structures.neutrality import imbalance
 
 CONDITIONS = ("num_atoms", "formula", "elements", "chemical_system", "neutral")
-"""Options that :meth:`Wanted.of` reads. A crystal VAE keeps them in decoding, another model's crystals are filtered."""
+"""Options that :meth:`AtomConditions.of` reads. A crystal VAE keeps them in decoding; others' crystals are filtered."""
 
 MAX_FORMULA_ATOMS = 10_000  # more than any model holds, few enough to write out
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the atoms of every crystal must be; what is empty or False is not asked for.
+class AtomConditions:
+    """Conditions on the atoms of every finished crystal; what is empty or False is not asked for.
 
     Attributes:
         formulas: atomic numbers of all atoms of the cell, one tuple for each formula and size.
@@ -39,7 +38,7 @@ class Wanted:
     neutral: bool = False
 
     @classmethod
-    def of(cls, asked: Mapping[str, Any], max_atoms: int) -> Wanted:
+    def of(cls, asked: Mapping[str, Any], max_atoms: int) -> AtomConditions:
         """From the options that are in :data:`CONDITIONS`.
 
         Args:
@@ -95,7 +94,7 @@ class Wanted:
         return None
 
 
-ANY = Wanted()
+NO_CONDITIONS = AtomConditions()
 
 
 def _cells(text: str, numbers: list[int], sizes: Sequence[int], max_atoms: int) -> Iterator[tuple[int, ...]]:
@@ -183,7 +182,7 @@ def _formulas_in(path: Path) -> list[str]:
 
 def parse_formula(formula: str) -> list[int]:
     """``SrTiO3`` -> [38, 22, 8, 8, 8]; parentheses allowed. Raises InputError."""
-    tokens = re.findall(r"[A-Z][a-z]?|\d{1,9}|[()]", formula)
+    tokens = re.findall(r"[A-Z][a-z]?|[0-9]{1,9}|[()]", formula)
     if not tokens or "".join(tokens) != formula:
         raise InputError(
             f"cannot read the formula '{formula}': write it like SrTiO3 or Ca(OH)2, or give a file of formulas"
@@ -216,8 +215,8 @@ def parse_formula(formula: str) -> list[int]:
 
 
 def _check_element(number: int, where: str) -> None:
-    if number > MAX_ELEMENT:
-        raise InputError(f"element {SYMBOLS[number]} in {where}: models know the elements 1 to {MAX_ELEMENT}")
+    if number > NUM_ELEMENTS:
+        raise InputError(f"element {SYMBOLS[number]} in {where}: models know the elements 1 to {NUM_ELEMENTS}")
 
 
 def _symbols(numbers: Iterable[int]) -> list[str]:

@@ -32,9 +32,9 @@ def test_what_was_not_seen_is_refused_unless_anyway(capsys: pytest.CaptureFixtur
         ({"formula": ["SrTiO3"], "num_atoms": "10"}, "trained without cells of 10 atoms"),
     ):
         with pytest.raises(InputError, match=message):
-            kinds.order(model, asked)
-        assert kinds.order(model, {**asked, "anyway": True}).options
-    assert kinds.order(model, {"formula": ["SrTiO3"], "num_atoms": "5"}).options["formula"] == "SrTiO3"
+            kinds.generate_options(model, asked)
+        assert kinds.generate_options(model, {**asked, "anyway": True}).options
+    assert kinds.generate_options(model, {"formula": ["SrTiO3"], "num_atoms": "5"}).options["formula"] == "SrTiO3"
     assert not capsys.readouterr().err
     Subject("mine", 8, "", {}).check_seen((2,), (7,), "wish")
     assert "which elements and sizes mine was trained on is not known" in capsys.readouterr().err
@@ -46,13 +46,13 @@ OLD_CARD = {"property": {"name": "gap", "quantiles": {"5": 1.0, "95": 3.0}}}
 
 def test_targets_are_read() -> None:
     def parse(text: str, **options: Any) -> Target:
-        return Target.parse(text, **({"head": "gap", "judge": None, "card": CARD, "anyway": False} | options))
+        return Target.parse(text, **({"head": "gap", "predicts": None, "card": CARD, "anyway": False} | options))
 
     assert parse("gap=1.5±0.1") == parse("gap = 1.5 +- 0.1") == Target("gap", 1.5, 0.1, "predicted_gap", guided=True)
     assert parse("gap=-1e-1+/-.5", anyway=True).value == -0.1
     assert parse("gap=2").tolerance == pytest.approx(4 / 20)
     assert parse("gap=2", card=OLD_CARD).tolerance == pytest.approx(2 / 20)
-    assert parse("gap=2", head="", judge="gap") == Target("gap", 2.0, 0.2, "evaluated_gap", guided=False)
+    assert parse("gap=2", head="", predicts="gap") == Target("gap", 2.0, 0.2, "evaluated_gap", guided=False)
     for text, options, message in (
         ("gap", {}, "write PROPERTY=VALUE"),
         ("gap=x", {}, "write PROPERTY=VALUE"),
@@ -62,7 +62,7 @@ def test_targets_are_read() -> None:
         ("gap=2±0", {}, "a tolerance above 0"),
         ("gap=1e400±1", {"anyway": True}, "a finite value"),
         ("energy=1", {}, "the model has a head for 'gap': give a --property-model for energy"),
-        ("gap=1", {"judge": "energy"}, "--property-model predicts 'energy', but --target is of 'gap'"),
+        ("gap=1", {"predicts": "energy"}, "--property-model predicts 'energy', but --target is of 'gap'"),
     ):
         with pytest.raises(InputError, match=message):
             parse(text, **options)
@@ -114,9 +114,9 @@ def test_a_head_guides_and_judges_the_crystals_themselves() -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_orders_that_cannot_be_are_refused_in_one_line(asked: dict[str, Any], message: str) -> None:
+def test_options_that_contradict_are_refused_in_one_line(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
-        kinds.order(find_model("perov-5-compact"), asked)
+        kinds.generate_options(find_model("perov-5-compact"), asked)
     assert "\n" not in str(error.value)
 
 
@@ -128,9 +128,9 @@ def test_space_groups_and_tries() -> None:
 def test_novel_needs_the_training_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path))
     with pytest.raises(InputError, match=r"the training set of perov-5-compact is not here .*or give --training"):
-        kinds.order(find_model("perov-5-compact"), {"novel": True})
+        kinds.generate_options(find_model("perov-5-compact"), {"novel": True})
     write([random_crystal(1), random_crystal(2)], tmp_path / "mine.extxyz")
-    training = kinds.order(
+    training = kinds.generate_options(
         find_model("perov-5-compact"), {"novel": True, "training": str(tmp_path / "mine.extxyz")}
     ).filters.training
     assert training is not None

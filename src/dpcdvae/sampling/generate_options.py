@@ -1,4 +1,4 @@
-"""What is asked of ``generate``, checked before torch is loaded: options of the model, and filters of its crystals."""
+"""The options of ``generate``, checked before torch is loaded: those of the model, and filters of its crystals."""
 
 from __future__ import annotations
 
@@ -10,42 +10,43 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.datasets import DATASETS, dataset_path, load_split, prepared_names
 from dpcdvae.datasets.bonded_crystals import bonded_crystal
-from dpcdvae.datasets.preparation import MAX_ELEMENT, Settings, prepare_one
+from dpcdvae.datasets.preparation import Settings, prepare_one
 from dpcdvae.errors import InputError
 from dpcdvae.files import sha256
 from dpcdvae.io import as_crystals, read
 from dpcdvae.model_store import StoredModel, find_property_model
+from dpcdvae.sampling.atom_conditions import CONDITIONS, AtomConditions, read_formulas
 from dpcdvae.sampling.filters import Filters, space_group_number
 from dpcdvae.sampling.target import Target
 from dpcdvae.sampling.training_range import Subject
-from dpcdvae.sampling.wanted import CONDITIONS, Wanted, read_formulas
 from dpcdvae.structures.content import content_hash, table_hash
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.structures.table import CrystalTable
 
 if TYPE_CHECKING:
     from dpcdvae.model.regressor import PropertyRegressor
 
-FILTERS = frozenset(
+SHARED_OPTIONS = frozenset(
     {"space_group", "unique", "novel", "training", "target", "property_model", "max_tries", "anyway", *CONDITIONS}
 )
 """Options of every kind of model. Those of :data:`CONDITIONS` a kind may have among its own: then they act in it."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """Crystals as they were asked for.
+class GenerateOptions:
+    """The checked options of ``generate``, divided between the model and the filters.
 
     Attributes:
         options: of the model's own ``generate``.
         filters: what it cannot ensure.
-        judge: a model of the property that is the target, None without one.
+        property_model: a model of the property that is the target, None without one.
         facts: for the manifest: hashes of what is not an option's value.
     """
 
     options: Mapping[str, Any]
     filters: Filters
-    judge: StoredModel | PropertyRegressor | None = None
+    property_model: StoredModel | PropertyRegressor | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -59,12 +60,12 @@ class Order:
         return stated
 
 
-def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], what: str) -> Order:
+def checked_options(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], what: str) -> GenerateOptions:
     """Checks what is asked for, and divides it between the model and the filters.
 
     Args:
         own: options of the model's own ``generate``.
-        asked: options that were given, which are in ``own`` or in :data:`FILTERS`.
+        asked: options that were given, which are in ``own`` or in :data:`SHARED_OPTIONS`.
         what: the model in words, for messages.
 
     Raises:
@@ -80,10 +81,10 @@ def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], wh
             options["formula"] = formulas[0] if len(formulas) == 1 else formulas
         else:
             facts["formulas"] = formulas
-    wanted = Wanted.of(asked, subject.max_atoms)
-    if not anyway and wanted != Wanted(neutral=wanted.neutral):
+    conditions = AtomConditions.of(asked, subject.max_atoms)
+    if not anyway and conditions != AtomConditions(neutral=conditions.neutral):
         named = (f"--{name.replace('_', '-')}" for name in CONDITIONS if asked.get(name) and name != "neutral")
-        subject.check_seen(wanted.all_numbers, wanted.all_sizes, ", ".join(named))
+        subject.check_seen(conditions.all_numbers, conditions.all_sizes, ", ".join(named))
     if "like" in asked:
         if "prior" in asked:
             raise InputError("--like and --prior contradict: z is either near a crystal's or from a prior")
@@ -93,11 +94,12 @@ def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], wh
         raise InputError("--spread without --like: it says how far z lies from that crystal's")
     if not 0 <= asked.get("spread", 0.0) < 1e6:
         raise InputError(f"--spread must lie between 0 and 1e6, not {asked['spread']:g}")
-    target, judge = _target(asked, subject, "target" in own, anyway=anyway)
+    target, property_model = _target(asked, subject, "target" in own, anyway=anyway)
     options.pop("target", None)
     if target is not None and target.guided:
         options["target"] = target
-    if (source := judge if isinstance(judge, StoredModel) or judge is None else judge.source) is not None:
+    source = property_model if isinstance(property_model, StoredModel | None) else property_model.source
+    if source is not None:
         facts["property_model_sha256"] = source.sha256
     training = _training(asked, subject)
     if training is not None:
@@ -105,7 +107,7 @@ def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], wh
     if not asked.get("max_latent_distance", 1.0) > 0:
         raise InputError(f"--max-latent-distance must be above 0, not {asked['max_latent_distance']:g}")
     filters = Filters(
-        Wanted(neutral=wanted.neutral) if own.issuperset(CONDITIONS) else wanted,
+        AtomConditions(neutral=conditions.neutral) if own.issuperset(CONDITIONS) else conditions,
         space_group_number(asked["space_group"]) if "space_group" in asked else None,
         bool(asked.get("unique")),
         training,
@@ -114,7 +116,7 @@ def order_of(own: frozenset[str], subject: Subject, asked: Mapping[str, Any], wh
     )
     if "max_tries" in asked and not filters:
         raise InputError("--max-tries: nothing is asked for that a crystal could fail, so each is made once")
-    return Order(options, filters, judge, facts)
+    return GenerateOptions(options, filters, property_model, facts)
 
 
 def seed_crystal(given: Any, subject: Subject, what: str, *, anyway: bool) -> CrystalTable:
@@ -135,8 +137,8 @@ def seed_crystal(given: Any, subject: Subject, what: str, *, anyway: bool) -> Cr
         prepared, given = found, crystals[0].id or "the crystal"
     crystal, bonds = prepared
     numbers = sorted(set(crystal.atomic_numbers.tolist()))
-    if numbers[-1] > MAX_ELEMENT:
-        raise InputError(f"--like {given}: models know the elements 1 to {MAX_ELEMENT}")
+    if numbers[-1] > NUM_ELEMENTS:
+        raise InputError(f"--like {given}: models know the elements 1 to {NUM_ELEMENTS}")
     if crystal.num_atoms > subject.max_atoms:
         raise InputError(
             f"--like {given} has {crystal.num_atoms} atoms: {what} holds 1 to {subject.max_atoms} (model.max_atoms)"
@@ -157,15 +159,15 @@ def _target(
         if given is not None:
             raise InputError("--property-model without --target: give the value that is wanted too")
         return None, None
-    judge: Any = given
+    property_model: Any = given
     name, card = None, subject.card
     if isinstance(given, str | Path | StoredModel):
-        judge = find_property_model(given)
-        name, card = judge.predicts, Subject.stored(judge).card
+        property_model = find_property_model(given)
+        name, card = property_model.predicts, Subject.stored(property_model).card
     elif given is not None:
         name, card = given.target, Subject.loaded(given).card
     head = subject.head if guides else ""
-    return Target.parse(asked["target"], head=head, judge=name, card=card, anyway=anyway), judge
+    return Target.parse(asked["target"], head=head, predicts=name, card=card, anyway=anyway), property_model
 
 
 def _training(asked: Mapping[str, Any], subject: Subject) -> Sequence[Crystal] | None:

@@ -12,6 +12,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystal_files import message
+from dpcdvae.errors import InputError
 from dpcdvae.io import read
 
 CELL = Lattice.from_parameters(3, 4, 5, 80, 95, 110)
@@ -94,3 +95,59 @@ def test_a_dictionary_in_a_cell_that_is_nested_too_deeply(tmp_path: Path) -> Non
         said = message(lambda: read(tmp_path / "a.csv"))
         assert depth < 1000 or "nested" in said
         assert len(said) < 300
+
+
+CIF = """data_a
+_cell_length_a {a}
+_cell_length_b 4.00
+_cell_length_c 5.00
+_cell_angle_alpha 80.0
+_cell_angle_beta 95.0
+_cell_angle_gamma {gamma}
+{volume}
+loop_
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Na 0 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("volume", "agrees"),
+    [
+        ("_cell_volume 55.50", True),
+        ("_cell_volume 55.5(4)", True),
+        ("_cell_volume '55.50'", True),
+        ("_cell_volume 55", True),
+        ("_cell_volume ?", True),
+        ("_cell_volume unknown", True),
+        ("", True),
+        ("_cell_volume 5.5e1", True),
+        ("_cell_volume 57.2", False),
+        ("_cell_volume 54.0(9)", False),
+        ("_cell_volume 165.8", False),
+        ("_cell_volume 0", False),
+        ("_cell_volume -55.50", False),
+    ],
+)
+def test_the_volume_of_a_cif_is_that_of_its_cell_within_their_digits(volume: str, agrees: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.cif"
+    path.write_text(CIF.format(a="3.00", gamma="110.0", volume=volume))
+    assert read_fails(path) == ("" if agrees else "_cell_volume")
+
+
+def test_fewer_digits_of_a_cell_allow_more_volumes(tmp_path: Path) -> None:
+    path = tmp_path / "a.cif"
+    for a, gamma, agrees in (("3.00", "110.0", False), ("3.0", "110.0", True), ("3.00", "110", True)):
+        path.write_text(CIF.format(a=a, gamma=gamma, volume="_cell_volume 56.0"))
+        assert read_fails(path) == ("" if agrees else "_cell_volume"), (a, gamma)
+
+
+def read_fails(path: Path) -> str:
+    """What the message of an error names; "" where the file can be read."""
+    try:
+        return "" if len(read(path)) == 1 else "nothing"
+    except InputError as error:
+        return "_cell_volume" if "says _cell_volume" in str(error) else str(error)

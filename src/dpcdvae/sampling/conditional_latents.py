@@ -1,4 +1,4 @@
-"""Conditions that act in decoding: latents that fit them, and what decoding may choose."""
+"""Latents drawn from the prior, given conditions on the atoms."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpcdvae.interfaces import NUM_ELEMENTS, LatentPrior
+from dpcdvae.interfaces import LatentPrior
 from dpcdvae.model.stats import StatisticsDecoder
-from dpcdvae.sampling.allowed import Allowed
-from dpcdvae.sampling.wanted import Wanted
+from dpcdvae.sampling.atom_conditions import AtomConditions
+from dpcdvae.sampling.constraints import DecodingConstraints
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.tensors.noise import CrystalRandom
 
 DRAWS = 128  # latents drawn for one that fits the condition
 
 
 @dataclass(frozen=True)
-class Condition:
-    """What is wanted of crystals, as decoding keeps it. Crystal number k takes the formula number k, counted around."""
+class ConditionalLatents:
+    """Draws latents that go with conditions. Crystal number k takes the formula number k, counted around."""
 
-    wanted: Wanted
+    conditions: AtomConditions
 
     @property
-    def allowed(self) -> Allowed:
+    def constraints(self) -> DecodingConstraints:
         """What decoding may choose where no formula fixes it."""
-        return Allowed.of(self.wanted)
+        return DecodingConstraints.of(self.conditions)
 
     def of_batch(self, numbers: Sequence[int], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         """Numbers of atoms (C,) and types (N,) of crystals by their numbers; None what is not fixed."""
-        formulas = self.wanted.formulas
+        formulas = self.conditions.formulas
         if not formulas:
             return None, None
         cells = [formulas[k % len(formulas)] for k in numbers]
@@ -54,7 +55,7 @@ class Condition:
             fixed: what :meth:`of_batch` gives for these crystals.
         """
         weight = stats.scaler.shift
-        if self.wanted == Wanted(neutral=self.wanted.neutral):
+        if self.conditions == AtomConditions(neutral=self.conditions.neutral):
             z: Tensor = prior(random.normal("latent", latent_dim).to(weight))
             return z
         with torch.no_grad():
@@ -63,7 +64,7 @@ class Condition:
             decoded = stats(draws)
             num_atoms, types = fixed
             if num_atoms is None or types is None:
-                log_weight = self.allowed.log_likelihood(decoded)
+                log_weight = self.constraints.log_likelihood(decoded)
             else:
                 counts = torch.zeros(len(num_atoms), NUM_ELEMENTS).to(weight)
                 crystal = torch.arange(len(num_atoms), device=types.device).repeat_interleave(num_atoms)
