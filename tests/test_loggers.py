@@ -63,6 +63,18 @@ def test_a_logger_that_is_not_installed_is_one_line(name: str, tmp_path: Path, m
     assert not list(tmp_path.iterdir())
 
 
+def test_a_server_that_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning.pytorch import loggers
+
+    def refuse(**options: Any) -> None:
+        raise RuntimeError("no server\nat this address")
+
+    monkeypatch.setattr(loggers, "MLFlowLogger", refuse)
+    with pytest.raises(InputError, match="cannot begin: no server at this address") as refused:
+        make_logger("mlflow", tmp_path)
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(("old", "logger"), [(True, "tensorboard"), (False, "none")])
 def test_a_configuration_from_before_the_loggers_loads(old: bool, logger: str) -> None:
     config = config_from_dict({"train": {"tensorboard": old}})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, one_line
 from dpcdvae.files import write_json
 from dpcdvae.model_store import read_json
 
@@ -39,12 +40,16 @@ def make_logger(name: str, folder: Path) -> tuple[Any, list[pl.Callback]]:
             run = known or uuid.uuid4().hex[:16]
             wandb = loggers.WandbLogger(name=folder.name, save_dir=folder, project=PROJECT, id=run, resume="allow")
             return wandb, [_KeepRun(folder, name, run)]
-        mlflow = loggers.MLFlowLogger(
-            experiment_name=PROJECT, run_name=folder.name, save_dir=str(folder / "mlflow"), run_id=known
-        )
+        server = os.environ.get("MLFLOW_TRACKING_URI")
+        where = {"tracking_uri": server or f"sqlite:///{(folder / 'mlflow.db').absolute()}"}
+        if server is None:
+            where["artifact_location"] = str((folder / "mlflow").absolute())
+        mlflow = loggers.MLFlowLogger(experiment_name=PROJECT, run_name=folder.name, run_id=known, **where)
         return mlflow, [_KeepRun(folder, name, None)]
     except ImportError:
         raise InputError(f"train.logger = {name} needs a package: pip install {name}, or leave it out") from None
+    except Exception as error:  # whatever a logger finds wrong with its server or its files
+        raise InputError(f"train.logger = {name} cannot begin: {one_line(error)[:200]}; or leave it out") from None
 
 
 class _KeepRun(pl.Callback):
