@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from dpcdvae.cli import main as dpcdvae
+from dpcdvae.datasets import load_split
 from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.files import manifest_path, write_json, write_text
+from dpcdvae.io import Failure, read
 from dpcdvae.model_store import find_model
+from quality.judging import judge_reconstruction
 from quality.published import PAGE, render
 from speed.command import Parser, json_object, positive, run
 from speed.record import ROOT, machine
@@ -42,6 +45,7 @@ class Row:
     n: int
     options: Sequence[str]
     training: str
+    energy_model: str = ""
 
 
 def main() -> None:
@@ -87,6 +91,7 @@ def measure(row: Row, work: Path, models: Path | None, n: int | None) -> dict[st
     make += [*row.options, "--workers", "0"]
     judge = ["--reference", f"{row.dataset}:test", "--protocol", "cdvae", "--workers", "0"]
     judge += ["--paired", "--baselines", "none"] if row.task == "reconstruct" else ["--baselines", "reference,training"]
+    judge += ["--energy-model", row.energy_model] if row.energy_model else []
     if not manifest_path(crystals).exists():
         call([*make, "--out", str(crystals), "--overwrite"])
     call(["evaluate", str(crystals), *judge, "--json", str(report), "--overwrite"])
@@ -100,6 +105,10 @@ def measure(row: Row, work: Path, models: Path | None, n: int | None) -> dict[st
         "machine": machine("cpu", int(os.environ.get("OMP_NUM_THREADS", "0")) or 1),
         "metrics": found["metrics"],
     }
+    if row.task == "reconstruct":
+        failures = [Failure(each["id"], "sampling", each["reason"]) for each in made["failures"]]
+        ids = [str(id) for id in load_split(f"{row.dataset}:test").ids][: count or None]
+        kept["misses"] = judge_reconstruction(list(read(crystals)), failures, f"{row.dataset}:test", ids)["misses"]
     if n is None:
         RESULTS.mkdir(parents=True, exist_ok=True)
         write_json(RESULTS / f"{row.name}.json", kept)

@@ -11,6 +11,8 @@ from typing import Any
 
 from dpcdvae.datasets import DATASETS
 from dpcdvae.intervals import Number
+from quality.judging import markdown_table
+from quality.misses import CAUSES
 from speed.record import ROOT
 
 PAGE = ROOT / "docs" / "reproduction.md"
@@ -38,7 +40,9 @@ def render(page: str, results: Path) -> str:
     def table_of(found: re.Match[str]) -> str:
         return f"{found[1]}\n{table(found[2], found[3], kept(results))}\n{found[4]}"
 
-    return re.sub(r"(<!-- (table[12]) (\w+) -->)\n.*?(<!-- end -->)", table_of, page, flags=re.DOTALL)
+    page = re.sub(r"(<!-- (table[12]) (\w+) -->)\n.*?(<!-- end -->)", table_of, page, flags=re.DOTALL)
+    shares = f"\\1\n{misses(kept(results))}\n\\2"
+    return re.sub(r"(<!-- misses -->)\n.*?(<!-- end -->)", shares, page, flags=re.DOTALL)
 
 
 def kept(results: Path) -> list[dict[str, Any]]:
@@ -67,6 +71,19 @@ def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
         if any(cell != "-" for cell in real):
             lines.append(f"| real crystals, as many | {' | '.join(real)} | {record['crystals']} | | |")
     return "\n".join(lines)
+
+
+def misses(records: Sequence[Mapping[str, Any]]) -> str:
+    """For each reconstruction the share of crystals that do not match, by the first part that is wrong."""
+    found = [record for record in records if "misses" in record]
+    header = ["model", "data", "candidates", "n", *(f"{name}, %" for name in CAUSES)]
+    rows = []
+    for record in found:
+        row, shares = record["row"], record["misses"]
+        options = dict(zip(row["options"][::2], row["options"][1::2], strict=True))
+        values = [f"{100 * shares[name]:.1f}" for name in CAUSES]
+        rows.append([f"`{row['model']}`", row["dataset"], options["--candidates"], str(record["crystals"]), *values])
+    return markdown_table(header, rows)
 
 
 def _cells(record: Mapping[str, Any], columns: Mapping[str, str], baseline: str | None = None) -> list[str]:
