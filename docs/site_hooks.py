@@ -1,0 +1,96 @@
+"""What MkDocs does here besides: links out of ``docs/``, formulas, and names in docstrings.
+
+The pages are read in two places. In a view of the repository a link such as ``../examples/vasp_jobs.sh`` leads to the
+file; on the site that file becomes a page of its own under ``source/``. Formulas (``$...$``) become MathML when the
+site is built, which browsers draw by themselves: no script and no network.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+AT_THE_ROOT = ("CHANGELOG.md", "CONTRIBUTING.md")  # pages of the site that lie beside docs/
+LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))")
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):<code>~?([\w.]+)</code>")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pages beside ``docs/`` and every file of the repository that a page links to."""
+    for name in AT_THE_ROOT:
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    for page in list(files.documentation_pages()):
+        for target, _ in LINK.findall(page.content_string):
+            path = _in_repository(page.src_uri, target)
+            place = _on_site(path)
+            if (ROOT / path).is_file() and files.get_file_from_path(place) is None:
+                files.append(_file(config, path, place))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:
+    """Turns links out of ``docs/`` into links on the site; a link to a folder becomes text."""
+    here = page.file.src_uri
+
+    def moved(match: re.Match[str]) -> str:
+        target, anchor = match.group(1), match.group(2) or ""
+        place = _on_site(_in_repository(here, target))
+        return os.path.relpath(place, posixpath.dirname(here) or ".") + anchor
+
+    def is_folder(target: str) -> bool:
+        return (ROOT / _in_repository(here, target)).is_dir()
+
+    folders = {target for target, _ in LINK.findall(markdown) if is_folder(target)}
+    for folder in folders:
+        markdown = re.sub(rf"\[([^\]]*)\]\({re.escape(folder)}\)", r"\1", markdown)
+    return LINK.sub(moved, markdown)
+
+
+def on_page_content(content: str, page: Any, config: MkDocsConfig, files: Files) -> str:
+    """Formulas as MathML, and Sphinx's roles in docstrings (``:func:`dpcdvae.read```) as links where there is a page."""
+    content = FORMULA.sub(_mathml, content)
+    return ROLE.sub(_reference, content)
+
+
+def _in_repository(page: str, target: str) -> str:
+    """The path in the repository that a link on a page leads to."""
+    folder = "" if page in AT_THE_ROOT else posixpath.dirname(f"docs/{page}")
+    return posixpath.normpath(posixpath.join(folder, target))
+
+
+def _on_site(path: str) -> str:
+    """Where the site has a file of the repository."""
+    if path.startswith("docs/"):
+        return path.removeprefix("docs/")
+    if path in AT_THE_ROOT or path.startswith(".."):
+        return path
+    return f"source/{path}" if path.endswith((".md", ".png")) else f"source/{path}.md"
+
+
+def _file(config: MkDocsConfig, path: str, place: str) -> File:
+    """A page that shows a text file; a picture or another page as it is."""
+    if path.endswith((".md", ".png")):
+        return File.generated(config, place, abs_src_path=str(ROOT / path))
+    language = {".sh": "bash", ".py": "python"}.get(Path(path).suffix, Path(path).suffix[1:] or "text")
+    text = (ROOT / path).read_text(encoding="utf-8")
+    head = f"---\nsearch: {{exclude: true}}\n---\n# {path}\n\n"
+    return File.generated(config, place, content=f'{head}````{{.{language} linenums="1"}}\n{text}````\n')
+
+
+def _mathml(match: re.Match[str]) -> str:
+    return str(convert(html.unescape(match.group(2)), display="block" if match.group(1) == "div" else "inline"))
+
+
+def _reference(match: re.Match[str]) -> str:
+    name = match.group(1)
+    return f'<autoref identifier="{name}" optional><code>{name.rpartition(".")[2]}</code></autoref>'
