@@ -29,12 +29,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages beside ``docs/`` and every file of the repository that a page links to."""
     for name in AT_THE_ROOT:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
-    for page in list(files.documentation_pages()):
+    pages = list(files.documentation_pages())
+    for page in pages:  # which grows: a file that is added may have links itself
         for target, _ in LINK.findall(page.content_string):
             path = _in_repository(page.src_uri, target)
             place = _on_site(path)
             if (ROOT / path).is_file() and files.get_file_from_path(place) is None:
-                files.append(_file(config, path, place))
+                files.append(added := _file(config, path, place))
+                pages += [added] if path.endswith(".md") else []
     return files
 
 
@@ -64,8 +66,8 @@ def on_page_content(content: str, page: Any, config: MkDocsConfig, files: Files)
 
 def _in_repository(page: str, target: str) -> str:
     """The path in the repository that a link on a page leads to."""
-    folder = "" if page in AT_THE_ROOT else posixpath.dirname(f"docs/{page}")
-    return posixpath.normpath(posixpath.join(folder, target))
+    path = page.removeprefix("source/") if page.startswith("source/") or page in AT_THE_ROOT else f"docs/{page}"
+    return posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
 
 
 def _on_site(path: str) -> str:
