@@ -1,8 +1,8 @@
 """What MkDocs does here besides: links out of ``docs/``, formulas, and names in docstrings.
 
 The pages are read in two places. In a view of the repository a link such as ``../examples/vasp_jobs.sh`` leads to the
-file; on the site that file becomes a page of its own under ``source/``. Formulas (``$...$``) become MathML when the
-site is built, which browsers draw by themselves: no script and no network.
+file; on the site that file becomes a page of its own under ``source/``. Formulas (``$...$``) become pictures when the
+site is built, so that it needs no script and no network.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ import html
 import os
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
-from latex2mathml.converter import convert
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).parent))
+from site_formulas import formula
 
 ROOT = Path(__file__).resolve().parents[1]
 AT_THE_ROOT = ("CHANGELOG.md", "CONTRIBUTING.md")  # pages of the site that lie beside docs/
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))")
-FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>([,.;:)]*)', re.DOTALL)
 ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):<code>~?([\w.]+)</code>")
 
 
@@ -59,9 +63,16 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
 
 
 def on_page_content(content: str, page: Any, config: MkDocsConfig, files: Files) -> str:
-    """Formulas as MathML, and Sphinx's roles in docstrings (``:func:`dpcdvae.read```) as links where there is a page."""
-    content = FORMULA.sub(_mathml, content)
-    return ROLE.sub(_reference, content)
+    """Formulas as pictures, and Sphinx's roles in docstrings (``:func:`dpcdvae.read```) as links where there is a page."""
+    return ROLE.sub(_reference, FORMULA.sub(_formula, content))
+
+
+class Examples(griffe.Extension):
+    """Docstrings here say "Example:"; what shows code as code is "Examples:"."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        if obj.docstring is not None:
+            obj.docstring.value = obj.docstring.value.replace("Example:\n", "Examples:\n")
 
 
 def _in_repository(page: str, target: str) -> str:
@@ -89,8 +100,10 @@ def _file(config: MkDocsConfig, path: str, place: str) -> File:
     return File.generated(config, place, content=f'{head}````{{.{language} linenums="1"}}\n{text}````\n')
 
 
-def _mathml(match: re.Match[str]) -> str:
-    return str(convert(html.unescape(match.group(2)), display="block" if match.group(1) == "div" else "inline"))
+def _formula(match: re.Match[str]) -> str:
+    kind, tex, punctuation = match.groups()
+    picture = formula(html.unescape(tex), display=kind == "div")
+    return picture + punctuation if kind == "div" else f'<span class="formula-in-text">{picture}{punctuation}</span>'
 
 
 def _reference(match: re.Match[str]) -> str:
