@@ -63,7 +63,7 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
 
 
 def on_page_content(content: str, page: Any, config: MkDocsConfig, files: Files) -> str:
-    """Formulas as pictures, and Sphinx's roles in docstrings (``:func:`dpcdvae.read```) as links where there is a page."""
+    """Formulas become pictures; Sphinx's roles in docstrings (``:func:`dpcdvae.read```) links where there is a page."""
     return ROLE.sub(_reference, FORMULA.sub(_formula, content))
 
 

@@ -12,6 +12,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LESS = (
     (re.compile(r"(?<= -n )\d+"), "2"),
+    (re.compile(r"(?<=generate\(model, )64"), "2"),
     (re.compile(r"(?<= --batch-size )\d+"), "1"),
     (re.compile(r"(?<= --steps )\d+"), "2"),
     (re.compile(r"(?<=train\.max_epochs=)\d+"), "1"),

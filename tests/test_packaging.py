@@ -53,9 +53,10 @@ def test_wheel_and_sdist_hold_every_file_of_the_package(dist: Path) -> None:
 
 @pytest.fixture(scope="module", params=["*.whl", "*.tar.gz"])
 def environment(request: pytest.FixtureRequest, dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a new virtual environment with the package from a wheel or an sdist; what it needs comes from here.
+    """The programs of a new virtual environment with the package, from a wheel or an sdist.
 
-    The folder with the other packages is added as a mere path, so that an editable installation there stays out.
+    What the package needs is here already: that folder is added as a mere path, so that an editable installation of the
+    package itself there stays out.
     """
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)

@@ -6,9 +6,9 @@ import inspect
 from pathlib import Path
 
 import pytest
-from page_blocks import DOCS, blocks, run
 
 import dpcdvae
+from page_blocks import DOCS, blocks, run
 
 PAGE = DOCS / "python.md"
 ACCESSORIES = {
