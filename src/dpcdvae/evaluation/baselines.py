@@ -69,7 +69,7 @@ def _ground_truth(sample: Sample) -> Sample | None:
 
 @baseline("training", "training", "as many crystals of the training set: what learning by heart gives", TRAINING)
 def _training(sample: Sample) -> Sample | None:
-    """The floor: what a generator scores that gives back its training set."""
+    """What a generator scores that gives back its training set."""
     crystals = _training_crystals(sample)
     return _instead(sample, [crystals[k] for k in _draw(sample, len(crystals))]) if crystals else None
 

@@ -1,4 +1,4 @@
-"""One crystal: atomic numbers, fractional coordinates, lattice. The currency of every floor."""
+"""One crystal: atomic numbers, fractional coordinates, lattice. What every layer takes and gives."""
 
 from __future__ import annotations
 
