@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 AT_THE_ROOT = ("CHANGELOG.md", "CONTRIBUTING.md")  # pages of the site that lie beside docs/
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>([,.;:)]*)', re.DOTALL)
+PAGE = re.compile(r"<code>docs/([\w.-]+)</code>")  # as docstrings name one
 ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):<code>~?([\w.]+)</code>")
 
 
@@ -63,8 +64,13 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
 
 
 def on_page_content(content: str, page: Any, config: MkDocsConfig, files: Files) -> str:
-    """Formulas become pictures; Sphinx's roles in docstrings (``:func:`dpcdvae.read```) links where there is a page."""
-    return ROLE.sub(_reference, FORMULA.sub(_formula, content))
+    """Formulas become pictures; pages and roles of Sphinx (``:func:`dpcdvae.read```) in docstrings become links."""
+
+    def linked(match: re.Match[str]) -> str:
+        file = files.get_file_from_path(match.group(1))
+        return match.group() if file is None else f'<a href="{file.url_relative_to(page.file)}">{match.group()}</a>'
+
+    return ROLE.sub(_reference, PAGE.sub(linked, FORMULA.sub(_formula, content)))
 
 
 class Examples(griffe.Extension):
