@@ -1,4 +1,4 @@
-"""The tutorials: each runs from top to bottom in an empty folder; commands for a cluster are known to the program."""
+"""The pages of the documentation: tutorials run in an empty folder, options are there, every metric is defined."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dpcdvae.cli import main
+from dpcdvae.evaluation import METRICS
 from page_blocks import DOCS, blocks, commands, run
 
 PAGES = [DOCS.parent / "README.md", DOCS / "index.md", *sorted((DOCS / "tutorials").glob("*.md"))]
@@ -54,3 +55,8 @@ def test_the_options_of_every_command_on_a_page_are_there(page: Path) -> None:
         command = words[: 2 if words[0] == "data" else 1]
         asked = {word for word in words if OPTION.fullmatch(word)}
         assert asked - options(*command) == set(), words
+
+
+def test_every_metric_is_defined_on_a_page() -> None:
+    text = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("evaluation-definitions.md", "stability.md"))
+    assert [name for name in METRICS if f"`{name}`" not in text] == []
