@@ -57,6 +57,12 @@ def test_the_options_of_every_command_on_a_page_are_there(page: Path) -> None:
         assert asked - options(*command) == set(), words
 
 
+@pytest.mark.parametrize("page", [*DOCS.parent.glob("*.md"), *sorted(DOCS.rglob("*.md"))], ids=lambda path: path.stem)
+def test_links_lead_to_files_of_the_repository(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s#:]+)(?=[)#])", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 def test_every_metric_is_defined_on_a_page() -> None:
     text = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("evaluation-definitions.md", "stability.md"))
     assert [name for name in METRICS if f"`{name}`" not in text] == []
