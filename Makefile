@@ -1,6 +1,7 @@
 # make demo    crystals within minutes: install, generate with the bundled model, evaluate, draw
 # make test    the whole test suite
-# make lint    ruff and mypy
+# make lint    ruff, mypy, and the documentation with its links
+# make docs    the documentation as a site, in site/index.html
 # make test-minimum   a selection of tests with the lowest versions that pyproject.toml allows. Installs 5 GB; without
 #              CUDA with PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 # make bench   speed and memory of this machine; OPTIONS=--quick for a short look
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test test-minimum lint bench clean
+.PHONY: demo test test-minimum lint docs bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/dpcdvae demo --out demo
@@ -30,15 +31,20 @@ test-minimum:
 	@OMP_NUM_THREADS=1 $(MINIMUM)/bin/pytest -q $(MINIMUM_TESTS)
 
 lint: $(VENV)/.installed-dev
-	@$(BIN)/ruff check src tests benchmarks examples
-	@$(BIN)/ruff format --check src tests benchmarks examples
+	@$(BIN)/ruff check src tests benchmarks docs examples
+	@$(BIN)/ruff format --check src tests benchmarks docs examples
 	@$(BIN)/mypy
+	@$(MAKE) --no-print-directory docs
+
+# Strict: a link that leads nowhere is an error. The variable silences an advertisement.
+docs: $(VENV)/.installed-dev
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python benchmarks/run.py $(OPTIONS)
 
 clean:
-	rm -rf $(VENV) $(MINIMUM) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MINIMUM) demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: TARGET = .
 $(VENV)/.installed-dev: TARGET = .[dev]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import re
 from pathlib import Path
 
 import pytest
 
 import dpcdvae
+from page_blocks import DOCS, blocks, run
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "python.md"
+PAGE = DOCS / "python.md"
 ACCESSORIES = {
     "__version__",
     "InputError",
@@ -25,11 +25,9 @@ ACCESSORIES = {
 def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path / "home"))
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) >= 5
     names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, str(PAGE), "exec"), names)
+    ran = [run(language, text, names, str(PAGE)) for language, text in blocks(PAGE) if language == "python"]
+    assert len(ran) >= 5
 
 
 def test_the_page_names_every_public_function() -> None:

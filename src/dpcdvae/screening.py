@@ -121,7 +121,8 @@ def stability(
         crystals: anything that :func:`~dpcdvae.io.as_crystals` takes.
         phases: reference phases, or a file of them. Their energies have to be of the same method as the calculator's.
         training: what the generator has learnt from, for S.U.N.: a data set, a file or crystals.
-        workers, scheduler, engine: as of :func:`~dpcdvae.relaxation.relax`. seed: of the bootstrap.
+        workers: as of :func:`~dpcdvae.relaxation.relax`, like ``scheduler`` and ``engine``.
+        seed: of the bootstrap.
         relaxing: as :func:`~dpcdvae.relaxation.relax` takes: ``work``, ``batch``, ``retry`` and its settings.
 
     Raises:

@@ -142,7 +142,7 @@ def reconstruct(
         force_types: the true types, never changed (implies the true number of atoms).
         sample_latent: z drawn from the encoder's distribution (Eq. 8) instead of its mean.
         first: number of the first crystal, by which it gets its noise, where ``table`` is a part of another.
-        steps, solver, candidates, batch_size, on_progress: see :func:`generate`.
+        steps: as of :func:`generate`, like ``solver``, ``candidates``, ``batch_size`` and ``on_progress``.
     """
     how = Decoding.of(model.config, steps, solver, candidates)
     check_table(model.config, table, {"force_types": force_types, "force_num_atoms": force_num_atoms})

@@ -52,7 +52,7 @@ def interpolate(
         >>> path = dpcdvae.interpolate(model, ["a.cif", "b.cif"], 8)
 
     Args:
-        steps, solver, candidates: as in :func:`~dpcdvae.sampling.generation.generate`.
+        steps: as of :func:`~dpcdvae.sampling.generation.generate`, like ``solver`` and ``candidates``.
 
     Raises:
         InputError: not two crystals, crystals without bonds, n < 2, steps or a solver that the model does

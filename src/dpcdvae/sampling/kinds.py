@@ -233,7 +233,7 @@ def reconstruct(
         first: number of the first crystal, by which it gets its noise, where these are a part of others.
         options: of a crystal VAE those of :func:`dpcdvae.sampling.generation.reconstruct`: ``steps``, ``solver``,
             ``candidates``, ``force_num_atoms``, ``force_types``, ``sample_latent``.
-        model, batch_size, on_progress: see :func:`generate`.
+        model: as of :func:`generate`, like ``batch_size`` and ``on_progress``.
 
     Raises:
         InputError: a model without encoder, crystals it cannot hold, and as :func:`generate`.

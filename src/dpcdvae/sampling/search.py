@@ -179,7 +179,7 @@ def optimize(
 
     Args:
         start: crystals (:func:`~dpcdvae.io.as_crystals`), a table of them, or :func:`random_start`.
-        steps, solver, candidates: as in :func:`~dpcdvae.sampling.generation.generate`.
+        steps: as of :func:`~dpcdvae.sampling.generation.generate`, like ``solver`` and ``candidates``.
         seed: of the noise.
 
     Raises:

@@ -75,7 +75,7 @@ def make_loader(
 ) -> Loader:
     """Batches as :class:`EpochSampler` fills them; ``target`` names the property that travels along, if any.
 
-    In this process: assembling a batch takes a thousandth of a step (docs/training.md), less than handing it over.
+    In this process: assembling a batch takes a thousandth of a step (docs/training-speed.md), less than sending it.
     """
     sampler = EpochSampler(
         table.num_atoms, batch_size, batch_atoms=batch_atoms, seed=seed, rank=rank, world_size=world_size
