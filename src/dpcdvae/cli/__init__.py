@@ -27,6 +27,8 @@ COMMANDS = {
     "interpolate": "search",
     "evaluate": "evaluate",
     "view": "view",
+    "draw": "draw",
+    "plot": "plot",
     "stability": "stability",
     "phases": "phases",
     "relax": "relaxation",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,18 +90,6 @@ def cell_bonds(crystal: Crystal) -> CellBonds:
     chosen = distance <= SHELL_FACTOR * np.minimum(shell[first], shell[second])
     first, second, images = first[chosen], second[chosen], images[chosen]
     return CellBonds(first, second, images, positions[second] - positions[first] + images @ crystal.lattice)
-
-
-def bonds_of(crystal: Crystal, atoms: DrawnAtoms) -> Iterator[tuple[int, Array, bool]]:
-    """For each drawn atom and each of its bonds: the (3,) vector to the neighbour, Å, and whether that is drawn."""
-    bonds = cell_bonds(crystal)
-    drawn = {(int(k), *cell) for k, cell in zip(atoms.index, atoms.cells.tolist(), strict=True)}
-    neighbours = defaultdict(list)
-    for i, j, toward, to in zip(bonds.first.tolist(), bonds.second.tolist(), bonds.vectors, bonds.images, strict=True):
-        neighbours[i].append((j, toward, to))
-    for place, (k, here) in enumerate(zip(atoms.index.tolist(), atoms.cells, strict=True)):
-        for j, toward, to in neighbours[k]:
-            yield place, toward, (j, *(here + to).tolist()) in drawn
 
 
 def drawn_radii() -> Array:

@@ -14,7 +14,8 @@ from dpcdvae.drawing.page.columns import columns_of, read_table
 from dpcdvae.drawing.page.document import BLOCK, document
 from dpcdvae.drawing.page.geometry import elements, films, geometry, partners
 from dpcdvae.drawing.page.report_section import is_report, report_section
-from dpcdvae.drawing.page.run_section import is_run, run_section
+from dpcdvae.drawing.page.run_section import run_section
+from dpcdvae.drawing.run_log import is_run
 from dpcdvae.errors import InputError, printable
 from dpcdvae.files import manifest_path, write_text
 from dpcdvae.io import CrystalList, CrystalsLike, as_crystals
