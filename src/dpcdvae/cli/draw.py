@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Column, Crystals, Out, Overwrite

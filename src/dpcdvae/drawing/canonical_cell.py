@@ -1,4 +1,4 @@
-"""One cell, origin and choice of axes for every description of a crystal: what is alike looks alike when it is drawn."""
+"""One cell, origin and choice of axes for all descriptions of a crystal: what is alike looks alike when it is drawn."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MOST_ATOMS = 200
 NEARLY_RIGHT = 10.0
 """Degrees. A primitive cell whose angles are so near to 90 is drawn; of others the conventional cell is."""
 
-ANGLE, LENGTH, SITE = 3.0, 0.1, 0.1
-"""Degrees and Å within which two angles, lengths and distances to neighbours count as the same in a choice."""
+ANGLE, LENGTH, SITE = 3.0, 0.1, 0.02
+"""Degrees and Å within which two angles, lengths and distances to the nearest neighbour count as the same."""
 
 _GRID = 1013.7  # steps of a fractional coordinate, none of which ends at a simple fraction
 

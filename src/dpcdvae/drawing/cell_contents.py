@@ -83,12 +83,12 @@ def cell_bonds(crystal: Crystal) -> CellBonds:
     first, second, images, distance = find_points_in_spheres(
         positions, positions, 2 * float(reach.max()), periodic, np.ascontiguousarray(crystal.lattice)
     )
-    near = (distance > 0.1) & (distance <= reach[first] + reach[second])  # nearer atoms are no bond to look at
-    first, second, images, distance = first[near], second[near], images[near].astype(np.int64), distance[near]
+    apart = distance > 0.1  # nearer atoms are no bond to look at
     shell = np.full(crystal.num_atoms, np.inf)
-    np.minimum.at(shell, first, distance)
-    chosen = distance <= SHELL_FACTOR * np.minimum(shell[first], shell[second])
-    first, second, images = first[chosen], second[chosen], images[chosen]
+    np.minimum.at(shell, first[apart], distance[apart])
+    near = distance <= np.minimum(reach[first] + reach[second], SHELL_FACTOR * np.minimum(shell[first], shell[second]))
+    chosen = apart & near
+    first, second, images = first[chosen], second[chosen], images[chosen].astype(np.int64)
     return CellBonds(first, second, images, positions[second] - positions[first] + images @ crystal.lattice)
 
 

@@ -23,7 +23,7 @@ FORMATS = {
 }
 """What a figure can be written as, by suffix, with what is left out of its metadata."""
 
-DPI = 220
+DPI = 200
 SCREEN_DPI = 110
 
 BLUE, ORANGE, GREY, LIGHT = "#0072B2", "#D55E00", "#4d4d4d", "#c8c8c8"
@@ -36,6 +36,7 @@ STYLE = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "legend.fontsize": 8,
+    "legend.title_fontsize": 8,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -60,7 +61,7 @@ def check_figure(path: str | Path) -> Path:
 
 
 def write_figure(figure: Figure, path: str | Path) -> None:
-    """Writes ``.svg``, ``.pdf`` or ``.png``. Raises InputError as :func:`check_figure`, or where it cannot be written."""
+    """Writes a figure as its suffix says. Raises InputError as :func:`check_figure`, or where it cannot be written."""
     suffix = check_figure(path).suffix.lower()
     with atomic_output(path) as temporary, style():
         figure.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=FORMATS[suffix])

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 COLUMNS, MOST = 4, 16
-WIDTH, HEIGHT = 1.8, 2.3  # inches of a panel: four of them are as wide as a page
-MARGIN = 1.06
-HEAD, FOOT = 0.145, 0.075  # of the height, for words
+WIDTH, HEIGHT = 1.8, 2.5  # inches of a panel: four of them are as wide as a page
+MARGIN = 1.08
+HEAD, FOOT = 0.2, 0.08  # of the height, for words
 LONGEST_ID, MOST_NAMED = 30, 6  # letters and elements that a panel has room for
 LIGHT = np.array([-0.45, 0.6])  # towards the light on the page, beside 0.66 towards the viewer
-SHADES = 9  # circles of a ball, each brighter and nearer to the light
+SHADES = 8  # circles of a ball, each brighter and nearer to the light
 STANDARD, FILE = "standard", "file"
 
 
@@ -208,13 +208,13 @@ def _write(axes: Axes, drawn: CanonicalCell) -> None:
     axes.text(0.5, 0.985, title_of(crystal), fontsize=10, color="black", **place)
     id = printable(crystal.id)
     id = id if len(id) <= LONGEST_ID else id[: LONGEST_ID - 1] + "…"
-    lengths = " × ".join(f"{length:.2f}" for length in crystal.lengths) + " Å"
+    lengths = "×".join(f"{length:.2f}" for length in crystal.lengths) + " Å"
     group = f"{group_of(drawn.number)}   " if drawn.number else ""
-    axes.text(0.5, 0.91, id, fontsize=8, color="0.35", parse_math=False, **place)
-    axes.text(0.5, 0.855 if id else 0.91, group + lengths, fontsize=8, color="0.35", **place)
+    axes.text(0.5, 0.918, id, fontsize=8, color="0.35", parse_math=False, **place)
+    axes.text(0.5, 0.866 if id else 0.918, group + lengths, fontsize=8, color="0.35", **place)
     elements = sorted(set(crystal.atomic_numbers.tolist()))[:MOST_NAMED]
     for k, number in enumerate(elements):
-        x = 0.5 + 0.16 * (k - (len(elements) - 1) / 2)
+        x = 0.51 + 0.165 * (k - (len(elements) - 1) / 2)
         colour = element_colour(number)
         axes.plot(x - 0.045, 0.035, "o", ms=6, mfc=colour, mec=colour * 0.5, mew=0.6, transform=axes.transAxes)
         axes.text(x - 0.01, 0.033, SYMBOLS[number], transform=axes.transAxes, va="center", fontsize=8, color="black")

@@ -31,7 +31,7 @@ class RunLog:
         return self.columns["epoch"]
 
     def curve(self, name: str) -> tuple[Floats, Floats]:
-        """The epochs at which a column is finite, and its values there; both are empty where there is no such column."""
+        """The epochs at which a column is finite, and its values there; both empty where there is no such column."""
         values = self.columns.get(name, np.full(len(self.epochs), np.nan))
         known = np.isfinite(values) & np.isfinite(self.epochs)
         return self.epochs[known], values[known]

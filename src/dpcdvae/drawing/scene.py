@@ -154,6 +154,8 @@ def scene_of(crystal: Crystal, look: Look) -> Scene:
             for edge in edges @ rotation:
                 depth = float(edge[:, 2].mean()) + 1e-3
                 shapes.append(Shape(depth, edge, 0.0, faded(0.6 * colour, depth)))
+    painted = np.concatenate([shape.points for shape in shapes])
+    low, high = np.minimum(low, painted.min(axis=0)), np.maximum(high, painted.max(axis=0))
     return Scene(numbers, positions, radii, sorted(shapes, key=lambda shape: shape.depth), low, high)
 
 

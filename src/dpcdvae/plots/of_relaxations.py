@@ -67,7 +67,7 @@ class RelaxedSet:
 
     @classmethod
     def of_ground_state(cls, content: Mapping[str, Any]) -> RelaxedSet:
-        """Of the JSON of ``dpcdvae ground-state``, which knows differences only; raises KeyError or TypeError for others."""
+        """Of the JSON of ``dpcdvae ground-state``, which knows differences only; KeyError or TypeError for others."""
         rows = content["rows"]
         change = np.array([np.nan if (d := row["delta_enthalpy"]) is None else d for row in rows], np.float64)
         unknown = np.full(len(rows), np.nan)

@@ -23,7 +23,7 @@ LINES = [
 ]  # fmt: skip
 """Colours and dashes of the terms of a loss."""
 
-SMALLEST = 1e-5
+SMALLEST = 1e-4
 """Of the largest term: what lies below it is not shown."""
 
 
@@ -53,7 +53,7 @@ def _criterion(log: RunLog) -> Panel | str:
     def panel(axes: Axes) -> None:
         assert not isinstance(draw, str)
         draw(axes)
-        axes.plot(epochs[best], values[best], "o", mfc="white", mec=ORANGE, mew=1.4, ms=6)
+        axes.plot(epochs[best], values[best], "o", mfc="white", mec=ORANGE, mew=1.4, ms=6, clip_on=False)
         axes.legend(handles=[axes.lines[-1]], labels=[f"best: {values[best]:.4g} in epoch {epochs[best]:.0f}"])
 
     return panel
@@ -72,15 +72,17 @@ def _curves(
     if not curves:
         return f"the run has no {label}"
     epochs, seconds = log.curve("cpu_seconds")
+    high = max(float(y.max()) for _, y in curves.values())
+    low = min(float(y.min()) for _, y in curves.values())
+    logarithmic = logarithmic and high > 0 and (low <= 0 or high > 3 * low)
+    small = [name for name, (_, y) in curves.items() if logarithmic and y.max() < SMALLEST * high]
+    shown = {name: curve for name, curve in curves.items() if name not in small}
 
     def panel(axes: Axes) -> None:
-        for (name, (x, y)), (colour, dashes) in zip(
-            curves.items(), LINES * (1 + len(curves) // len(LINES)), strict=False
-        ):
+        for place, (name, (x, y)) in enumerate(shown.items()):
+            colour, dashes = LINES[place % len(LINES)]
             axes.plot(x, y, color=colour, linestyle=dashes, label=name, marker="o" if len(x) < 3 else None, ms=3)
-        high = max(float(y.max()) for _, y in curves.values())
-        low = min(float(y.min()) for _, y in curves.values())
-        if logarithmic and high > 0 and (low <= 0 or high > 3 * low):
+        if logarithmic:
             axes.set_yscale("log")
             axes.set_ylim(bottom=max(low, SMALLEST * high) * 0.8)
         axes.set_xlim(0, float(log.epochs[-1]))
@@ -88,7 +90,7 @@ def _curves(
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         if len(curves) > 1:
-            axes.legend(ncols=1 + len(curves) // 5)
+            axes.legend(ncols=1 + len(shown) // 4, title=f"too small to show: {', '.join(small)}" if small else None)
         if len(seconds):
             minutes = np.cumsum(np.maximum(seconds, 1e-6)) / 60
             known, passed = np.append(0.0, epochs), np.append(0.0, minutes)
