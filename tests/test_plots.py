@@ -88,7 +88,8 @@ def test_a_report_is_plotted_with_its_own_numbers() -> None:
     figure = dpcdvae.plot(scored, workers=0)
     titles = [axes._left_title.get_text() for axes in figure.axes]
     assert titles == [
-        "Density", "Number of elements", "Predicted energy x", "Space groups", "Match rate", "Match rate by latent distance",
+        "Density", "Number of elements", "Predicted energy x", "Space groups", "Match rate",
+        "Match rate by latent distance",
     ]  # fmt: skip
     for panel, name in enumerate(("density_wasserstein", "num_elements_wasserstein", "energy_wasserstein")):
         assert f"{scored[name].value:.3g} (" in words(figure, panel)
@@ -231,8 +232,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 def test_in_python_too_what_a_plot_lacks_is_said() -> None:
     with pytest.raises(InputError, match="unknown plot 'x'"):
         draw_plot("run", only=["x"])
+    bare = [replace(crystal, properties={}) for crystal in crystals(4)]
     with pytest.raises(InputError, match="a latent distance are needed, there are 0"):
-        bare = [replace(crystal, properties={}) for crystal in crystals(4)]
         draw_plot(bare, reference=bare, paired=True, only=["latent-distance"], workers=0)
     with pytest.raises(InputError, match="nothing to plot"):
         draw_plot([SALT])
