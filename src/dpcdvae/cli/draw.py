@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from dpcdvae.cli.groups import Call, option
-from dpcdvae.cli.options import Column, Crystals, Out, Overwrite
+from dpcdvae.cli.options import Column, Crystals, Dpi, Out, Overwrite
 from dpcdvae.cli.outputs import check_paths
 
 
@@ -25,6 +25,7 @@ def draw(
     along: str = option("", "Look along the axis a, b or c.", shown="from the front, a little from above"),
     rotate: str = option("", "Turn about x (right), y (up), z (to the viewer), degrees: 90x,-20y.", shown="not at all"),
     column: Column = None,
+    dpi: Dpi = 200,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw crystals into one picture (.svg, .pdf or .png), a panel with formula, id and space group for each.
@@ -61,5 +62,6 @@ def draw(
         cell=cell,
         along=along,
         rotate=rotate,
+        dpi=dpi,
     )
     call.write_manifest(out, {"crystals_sha256": sha256(crystals)})

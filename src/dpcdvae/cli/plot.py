@@ -7,7 +7,7 @@ from pathlib import Path
 from dpcdvae.cli.energies import energy_model_of
 from dpcdvae.cli.evaluate import complete_references
 from dpcdvae.cli.groups import Call, argument, option
-from dpcdvae.cli.options import Out, Overwrite, Processes, Seed
+from dpcdvae.cli.options import Dpi, Out, Overwrite, Processes, Seed
 from dpcdvae.cli.outputs import check_paths
 from dpcdvae.errors import InputError
 
@@ -33,6 +33,7 @@ def plot(
     energy_model: str | None = option(None, "A property model, for the distribution of energies."),
     time_limit: float = option(60.0, "Seconds of CPU time for one comparison.", min=0.1),
     seed: Seed = 0,
+    dpi: Dpi = 200,
     overwrite: Overwrite = False,
 ) -> None:
     """Plot a training run, an evaluation or relaxed crystals into one figure (.svg, .pdf or .png).
@@ -87,6 +88,7 @@ def plot(
             engine=engine,
             time_limit=time_limit,
             seed=asked.seed,
+            dpi=dpi,
         )
     call.write_manifest(out, {"source_sha256": sha256(source)})
 

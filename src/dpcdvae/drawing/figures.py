@@ -23,7 +23,7 @@ FORMATS = {
 }
 """What a figure can be written as, by suffix, with what is left out of its metadata."""
 
-DPI = 200
+DPI, LOWEST_DPI, HIGHEST_DPI = 200, 30, 1200
 SCREEN_DPI = 110
 
 BLUE, ORANGE, GREY, LIGHT = "#0072B2", "#D55E00", "#4d4d4d", "#c8c8c8"
@@ -60,11 +60,22 @@ def check_figure(path: str | Path) -> Path:
     return path
 
 
-def write_figure(figure: Figure, path: str | Path) -> None:
-    """Writes a figure as its suffix says. Raises InputError as :func:`check_figure`, or where it cannot be written."""
+def check_dpi(dpi: int) -> None:
+    """Raises InputError for a resolution that makes no picture, or one that no memory holds."""
+    if not LOWEST_DPI <= dpi <= HIGHEST_DPI:
+        raise InputError(f"dpi {dpi}: {LOWEST_DPI} to {HIGHEST_DPI} are possible")
+
+
+def write_figure(figure: Figure, path: str | Path, dpi: int = DPI) -> None:
+    """Writes a figure as its suffix says, as a PNG with ``dpi`` dots per inch.
+
+    Raises:
+        InputError: as :func:`check_figure` and :func:`check_dpi`, or where it cannot be written.
+    """
+    check_dpi(dpi)
     suffix = check_figure(path).suffix.lower()
     with atomic_output(path) as temporary, style():
-        figure.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=FORMATS[suffix])
+        figure.savefig(temporary, format=suffix[1:], dpi=dpi, metadata=FORMATS[suffix])
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from dpcdvae.arguments import checked
 from dpcdvae.drawing.canonical_cell import CanonicalCell, canonical_cell
 from dpcdvae.drawing.cell_contents import element_colour
-from dpcdvae.drawing.figures import check_figure, new_figure, style, write_figure
+from dpcdvae.drawing.figures import DPI, check_dpi, check_figure, new_figure, style, write_figure
 from dpcdvae.drawing.scene import Colour, Look, Scene, scene_of
 from dpcdvae.errors import InputError, printable, unknown_name
 from dpcdvae.io import CrystalsLike, as_crystals
@@ -53,6 +53,7 @@ def draw(
     cell: str = STANDARD,
     along: str = "",
     rotate: str = "",
+    dpi: int = DPI,
 ) -> Figure:
     """Draws crystals side by side. A notebook shows the figure; with a ``path`` it is written too.
 
@@ -71,10 +72,12 @@ def draw(
             (:func:`~dpcdvae.drawing.canonical_cell.canonical_cell`); ``file``: those of the file.
         along: look along the axis ``a``, ``b`` or ``c`` of the drawn cell.
         rotate: turn the crystals about x (right), y (up) and z (towards the viewer), degrees: ``90x,-20y``.
+        dpi: dots per inch of a PNG.
 
     Raises:
         InputError: an unknown id, none that can be drawn, a slip, or ``path`` cannot be written.
     """
+    check_dpi(dpi)
     if path is not None:
         check_figure(path)
     if n < 1 or columns < 1:
@@ -94,7 +97,7 @@ def draw(
             axes = figure.add_axes((column / columns, 1 - (row + 1) / rows, 1 / columns, 1 / rows))
             _draw_panel(axes, drawn, scene_of(drawn.crystal, look), labels=labels)
     if path is not None:
-        write_figure(figure, path)
+        write_figure(figure, path, dpi)
     return figure
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dpcdvae.arguments import checked
-from dpcdvae.drawing.figures import check_figure, new_figure, style, write_figure
+from dpcdvae.drawing.figures import DPI, check_dpi, check_figure, new_figure, style, write_figure
 from dpcdvae.drawing.run_log import RunLog, is_run, read_run
 from dpcdvae.errors import InputError, listed
 from dpcdvae.evaluation import EnergyModel, Report, read_generated
@@ -54,6 +54,7 @@ def plot(
     workers: int | None = None,
     engine: Engine | None = None,
     time_limit: float = TIME_LIMIT,
+    dpi: int = DPI,
 ) -> Figure:
     """Plots of a training run, of an evaluation, or of relaxed crystals. A notebook shows the figure.
 
@@ -70,11 +71,13 @@ def plot(
             for crystals.
         workers: processes, by default one for each core; 0 for none.
         engine: where else to compute.
+        dpi: dots per inch of a PNG.
 
     Raises:
         InputError: an unknown name, a source without what a named plot needs or without any plot, a run without
             epochs, or ``path`` cannot be written.
     """
+    check_dpi(dpi)
     if path is not None:
         check_figure(path)
     wanted = None if only is None else {name: PLOTS[name] for name in only}
@@ -97,7 +100,7 @@ def plot(
             panel(figure.add_subplot(rows, columns, place + 1))
         figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, hspace=0.06, wspace=0.04)
     if path is not None:
-        write_figure(figure, path)
+        write_figure(figure, path, dpi)
     return figure
 
 

@@ -62,7 +62,7 @@ def _elements(sample: Sample) -> Panel | str:
     ours, theirs = element_counts(sample.measurable), sample.reference.element_counts
     real = sample.once(real_crystals)
     note = _distance_note(sample, "elements", ours, theirs, None if real is None else element_counts(real.measurable))
-    counts = np.arange(1, int(max(ours.max(), theirs.max())) + 1)
+    counts = np.arange(int(min(ours.min(), theirs.min())), int(max(ours.max(), theirs.max())) + 1)
 
     def panel(axes: Axes) -> None:
         head(axes, "Number of elements", note)

@@ -24,8 +24,8 @@ from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.progress import progress
 from dpcdvae.structures.crystal import Crystal
 
-MOST_CRYSTALS, MOST_ATOMS = 50_000, 1_000_000
-"""Of a page: with more of them a browser needs gigabytes."""
+MOST_CRYSTALS, MOST_ATOMS = 30_000, 500_000
+"""Of a page: so many take about two minutes of CPU time (``docs/view.md``)."""
 
 MOST_FAILURES = 50  # named
 SECONDS = 60.0  # of CPU time for one space group
