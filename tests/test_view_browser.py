@@ -95,7 +95,7 @@ def test_both_viewers_draw_and_turn_together(window: Any) -> None:
 
 def test_what_is_drawn_can_be_chosen(window: Any) -> None:
     last = picture(window)
-    for name in ("polyhedra", "bonds", "labels"):
+    for name in ("polyhedra", "bonds"):
         window.execute_script(f"document.getElementById('{name}').click()")
         last = changed(window, last)
     enter(window, "cells-a", "2", "change")

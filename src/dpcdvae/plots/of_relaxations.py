@@ -88,7 +88,8 @@ def _energy_change(relaxed: RelaxedSet) -> Panel | str:
         return "no crystal has converged with a known energy before and after"
     left_out = len(relaxed.change) - len(known)
     rose = int((known < 0).sum())
-    words = [f"median {np.median(known):.3g} meV/atom of {len(known)} crystals"]
+    middle = float(np.median(known))
+    words = [f"median {middle:.{0 if abs(middle) >= 100 else 2}f} meV/atom of {len(known)} crystals"]
     words += [f"{rose} rose (first bar)"] if rose else []
     words += [f"{left_out} not converged or unknown, left out"] if left_out else []
     edges = np.array([0.5, *BIN_EDGES[1:]])
@@ -103,7 +104,6 @@ def _energy_change(relaxed: RelaxedSet) -> Panel | str:
         axes.stairs(
             counts[first:last], edges[first : last + 1], fill=True, facecolor=LIGHT, edgecolor=GREY, linewidth=0.8
         )
-        middle = float(np.median(known))
         if middle > edges[first]:
             axes.axvline(middle, color=BLUE, linestyle="--", label="median")
             axes.legend()
