@@ -137,7 +137,7 @@ def test_relaxed_crystals_show_what_they_lost() -> None:
     figure = dpcdvae.plot("relaxed.extxyz", workers=0)
     assert "Enthalpy lost" in words(figure)
     assert "median 100 meV/atom of 6 crystals" in words(figure)
-    assert "3 not converged" in words(figure)
+    assert "3 without result" in words(figure)
     (bars,) = figure.axes[0].patches
     values, edges, _ = bars.get_data()
     assert values.sum() == 6
@@ -237,5 +237,8 @@ def test_in_python_too_what_a_plot_lacks_is_said() -> None:
         draw_plot(bare, reference=bare, paired=True, only=["latent-distance"], workers=0)
     with pytest.raises(InputError, match="nothing to plot"):
         draw_plot([SALT])
+    unlike = [replace(crystal, properties=RELAXED) for crystal in (SALT, PEROVSKITE)]
+    with pytest.raises(InputError, match="different compositions cannot be compared"):
+        draw_plot(unlike, only=["enthalpy-volume"])
     with pytest.raises(InputError, match="Report is none"):
         draw_plot(report(protocol="cdvae", baselines=()), reference=[SALT])

@@ -69,7 +69,7 @@ class RelaxedSet:
     def of_ground_state(cls, content: Mapping[str, Any]) -> RelaxedSet:
         """Of the JSON of ``dpcdvae ground-state``, which knows differences only; KeyError or TypeError for others."""
         rows = content["rows"]
-        change = np.array([np.nan if (d := row["delta_enthalpy"]) is None else d for row in rows], np.float64)
+        change = np.array([np.nan if (d := row["delta_enthalpy"]) is None else d / 1000 for row in rows], np.float64)
         unknown = np.full(len(rows), np.nan)
         converged = np.array([bool(row["converged"]) for row in rows], bool)
         return cls(change, unknown, unknown, converged, [""] * len(rows), [float(content["settings"]["pressure_GPa"])])
@@ -91,7 +91,7 @@ def _energy_change(relaxed: RelaxedSet) -> Panel | str:
     middle = float(np.median(known))
     words = [f"median {middle:.{0 if abs(middle) >= 100 else 2}f} meV/atom of {len(known)} crystals"]
     words += [f"{rose} rose (first bar)"] if rose else []
-    words += [f"{left_out} not converged or unknown, left out"] if left_out else []
+    words += [f"{left_out} without result left out"] if left_out else []
     edges = np.array([0.5, *BIN_EDGES[1:]])
     counts = np.histogram(np.clip(known, 0.6, edges[-1]), edges)[0]
     filled = np.flatnonzero(counts)
@@ -108,7 +108,7 @@ def _energy_change(relaxed: RelaxedSet) -> Panel | str:
             axes.axvline(middle, color=BLUE, linestyle="--", label="median")
             axes.legend()
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel(f"{relaxed.quantity} before less after (meV/atom)")
+        axes.set_xlabel(f"{relaxed.quantity} before − after (meV/atom)")
         axes.set_ylabel("crystals")
         axes.yaxis.get_major_locator().set_params(integer=True)
 
@@ -122,7 +122,10 @@ def _enthalpy_volume(relaxed: RelaxedSet) -> Panel | str:
     if not known.any():
         return "the volumes and enthalpies of the crystals are not known"
     formulas = np.array(relaxed.formulas)
-    commonest = [formula for formula, _ in Counter(formulas[known].tolist()).most_common()]
+    counts = Counter(formulas[known].tolist())
+    commonest = [formula for formula, _ in counts.most_common()]
+    if len(commonest) > 1 and counts[commonest[0]] == 1:
+        return "enthalpies of different compositions cannot be compared, and each composition is there once"
     enthalpy = relaxed.enthalpy.copy()
     label = f"{relaxed.quantity} (eV/atom)"
     if len(commonest) > 1:
@@ -151,7 +154,7 @@ def _enthalpy_volume(relaxed: RelaxedSet) -> Panel | str:
                     label=(formula if len(named) > 1 else "converged") if face != "none" else "_",
                 )
         if (known & ~relaxed.converged).any():
-            axes.plot([], [], "o", mfc="none", mec=ORANGE, label="not converged")
+            axes.plot([], [], "o", ms=4, mfc="none", mec=ORANGE, label="not converged")
         if len(axes.get_legend_handles_labels()[0]) > 1:
             axes.legend()
         axes.set_xlabel("volume (Å³/atom)")

@@ -43,7 +43,8 @@ def report_section(report: Mapping[str, Any]) -> str:
         raise InputError("the report is not what evaluate --json writes: evaluate the crystals again") from None
     plural = "" if generated == 1 else "s"
     about = f"{generated} crystal{plural}, against {source}; {LEVEL:.0%} intervals"
-    plot = f'<div class="plots"><div>{interval_plot(bars, "Rates with intervals")}</div></div>{_HOLLOW}'
+    hollow = _HOLLOW if any(bar.others for bar in bars) else ""
+    plot = f'<div class="plots"><div>{interval_plot(bars, "Rates with intervals")}</div></div>{hollow}'
     return (
         '<section id="report" class="report" aria-label="Evaluation"><h2>Evaluation</h2>'
         f'<p class="note">{escape(about)}</p>{tables[0]}{plot if bars else ""}'
