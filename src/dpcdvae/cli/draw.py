@@ -48,7 +48,7 @@ def draw(
     failures: list[Failure] = []
     found = read(crystals, failures, column=column)
     if failures:
-        print(f"{len(failures)} crystals could not be read, the first: {failures[0].reason}", file=sys.stderr)
+        print(f"could not be read: {len(failures)}, the first: {failures[0].reason}", file=sys.stderr)
     make_picture(
         found,
         out,

@@ -179,7 +179,8 @@ def _least(*judgements: tuple[npt.NDArray[Any], float]) -> Ints:
 def _combinations() -> Floats:
     """(m, 3, 3) matrices of -1, 0 and 1 with determinant 1."""
     rows = np.stack(np.meshgrid(*[(-1.0, 0.0, 1.0)] * 9, indexing="ij"), -1).reshape(-1, 3, 3)
-    return rows[np.round(np.linalg.det(rows)) == 1]
+    proper: Floats = rows[np.round(np.linalg.det(rows)) == 1]
+    return proper
 
 
 def _angles(vectors: Floats) -> Floats:

@@ -29,7 +29,7 @@ SCREEN_DPI = 110
 BLUE, ORANGE, GREY, LIGHT = "#0072B2", "#D55E00", "#4d4d4d", "#c8c8c8"
 """Blue and orange of Okabe and Ito (2008): told apart by colour-blind readers, and in print by how dark they are."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 8.5,
     "axes.titlesize": 9.5,
     "axes.labelsize": 8.5,
@@ -80,7 +80,8 @@ def write_figure(figure: Figure, path: str | Path, dpi: int = DPI) -> None:
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:
     """An empty figure of so many inches, which needs no display and leaves the user's pyplot alone."""
-    return _figure_class()(figsize=(width, height), facecolor="white", **options)
+    figure: Figure = _figure_class()(figsize=(width, height), facecolor="white", **options)
+    return figure
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def _chosen(crystals: Sequence[Crystal], select: Sequence[str] | None, n: int) -
     if not possible:
         raise InputError("nothing to draw: no crystal has finite coordinates and a volume")
     if left_out := len(crystals) - len(possible):
-        print(f"{left_out} crystals without finite coordinates or a volume are not drawn", file=sys.stderr)
+        print(f"not drawn, without finite coordinates or a volume: {left_out} of {len(crystals)}", file=sys.stderr)
     return possible[:n]
 
 
@@ -199,9 +199,9 @@ def _name_atoms(axes: Axes, scene: Scene) -> None:
         if not (nearer & covers).any():
             red, green, blue = element_colour(number)
             dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
-            axes.text(
-                *position[:2], SYMBOLS[number], ha="center", va="center", fontsize=8, color="white" if dark else "black"
-            )
+            x, y, _ = position.tolist()
+            colour = "white" if dark else "black"
+            axes.text(x, y, SYMBOLS[number], ha="center", va="center", fontsize=8, color=colour)
 
 
 def _write(axes: Axes, drawn: CanonicalCell) -> None:

@@ -144,8 +144,8 @@ def scene_of(crystal: Crystal, look: Look) -> Scene:
                     [min(0.8 * radii[place] / length, 0.5), 0.5 if inside else STUMP], bond
                 )
                 depth = float(ends[:, 2].mean())
-                colour = faded(0.9 * element_colour(int(numbers[place])), depth, 0.0 if inside else 0.25)
-                shapes.append(Shape(depth, ends, BOND_WIDTH, colour))
+                shade = faded(0.9 * element_colour(int(numbers[place])), depth, 0.0 if inside else 0.25)
+                shapes.append(Shape(depth, ends, BOND_WIDTH, shade))
     if look.polyhedra:
         for colour, triangles, edges in _polyhedra(crystal, bonds, atoms, drawn):
             for triangle in triangles @ rotation:

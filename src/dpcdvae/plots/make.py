@@ -77,6 +77,8 @@ def plot(
         InputError: an unknown name, a source without what a named plot needs or without any plot, a run without
             epochs, or ``path`` cannot be written.
     """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     check_dpi(dpi)
     if path is not None:
         check_figure(path)
@@ -95,10 +97,13 @@ def plot(
     with style():
         columns = min(COLUMNS, len(panels))
         rows = -(-len(panels) // columns)
-        figure = new_figure(WIDTH * columns, HEIGHT * rows, layout="constrained")
+        figure = new_figure(
+            WIDTH * columns,
+            HEIGHT * rows,
+            layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, hspace=0.06, wspace=0.04),
+        )
         for place, panel in enumerate(panels):
             panel(figure.add_subplot(rows, columns, place + 1))
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, hspace=0.06, wspace=0.04)
     if path is not None:
         write_figure(figure, path, dpi)
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -127,8 +127,14 @@ def _space_groups(sample: Sample) -> Panel | str:
     return panel
 
 
-_OURS = {"facecolor": BLUE, "edgecolor": BLUE, "linewidth": 0.7, "label": "generated"}
-_THEIRS = {"facecolor": LIGHT, "edgecolor": GREY, "linewidth": 0.7, "hatch": "////", "label": "reference"}
+_OURS: dict[str, Any] = {"facecolor": BLUE, "edgecolor": BLUE, "linewidth": 0.7, "label": "generated"}
+_THEIRS: dict[str, Any] = {
+    "facecolor": LIGHT,
+    "edgecolor": GREY,
+    "linewidth": 0.7,
+    "hatch": "////",
+    "label": "reference",
+}
 
 
 def real_crystals(sample: Sample) -> Sample | None:

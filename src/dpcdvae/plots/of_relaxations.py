@@ -98,6 +98,8 @@ def _energy_change(relaxed: RelaxedSet) -> Panel | str:
     first, last = max(int(filled[0]) - 1, 0), min(int(filled[-1]) + 2, len(edges) - 1)
 
     def panel(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         title = f"{relaxed.quantity.capitalize()} lost in relaxation"
         head(axes, title, words[0] + ("\n" + "; ".join(words[1:]) if words[1:] else ""))
         axes.set_xscale("log")
@@ -110,7 +112,7 @@ def _energy_change(relaxed: RelaxedSet) -> Panel | str:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(f"{relaxed.quantity} before − after (meV/atom)")
         axes.set_ylabel("crystals")
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
     return panel
 
