@@ -36,6 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name, content in {"run": HEAD + EPOCHS, "young": HEAD, "odd": "epoch\nx\n"}.items():
             Path(name).mkdir()
             Path(name, "metrics.csv").write_text(content)
+        Path("fresh").mkdir()
+        Path("fresh", "run.json").write_text("{}")
         dpcdvae.write(crystals(30, 0.02), "c.extxyz")
         dpcdvae.write(crystals(30, 0.0), "truth.extxyz")
         relaxed = [
@@ -200,6 +202,7 @@ def test_every_plot_is_described_in_the_documentation() -> None:
     ("command", "message"),
     [
         ("young --out p.svg", "no finished epoch"),
+        ("fresh --out p.svg", "no finished epoch"),
         ("odd --out p.svg", "not the epochs"),
         ("run --out p.jpg", "written as .svg, .pdf or .png"),
         ("run --only losses --out p.svg", "did you mean 'loss'"),

@@ -50,9 +50,9 @@ def canonical_cell(crystal: Crystal) -> CanonicalCell:
 
     The cell is the primitive one where its angles are nearly right, else the conventional one (spglib, 0.1 Å); its
     vertical axis is the one that differs from the others. At the origin is the most symmetric site; among several the
-    one of the rarest element, then whose nearest neighbour is farthest, then the most electronegative, then the
-    heaviest. So the large cation of a perovskite lies in the corners. What is left open is decided by the list of the
-    atoms' coordinates.
+    cations (less electronegative than the mean) where there are two or more, then the one whose nearest neighbour is
+    farthest, then the most electronegative, then the heaviest. So the large cation of a perovskite lies in the
+    corners. What is left open is decided by the list of the atoms' coordinates.
     Atoms are not moved onto symmetric places.
 
     A crystal of more than :data:`MOST_ATOMS` atoms, or with atoms nearer than 0.1 Å, is left as it is described.
@@ -135,15 +135,11 @@ def _equal_origins(lattice: Floats, frac: Floats, numbers: Ints, orbits: Ints) -
         distances = np.linalg.norm((frac - frac[:, None] + image) @ lattice, axis=2)
         distances[distances < 1e-3] = np.inf  # the atom itself
         nearest = np.minimum(nearest, distances.min(axis=1))
-    _, element, rarity = np.unique(numbers, return_inverse=True, return_counts=True)
     strength = np.nan_to_num(by_atomic_number("crystal_nn", "electronegativity"))[numbers]
-    return _least(
-        (counts[orbit.ravel()], 0.5),
-        (rarity[element.ravel()], 0.5),
-        (-nearest, SITE),
-        (-strength, 1e-6),
-        (-numbers, 0.5),
-    )
+    left = _least((counts[orbit.ravel()], 0.5))
+    cations = left[strength[left] < strength.mean()]
+    left = cations if len(np.unique(orbits[cations])) > 1 else left
+    return _least((-nearest, SITE), (-strength, 1e-6), (-numbers, 0.5), among=left)
 
 
 def _first_description(bases: Floats, frac: Floats, numbers: Ints, origins: Ints) -> tuple[Floats, Floats, Ints]:
@@ -167,9 +163,9 @@ def _first_description(bases: Floats, frac: Floats, numbers: Ints, origins: Ints
     return best[1:]
 
 
-def _least(*judgements: tuple[npt.NDArray[Any], float]) -> Ints:
+def _least(*judgements: tuple[npt.NDArray[Any], float], among: Ints | None = None) -> Ints:
     """Places that are, in one judgement after the other, as low as the lowest of those left, within its tolerance."""
-    kept = np.arange(len(judgements[0][0]))
+    kept = np.arange(len(judgements[0][0])) if among is None else among
     for values, tolerance in judgements:
         kept = kept[values[kept] <= values[kept].min() + tolerance]
     return kept

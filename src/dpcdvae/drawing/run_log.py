@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dpcdvae.errors import InputError, reason_of
 
-METRICS = "metrics.csv"
+RUN, METRICS = "run.json", "metrics.csv"
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,12 +39,15 @@ class RunLog:
 
 def is_run(path: Path) -> bool:
     """Whether it is a folder that ``dpcdvae train`` writes."""
-    return path.is_dir() and (path / METRICS).is_file()
+    return path.is_dir() and any((path / name).is_file() for name in (RUN, METRICS))
 
 
 def read_run(folder: Path) -> RunLog:
     """Raises InputError where no epoch is finished, or the log cannot be read."""
     path = folder / METRICS
+    none_yet = InputError(f"{folder}: this run has no finished epoch yet: nothing to show")
+    if not path.exists():
+        raise none_yet
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             head, *rows = (row for row in csv.reader(stream, strict=True) if row)
@@ -54,5 +57,5 @@ def read_run(folder: Path) -> RunLog:
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError) as error:
         raise InputError(f"{path}: not the epochs of a training run ({reason_of(error)})") from None
     if not known.any():
-        raise InputError(f"{folder}: this run has no finished epoch yet: nothing to show")
+        raise none_yet
     return log

@@ -20,8 +20,7 @@ from dpcdvae.evaluation.metrics.distributions import reference_energies
 from dpcdvae.evaluation.metrics.symmetry import reference_space_groups, space_groups
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.intervals import Number
-from dpcdvae.plots.plot_table import plot_of
-from dpcdvae.plots.words import head
+from dpcdvae.plots.plot_table import head, plot_of
 from dpcdvae.structures.summary import element_counts
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from dpcdvae.drawing.figures import BLUE, ORANGE
 from dpcdvae.evaluation.metrics.matching import SITE_TOLERANCES, matches, pairs, truths
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.intervals import Number
-from dpcdvae.plots.plot_table import plot_of
-from dpcdvae.plots.words import head
+from dpcdvae.plots.plot_table import head, plot_of
 from dpcdvae.structures.crystal import LATENT_DISTANCE
 
 if TYPE_CHECKING:

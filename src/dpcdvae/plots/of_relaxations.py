@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.drawing.figures import BLUE, GREY, LIGHT, ORANGE
-from dpcdvae.plots.plot_table import plot_of
-from dpcdvae.plots.words import head
+from dpcdvae.plots.plot_table import head, plot_of
 from dpcdvae.relaxation.ground_state import BIN_EDGES
 from dpcdvae.structures.crystal import Crystal
 

@@ -1,4 +1,4 @@
-"""The table of plots: every panel of a figure, by name."""
+"""The table of plots: every panel of a figure, by name; and what stands above a panel."""
 
 from __future__ import annotations
 
@@ -43,3 +43,10 @@ def plot_of(
         return make
 
     return add
+
+
+def head(axes: Axes, title: str, note: str = "") -> None:
+    """The title, with a note in small letters below it."""
+    lines = note.count("\n") + 1 if note else 0
+    axes.set_title(title, pad=6 + 11 * lines)
+    axes.text(0, 1.02, note, transform=axes.transAxes, va="bottom", fontsize=8, color="0.3")
