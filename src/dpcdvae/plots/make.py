@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from dpcdvae.arguments import checked
 from dpcdvae.drawing.figures import DPI, check_dpi, check_figure, new_figure, style, write_figure
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from dpcdvae.plots.plot_table import Panel
 
-Source: TypeAlias = "Report | GroundState | CrystalsLike"
 Subject = RunLog | Sample | RelaxedSet
 
 WIDTH, HEIGHT, COLUMNS = 3.5, 2.9, 2  # inches of a panel: two are as wide as a page
@@ -41,7 +40,7 @@ WIDTH, HEIGHT, COLUMNS = 3.5, 2.9, 2  # inches of a panel: two are as wide as a 
 
 @checked
 def plot(
-    source: Source,
+    source: Report | GroundState | CrystalsLike,
     path: str | Path | None = None,
     *,
     only: Sequence[str] | None = None,
