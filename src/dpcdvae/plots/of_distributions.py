@@ -151,8 +151,9 @@ def _histograms(
     low, high = np.quantile(ours, (TAIL, 1 - TAIL))
     low, high = min(low, theirs.min()), max(high, theirs.max())
     beyond = int(((ours < low) | (ours > high)).sum())
-    edges = np.histogram_bin_edges(theirs, "fd" if len(theirs) > 1 else 1)
-    width = np.clip(edges[1] - edges[0], (high - low) / MOST_BINS or 1.0, (high - low) / FEWEST_BINS or 1.0)
+    quarters = np.quantile(theirs, (0.25, 0.75))
+    width = 2 * (quarters[1] - quarters[0]) / len(theirs) ** (1 / 3)  # Freedman and Diaconis (1981)
+    width = np.clip(width, (high - low) / MOST_BINS or 1.0, (high - low) / FEWEST_BINS or 1.0)
     edges = low + width * np.arange(int(np.ceil((high - low) / width + 1e-9)) + 1)
 
     def panel(axes: Axes) -> None:
