@@ -80,8 +80,11 @@ PATIENCE = 600.0  # seconds: WebGL without a graphics card is slow, and the mach
 
 
 @contextmanager
-def browser(*, dark: bool = False, width: int = 480, height: int = 320) -> Iterator[Any]:
-    """A headless Chromium without a network, driven by Selenium. The test skips where either is missing."""
+def browser(width: int = 400, height: int = 300) -> Iterator[Any]:
+    """A headless Chromium without a network, driven by Selenium. The test skips where either is missing.
+
+    The window is that of a phone: without a graphics card, time goes with the number of pixels.
+    """
     webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install 'dpcdvae[dev]'")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
@@ -106,13 +109,17 @@ def browser(*, dark: bool = False, width: int = 480, height: int = 320) -> Itera
     window.set_script_timeout(PATIENCE)
     window.set_page_load_timeout(PATIENCE)
     try:
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        dark_mode(window, False)
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
         window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         yield window
     finally:
         window.quit()
+
+
+def dark_mode(window: Any, dark: bool) -> None:
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
 
 def wait_for(window: Any, condition: str, seconds: float = PATIENCE) -> Any:

@@ -56,6 +56,7 @@ def numbers(name: str = "validity", value: float = 0.75) -> dict[str, Any]:
         "crystals": {"generated": 4, "read": 4, "failures": []},
         "reference": {"source": NASTY, "sha256": "", "count": 1, "kind": "crystals"},
         "metrics": [metric],
+        "headline": [{"name": name, "gate": "none", "verdict": NASTY}],
     }
 
 
@@ -80,7 +81,7 @@ def test_nothing_from_outside_is_markup(tmp_path: Path) -> None:
     harmless = page_of(tmp_path, [SALT], title="t", report=numbers())
     named = replace(SALT, id=NASTY, properties={NASTY: 1.0})
     report = json.loads(json.dumps(numbers()).replace("validity", NASTY.replace('"', r"\"")))
-    report["metrics"][0]["gate"] = report["metrics"][0]["unit"] = NASTY
+    report["metrics"][0]["gate"] = report["headline"][0]["gate"] = report["metrics"][0]["unit"] = NASTY
     page = page_of(
         tmp_path, dpcdvae.CrystalList([named], [dpcdvae.io.Failure("f", NASTY, NASTY)]), title=NASTY, report=report
     )
@@ -154,10 +155,11 @@ def test_bonds_are_those_of_ase() -> None:
         crystal = Crystal(
             rng.integers(3, 60, n), rng.random((n, 3)), np.eye(3) * (20 * n) ** (1 / 3) + rng.normal(0, 0.4, (3, 3))
         )
-        i, j, d, shift = neighbor_list("ijdS", crystal.to_ase(), BOND_FACTOR * drawn_radii()[crystal.atomic_numbers])
+        reach = BOND_FACTOR * drawn_radii()[crystal.atomic_numbers]
+        i, j, d, shift = neighbor_list("ijdS", crystal.to_ase(), 2 * reach.max())
         shell = np.full(n, np.inf)
         np.minimum.at(shell, i, d)
-        near = (d <= SHELL_FACTOR * np.minimum(shell[i], shell[j])) & (d > 0.1)
+        near = (d <= SHELL_FACTOR * np.minimum(shell[i], shell[j])) & (d <= reach[i] + reach[j]) & (d > 0.1)
         bonds = cell_bonds(crystal)
         found = np.column_stack([bonds.first, bonds.second, bonds.images])
         expected = np.column_stack([i, j, shift])[near]
@@ -230,11 +232,13 @@ def test_the_numbers_of_a_report_stand_on_the_page_with_their_intervals(tmp_path
     for name, number in report.numbers:
         assert name.replace("_", " ") in page.words
         assert all(text in page.words for text in number.shown(dpcdvae.evaluation.METRICS[name].unit))
+    for line in report.to_json()["headline"]:
+        assert line["verdict"] in page.words
     assert page.column("same_structure") == [1, 1]  # of the report's table
     assert any(tag == "svg" for tag, _ in page.tags)
 
 
-@pytest.mark.parametrize("damage", ["metrics", "reference", "crystals"])
+@pytest.mark.parametrize("damage", ["metrics", "reference", "crystals", "headline"])
 def test_a_damaged_report_is_one_line(tmp_path: Path, damage: str) -> None:
     for value in (None, 3, [1], {"a": "b"}, [{"name": 1, "value": "x", "n": 2, "interval": [1]}]):
         with pytest.raises(InputError, match="evaluate --json"):

@@ -32,6 +32,7 @@ _HOMES = {
     "load_dataset": "dpcdvae.datasets",
     "load_model": "dpcdvae.checkpoints.loading",
     "optimize": "dpcdvae.sampling.search",
+    "plot": "dpcdvae.plots",
     "read": "dpcdvae.io",
     "reconstruct": "dpcdvae.sampling.kinds",
     "relax": "dpcdvae.relaxation",
@@ -63,6 +64,7 @@ __all__ = [
     "load_dataset",
     "load_model",
     "optimize",
+    "plot",
     "read",
     "reconstruct",
     "relax",
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from dpcdvae.errors import InputError
     from dpcdvae.evaluation import Report, evaluate
     from dpcdvae.io import CrystalList, as_crystals, read, write
+    from dpcdvae.plots import plot
     from dpcdvae.relaxation import GroundState, Relaxations
     from dpcdvae.relaxation.of_any_crystals import ground_state, relax
     from dpcdvae.sampling.film import film

@@ -28,6 +28,8 @@ COMMANDS = {
     "film": "film",
     "evaluate": "evaluate",
     "view": "view",
+    "draw": "draw",
+    "plot": "plot",
     "stability": "stability",
     "phases": "phases",
     "relax": "relaxation",

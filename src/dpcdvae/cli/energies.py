@@ -13,9 +13,11 @@ from dpcdvae.cli.options import CalculatorOption
 from dpcdvae.errors import InputError, listed
 
 if TYPE_CHECKING:
+    from dpcdvae.evaluation import EnergyModel, Reference
     from dpcdvae.evaluation.stability import EnergySource, Stability
     from dpcdvae.model.regressor import PropertyRegressor
     from dpcdvae.model_store import StoredModel
+    from dpcdvae.parallel import Engine
     from dpcdvae.structures.crystal import Crystal
 
 
@@ -94,6 +96,21 @@ def load_energy_model(
                 "give another"
             )
     return model
+
+
+def energy_model_of(source: StoredModel, reference: Reference, engine: Engine, time_limit: float) -> EnergyModel:
+    """Raises InputError where it was trained for other crystals or another property than the reference's."""
+    from dpcdvae.evaluation import EnergyModel
+    from dpcdvae.sampling.property_prediction import predict_crystals
+
+    numbers = {int(z) for crystal in reference.crystals or () for z in crystal.atomic_numbers}
+    wanted = f"{reference.dataset}'s energy is"
+    model = load_energy_model(source, "cpu", reference.energy, wanted, {reference.source: numbers})
+    return EnergyModel(
+        source.name,
+        model.target,
+        lambda crystals: predict_crystals(model, crystals, engine=engine, time_limit=time_limit),
+    )
 
 
 def check_calculator(name: str) -> None:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dpcdvae.cli.energies import HullEnergies, load_energy_model
+from dpcdvae.cli.energies import HullEnergies, energy_model_of
 from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Column, Crystals, Json, Overwrite, Processes, Seed, complete_datasets, complete_models
 from dpcdvae.cli.outputs import check_paths, console
 from dpcdvae.errors import InputError
 from dpcdvae.parallel import TIME_LIMIT
-
-if TYPE_CHECKING:
-    from dpcdvae.evaluation import EnergyModel, Reference
-    from dpcdvae.model_store import StoredModel
-    from dpcdvae.parallel import Engine
 
 
 def complete_references() -> list[str]:
@@ -35,7 +29,7 @@ def evaluate(
     json: Json = None,
     markdown: Path | None = option(None, "Write the table here too, for a paper."),
     table: Path | None = option(None, "Write a row for each crystal here (.csv or .parquet)."),
-    picture: Path | None = option(None, "Draw the first sixteen crystals (PNG)."),
+    picture: Path | None = option(None, "Draw the first sixteen crystals (.svg, .pdf or .png)."),
     protocol: str = option(
         "full", "full: every number; cdvae: those of CDVAE's tables, as published; stability: those of the hull."
     ),
@@ -70,6 +64,7 @@ def evaluate(
       dpcdvae evaluate crystals/ --reference perov_5:test --protocol cdvae --markdown table.md
       dpcdvae evaluate relaxed.extxyz --reference mp_20:test --phases phases.csv --energy-property energy_eV_per_atom
     """
+    from dpcdvae.drawing.figures import check_figure
     from dpcdvae.evaluation import evaluate as score
     from dpcdvae.evaluation import read_generated, resolve_reference
     from dpcdvae.evaluation.crystal_rows import check_table, write_table
@@ -85,8 +80,8 @@ def evaluate(
             raise InputError(f"{output} is a folder: name a file in it")
     if table is not None:
         check_table(table)
-    if picture is not None and picture.suffix.lower() != ".png":
-        raise InputError(f"{picture}: a picture is written as .png")
+    if picture is not None:
+        check_figure(picture)
     hull.check()
     energy = None if energy_model is None else find_property_model(energy_model)
     engine = processes.engine()
@@ -108,7 +103,7 @@ def evaluate(
             protocol=protocol,
             baselines=_names(baselines),
             cutoffs=cutoffs,
-            energy_model=None if energy is None else _load_energy_model(energy, target, engine, time_limit),
+            energy_model=None if energy is None else energy_model_of(energy, target, engine, time_limit),
             stability=stability,
             symmetry=symmetry,
             relaxed=None if after is None else CrystalList(after.crystals, after.failures),
@@ -146,18 +141,3 @@ def evaluate(
 def _names(baselines: str | None) -> list[str] | None:
     """The names in ``--baselines``; None for the default ones."""
     return None if baselines is None else [name.strip() for name in baselines.split(",") if name.strip() != "none"]
-
-
-def _load_energy_model(source: StoredModel, reference: Reference, engine: Engine, time_limit: float) -> EnergyModel:
-    """Raises InputError where it was trained for other crystals or another property than the reference's."""
-    from dpcdvae.evaluation import EnergyModel
-    from dpcdvae.sampling.property_prediction import predict_crystals
-
-    numbers = {int(z) for crystal in reference.crystals or () for z in crystal.atomic_numbers}
-    wanted = f"{reference.dataset}'s energy is"
-    model = load_energy_model(source, "cpu", reference.energy, wanted, {reference.source: numbers})
-    return EnergyModel(
-        source.name,
-        model.target,
-        lambda crystals: predict_crystals(model, crystals, engine=engine, time_limit=time_limit),
-    )

@@ -62,6 +62,7 @@ Steps = Annotated[
 Json = Annotated[Path | None, typer.Option("--json", help="Write all numbers here too, for machines.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write; must not exist yet.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Dpi = Annotated[int, typer.Option("--dpi", min=30, max=1200, help="Dots per inch of a PNG.")]
 Symmetrise = Annotated[
     float | None,
     typer.Option(

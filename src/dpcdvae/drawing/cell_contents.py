@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,25 +83,13 @@ def cell_bonds(crystal: Crystal) -> CellBonds:
     first, second, images, distance = find_points_in_spheres(
         positions, positions, 2 * float(reach.max()), periodic, np.ascontiguousarray(crystal.lattice)
     )
-    near = (distance > 0.1) & (distance <= reach[first] + reach[second])  # nearer atoms are no bond to look at
-    first, second, images, distance = first[near], second[near], images[near].astype(np.int64), distance[near]
+    apart = distance > 0.1  # nearer atoms are no bond to look at
     shell = np.full(crystal.num_atoms, np.inf)
-    np.minimum.at(shell, first, distance)
-    chosen = distance <= SHELL_FACTOR * np.minimum(shell[first], shell[second])
-    first, second, images = first[chosen], second[chosen], images[chosen]
+    np.minimum.at(shell, first[apart], distance[apart])
+    near = distance <= np.minimum(reach[first] + reach[second], SHELL_FACTOR * np.minimum(shell[first], shell[second]))
+    chosen = apart & near
+    first, second, images = first[chosen], second[chosen], images[chosen].astype(np.int64)
     return CellBonds(first, second, images, positions[second] - positions[first] + images @ crystal.lattice)
-
-
-def bonds_of(crystal: Crystal, atoms: DrawnAtoms) -> Iterator[tuple[int, Array, bool]]:
-    """For each drawn atom and each of its bonds: the (3,) vector to the neighbour, Å, and whether that is drawn."""
-    bonds = cell_bonds(crystal)
-    drawn = {(int(k), *cell) for k, cell in zip(atoms.index, atoms.cells.tolist(), strict=True)}
-    neighbours = defaultdict(list)
-    for i, j, toward, to in zip(bonds.first.tolist(), bonds.second.tolist(), bonds.vectors, bonds.images, strict=True):
-        neighbours[i].append((j, toward, to))
-    for place, (k, here) in enumerate(zip(atoms.index.tolist(), atoms.cells, strict=True)):
-        for j, toward, to in neighbours[k]:
-            yield place, toward, (j, *(here + to).tolist()) in drawn
 
 
 def drawn_radii() -> Array:

@@ -1,182 +1,226 @@
-"""One picture of the first crystals: unit cells with shaded atoms, drawn by matplotlib."""
+"""Pictures of crystals for a page or a paper: unit cells with shaded atoms, a panel for each, drawn by matplotlib."""
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections import defaultdict
+import sys
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.arguments import checked
-from dpcdvae.drawing.cell_contents import (
-    ATOM_SCALE,
-    atoms_of_cell,
-    bonds_of,
-    drawn_radii,
-    element_colour,
-    viewing_rotation,
-)
-from dpcdvae.errors import InputError
-from dpcdvae.files import atomic_output
+from dpcdvae.drawing.canonical_cell import CanonicalCell, canonical_cell
+from dpcdvae.drawing.cell_contents import element_colour
+from dpcdvae.drawing.figures import DPI, check_dpi, check_figure, new_figure, style, write_figure
+from dpcdvae.drawing.scene import Colour, Look, Scene, scene_of
+from dpcdvae.errors import InputError, printable, unknown_name
 from dpcdvae.io import CrystalsLike, as_crystals
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.elements import SYMBOLS
+from dpcdvae.structures.space_groups import symbols
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
 
-COLUMNS, ROWS = 4, 4
-BOND_WIDTH = 0.2  # Å
-FOG = 0.3  # how far the farthest things fade into the background
-LIGHT = np.array([-0.45, 0.6, 0.66])  # towards the light: from above, left, and the viewer
-SPRITE = 96  # pixels across a drawn ball
-EDGE_PIECES = 12  # a cell's edge is cut up so that atoms can hide parts of it
-PANEL = 3.0  # inches
-DPI = 130
-MARGIN = 1.12
-HEAD, FOOT = -0.36, -0.2  # of half a panel, beyond the drawing
+COLUMNS, MOST = 4, 16
+WIDTH, HEIGHT = 1.8, 2.5  # inches of a panel: four of them are as wide as a page
+MARGIN = 1.08
+HEAD, FOOT = 0.2, 0.08  # of the height, for words
+LONGEST_ID, MOST_NAMED = 30, 6  # letters and elements that a panel has room for
+LIGHT = np.array([-0.45, 0.6])  # towards the light on the page, beside 0.66 towards the viewer
+SHADES = 8  # circles of a ball, each brighter and nearer to the light
+STANDARD, FILE = "standard", "file"
 
 
 @checked
-def draw(crystals: CrystalsLike, path: str | Path) -> None:
-    """Writes a PNG of the first sixteen crystals.
+def draw(
+    crystals: CrystalsLike,
+    path: str | Path | None = None,
+    *,
+    select: Sequence[str] | None = None,
+    n: int = MOST,
+    columns: int = COLUMNS,
+    bonds: bool = True,
+    polyhedra: bool = True,
+    outside: bool = False,
+    labels: bool = False,
+    cell: str = STANDARD,
+    along: str = "",
+    rotate: str = "",
+    dpi: int = DPI,
+) -> Figure:
+    """Draws crystals side by side. A notebook shows the figure; with a ``path`` it is written too.
 
     Example:
-        >>> dpcdvae.draw("crystals.extxyz", "crystals.png")
+        >>> dpcdvae.draw("crystals.extxyz", "crystals.svg", n=8, along="c")
 
     Args:
         crystals: anything that :func:`~dpcdvae.io.as_crystals` takes.
+        path: ``.svg``, ``.pdf`` or ``.png``; what is there is replaced.
+        select: ids of those to draw, in this order; by default the first ``n`` that can be drawn.
+        columns: panels side by side.
+        bonds, polyhedra: whether they are drawn; polyhedra where all corners are.
+        outside: draw also the atoms outside the cell that are bonded to one in it.
+        labels: write symbols on the atoms that are not hidden.
+        cell: ``standard``: cell, origin and orientation that do not depend on the file
+            (:func:`~dpcdvae.drawing.canonical_cell.canonical_cell`); ``file``: those of the file.
+        along: look along the axis ``a``, ``b`` or ``c`` of the drawn cell.
+        rotate: turn the crystals about x (right), y (up) and z (towards the viewer), degrees: ``90x,-20y``.
+        dpi: dots per inch of a PNG.
 
     Raises:
-        InputError: none of the crystals can be drawn (NaN, no volume), or ``path`` cannot be written.
+        InputError: an unknown id, none that can be drawn, a slip, or ``path`` cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    shown = [crystal for crystal in as_crystals(crystals) if crystal.problem() is None][: COLUMNS * ROWS]
-    if not shown:
-        raise InputError(f"cannot draw {path}: no crystal has finite coordinates and a volume")
-    columns = min(COLUMNS, len(shown))
+    check_dpi(dpi)
+    if path is not None:
+        check_figure(path)
+    if n < 1 or columns < 1:
+        raise InputError(f"n {n}, columns {columns}: at least 1 of each is needed")
+    if cell not in (STANDARD, FILE):
+        raise unknown_name("cell", cell, (STANDARD, FILE))
+    look = Look(bonds, polyhedra, outside, along, rotate)
+    look.rotation(np.eye(3))  # a slip is told before any work
+    shown = _chosen(as_crystals(crystals), select, n)
+    columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
-    height = PANEL * (1 - (HEAD + FOOT) / 2)
-    figure = Figure(figsize=(PANEL * columns, height * rows), facecolor="white")
-    canvas = FigureCanvasAgg(figure)  # needs no display, and leaves the user's backend alone
-    figure.subplots_adjust(0.0, 0.0, 1.0, 1.0, wspace=0.0, hspace=0.0)
-    for place, crystal in enumerate(shown):
-        _draw_panel(figure.add_subplot(rows, columns, place + 1), crystal)
-    with atomic_output(path) as temporary:
-        canvas.print_figure(temporary, format="png", dpi=DPI, pil_kwargs={"compress_level": 3})
+    with style():
+        figure = new_figure(WIDTH * columns, HEIGHT * rows)
+        for place, crystal in enumerate(shown):
+            drawn = CanonicalCell(crystal, 0) if cell == FILE else canonical_cell(crystal)
+            row, column = divmod(place, columns)
+            axes = figure.add_axes((column / columns, 1 - (row + 1) / rows, 1 / columns, 1 / rows))
+            _draw_panel(axes, drawn, scene_of(drawn.crystal, look), labels=labels)
+    if path is not None:
+        write_figure(figure, path, dpi)
+    return figure
 
 
-def _draw_panel(axes: Axes, crystal: Crystal) -> None:
+def _chosen(crystals: Sequence[Crystal], select: Sequence[str] | None, n: int) -> list[Crystal]:
+    """Those to draw. What cannot be drawn is left out, and named on standard error."""
+    if select is not None:
+        by_id = {crystal.id: crystal for crystal in reversed(crystals)}
+        if (unknown := next((id for id in select if id not in by_id), None)) is not None:
+            raise unknown_name("crystal", unknown, [id for id in by_id if id])
+        chosen = [by_id[id] for id in select]
+        if (broken := next((c for c in chosen if c.problem() is not None), None)) is not None:
+            raise InputError(f"cannot draw crystal '{broken.id}': {broken.problem()}")
+        return chosen
+    possible = [crystal for crystal in crystals if crystal.problem() is None]
+    if not possible:
+        raise InputError("nothing to draw: no crystal has finite coordinates and a volume")
+    if left_out := len(crystals) - len(possible):
+        print(f"not drawn, without finite coordinates or a volume: {left_out} of {len(crystals)}", file=sys.stderr)
+    return possible[:n]
+
+
+def _draw_panel(axes: Axes, drawn: CanonicalCell, scene: Scene, *, labels: bool) -> None:
     axes.set_axis_off()
-    rotation = viewing_rotation(crystal.lattice)
-    lattice = crystal.lattice @ rotation
-    atoms = atoms_of_cell(crystal)
-    numbers, positions = crystal.atomic_numbers[atoms.index], atoms.positions @ rotation
-    radii = ATOM_SCALE * drawn_radii()[numbers]
-    corners = np.array(list(itertools.product((0.0, 1.0), repeat=3))) @ lattice
-    everything = np.concatenate([corners, positions + radii[:, None], positions - radii[:, None]])
-    low, high = everything.min(axis=0), everything.max(axis=0)
-
-    def fade(depth: float) -> float:
-        return float(FOG * (high[2] - depth) / max(high[2] - low[2], 1e-9))
-
-    strokes = []
-    for corner, other in _edges(lattice):
-        for start, end in itertools.pairwise(np.linspace(corner, other, EDGE_PIECES + 1)):
-            grey = 0.25 + 0.6 * fade((start[2] + end[2]) / 2)
-            strokes.append(_Stroke(start, end, (grey,) * 3, 1.0, "round"))
-    width = BOND_WIDTH * _points_per_angstrom(low, high)
-    for k, toward, inside in bonds_of(crystal, atoms):
-        # From a little inside the ball, which covers the end; to the middle, where the neighbour's half
-        # begins, or a stump where the neighbour lies outside the cell.
-        bond = toward @ rotation
-        if not inside and bond[2] > 0.75 * _norm(bond):
-            continue  # a stump towards the viewer would be a speck on its own ball
-        start = positions[k] + bond * min(0.8 * radii[k] / _norm(bond), 0.5)
-        end = positions[k] + bond * (0.5 if inside else 0.4)
-        colour = _faded(0.9 * element_colour(numbers[k]), fade((start[2] + end[2]) / 2) + (0.0 if inside else 0.25))
-        strokes.append(_Stroke(start, end, colour, width, "butt"))
-    _add_strokes(axes, strokes, np.sort(positions[:, 2] + radii))
-    for number, (x, y, depth), radius in zip(numbers, positions, radii, strict=True):
-        axes.imshow(
-            _ball(_faded(element_colour(number), fade(depth))),
-            extent=(x - radius, x + radius, y - radius, y + radius),
-            zorder=depth + radius,
-            interpolation="antialiased",
-        )
-    _frame(axes, low, high)
-    _label(axes, crystal)
+    room = HEIGHT * (1 - HEAD - FOOT)  # inches
+    middle, size = ((scene.low + scene.high) / 2)[:2], (scene.high - scene.low)[:2]
+    scale = MARGIN * max(float(size[0]) / WIDTH, float(size[1]) / room)  # Å per inch
+    x, y = middle
+    axes.set_xlim(x - scale * WIDTH / 2, x + scale * WIDTH / 2)
+    axes.set_ylim(y - scale * (room / 2 + FOOT * HEIGHT), y + scale * (room / 2 + HEAD * HEIGHT))
+    _paint(axes, scene, points_per_angstrom=72 / scale)
+    if labels:
+        _name_atoms(axes, scene)
+    _write(axes, drawn)
 
 
-class _Stroke(NamedTuple):
-    """A piece of a line: its ends (x, y, depth), colour, width in points, and how it ends."""
+def _paint(axes: Axes, scene: Scene, points_per_angstrom: float) -> None:
+    """All shapes as one artist, the farthest first."""
+    from matplotlib.collections import PathCollection
+    from matplotlib.path import Path as Outline
 
-    start: Array
-    end: Array
-    colour: tuple[float, ...]
-    width: float
-    cap: Literal["butt", "round"]
+    paths, faces, edges, widths = [], [], [], []
 
+    def add(path: Any, face: Colour, edge: Colour, width: float) -> None:
+        paths.append(path)
+        faces.append(face)
+        edges.append(edge)
+        widths.append(width)
 
-def _add_strokes(axes: Axes, strokes: Sequence[_Stroke], tops: Array) -> None:
-    """Adds lines between the balls, whose ``tops`` are sorted: all that no ball comes between as one artist."""
-    from matplotlib.collections import LineCollection
-
-    layers = defaultdict(list)
-    for stroke in sorted(strokes, key=lambda s: s.start[2] + s.end[2]):
-        depth = (stroke.start[2] + stroke.end[2]) / 2
-        layers[int(np.searchsorted(tops, depth)), stroke.cap].append(stroke)
-    for (layer, cap), members in layers.items():
-        lines = LineCollection(
-            [(stroke.start[:2], stroke.end[:2]) for stroke in members],
-            colors=[stroke.colour for stroke in members],
-            linewidths=[stroke.width for stroke in members],
-            capstyle=cap,
-            zorder=float(tops[layer] if layer < len(tops) else tops[-1] + 1) - 1e-6,
-        )
-        axes.add_collection(lines, autolim=False)
-
-
-def _half_width(low: Array, high: Array) -> float:
-    """Å from the middle of the panel to where the drawing ends."""
-    return float((high - low)[:2].max()) / 2
+    clear, circle = (0.0, 0.0, 0.0, 0.0), _circle()
+    for shape in scene.shapes:
+        flat = shape.points[:, :2]
+        if len(flat) == 1:
+            for k, (shift, size, colour) in enumerate(_shades(shape.colour)):
+                outline = Outline(circle.vertices * (shape.size * size) + flat[0] + shape.size * shift, circle.codes)
+                add(outline, colour, _darker(shape.colour, 0.4) if k == 0 else clear, 0.4 if k == 0 else 0.0)
+        elif len(flat) == 3:
+            add(Outline([*flat, flat[0]], closed=True), shape.colour, clear, 0.0)
+        elif shape.size:
+            width = shape.size * points_per_angstrom
+            add(Outline(flat), clear, _darker(shape.colour, 0.75), width)
+            add(Outline(flat), clear, shape.colour, 0.6 * width)
+        else:
+            add(Outline(flat), clear, shape.colour, 0.7)
+    axes.add_collection(PathCollection(paths, facecolors=faces, edgecolors=edges, linewidths=widths), autolim=False)
 
 
-def _points_per_angstrom(low: Array, high: Array) -> float:
-    return PANEL * 72 / (2 * MARGIN * _half_width(low, high))
+def _shades(colour: Colour) -> list[tuple[Array, float, Colour]]:
+    """Circles that make a ball of radius 1: shift, radius and colour, from the rim to the highlight."""
+    base, light = np.array(colour[:3]), LIGHT * 0.55
+    found = []
+    for t in np.linspace(0, 1, SHADES):
+        bright = base * (0.68 + 0.32 * min(1.0, t / 0.5))
+        bright += (1 - bright) * 0.75 * max(0.0, (t - 0.5) / 0.5) ** 1.5
+        red, green, blue = (float(part) for part in bright)
+        found.append((light * t, 1 - 0.92 * float(t), (red, green, blue, 1.0)))
+    return found
 
 
-def _frame(axes: Axes, low: Array, high: Array) -> None:
-    """A window around the drawing, the same to all sides; above it the formula, below the legend."""
-    x, y = ((low + high) / 2)[:2]
-    half = MARGIN * _half_width(low, high)
-    axes.set_xlim(x - half, x + half)
-    axes.set_ylim(y - half * (1 - FOOT), y + half * (1 - HEAD))
-    axes.set_aspect("equal")
+def _darker(colour: Colour, by: float) -> Colour:
+    return colour[0] * by, colour[1] * by, colour[2] * by, colour[3]
 
 
-def _label(axes: Axes, crystal: Crystal) -> None:
-    a, b, c = crystal.lengths
-    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "zorder": 1e6}
-    axes.text(0.5, 0.985, title_of(crystal), va="top", fontsize=13, color="0.1", **place)
-    axes.text(0.5, 0.905, f"{a:.2f} × {b:.2f} × {c:.2f} Å", va="top", fontsize=7.5, color="0.45", **place)
-    elements = sorted(set(crystal.atomic_numbers.tolist()))
-    step = min(0.15, 0.9 / len(elements))
+def _circle() -> Any:
+    """Four cubic curves: a fifth of a thousandth off, in half the points of matplotlib's own circle."""
+    from matplotlib.path import Path as Outline
+
+    k = 0.5522847498
+    quarter = np.array([[1, k], [k, 1], [0, 1]])
+    turns = [np.array([[c, s], [-s, c]]) for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1))]
+    points = np.concatenate([[[1.0, 0.0]], *[quarter @ turn for turn in turns]])
+    return Outline(points, [Outline.MOVETO, *[Outline.CURVE4] * 12])
+
+
+def _name_atoms(axes: Axes, scene: Scene) -> None:
+    """Symbols on the atoms whose middle no other covers."""
+    for number, position in zip(scene.numbers.tolist(), scene.positions, strict=True):
+        nearer = scene.positions[:, 2] > position[2] + 1e-6
+        covers = np.linalg.norm(scene.positions[:, :2] - position[:2], axis=1) < scene.radii
+        if not (nearer & covers).any():
+            red, green, blue = element_colour(number)
+            dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
+            x, y, _ = position.tolist()
+            colour = "white" if dark else "black"
+            axes.text(x, y, SYMBOLS[number], ha="center", va="center", fontsize=8, color=colour)
+
+
+def _write(axes: Axes, drawn: CanonicalCell) -> None:
+    """Formula, id, space group and lengths above, the colours of the elements below."""
+    crystal = drawn.crystal
+    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "top"}
+    axes.text(0.5, 0.985, title_of(crystal), fontsize=10, color="black", **place)
+    id = printable(crystal.id)
+    id = id if len(id) <= LONGEST_ID else id[: LONGEST_ID - 1] + "…"
+    lengths = "×".join(f"{length:.2f}" for length in crystal.lengths) + " Å"
+    group = f"{group_of(drawn.number)}   " if drawn.number else ""
+    axes.text(0.5, 0.918, id, fontsize=8, color="0.35", parse_math=False, **place)
+    axes.text(0.5, 0.866 if id else 0.918, group + lengths, fontsize=8, color="0.35", **place)
+    elements = sorted(set(crystal.atomic_numbers.tolist()))[:MOST_NAMED]
     for k, number in enumerate(elements):
-        x = 0.5 + step * (k - (len(elements) - 1) / 2)
+        x = 0.51 + 0.165 * (k - (len(elements) - 1) / 2)
         colour = element_colour(number)
-        axes.plot(x - 0.03, 0.045, "o", ms=7, mfc=colour, mec=colour * 0.6, mew=0.6, transform=axes.transAxes)
-        axes.text(x - 0.003, 0.043, SYMBOLS[number], transform=axes.transAxes, va="center", fontsize=9, color="0.2")
+        axes.plot(x - 0.045, 0.035, "o", ms=6, mfc=colour, mec=colour * 0.5, mew=0.6, transform=axes.transAxes)
+        axes.text(x - 0.01, 0.033, SYMBOLS[number], transform=axes.transAxes, va="center", fontsize=8, color="black")
 
 
 def title_of(crystal: Crystal) -> str:
@@ -184,33 +228,6 @@ def title_of(crystal: Crystal) -> str:
     return re.sub(r"(\d+)", r"$_{\1}$", crystal.formula)
 
 
-def _edges(lattice: Array) -> list[tuple[Array, Array]]:
-    """The twelve edges of the cell as pairs of points."""
-    corners = [np.array(corner) for corner in itertools.product((0, 1), repeat=3)]
-    return [(p @ lattice, q @ lattice) for p, q in itertools.combinations(corners, 2) if np.abs(p - q).sum() == 1]
-
-
-def _norm(vector: Array) -> float:
-    return max(float(np.linalg.norm(vector)), 1e-12)
-
-
-def _faded(colour: Array, amount: float) -> tuple[float, ...]:
-    amount = round(amount, 2)  # few enough shades that drawn balls can be kept
-    return tuple(float(c) for c in colour * (1 - amount) + amount)
-
-
-@cache
-def _ball(colour: tuple[float, ...]) -> Any:
-    """(SPRITE, SPRITE, 4) picture of a shaded ball with a dark rim and a highlight."""
-    axis = (np.arange(SPRITE) + 0.5) / SPRITE * 2 - 1
-    x, y = np.meshgrid(axis, -axis)
-    radius = np.hypot(x, y)
-    z = np.sqrt(np.clip(1 - radius**2, 0, 1))
-    light = LIGHT / np.linalg.norm(LIGHT)
-    diffuse = np.clip(x * light[0] + y * light[1] + z * light[2], 0, 1)
-    highlight = np.clip(2 * diffuse * z - light[2], 0, 1) ** 18
-    shade = (0.5 + 0.5 * diffuse) * np.clip(0.7 + 0.6 * z, 0, 1)
-    picture = np.empty((SPRITE, SPRITE, 4))
-    picture[..., :3] = np.clip(np.array(colour) * shade[..., None] + 0.55 * highlight[..., None], 0, 1)
-    picture[..., 3] = np.clip((1 - radius) * SPRITE / 2, 0, 1)  # soft over one pixel
-    return picture
+def group_of(number: int) -> str:
+    """The symbol of a space group in mathtext, such as ``$Pm\\bar{3}m$``."""
+    return "$" + re.sub(r"-(\d)", r"\\bar{\1}", symbols()[number]) + "$"

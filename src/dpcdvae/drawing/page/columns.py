@@ -67,7 +67,8 @@ def columns_of(crystals: Sequence[Crystal], results: Results, table: Mapping[str
         Column("shortest", "shortest distance, Å", contacts.distance.tolist(), shown=False),
     ]
     named = {column.name for column in columns}
-    more = {name: [c.properties.get(name) for c in crystals] for c in crystals for name in c.properties}
+    names = dict.fromkeys(name for crystal in crystals for name in crystal.properties)
+    more = {name: [crystal.properties.get(name) for crystal in crystals] for name in names}
     more |= _of_table(crystals, table)
     columns += [
         Column(name, name.replace("_", " "), values, _often_asked(name))

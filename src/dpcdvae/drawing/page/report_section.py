@@ -12,12 +12,6 @@ from dpcdvae.intervals import LEVEL, Number
 
 SCHEMA = "dpcdvae.evaluation/"
 
-HEADLINE = (
-    "validity", "match_rate", "match_rms", "coverage_recall", "coverage_precision", "density_wasserstein",
-    "energy_wasserstein", "num_elements_wasserstein", "uniqueness", "novelty", "unique_and_novel", "stability", "sun",
-)  # fmt: skip
-"""What is asked first of generated crystals, as far as a report has it; of several gates the first."""
-
 _HOLLOW = '<p class="note">Hollow points: the same number for the crystals it is compared with.</p>'
 
 
@@ -36,18 +30,21 @@ def report_section(report: Mapping[str, Any]) -> str:
         metrics = [(str(entry["name"]), _number(entry), entry) for entry in report["metrics"]]
         source, generated = str(report["reference"]["source"]), int(report["crystals"]["generated"])
         first = {name: (number, entry) for name, number, entry in reversed(metrics)}
-        headline = [(name, *first[name]) for name in HEADLINE if name in first]
+        verdicts = {(str(line["name"]), str(line["gate"])): str(line["verdict"]) for line in report["headline"]}
+        known = {(name, str(entry["gate"])): (name, number, entry) for name, number, entry in metrics}
+        headline = [known[key] for key in verdicts]
         bars = [
             _bar(name, number, entry)
             for name, number, entry in metrics
             if _is_headline_rate(name, number, entry, first)
         ]
-        tables = _table(headline), _table(metrics)
+        tables = _table(headline, verdicts) if headline else "", _table(metrics)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise InputError("the report is not what evaluate --json writes: evaluate the crystals again") from None
     plural = "" if generated == 1 else "s"
     about = f"{generated} crystal{plural}, against {source}; {LEVEL:.0%} intervals"
-    plot = f'<div class="plots"><div>{interval_plot(bars, "Rates with intervals")}</div></div>{_HOLLOW}'
+    hollow = _HOLLOW if any(bar.others for bar in bars) else ""
+    plot = f'<div class="plots"><div>{interval_plot(bars, "Rates with intervals")}</div></div>{hollow}'
     return (
         '<section id="report" class="report" aria-label="Evaluation"><h2>Evaluation</h2>'
         f'<p class="note">{escape(about)}</p>{tables[0]}{plot if bars else ""}'
@@ -79,20 +76,21 @@ def _bar(name: str, number: Number, entry: Mapping[str, Any]) -> Bar:
     )
 
 
-def _table(rows: Iterable[tuple[str, Number, Mapping[str, Any]]]) -> str:
-    head = ["number", "of", "value", "interval", "n", "", "for comparison"]
+def _table(
+    rows: Iterable[tuple[str, Number, Mapping[str, Any]]], verdicts: Mapping[tuple[str, str], str] | None = None
+) -> str:
+    """HTML of the numbers, with a column of the ``verdicts`` (by metric and gate) where these are given."""
+    head = ["number", "of", "value", "interval", "n", "", "for comparison", *(["verdict"] if verdicts else [])]
     lines = [_row("th", head)]
     for name, number, entry in rows:
-        unit = str(entry["unit"])
-        value, interval = number.shown(unit)
+        unit, gate = str(entry["unit"]), str(entry["gate"])
         others = [
             f"{other}: {Number.from_json(given).shown(unit)[0]}" for other, given in entry.get("baselines", {}).items()
         ]
         undecided = f"{entry['undecided']} undecided" if entry.get("undecided") else ""
         title = name.replace("_", " ") + (f", {unit}" if unit else "")
-        lines.append(
-            _row("td", [title, str(entry["gate"]), value, interval, str(number.n), undecided, "; ".join(others)])
-        )
+        cells = [title, gate, *number.shown(unit), str(number.n), undecided, "; ".join(others)]
+        lines.append(_row("td", [*cells, verdicts[name, gate]] if verdicts else cells))
     return f"<table>{''.join(lines)}</table>"
 
 

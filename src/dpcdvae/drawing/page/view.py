@@ -14,7 +14,8 @@ from dpcdvae.drawing.page.columns import columns_of, read_table
 from dpcdvae.drawing.page.document import BLOCK, document
 from dpcdvae.drawing.page.geometry import elements, films, geometry, partners
 from dpcdvae.drawing.page.report_section import is_report, report_section
-from dpcdvae.drawing.page.run_section import is_run, run_section
+from dpcdvae.drawing.page.run_section import run_section
+from dpcdvae.drawing.run_log import is_run
 from dpcdvae.errors import InputError, printable
 from dpcdvae.files import manifest_path, read_whole, write_text
 from dpcdvae.io import CrystalList, CrystalsLike, as_crystals
@@ -23,8 +24,8 @@ from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.progress import progress
 from dpcdvae.structures.crystal import Crystal
 
-MOST_CRYSTALS, MOST_ATOMS = 50_000, 1_000_000
-"""Of a page: with more of them a browser needs gigabytes."""
+MOST_CRYSTALS, MOST_ATOMS = 30_000, 500_000
+"""Of a page: so many take about two minutes of CPU time (``docs/view.md``)."""
 
 MOST_FAILURES = 50  # named
 
