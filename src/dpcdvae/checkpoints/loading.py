@@ -37,7 +37,7 @@ def load_model(model: str | Path | StoredModel, device: str | torch.device = "au
     """A trained model that makes crystals: a bundled name, a run folder (its best) or a checkpoint folder.
 
     Example:
-        >>> model = dpcdvae.load_model("perov-5-compact")
+        >>> model = dpcdvae.load_model("perov-5")
 
     Args:
         device: as PyTorch names it; "auto" takes CUDA where it is, else the CPU.

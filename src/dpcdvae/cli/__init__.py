@@ -75,5 +75,5 @@ def _options(
 
     \b
     Example:
-      dpcdvae generate perov-5-compact -n 100 --seed 0 --out crystals.extxyz
+      dpcdvae generate perov-5 -n 100 --seed 0 --out crystals.extxyz
     """

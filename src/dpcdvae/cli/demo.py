@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def demo(
     call: Call,
     out: Path = option(Path("demo"), "Folder; an earlier demo there is replaced."),
-    model: str = option("perov-5-compact", "A bundled model, or the folder of one.", autocompletion=complete_models),
+    model: str = option("perov-5", "A bundled model, or the folder of one.", autocompletion=complete_models),
     n: int = option(64, "How many crystals.", "-n", min=1, max=10**6),
     seed: Seed = 0,
     steps: Steps = None,

@@ -26,7 +26,7 @@ def film(
 
     \b
     Example:
-      dpcdvae film perov-5-compact --number 17 --out film.extxyz
+      dpcdvae film perov-5 --number 17 --out film.extxyz
       dpcdvae view film.extxyz --out film.html
     """
     from dpcdvae.io import check_destination

@@ -85,10 +85,10 @@ def generate(
 
     \b
     Examples:
-      dpcdvae generate perov-5-compact -n 100 --seed 0 --out crystals.extxyz
-      dpcdvae generate perov-5-compact -n 10 --formula SrTiO3 --out srtio3/
-      dpcdvae generate perov-5-compact -n 50 --elements Sr,Ba,Ti,O --unique --space-group 221 --out some.extxyz
-      dpcdvae generate perov-5-compact -n 1000000 --shard 3/100 --out shards/3.extxyz
+      dpcdvae generate perov-5 -n 100 --seed 0 --out crystals.extxyz
+      dpcdvae generate perov-5 -n 10 --formula SrTiO3 --out srtio3/
+      dpcdvae generate perov-5 -n 50 --elements Sr,Ba,Ti,O --unique --space-group 221 --out some.extxyz
+      dpcdvae generate perov-5 -n 1000000 --shard 3/100 --out shards/3.extxyz
     """
     from dpcdvae.model_store import find_generative_model
     from dpcdvae.sampling import kinds

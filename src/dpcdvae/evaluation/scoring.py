@@ -66,7 +66,7 @@ def evaluate(
     """Scores crystals of any origin.
 
     Example:
-        >>> report = dpcdvae.evaluate("crystals.extxyz", "perov-5-compact")
+        >>> report = dpcdvae.evaluate("crystals.extxyz", "perov-5")
         >>> report["structural_validity"].value, report["structural_validity"].interval
 
     Args:

@@ -138,7 +138,7 @@ def generate(
     """New crystals number ``first`` .. ``first + n - 1`` of this seed.
 
     Example:
-        >>> crystals = dpcdvae.generate(dpcdvae.load_model("perov-5-compact"), 10, steps=20)
+        >>> crystals = dpcdvae.generate(dpcdvae.load_model("perov-5"), 10, steps=20)
 
     Args:
         model: from :func:`dpcdvae.load_model`.
@@ -225,7 +225,7 @@ def reconstruct(
     """Crystals encoded and decoded again, under their own ids. Those that cannot be encoded are failures.
 
     Example:
-        >>> again = dpcdvae.reconstruct(dpcdvae.load_model("perov-5-compact"), "SrTiO3.cif", steps=20)
+        >>> again = dpcdvae.reconstruct(dpcdvae.load_model("perov-5"), "SrTiO3.cif", steps=20)
 
     Args:
         crystals: a table with bonds (a split of a data set), or anything that :func:`~dpcdvae.io.as_crystals` takes,
