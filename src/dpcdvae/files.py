@@ -86,14 +86,17 @@ def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
 def atomic_output(path: str | Path) -> Iterator[Path]:
     """Yields a temporary sibling path to fill (a file or a folder); renamed onto ``path`` on success.
 
-    On any exception, Ctrl-C included, the temporary is removed and ``path`` is what it was before.
+    On any exception, Ctrl-C included, the temporary is removed, and so are the folders made for it; ``path`` is what
+    it was before.
     The temporary keeps the suffix of ``path``, as writers choose the format by it. It is on the disk before it is
     renamed, so that not even a power cut leaves an empty file under the name.
     """
     path = Path(path)
     check_name(path)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    made: list[Path] = []
     try:
+        made += (folder for folder in path.parents if not folder.exists())
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _flush(temporary)
@@ -118,6 +121,9 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
         else:
             with contextlib.suppress(OSError):  # on what cannot be written there is none
                 temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what is not empty stays
+            for folder in made:
+                folder.rmdir()
 
 
 MANY = 64

@@ -81,8 +81,8 @@ def headline(numbers: Sequence[tuple[str, Number]], baselines: Mapping[str, Mapp
 def verdict(number: Number, real: Number | None, *, more_is_better: bool) -> str:
     """In words, what the intervals of a number and of the same number of real crystals say.
 
-    They differ where the intervals do not overlap. Without real crystals a distance is compared with zero: an interval that
-    begins there is consistent with no difference.
+    They differ where the intervals do not overlap. Without real crystals a distance is compared with zero: an interval
+    that begins there is consistent with no difference.
     """
     if number.value is None:
         return "nothing to take it from"
