@@ -225,12 +225,16 @@ def test_an_output_without_a_name_of_its_own_is_one_line(
 
 
 def test_what_fails_leaves_no_folder_that_was_made_for_it(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    for output in (tmp_path / "there" / "a" / "b" / "c.json", tmp_path / "a" / "folder"):
-        with pytest.raises(ZeroDivisionError), atomic_output(output) as temporary:
+    def fails(output: Path) -> None:
+        with atomic_output(output) as temporary:
             temporary.mkdir()
             (temporary / "part").write_text("x")
             raise ZeroDivisionError
+
+    (tmp_path / "there").mkdir()
+    for output in (tmp_path / "there" / "a" / "b" / "c.json", tmp_path / "a" / "folder"):
+        with pytest.raises(ZeroDivisionError):
+            fails(output)
     assert [path.name for path in tmp_path.rglob("*")] == ["there"]
 
 
