@@ -165,7 +165,7 @@ def other_kind(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     ("path", "values"),
     [
         ("kind", ["ftcp", "placement", "generative", "regressor", "", 5]),
-        ("model/max_atoms", [5, 7, 1000, HUGE]),
+        ("model/max_atoms", [5, 8, 1000, HUGE]),  # of FTCP 7 has the shapes of 6: rows come in fours
         ("model/latent_dim", [5, 4096]),
         ("model/channels", [[4, 4], [4, 4, 5], [HUGE] * 3, "444"]),
         ("representation/max_elements", [6, 100, 101]),

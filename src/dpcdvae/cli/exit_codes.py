@@ -87,7 +87,9 @@ def _refuse_odd_values(arguments: Sequence[str]) -> None:
 
 
 def _bad_input(command: str, message: str) -> int:
-    said = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:40]}... ({len(word[0])} characters)", message)
+    said = re.sub(
+        rf"\S{{{LONGEST_WORD},}}(?<![:;,])", lambda word: f"{word[0][:40]}... ({len(word[0])} characters)", message
+    )
     print(f"{command}: error: {one_line(said)}", file=sys.stderr)
     return BAD_INPUT
 
