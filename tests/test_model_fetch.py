@@ -191,5 +191,5 @@ def test_only_safe_addresses_are_asked(url: str) -> None:
 
 def test_a_name_where_the_index_is_empty_offers_no_choice(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text("{}")
-    with pytest.raises(InputError, match="unknown model of the index 'oxides': there are none yet; or give an address"):
+    with pytest.raises(InputError, match="unknown model of the index 'oxides': there are none; or give an address"):
         get_model("oxides", index=tmp_path / "index.json")
