@@ -15,8 +15,6 @@ from dpcdvae.errors import InputError
 from dpcdvae.io import crystal_from_cif, read
 from dpcdvae.structures.crystal import Crystal
 
-Site = tuple[str, str, str]  # label, symbol, coordinates and what follows
-
 SYMMETRY = {
     "P1": ["_symmetry_space_group_name_H-M 'P 1'"],
     "I m -3 m": ["_symmetry_space_group_name_H-M 'I m -3 m'"],

@@ -224,6 +224,20 @@ def test_an_output_without_a_name_of_its_own_is_one_line(
     assert "it has no name of its own" in capsys.readouterr().err
 
 
+def test_what_fails_leaves_no_folder_that_was_made_for_it(tmp_path: Path) -> None:
+    def fails(output: Path) -> None:
+        with atomic_output(output) as temporary:
+            temporary.mkdir()
+            (temporary / "part").write_text("x")
+            raise ZeroDivisionError
+
+    (tmp_path / "there").mkdir()
+    for output in (tmp_path / "there" / "a" / "b" / "c.json", tmp_path / "a" / "folder"):
+        with pytest.raises(ZeroDivisionError):
+            fails(output)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a folder in which nothing can be written, to root either")
 @pytest.mark.parametrize(
     "arguments",
@@ -266,12 +280,10 @@ def test_a_cell_vector_of_any_length_is_no_crystal() -> None:
     "arguments",
     [
         ["benchmark", "/dev/zero", "--out", "o"],
-        ["train", "prototypes", "--preset", "zero.toml", "--out", "o"],
         ["generate", "perov-5-compact", "--scheduler", "slurm:/dev/zero", "--out", "o.extxyz"],
         ["relax", "--read-jobs", "jobs", "--out", "o.extxyz"],
         ["evaluate", "/dev/zero", "--reference", "/dev/zero"],
         ["stability", "/dev/zero", "--phases", "/dev/zero"],
-        ["convert", "/dev/zero", "--out", "o"],
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -279,10 +291,9 @@ def test_a_device_in_the_place_of_a_file_is_not_read(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "zero.toml").symlink_to("/dev/zero")
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "jobs.json").symlink_to("/dev/zero")
     assert main(arguments) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert "a pipe or a device" in said, said
-    assert {path.name for path in tmp_path.iterdir()} == {"zero.toml", "jobs"}
+    assert {path.name for path in tmp_path.iterdir()} == {"jobs"}

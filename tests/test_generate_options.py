@@ -84,7 +84,7 @@ def test_guided_latents_reach_the_target_and_go_no_farther_each_by_itself() -> N
         torch.testing.assert_close(moved_to(model, z[k : k + 1], target), moved[k : k + 1], rtol=0, atol=1e-9)
 
 
-def test_a_head_guides_and_judges_the_crystals_themselves() -> None:
+def test_a_head_guides_the_latents_and_predicts_their_crystals() -> None:
     model = model_with_head()
     result = dpcdvae.generate(model, 4, steps=2, target="energy=-2.0±1.5", max_tries=40)
     assert result.crystals

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from dpcdvae.checkpoints.checkpoint import read_checkpoint
+from dpcdvae.checkpoints.checkpoint import read_checkpoint, write_checkpoint
 from dpcdvae.checkpoints.loading import build_model, load_model
-from dpcdvae.config import load_config
+from dpcdvae.config import config_from_dict, load_config
 from dpcdvae.errors import InputError
 from dpcdvae.model_store import BUNDLED, find_model
 from dpcdvae.training.card import half_weights
@@ -145,3 +145,52 @@ def test_a_header_that_claims_more_than_the_file_holds_is_refused(folder: Path) 
     assert "model.safetensors is cut off or no safetensors file" in refused(folder)
     (folder / "model.safetensors").write_bytes((2**60).to_bytes(8, "little") + b"{}")
     assert "model.safetensors is cut off or no safetensors file" in refused(folder)
+
+
+KINDS = {
+    "ftcp": {"model": {"max_atoms": 6, "latent_dim": 4, "channels": [4, 4, 4], "hidden": 8}},
+    "placement": {"model": {"max_atoms": 6, "features": 8, "interactions": 1, "head_width": 8, "kept_cells": 4}},
+}
+
+
+@pytest.fixture(params=KINDS)
+def other_kind(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """An untrained model of another kind than the bundled one."""
+    config = config_from_dict({"kind": request.param, **KINDS[request.param]})
+    write_checkpoint(tmp_path / request.param, build_model(config).state_dict(), config.to_dict(), {})
+    return tmp_path / str(request.param)
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("kind", ["ftcp", "placement", "generative", "regressor", "", 5]),
+        ("model/max_atoms", [5, 8, 1000, HUGE]),  # of FTCP 7 has the shapes of 6: rows come in fours
+        ("model/latent_dim", [5, 4096]),
+        ("model/channels", [[4, 4], [4, 4, 5], [HUGE] * 3, "444"]),
+        ("representation/max_elements", [6, 100, 101]),
+        ("representation/fourier", ["structure-factor", "other"]),
+        ("representation/coordinates", ["periodic", 1]),
+        ("model/features", [9, HUGE]),
+        ("model/interactions", [0, 2]),
+        ("model/kept_cells", [3, 1_000_000]),
+        ("model/images", [0, 2, 27]),
+        ("model/max_distance", [1e-9, 14.0, float(HUGE)]),
+        ("model/bin_width", [1e-9, 0.04]),
+        ("model/periodic", [False, "yes"]),
+        ("sampling/lattice", ["box", "other"]),
+        ("sampling/fine", [1e-9]),
+        ("sampling/inner", [2.0, -1.0]),
+    ],
+)
+def test_other_kinds_with_weights_of_another_configuration_are_refused(
+    other_kind: Path, path: str, values: list[Any]
+) -> None:
+    config = json.loads((other_kind / "config.json").read_text())["config"]
+    section, _, name = path.partition("/")
+    if name and name not in config.get(section, {}):
+        return  # no option of this kind
+    for value in values:
+        if value != config.get(section):
+            changed(other_kind, f"config/{path}", value)
+            assert refused(other_kind)

@@ -162,6 +162,11 @@ def test_what_goes_wrong_is_one_line_and_leaves_nothing(
         ({**BUNDLED_FILES, "setup.py": b"1"}, "no file of an exported model"),
         ({"config.json": b"{}"}, "lacks card.json, model.safetensors"),
         ({**BUNDLED_FILES, "model.safetensors": b"0"}, "not of the same model"),
+        ({**BUNDLED_FILES, "config.json": b"[]"}, r"x.zip: config.json"),
+        ({**BUNDLED_FILES, "config.json": b"/etc/passwd"}, r"x.zip: config.json is not JSON"),
+        ({**BUNDLED_FILES, "config.json": b'{"format": 99}'}, r"x.zip: config.json has format 99, written by a newer"),
+        ({**BUNDLED_FILES, "card.json": b'{"a": NaN}'}, r"x.zip: card.json"),
+        ({**BUNDLED_FILES, "card.json": b"[" * 9999}, r"x.zip: card.json"),
         (None, "no zip archive"),
     ],
 )
@@ -170,7 +175,7 @@ def test_an_archive_of_anything_else_is_refused(files: dict[str, bytes] | None, 
     (tmp_path / "x.zip").write_bytes(data)
     with pytest.raises(InputError, match=says):
         get_model((tmp_path / "x.zip").as_uri(), checksum=digest(data))
-    assert not list(fetched_folder().glob("*"))
+    assert not fetched_folder().exists()
 
 
 def test_a_hub_that_is_down_is_one_line() -> None:
@@ -182,3 +187,9 @@ def test_a_hub_that_is_down_is_one_line() -> None:
 def test_only_safe_addresses_are_asked(url: str) -> None:
     with pytest.raises(InputError):
         check_address(url)
+
+
+def test_a_name_where_the_index_is_empty_offers_no_choice(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text("{}")
+    with pytest.raises(InputError, match="unknown model of the index 'oxides': there are none; or give an address"):
+        get_model("oxides", index=tmp_path / "index.json")

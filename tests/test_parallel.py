@@ -506,9 +506,11 @@ def test_calculators_are_compared_where_they_are_installed_here_and_builds_for_o
 
 
 @pytest.mark.parametrize("make", [LocalEngine, engine_for])
-def test_fewer_workers_than_none_are_refused(make: Callable[[int], Engine]) -> None:
+def test_fewer_workers_than_none_and_more_than_a_machine_takes_are_refused(make: Callable[[int], Engine]) -> None:
     with pytest.raises(InputError, match=r"^workers is a number of processes, or 0 for none, not -1$"):
         make(-1)
+    with pytest.raises(InputError, match=r"^at most 4096 workers can be started, not 1000000$"):
+        make(10**6)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ from tensors import cubic, random_crystal, table_of
 
 MODEL = {"features": 8, "interactions": 1, "cutoff": 4.0, "head_layers": 1, "head_width": 8, "max_atoms": 6}
 MODEL |= {"max_distance": 8.0, "bin_width": 0.1, "kept_cells": 9, "max_neighbours": 100}
-SEEN = (6, 8, 22)
 
 
 def config(periodic: bool = True, **sampling: object) -> PlacementConfig:

@@ -276,3 +276,12 @@ def test_removed_it_is_gone_as_a_whole(tmp_path: Path) -> None:
         store.add("a", RECORD)
         store.remove()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_folders_that_were_made_for_it_go_with_it_unless_something_lies_in_them(tmp_path: Path) -> None:
+    for beside in ((), ("output",)):
+        with opened(tmp_path / "a" / "b" / "s") as store:
+            for name in beside:
+                (tmp_path / "a" / name).write_text("x")
+            store.remove()
+        assert [path.name for path in tmp_path.rglob("*")] == (["a", *beside] if beside else [])

@@ -287,6 +287,8 @@ def test_a_run_shows_its_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("view c.extxyz --report c.extxyz --out p.html", "no report"),
         ("view c.extxyz --crystal-table c.extxyz --out p.html", "no table of crystals"),
         ("view c.extxyz --crystal-table other.csv --out p.html", "none of the crystals' ids"),
+        ("view c.extxyz --crystal-table twice.csv --out p.html", "different rows of the id 'sto'"),
+        ("view c.extxyz --crystal-table columns.csv --out p.html", "two columns are called 'novel'"),
         ("view c.extxyz --beside c2.extxyz --out p.html", "cannot stand beside"),
     ],
 )
@@ -297,6 +299,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     Path("empty").mkdir()
     Path("molecule.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.74\n")
     Path("other.csv").write_text("id,novel\nx,true\n")
+    Path("twice.csv").write_text("id,novel\nsto,true\nsto,false\n")
+    Path("columns.csv").write_text("id,novel,novel\nsto,true,true\n")
     dpcdvae.write([PEROVSKITE, SALT], "c.extxyz")
     dpcdvae.write([SALT.with_id("another")], "c2.extxyz")
     assert main(command.split()) == 2

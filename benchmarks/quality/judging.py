@@ -8,10 +8,9 @@ from typing import Any
 from dpcdvae.evaluation import evaluate, resolve_reference
 from dpcdvae.evaluation.metrics.matching import matches, pairs
 from dpcdvae.evaluation.sample import Sample
-from dpcdvae.evaluation.scoring import TIME_LIMIT
 from dpcdvae.intervals import Number
 from dpcdvae.io import Failure
-from dpcdvae.parallel import HERE
+from dpcdvae.parallel import HERE, TIME_LIMIT
 from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.structures.crystal import Crystal
 from quality.misses import CAUSES, cause

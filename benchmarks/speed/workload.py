@@ -9,9 +9,9 @@ from torch import Tensor
 
 from dpcdvae.config import Config, load_config
 from dpcdvae.errors import InputError
-from dpcdvae.interfaces import NUM_ELEMENTS
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.generation import generate, reconstruct
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.lightning_module import TrainingModule

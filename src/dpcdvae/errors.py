@@ -76,4 +76,5 @@ def unknown_name(kind: str, name: str, choices: Iterable[str], most: int = MOST_
     choices = sorted(choices)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return InputError(f"unknown {kind} '{name}': {hint}choose from {listed(choices, most)}")
+    named = f"{hint}choose from {listed(choices, most)}" if choices else "there are none"
+    return InputError(f"unknown {kind} '{name}': {named}")

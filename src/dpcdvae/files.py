@@ -14,7 +14,7 @@ import sys
 import tempfile
 import tomllib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -82,18 +82,33 @@ def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
     return path
 
 
+def missing_folders(path: Path) -> list[Path]:
+    """The folders above a path that are not there, the innermost first."""
+    return [folder for folder in path.parents if not folder.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders, the innermost first, up to one that is not empty: those that were made for what then failed."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
 @contextlib.contextmanager
 def atomic_output(path: str | Path) -> Iterator[Path]:
     """Yields a temporary sibling path to fill (a file or a folder); renamed onto ``path`` on success.
 
-    On any exception, Ctrl-C included, the temporary is removed and ``path`` is what it was before.
+    On any exception, Ctrl-C included, the temporary is removed, and so are the folders made for it; ``path`` is what
+    it was before.
     The temporary keeps the suffix of ``path``, as writers choose the format by it. It is on the disk before it is
     renamed, so that not even a power cut leaves an empty file under the name.
     """
     path = Path(path)
     check_name(path)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    made: list[Path] = []
     try:
+        made = missing_folders(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _flush(temporary)
@@ -118,6 +133,7 @@ def atomic_output(path: str | Path) -> Iterator[Path]:
         else:
             with contextlib.suppress(OSError):  # on what cannot be written there is none
                 temporary.unlink(missing_ok=True)
+        remove_empty(made)
 
 
 MANY = 64

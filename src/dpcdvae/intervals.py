@@ -25,10 +25,10 @@ REPLICATES = 500
 
 @dataclass(frozen=True)
 class Number:
-    """One value with what is needed to trust it.
+    """One value with its interval and where it comes from.
 
     Attributes:
-        value: None where there is nothing to take it from (no crystal, no match).
+        value: None where nothing was measured (no crystal, no match).
         n: crystals (or pairs, or seeds) behind it.
         interval: 95 %, where one makes sense.
         gate: which crystals count, for metrics that exist under several conditions.

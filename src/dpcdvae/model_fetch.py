@@ -25,6 +25,7 @@ from dpcdvae.model_store import (
     fetched_folder,
     find_model,
     read_json,
+    stored_in,
 )
 
 INDEX = BUNDLED / "index.json"
@@ -93,7 +94,12 @@ def get_model(
         for file, content in files.items():
             (temporary / file).write_bytes(content)
         write_json(temporary / FETCHED, {"url": url, "sha256": checksum})
-        if sha256(temporary / WEIGHTS) != read_json(temporary / CONFIG).get("sha256"):
+        try:
+            found_model = stored_in(temporary)
+            found_model.card()
+        except InputError as error:
+            raise InputError(f"{url}: {str(error).replace(f'{temporary}/', '')}") from None
+        if sha256(temporary / WEIGHTS) != found_model.sha256:
             raise InputError(f"{url}: {WEIGHTS} and {CONFIG} are not of the same model")
     return find_model(name)
 

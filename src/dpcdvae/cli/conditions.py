@@ -40,7 +40,7 @@ class FilterOptions(Group):
     unique: bool = option(False, "Each structure once.", "--unique")
     novel: bool = option(False, "No structure of the training set.", "--novel")
     training: str | None = option(
-        None, "What --novel is held against: DATASET[:split] or a file.", shown="that of the model"
+        None, "What --novel compares with: DATASET[:split] or a file.", shown="that of the model"
     )
     target: str | None = option(
         None, "PROPERTY=VALUE or PROPERTY=VALUE±TOL, by the model's property head or a property model."

@@ -16,7 +16,7 @@ import typer
 from dpcdvae.cli.groups import NUMBERS
 from dpcdvae.errors import InputError, misfit, one_line
 
-LONGEST_WORD = 300  # in an error; a path is rarely longer, a slip of the clipboard may be
+LONGEST_WORD = 300  # in an error; a path is rarely longer, pasted text may be
 OK, BUG, BAD_INPUT, STOPPED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 # Typer's own name for it moved between its versions; this base class of a public one did not.
@@ -87,7 +87,9 @@ def _refuse_odd_values(arguments: Sequence[str]) -> None:
 
 
 def _bad_input(command: str, message: str) -> int:
-    said = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:40]}... ({len(word[0])} characters)", message)
+    said = re.sub(
+        rf"\S{{{LONGEST_WORD},}}(?<![:;,])", lambda word: f"{word[0][:40]}... ({len(word[0])} characters)", message
+    )
     print(f"{command}: error: {one_line(said)}", file=sys.stderr)
     return BAD_INPUT
 

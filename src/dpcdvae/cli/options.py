@@ -101,7 +101,7 @@ class DecodingOfOne(Group):
         return {"steps": self.steps, "solver": self.solver, "candidates": self.candidates}
 
     def settings(self, model: StoredModel) -> dict[str, Any]:
-        """Seed, steps, solver and candidates, the model's own where none are given; raises InputError for a slip."""
+        """Seed, steps, solver and candidates, the model's own where none are given; InputError for a wrong one."""
         from dpcdvae.sampling.decoding_settings import sampling_settings
 
         return {"seed": self.seed, **sampling_settings(model, self.steps, self.solver, self.candidates)}

@@ -25,7 +25,7 @@ from dpcdvae.config.options import (
 from dpcdvae.errors import InputError, unknown_name
 
 NORMAL = "normal"  # the prior z ~ N(0, I), which every model can draw from
-MAX_CANDIDATES = 1000  # more is a slip of the keyboard
+MAX_CANDIDATES = 1000  # more is a typing error
 MAX_EPOCHS = 1_000_000
 MAX_BATCH = 1_000_000
 MAX_SAMPLING_STEPS = MAX_TIMESTEPS * MAX_STEPS_PER_LEVEL

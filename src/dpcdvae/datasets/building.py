@@ -98,6 +98,7 @@ def add_dataset(
         raise InputError(f"'{name}' is the name of a published data set: choose another --name")
     if path.exists() and not overwrite:
         raise InputError(f"data set '{name}' exists: choose another --name or add --overwrite")
+    files.check_output(path, overwrite=True)
     if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6 and fractions[0] > 0):
         raise InputError(f"--split needs three fractions that add up to 1, train first, not {_commas(fractions)}")
     if not source.exists():

@@ -21,7 +21,7 @@ class Choice:
     Attributes:
         alternatives: its metrics with their gates, of which the first that the report has is taken.
         more_is_better: whether a higher value is the better one.
-        real: the baselines that are real crystals for it, the better judge first.
+        real: the baselines of real crystals it may be compared with, in order of preference.
     """
 
     alternatives: tuple[Key, ...]
@@ -81,8 +81,8 @@ def headline(numbers: Sequence[tuple[str, Number]], baselines: Mapping[str, Mapp
 def verdict(number: Number, real: Number | None, *, more_is_better: bool) -> str:
     """In words, what the intervals of a number and of the same number of real crystals say.
 
-    They differ where the intervals do not overlap. A distance without real crystals is judged by its own interval:
-    from zero on it is consistent with no difference.
+    They differ where the intervals do not overlap. Without real crystals a distance is compared with zero: an interval
+    that begins there is consistent with no difference.
     """
     if number.value is None:
         return "nothing to take it from"

@@ -144,6 +144,8 @@ def _amounts(value: Any) -> dict[str, float]:
         raise InputError(f"composition {str(value)[:40]!r}: a formula, or a number for each element, is needed")
     text = value if isinstance(value, str) else json.dumps(value)[:60]
     try:
+        if as_python_alone(text):
+            raise ValueError
         found = Composition(value).element_composition
         amounts = {element.symbol: float(amount) for element, amount in found.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:

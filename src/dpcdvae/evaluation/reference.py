@@ -1,4 +1,4 @@
-"""What the crystals are held against: a data set, a file, or the statistics in a model card."""
+"""What the crystals are compared with: a data set, a file, or the statistics in a model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The result of an evaluation: every number with what is needed to trust it."""
+"""The result of an evaluation: every number with its interval, its crystals and its conditions."""
 
 from __future__ import annotations
 

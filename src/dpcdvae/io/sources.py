@@ -92,7 +92,7 @@ def _files_in(folder: Path) -> Iterator[Source]:
             yield _unreadable(str(file), f"cannot be opened ({reasons[file].strerror})", closed=True)
             continue
         try:
-            if file.is_file() or not file.exists():  # no pipe and no device; a link to nothing is told
+            if file.is_file() or not file.exists():  # no pipe and no device; a link to nothing is reported
                 yield from _files_at(file)
         except Exception as error:
             reason = one_line(error).removeprefix(f"{printable(str(file))}: ")

@@ -58,7 +58,7 @@ class DaskEngine(Engine):
         self._cluster: Any = None
         self._checked: set[str] = set()
         self._empty_since: float | None = None
-        self._told = False
+        self._reported = False
 
     def stream(
         self,
@@ -160,11 +160,11 @@ class DaskEngine(Engine):
             raise InputError(f"--scheduler {self.scheduler}: SLURM refuses the job: {said}")
         now = time.monotonic()
         if self._empty_since is None:
-            self._empty_since, self._told = now, False
+            self._empty_since, self._reported = now, False
         waited = now - self._empty_since
-        if waited > LOOK_SECONDS and not self._told:
+        if waited > LOOK_SECONDS and not self._reported:
             print(f"waiting for a worker of {self.scheduler}", file=sys.stderr, flush=True)
-            self._told = True
+            self._reported = True
         if waited > WORKER_SECONDS:
             if not self._source.queued(self._cluster):
                 hint = f"; {self._source.hint}" if self._source.hint else ""

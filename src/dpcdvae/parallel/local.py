@@ -23,6 +23,8 @@ from dpcdvae.parallel.worker import OUT_OF_TIME, Worker
 CHUNK = 16
 """Most items sent to a worker at a time: enough to hide the way there and back, few enough to share evenly."""
 
+MOST_WORKERS = 4096  # more is a typing error, and would end the machine, not the work
+
 
 class LocalEngine(Engine):
     """Processes of this machine that can be killed and replaced, kept from one loop to the next.
@@ -32,12 +34,14 @@ class LocalEngine(Engine):
         threads: of libraries in each process, by default :func:`threads_of_each`.
 
     Raises:
-        InputError: fewer than no processes.
+        InputError: fewer than no processes, or more than ``MOST_WORKERS``.
     """
 
     def __init__(self, workers: int, *, threads: int | None = None) -> None:
         if workers < 0:
             raise InputError(f"workers is a number of processes, or 0 for none, not {workers}")
+        if workers > MOST_WORKERS:
+            raise InputError(f"at most {MOST_WORKERS} workers can be started, not {workers}")
         self.workers = workers
         self.threads = threads
         self._idle: list[Worker] = []

@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from dpcdvae.errors import InputError
-from dpcdvae.files import LOCK, atomic_output, lock
+from dpcdvae.files import LOCK, atomic_output, lock, missing_folders, remove_empty
 
 RECORDS = "records.txt"
 SETTINGS = "settings"
@@ -131,6 +131,7 @@ class Store:
         with self._one_line():
             if self.folder.is_dir() and not self.path.exists() and any(map(_foreign, self.folder.iterdir())):
                 raise InputError(f"{folder} holds other files, or work of an earlier version: {instead}")
+            self._made = missing_folders(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = lock(self.folder, f"wait for it, or {instead}")
             try:
@@ -204,6 +205,7 @@ class Store:
         with self._one_line():
             gone = self.folder.rename(self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex[:8]}"))
         shutil.rmtree(gone, ignore_errors=True)
+        remove_empty(self._made)
 
     def close(self) -> None:
         try:

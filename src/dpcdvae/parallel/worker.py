@@ -142,17 +142,17 @@ def serve(descriptor: int) -> None:
             if pickled != known:  # the same one stays, with what it may have loaded
                 known, function = b"", pickle.loads(pickled)
                 known = pickled
-            _tell(connection, pickle.dumps(("ready", None)))
+            _send(connection, pickle.dumps(("ready", None)))
             cpu_limit, items = pickle.loads(chunk)
             for item in items:
                 signal.setitimer(signal.ITIMER_PROF, cpu_limit)
                 with heard_by(_Reporter(connection)):
                     result = function(item)
                 signal.setitimer(signal.ITIMER_PROF, 0)
-                _tell(connection, pickle.dumps(("result", result)))
+                _send(connection, pickle.dumps(("result", result)))
         except Exception as error:
             signal.setitimer(signal.ITIMER_PROF, 0)
-            _tell(connection, pickle.dumps(("error", portable(error))))
+            _send(connection, pickle.dumps(("error", portable(error))))
 
 
 class _Reporter:
@@ -166,7 +166,7 @@ class _Reporter:
         now = time.monotonic()
         if now - self._last >= REPORT_SECONDS:
             self._last = now
-            _tell(self._connection, pickle.dumps(("report", done)))
+            _send(self._connection, pickle.dumps(("report", done)))
 
 
 def _listen(connection: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
@@ -178,7 +178,7 @@ def _listen(connection: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
         _leave()
 
 
-def _tell(connection: Connection, message: bytes) -> None:
+def _send(connection: Connection, message: bytes) -> None:
     try:
         connection.send_bytes(message)
     except OSError:

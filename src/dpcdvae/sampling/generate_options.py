@@ -179,7 +179,7 @@ def _training(asked: Mapping[str, Any], subject: Subject) -> Sequence[Crystal] |
     given = asked.get("training")
     if not asked.get("novel"):
         if given is not None:
-            raise InputError("--training without --novel: it is the set that new crystals are held against")
+            raise InputError("--training without --novel: it is the set that new crystals are compared with")
         return None
     if given is not None and not isinstance(given, str | Path):
         return as_crystals(given)
@@ -202,7 +202,7 @@ def _training(asked: Mapping[str, Any], subject: Subject) -> Sequence[Crystal] |
     path = dataset_path(name)
     if path.is_file() and sha256(path) != dataset.get("sha256"):
         print(
-            f"note: {name} here is not the very file that {subject.name} was trained on: novelty is against this one",
+            f"note: {name} here is not the same file that {subject.name} was trained on: novelty is against this one",
             file=sys.stderr,
         )
     return list(table)

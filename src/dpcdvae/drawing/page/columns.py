@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dpcdvae.errors import InputError, reason_of
+from dpcdvae.errors import InputError, printable, reason_of
 from dpcdvae.io.tables import unguarded
 from dpcdvae.parallel.results import Results
 from dpcdvae.structures.contacts import closest_contacts
@@ -102,13 +103,17 @@ def _of_table(crystals: Sequence[Crystal], table: Mapping[str, Sequence[Any]]) -
     """The columns of a table that the page does not find itself, in the order of the crystals, by their ids.
 
     Raises:
-        InputError: the table has no ids, or not one of the crystals'.
+        InputError: the table has no ids, not one of the crystals', or different rows of one.
     """
     if not table:
         return {}
     if "id" not in table:
         raise InputError("the table of crystals has no column 'id': give the one that evaluate --table wrote")
-    rows = {str(id): row for row, id in reversed(list(enumerate(table["id"])))}
+    rows: dict[str, int] = {}
+    for row, id in enumerate(table["id"]):
+        first = rows.setdefault(str(id), row)
+        if any(repr(values[row]) != repr(values[first]) for values in table.values()):
+            raise InputError(f"the table of crystals has different rows of the id '{printable(str(id))[:40]}'")
     places = [rows.get(crystal.id) for crystal in crystals]
     if all(place is None for place in places):
         raise InputError("the table of crystals has none of the crystals' ids: is it of another file?")
@@ -137,6 +142,8 @@ def read_table(path: Path) -> dict[str, list[Any]]:
         csv.field_size_limit(limit)
     if "id" not in head or any(len(row) != len(head) for row in rows):
         raise InputError(f"{path}: no table of crystals: give the .csv that evaluate --table wrote")
+    if len(set(head)) < len(head):
+        raise InputError(f"{path}: two columns are called '{printable(Counter(head).most_common(1)[0][0])[:40]}'")
     return {name: [_cell(name, row[k]) for row in rows] for k, name in enumerate(head)}
 
 
