@@ -16,9 +16,9 @@ from dpcdvae.evaluation import EnergyModel, Report, read_generated
 from dpcdvae.evaluation.metrics.matching import pairs
 from dpcdvae.evaluation.reference import as_reference, training_of
 from dpcdvae.evaluation.sample import Sample
-from dpcdvae.evaluation.scoring import TIME_LIMIT, AnyReference
+from dpcdvae.evaluation.scoring import AnyReference
 from dpcdvae.io import CrystalsLike, Failure, as_crystals
-from dpcdvae.parallel import Engine, engine_for
+from dpcdvae.parallel import TIME_LIMIT, Engine, engine_for
 from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.plots.of_relaxations import RelaxedSet
 from dpcdvae.plots.plot_table import PLOTS

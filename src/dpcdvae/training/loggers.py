@@ -41,7 +41,7 @@ def make_logger(name: str, folder: Path) -> tuple[Any, list[pl.Callback]]:
             wandb = loggers.WandbLogger(name=folder.name, save_dir=folder, project=PROJECT, id=run, resume="allow")
             return wandb, [_KeepRun(folder, name, run)]
         server = os.environ.get("MLFLOW_TRACKING_URI")
-        where = {"tracking_uri": server or f"sqlite:///{(folder / 'mlflow.db').absolute()}"}
+        where: dict[str, Any] = {"tracking_uri": server or f"sqlite:///{(folder / 'mlflow.db').absolute()}"}
         if server is None:
             where["artifact_location"] = str((folder / "mlflow").absolute())
         mlflow = loggers.MLFlowLogger(experiment_name=PROJECT, run_name=folder.name, run_id=known, **where)
