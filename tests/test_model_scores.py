@@ -37,7 +37,7 @@ def test_the_card_has_the_numbers_of_the_report(work: Path) -> None:
     (entry,) = card.pop("scores")
     assert card == before
     assert entry["command"] == "generate"
-    assert entry["settings"]["steps"] == 2
+    assert entry["settings"] == {"seed": 0, "steps": 2, "solver": "x0-jump", "candidates": 1, "prior": "normal"}
     wanted = {f"{row['name']} {row['gate']}".strip(): row["value"] for row in report["metrics"]}
     assert {name: row["value"] for name, row in entry["numbers"].items()} == wanted
 

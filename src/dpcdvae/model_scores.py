@@ -58,7 +58,11 @@ def add_score(model: StoredModel, report: str | Path) -> dict[str, Any]:
         "command": made["command"],
         "crystals": made.get("crystals"),
         "of": arguments.get("crystals"),
-        "settings": {name: arguments[name] for name in SETTINGS if arguments.get(name) not in (None, False)},
+        "settings": {
+            name: arguments[name]
+            for name in SETTINGS
+            if arguments.get(name) is not None and arguments[name] is not False
+        },
         "reference": reference,
         "protocol": content.get("settings", {}).get("protocol"),
         "dpcdvae": content.get("versions", {}).get("dpcdvae"),
