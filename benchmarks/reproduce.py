@@ -10,6 +10,7 @@ of a row in results/reproduction/, with the call and the hash of the model. Data
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import tomllib
@@ -81,9 +82,7 @@ def measure(row: Row, work: Path, models: Path | None, n: int | None) -> dict[st
     """Makes the crystals of a row, evaluates them, and keeps the numbers if they are all of the row's."""
     work.mkdir(parents=True, exist_ok=True)
     model = row.model if models is None or not (models / row.model).is_dir() else str(models / row.model)
-    name = row.name if n is None else f"{row.name}-{n}"
-    crystals, report = work / f"{name}.extxyz", work / f"{name}.json"
-    count = n or row.n
+    sha256, count = find_model(model).sha256, n or row.n
     if row.task == "reconstruct":
         make = ["reconstruct", model, f"{row.dataset}:test", *(["--limit", str(count)] if count else [])]
     else:
@@ -92,6 +91,9 @@ def measure(row: Row, work: Path, models: Path | None, n: int | None) -> dict[st
     judge = ["--reference", f"{row.dataset}:test", "--protocol", "cdvae", "--workers", "0"]
     judge += ["--paired", "--baselines", "none"] if row.task == "reconstruct" else ["--baselines", "reference,training"]
     judge += ["--energy-model", row.energy_model] if row.energy_model else []
+    # Crystals of another model or by other options have another name, so what is there is never taken for them.
+    tag = hashlib.sha256(" ".join([sha256, *make]).encode()).hexdigest()[:8]
+    crystals, report = work / f"{row.name}-{tag}.extxyz", work / f"{row.name}-{tag}.json"
     if not manifest_path(crystals).exists():
         call([*make, "--out", str(crystals), "--overwrite"])
     call(["evaluate", str(crystals), *judge, "--json", str(report), "--overwrite"])
@@ -99,7 +101,9 @@ def measure(row: Row, work: Path, models: Path | None, n: int | None) -> dict[st
     kept = {
         "row": row.__dict__,
         "commands": ["dpcdvae " + " ".join(make), "dpcdvae evaluate CRYSTALS " + " ".join(judge)],
-        "model_sha256": find_model(model).sha256,
+        "model_sha256": sha256,
+        "candidates": made["arguments"]["candidates"],
+        "steps": made["arguments"]["steps"],
         "passes": made["passes"],
         "crystals": found["crystals"]["generated"],
         "machine": machine("cpu", int(os.environ.get("OMP_NUM_THREADS", "0")) or 1),

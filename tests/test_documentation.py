@@ -52,7 +52,7 @@ def options(*command: str) -> set[str]:
 def test_the_options_of_every_command_on_a_page_are_there(page: Path) -> None:
     text = "\n".join(text for language, text in blocks(page) if language in ("", "sh", "bash"))
     for words in commands(re.sub(r"^\$ ", "", text, flags=re.MULTILINE)):
-        command = words[: 2 if words[0] == "data" else 1]
+        command = words[: 2 if words[0] in ("data", "models") and len(words) > 1 else 1]
         asked = {word for word in words if OPTION.fullmatch(word)}
         assert asked - options(*command) == set(), words
 

@@ -38,6 +38,13 @@ def test_the_last_frame_is_the_generated_crystal(model: CDVAE, number: int, cand
         np.testing.assert_array_equal(frame.lattice, crystal.lattice)
 
 
+def test_of_several_candidates_the_one_that_is_kept_is_shown(model: CDVAE) -> None:
+    options = {"steps": STEPS, "candidates": 4}
+    alone = [film(model, number, steps=STEPS, candidates=1) for number in range(6)]
+    best = [film(model, number, **options) for number in range(6)]
+    assert any((a[-1].frac_coords != b[-1].frac_coords).any() for a, b in zip(alone, best, strict=True))
+
+
 def test_conditions_hold_in_every_frame(model: CDVAE) -> None:
     frames = film(model, 1, steps=STEPS, formula="SrTiO3", anyway=True)
     assert {frame.formula for frame in frames} == {"SrTiO3"}
@@ -45,9 +52,18 @@ def test_conditions_hold_in_every_frame(model: CDVAE) -> None:
     np.testing.assert_array_equal(frames[-1].frac_coords, crystal.frac_coords)
 
 
-@pytest.mark.parametrize("options", [{"neutral": True}, {"unique": True}, {"formula": "Xx"}, {"candidates": 0}])
-def test_what_a_film_cannot_have_is_refused(model: CDVAE, options: dict[str, object]) -> None:
-    with pytest.raises(InputError):
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"neutral": True}, "--neutral has no meaning for a film"),
+        ({"unique": True}, "--unique has no meaning for a film"),
+        ({"formula": "Xx"}, "Xx"),
+        ({"candidates": 0}, "--candidates must lie in 1"),
+        ({"spread": "1"}, "spread"),
+    ],
+)
+def test_what_a_film_cannot_have_is_refused(model: CDVAE, options: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
         film(model, 0, steps=STEPS, **options)
 
 

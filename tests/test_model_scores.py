@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ REFERENCE = "reference.extxyz"
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, three crystals of it and a report about them."""
     folder = tmp_path_factory.mktemp("scores")
     model, crystals, reference = folder / "model", folder / "made.extxyz", folder / REFERENCE
@@ -26,6 +27,16 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     how = ["--reference", str(reference), "--baselines", "none", "--protocol", "cdvae", "--workers", "0"]
     assert main(["evaluate", str(crystals), *how, "--json", str(folder / "report.json")]) == 0
     return folder
+
+
+@pytest.fixture
+def work(made: Path, tmp_path: Path) -> Path:
+    """A copy of these files, so that a test may change them."""
+    copy = tmp_path / "work"
+    shutil.copytree(made, copy)
+    manifest = copy / "report.json.manifest.json"
+    manifest.write_text(manifest.read_text().replace(str(made), str(copy)))
+    return copy
 
 
 def test_the_card_has_the_numbers_of_the_report(work: Path) -> None:
@@ -43,9 +54,24 @@ def test_the_card_has_the_numbers_of_the_report(work: Path) -> None:
 
 
 def test_crystals_of_another_model_are_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = find_model("carbon-24").folder / "card.json"
+    before = card.read_bytes()
     assert main(["models", "score", "carbon-24", str(work / "report.json")]) == 2
     assert "other weights" in capsys.readouterr().err
-    assert not any(entry["crystals"] == 3 for entry in find_model("carbon-24").card().get("scores", []))
+    assert card.read_bytes() == before
+
+
+def test_crystals_under_a_condition_are_another_score(work: Path) -> None:
+    path = work / "made.extxyz.manifest.json"
+    manifest = json.loads(path.read_text())
+    model, report = str(work / "model"), str(work / "report.json")
+    assert main(["models", "score", model, report]) == 0
+    manifest["arguments"]["formula"] = ["SrTiO3"]
+    path.write_text(json.dumps(manifest))
+    assert main(["models", "score", model, report]) == 0
+    plain, conditioned = find_model(model).card()["scores"]
+    assert "formula" not in plain["settings"]
+    assert conditioned["settings"]["formula"] == ["SrTiO3"]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +80,9 @@ def test_crystals_of_another_model_are_refused(work: Path, capsys: pytest.Captur
         ("report.json", None, "cannot read"),
         ("report.json", "[1]", "no JSON object"),
         ("report.json", '{"metrics": [{"name": 3}]}', "no report of evaluate"),
+        ("report.json", '{"metrics": [], "reference": {"source": "x"}, "settings": null}', "no report of evaluate"),
+        ("made.extxyz.manifest.json", '{"arguments": {}}', "no report of evaluate"),
+        ("made.extxyz.manifest.json", '{"command": "generate", "arguments": []}', "no report of evaluate"),
         ("made.extxyz", "changed", "not what"),
     ],
 )
@@ -61,20 +90,20 @@ def test_what_is_no_report_of_it_leaves_the_card(
     work: Path, name: str, text: str | None, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, before = work / name, (work / "model" / "card.json").read_bytes()
-    content = file.read_bytes()
-    try:
-        file.unlink()
-        if text is not None:
-            file.write_text(text)
-        assert main(["models", "score", str(work / "model"), str(work / "report.json")]) == 2
-    finally:
-        file.write_bytes(content)
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    assert main(["models", "score", str(work / "model"), str(work / "report.json")]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
     assert (work / "model" / "card.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("scores", [3, [3], [{}], [{"command": "generate", "numbers": 4}], [{"command": []}]])
-def test_a_damaged_score_is_left_out_of_the_list(work: Path, scores: object, monkeypatch: pytest.MonkeyPatch) -> None:
+DAMAGED = [3, [3], [{}], [{"command": "generate", "numbers": 4}], [{"command": []}]]
+DAMAGED += [[{"command": "generate", "crystals": 1, "reference": "", "settings": {}, "numbers": {"": {}}}]]
+
+
+@pytest.mark.parametrize("scores", DAMAGED)
+def test_a_damaged_score_is_left_out_of_the_list(scores: object) -> None:
     assert lines({"scores": scores}) == []

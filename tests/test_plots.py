@@ -139,7 +139,7 @@ def test_relaxed_crystals_show_what_they_lost() -> None:
     figure = dpcdvae.plot("relaxed.extxyz", workers=0)
     assert "Enthalpy lost" in words(figure)
     assert "median 100 meV/atom of 6 crystals" in words(figure)
-    assert "3 without result" in words(figure)
+    assert "3 left out" in words(figure)
     (bars,) = figure.axes[0].patches
     values, edges, _ = bars.get_data()
     assert values.sum() == 6
@@ -207,7 +207,7 @@ def test_every_plot_is_described_in_the_documentation() -> None:
         ("run --out p.jpg", "written as .svg, .pdf or .png"),
         ("run --only losses --out p.svg", "did you mean 'loss'"),
         ("run --only density --out p.svg", "no plot density of this: choose from loss"),
-        ("run --reference truth.extxyz --out p.svg", "run is none"),
+        ("run --reference truth.extxyz --out p.svg", "not for run"),
         ("c.extxyz --out p.svg", "give --reference"),
         ("c.extxyz --paired --out p.svg", "--paired: only for crystals with a --reference"),
         ("c.extxyz --reference truth.extxyz --only match-rate --out p.svg", "--paired"),
@@ -216,7 +216,7 @@ def test_every_plot_is_described_in_the_documentation() -> None:
         ("lonely.json --out p.svg", "give the crystals and --reference"),
         ("stale.json --out p.svg", "evaluate it again"),
         ("gone.json --out p.svg", "no such file"),
-        ("run --out run/metrics.csv --overwrite", "would lie among the crystals"),
+        ("run --out run/metrics.csv --overwrite", "would lie among the files"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -243,5 +243,5 @@ def test_in_python_too_what_a_plot_lacks_is_said() -> None:
     unlike = [replace(crystal, properties=RELAXED) for crystal in (SALT, PEROVSKITE)]
     with pytest.raises(InputError, match="different compositions cannot be compared"):
         draw_plot(unlike, only=["enthalpy-volume"])
-    with pytest.raises(InputError, match="Report is none"):
+    with pytest.raises(InputError, match="not for a Report"):
         draw_plot(report(protocol="cdvae", baselines=()), reference=[SALT])

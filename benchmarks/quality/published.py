@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.datasets import DATASETS
 from dpcdvae.intervals import Number
 from quality.judging import markdown_table
 from quality.misses import CAUSES
@@ -51,7 +50,6 @@ def kept(results: Path) -> list[dict[str, Any]]:
 
 def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
     """One of the paper's tables for one data set, in Markdown: theirs, ours, and real crystals."""
-    assert dataset in DATASETS
     columns = COLUMNS[name]
     published = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))[name][dataset]
     lines = [
@@ -63,9 +61,8 @@ def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
         row = record["row"]
         if row["dataset"] != dataset or row["task"] != TASKS[name]:
             continue
-        options = dict(zip(row["options"][::2], row["options"][1::2], strict=True))
         own, real = _cells(record, columns), _cells(record, columns, REAL)
-        how = f"{options['--candidates']}, {options['--steps']}"
+        how = f"{record['candidates']}, {record['steps']}"
         cells = [f"**{row['system']}**, `{row['model']}`", *own, str(record["crystals"]), how, row["training"]]
         lines.append(f"| {' | '.join(cells)} |")
         if any(cell != "-" for cell in real):
@@ -80,9 +77,8 @@ def misses(records: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for record in found:
         row, shares = record["row"], record["misses"]
-        options = dict(zip(row["options"][::2], row["options"][1::2], strict=True))
         values = [f"{100 * shares[name]:.1f}" for name in CAUSES]
-        rows.append([f"`{row['model']}`", row["dataset"], options["--candidates"], str(record["crystals"]), *values])
+        rows.append([f"`{row['model']}`", row["dataset"], str(record["candidates"]), str(record["crystals"]), *values])
     return markdown_table(header, rows)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dpcdvae.errors import InputError, one_line
-from dpcdvae.files import manifest_path, refuse_device, sha256, write_json
+from dpcdvae.files import NOT_SHAPING, manifest_path, refuse_device, sha256, write_json
 from dpcdvae.intervals import Number
 from dpcdvae.model_store import CARD, StoredModel
 
 SCORES = "scores"
-SETTINGS = ("seed", "steps", "solver", "candidates", "prior", "force_num_atoms", "force_types", "sample_latent")
+NO_SETTINGS = frozenset({*NOT_SHAPING, *"n first crystals device batch_size shard symmetrise column max_tries".split()})
+"""Arguments of ``generate`` and ``reconstruct`` that stand elsewhere in a score, or do not change what it says."""
+
 SHOWN = {
     "reconstruct": {"match_rate": "match rate", "match_rms": "mean rms"},
     "generate": {
@@ -28,51 +30,59 @@ SHOWN = {
 """Metrics that :func:`lines` shows for each command, of the first gate that the report has."""
 
 
-def add_score(model: StoredModel, report: str | Path) -> dict[str, Any]:
-    """Puts the numbers of a report of ``evaluate --json`` into a model's card; returns the entry.
+def add_scores(model: StoredModel, reports: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """Puts the numbers of reports of ``evaluate --json`` into a model's card, all or none; returns the entries.
 
-    The manifests beside the report and the crystals show that this model made them. An earlier entry of the same
-    command and reference is replaced.
+    The manifests beside a report and its crystals show that this model made them. An earlier entry of the same
+    command, settings and reference is replaced.
 
     Raises:
         InputError: a report or a manifest that is missing or is none; crystals of another model, or changed since.
     """
-    report = Path(report)
+    entries = [_score(model, Path(report)) for report in reports]
+    card = model.card()
+    found = card.get(SCORES)
+    subjects = [_subject(entry) for entry in entries]
+    kept = [other for other in (found if isinstance(found, list) else []) if _subject(other) not in subjects]
+    write_json(model.folder / CARD, {**card, SCORES: [*kept, *entries]})
+    return entries
+
+
+def _score(model: StoredModel, report: Path) -> dict[str, Any]:
+    """The entry of one report; raises InputError as :func:`add_scores`."""
     content, call = _read(report), _read(manifest_path(report))
     try:
         crystals = Path(call["arguments"]["crystals"])
-        evaluated = call["crystals_sha256"]
+        made = _read(manifest_path(crystals))
+        given = made["arguments"]
         numbers = {f"{row['name']} {row['gate']}".strip(): row for row in content["metrics"]}
         for row in numbers.values():
             Number.from_json(row)
-        reference = str(content["reference"]["source"])
+        entry = {
+            "command": made["command"],
+            "crystals": made.get("crystals"),
+            "of": given.get("crystals"),
+            "settings": {
+                name: value
+                for name, value in given.items()
+                if name not in NO_SETTINGS and value is not None and value is not False
+            },
+            "reference": str(content["reference"]["source"]),
+            "protocol": content["settings"]["protocol"],
+            "dpcdvae": content["versions"]["dpcdvae"],
+            "numbers": {
+                name: {key: row[key] for key in ("value", "interval", "n", "unit")} for name, row in numbers.items()
+            },
+        }
+        evaluated = call["crystals_sha256"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{report} is no report of evaluate --json ({one_line(error)})") from None
-    made = _read(manifest_path(crystals))
+        raise InputError(
+            f"{report} is no report of evaluate --json about crystals of generate or reconstruct ({one_line(error)})"
+        ) from None
     if made.get("model_sha256") != model.sha256:
         raise InputError(f"{crystals} was not made by {model.name}: its manifest names other weights")
     if not crystals.exists() or sha256(crystals) != evaluated:
         raise InputError(f"{crystals} is not what {report} is about any more: evaluate it again")
-    arguments = made.get("arguments", {})
-    entry = {
-        "command": made["command"],
-        "crystals": made.get("crystals"),
-        "of": arguments.get("crystals"),
-        "settings": {
-            name: arguments[name]
-            for name in SETTINGS
-            if arguments.get(name) is not None and arguments[name] is not False
-        },
-        "reference": reference,
-        "protocol": content.get("settings", {}).get("protocol"),
-        "dpcdvae": content.get("versions", {}).get("dpcdvae"),
-        "numbers": {
-            name: {key: row[key] for key in ("value", "interval", "n", "unit")} for name, row in numbers.items()
-        },
-    }
-    card = model.card()
-    kept = [other for other in card.get(SCORES, []) if _subject(other) != _subject(entry)]
-    write_json(model.folder / CARD, {**card, SCORES: [*kept, entry]})
     return entry
 
 
@@ -83,26 +93,30 @@ def lines(card: Mapping[str, Any]) -> list[str]:
 
 
 def _line(entry: Any) -> str:
+    """A score in words, "" for what is none."""
     try:
         said = []
         for metric, name in SHOWN[entry["command"]].items():
-            row = next((row for key, row in entry["numbers"].items() if key.split()[0] == metric), None)
+            row = next((row for key, row in entry["numbers"].items() if key.partition(" ")[0] == metric), None)
             if row is not None and row["value"] is not None:
                 value, interval = Number.from_json(row).shown(row["unit"])
                 said.append(f"{name} {value}" + (f" ({interval})" if interval else ""))
         settings = ", ".join(f"{name} {value}" for name, value in entry["settings"].items())
-        return f"{entry['command']} {entry['crystals']} ({settings}), against {entry['reference']}: {', '.join(said)}"
+        what = f"{entry['command']} {entry['crystals']} ({settings}), against {entry['reference']}"
+        return f"{what}: {', '.join(said)}" if said else ""
     except (KeyError, TypeError, ValueError, AttributeError):
         return ""
 
 
 def _subject(entry: Any) -> Any:
+    """What an entry is about; a later one about the same replaces it."""
     if not isinstance(entry, dict):
         return None
     return [entry.get(key) for key in ("command", "of", "settings", "reference", "protocol")]
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; raises InputError where there is none."""
     refuse_device(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -21,7 +21,8 @@ def film(
 ) -> None:
     """Write one crystal as it is at the start, in noise, and after each denoising step.
 
-    Frames have the ids ID@STEP, which view plays as a film. It is crystal --number of generate with the same seed,
+    Frames have the ids ID@STEP, which view plays as a film; --neutral is not possible.
+    It is crystal --number of generate with the same seed,
     and digit for digit that of --batch-size 1.
 
     \b
@@ -31,15 +32,18 @@ def film(
     """
     from dpcdvae.io import check_destination
     from dpcdvae.model_store import find_crystal_vae
+    from dpcdvae.sampling.kinds import film_options
+    from dpcdvae.sampling.training_range import Subject
 
     check_destination(out, overwrite=overwrite)
     source = find_crystal_vae(model)
     call = call.resolved(**decoding.settings(source))
+    asked = {"prior": prior, **conditions.asked()}
+    facts = film_options(Subject.stored(source), asked).facts
     from dpcdvae.checkpoints.loading import load_crystal_vae
     from dpcdvae.sampling import film as films
 
     loaded = load_crystal_vae(source, decoding.device)
-    asked = {**decoding.asked(), "prior": prior, **conditions.asked()}
-    frames = films.film(loaded, number, seed=decoding.seed, **asked)
-    write_crystals(call, frames, out, {"model_sha256": source.sha256}, overwrite=overwrite)
+    frames = films.film(loaded, number, seed=decoding.seed, **decoding.asked(), **asked)
+    write_crystals(call, frames, out, {"model_sha256": source.sha256, **facts}, overwrite=overwrite)
     print(f"{out}: {len(frames)} frames of crystal {frames[-1].id.rpartition('@')[0]}")

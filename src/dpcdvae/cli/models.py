@@ -78,12 +78,11 @@ def score(
     Example:
       dpcdvae models score my-model reconstructed.json generated.json
     """
-    from dpcdvae.model_scores import add_score
+    from dpcdvae.model_scores import add_scores
     from dpcdvae.model_store import find_model
 
     found = find_model(model)
-    for report in reports:
-        entry = add_score(found, report)
+    for report, entry in zip(reports, add_scores(found, reports), strict=True):
         print(f"{found.name}: {len(entry['numbers'])} numbers of {report}")
 
 

@@ -91,7 +91,7 @@ def check_paths(outputs: Iterable[Path | None], inputs: Iterable[str | Path | No
             if target == source:
                 raise InputError(f"{output} is an input of this command: give the output another name")
             if source.is_dir() and target.parent == source and not _is_model(source):
-                raise InputError(f"{output} would lie among the crystals of {source}: write it elsewhere")
+                raise InputError(f"{output} would lie among the files of {source}: write it elsewhere")
 
 
 def _is_model(folder: Path) -> bool:

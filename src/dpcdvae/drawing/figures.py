@@ -50,6 +50,10 @@ STYLE: dict[Any, Any] = {
 }
 
 
+MOST_PIXELS = 10**8
+"""Of a PNG: 400 MB while it is drawn."""
+
+
 def check_figure(path: str | Path) -> Path:
     """The path, where a figure can be written as its suffix says; raises InputError elsewhere."""
     path = Path(path)
@@ -61,7 +65,7 @@ def check_figure(path: str | Path) -> Path:
 
 
 def check_dpi(dpi: int) -> None:
-    """Raises InputError for a resolution that makes no picture, or one that no memory holds."""
+    """Raises InputError for a resolution that makes no picture, or a needlessly high one."""
     if not LOWEST_DPI <= dpi <= HIGHEST_DPI:
         raise InputError(f"dpi {dpi}: {LOWEST_DPI} to {HIGHEST_DPI} are possible")
 
@@ -74,6 +78,9 @@ def write_figure(figure: Figure, path: str | Path, dpi: int = DPI) -> None:
     """
     check_dpi(dpi)
     suffix = check_figure(path).suffix.lower()
+    width, height = (float(inches) * dpi for inches in figure.get_size_inches())
+    if suffix == ".png" and width * height > MOST_PIXELS:
+        raise InputError(f"{path}: {width:.0f} x {height:.0f} pixels are too many: give a lower dpi, or write .pdf")
     with atomic_output(path) as temporary, style():
         figure.savefig(temporary, format=suffix[1:], dpi=dpi, metadata=FORMATS[suffix])
 

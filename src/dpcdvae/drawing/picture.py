@@ -15,7 +15,7 @@ from dpcdvae.arguments import checked
 from dpcdvae.drawing.canonical_cell import CanonicalCell, canonical_cell
 from dpcdvae.drawing.cell_contents import element_colour
 from dpcdvae.drawing.figures import DPI, check_dpi, check_figure, new_figure, style, write_figure
-from dpcdvae.drawing.scene import Colour, Look, Scene, scene_of
+from dpcdvae.drawing.scene import CLEAR, Colour, Look, Scene, scene_of
 from dpcdvae.errors import InputError, printable, unknown_name
 from dpcdvae.io import CrystalsLike, as_crystals
 from dpcdvae.structures.crystal import Crystal
@@ -75,7 +75,8 @@ def draw(
         dpi: dots per inch of a PNG.
 
     Raises:
-        InputError: an unknown id, none that can be drawn, a slip, or ``path`` cannot be written.
+        InputError: an unknown id or axis, none that can be drawn, a rotation that cannot be read, or ``path`` cannot
+            be written.
     """
     check_dpi(dpi)
     if path is not None:
@@ -85,7 +86,7 @@ def draw(
     if cell not in (STANDARD, FILE):
         raise unknown_name("cell", cell, (STANDARD, FILE))
     look = Look(bonds, polyhedra, outside, along, rotate)
-    look.rotation(np.eye(3))  # a slip is told before any work
+    look.rotation(np.eye(3))  # refused before any work
     shown = _chosen(as_crystals(crystals), select, n)
     columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
@@ -103,7 +104,7 @@ def draw(
 
 def _chosen(crystals: Sequence[Crystal], select: Sequence[str] | None, n: int) -> list[Crystal]:
     """Those to draw. What cannot be drawn is left out, and named on standard error."""
-    if select is not None:
+    if select:
         by_id = {crystal.id: crystal for crystal in reversed(crystals)}
         if (unknown := next((id for id in select if id not in by_id), None)) is not None:
             raise unknown_name("crystal", unknown, [id for id in by_id if id])
@@ -146,21 +147,21 @@ def _paint(axes: Axes, scene: Scene, points_per_angstrom: float) -> None:
         edges.append(edge)
         widths.append(width)
 
-    clear, circle = (0.0, 0.0, 0.0, 0.0), _circle()
+    circle = _circle()
     for shape in scene.shapes:
         flat = shape.points[:, :2]
         if len(flat) == 1:
             for k, (shift, size, colour) in enumerate(_shades(shape.colour)):
                 outline = Outline(circle.vertices * (shape.size * size) + flat[0] + shape.size * shift, circle.codes)
-                add(outline, colour, _darker(shape.colour, 0.4) if k == 0 else clear, 0.4 if k == 0 else 0.0)
+                add(outline, colour, _darker(shape.colour, 0.4) if k == 0 else CLEAR, 0.4 if k == 0 else 0.0)
         elif len(flat) == 3:
-            add(Outline([*flat, flat[0]], closed=True), shape.colour, clear, 0.0)
+            add(Outline([*flat, flat[0]], closed=True), shape.colour, CLEAR, 0.0)
         elif shape.size:
             width = shape.size * points_per_angstrom
-            add(Outline(flat), clear, _darker(shape.colour, 0.75), width)
-            add(Outline(flat), clear, shape.colour, 0.6 * width)
+            add(Outline(flat), CLEAR, _darker(shape.colour, 0.75), width)
+            add(Outline(flat), CLEAR, shape.colour, 0.6 * width)
         else:
-            add(Outline(flat), clear, shape.colour, 0.7)
+            add(Outline(flat), CLEAR, shape.colour, 0.7)
     axes.add_collection(PathCollection(paths, facecolors=faces, edgecolors=edges, linewidths=widths), autolim=False)
 
 

@@ -21,7 +21,7 @@ class RunLog:
     """The epochs of a run.
 
     Attributes:
-        columns: (epochs,) by name, as ``dpcdvae train`` names them; NaN where a cell is empty.
+        columns: (epochs,) by name, as ``dpcdvae train`` names them; NaN where a cell is empty, but for ``epoch``.
     """
 
     columns: dict[str, Floats]
@@ -52,10 +52,9 @@ def read_run(folder: Path) -> RunLog:
         with path.open(newline="", encoding="utf-8") as stream:
             head, *rows = (row for row in csv.reader(stream, strict=True) if row)
         values = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(head))
-        log = RunLog(dict(zip(head, values.T, strict=True)))
-        known = np.isfinite(log.epochs)
+        values = values[np.isfinite(values[:, head.index("epoch")])]
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError) as error:
         raise InputError(f"{path}: not the epochs of a training run ({reason_of(error)})") from None
-    if not known.any():
+    if not len(values):
         raise none_yet
-    return log
+    return RunLog(dict(zip(head, values.T, strict=True)))

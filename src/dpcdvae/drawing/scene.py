@@ -57,7 +57,11 @@ class Look:
     rotate: str = ""
 
     def rotation(self, lattice: Array) -> Array:
-        """(3, 3) to be applied from the right, to the viewer's frame. Raises InputError for a slip."""
+        """(3, 3) to be applied from the right, to the viewer's frame.
+
+        Raises:
+            InputError: an unknown axis, or a rotation that cannot be read.
+        """
         rotation = viewing_rotation(lattice)
         if self.along:
             if self.along not in AXES:

@@ -81,7 +81,7 @@ def plot(
     check_dpi(dpi)
     if path is not None:
         check_figure(path)
-    wanted = None if only is None else {name: PLOTS[name] for name in only}
+    wanted = {name: PLOTS[name] for name in only} if only else None
     used = engine_for(workers) if engine is None else engine
     with used if engine is None else nullcontext():
         results = Results(used, time_limit, default_cache())
@@ -140,8 +140,11 @@ def _subject(
         symmetry, seed = call.symmetry, call.seed
     elif (known := _known(source, path)) is not None:
         if given:
-            raise InputError(f"what to compare is asked of crystals, and {path or type(source).__name__} is none")
-        return replace(known, results=results, given_up=[]) if isinstance(known, Sample) else known
+            raise InputError(
+                "reference, paired, training and energy_model are only for crystals, not for "
+                f"{path or 'a ' + type(source).__name__}"
+            )
+        return replace(known, results=results, given_up=[], _derived={}) if isinstance(known, Sample) else known
     if reference is None:
         relaxed = RelaxedSet.of_crystals(as_crystals(source))
         if relaxed is None:

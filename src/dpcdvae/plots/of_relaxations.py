@@ -89,8 +89,8 @@ def _energy_change(relaxed: RelaxedSet) -> Panel | str:
     rose = int((known < 0).sum())
     middle = float(np.median(known))
     words = [f"median {middle:.{0 if abs(middle) >= 100 else 2}f} meV/atom of {len(known)} crystals"]
-    words += [f"{rose} rose (first bar)"] if rose else []
-    words += [f"{left_out} without result left out"] if left_out else []
+    words += [f"{rose} rose (in the first bar, below 1 meV/atom)"] if rose else []
+    words += [f"{left_out} left out (not converged, or an energy unknown)"] if left_out else []
     edges = np.array([0.5, *BIN_EDGES[1:]])
     counts = np.histogram(np.clip(known, 0.6, edges[-1]), edges)[0]
     filled = np.flatnonzero(counts)
@@ -122,6 +122,8 @@ def _enthalpy_volume(relaxed: RelaxedSet) -> Panel | str:
     known = np.isfinite(relaxed.volume) & np.isfinite(relaxed.enthalpy)
     if not known.any():
         return "the volumes and enthalpies of the crystals are not known"
+    if len(relaxed.pressures) > 1:
+        return "enthalpies at different pressures cannot be compared: plot the crystals of each pressure alone"
     formulas = np.array(relaxed.formulas)
     counts = Counter(formulas[known].tolist())
     commonest = [formula for formula, _ in counts.most_common()]

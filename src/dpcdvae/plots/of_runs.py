@@ -74,7 +74,7 @@ def _curves(
     epochs, seconds = log.curve("cpu_seconds")
     high = max(float(y.max()) for _, y in curves.values())
     low = min(float(y.min()) for _, y in curves.values())
-    logarithmic = logarithmic and high > 0 and (low <= 0 or high > 3 * low)
+    logarithmic = logarithmic and low > 0 and high > 3 * low
     small = [name for name, (_, y) in curves.items() if logarithmic and y.max() < SMALLEST * high]
     shown = {name: curve for name, curve in curves.items() if name not in small}
 

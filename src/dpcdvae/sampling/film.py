@@ -15,16 +15,14 @@ from dpcdvae.sampling.agreement import decode_by_agreement
 from dpcdvae.sampling.atom_conditions import CONDITIONS, AtomConditions
 from dpcdvae.sampling.decoding import evaluating
 from dpcdvae.sampling.decoding_settings import Decoding, check_counts
-from dpcdvae.sampling.generate_options import checked_options
 from dpcdvae.sampling.generation import requests
+from dpcdvae.sampling.kinds import film_options
 from dpcdvae.sampling.training_range import Subject
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.tensors.batch import CrystalBatch
 
 STEP = "step"
 """The property of a frame that counts its denoising steps."""
-
-FILM_CONDITIONS = frozenset({"prior", "like", "spread", "anyway", *CONDITIONS})
 
 
 @checked
@@ -56,19 +54,13 @@ def film(
         Frames with ids ``{id}@{step}`` and the property ``step``; the last one is the crystal.
 
     Raises:
-        InputError: as ``generate``; ``neutral``, which needs several tries; a crystal that cannot be built.
+        InputError: as ``generate``; another option; a crystal that cannot be built.
     """
     check_counts(seed=seed, first=number)
-    given = {name: value for name, value in conditions.items() if value is not None and value is not False}
-    for name in given:
-        if name not in FILM_CONDITIONS:
-            raise InputError(f"{name} has no meaning for a film: it takes {', '.join(sorted(FILM_CONDITIONS))}")
-    asked = checked_options(FILM_CONDITIONS, Subject.loaded(model), given, "the model")
-    if asked.filters:
-        raise InputError("--neutral is kept by making several crystals, and a film shows one: leave it out")
+    asked = film_options(Subject.loaded(model), conditions).options
     how = Decoding.of(model.config, steps, solver, candidates)
-    options = {name: value for name, value in asked.options.items() if name not in ("anyway", *CONDITIONS)}
-    atoms = AtomConditions.of(asked.options, model.config.model.max_atoms)
+    options = {name: value for name, value in asked.items() if name not in ("anyway", *CONDITIONS)}
+    atoms = AtomConditions.of(asked, model.config.model.max_atoms)
     frames: dict[int, list[Crystal]] = {}
 
     def watch(candidate: int, crystals: CrystalBatch) -> None:

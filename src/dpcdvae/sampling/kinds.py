@@ -73,6 +73,9 @@ _OPTION_KINDS = {
 
 _DECODING = frozenset({"steps", "solver", "candidates"})
 
+# Not neutral: it may take several crystals, and a film shows one.
+FILM_OPTIONS = frozenset({"prior", "like", "spread", "anyway", *CONDITIONS}) - {"neutral"}
+
 SAMPLED_KINDS = {
     "generative": SampledKind(
         "a crystal VAE",
@@ -117,6 +120,21 @@ def generate_options(model: StoredModel, asked: Mapping[str, Any]) -> GenerateOp
     taken = _taken(kind, "generate", asked, model.name, SHARED_OPTIONS)
     found = checked_options(kind.generate, Subject.stored(model), taken, model.name)
     return replace(found, options=kind.settings(model, "generate", found.options))
+
+
+def film_options(subject: Subject, asked: Mapping[str, Any]) -> GenerateOptions:
+    """What is asked of :func:`dpcdvae.sampling.film.film`, checked before torch is loaded.
+
+    Raises:
+        InputError: as :func:`generate_options`; an option that a film does not have.
+    """
+    given = _given(asked)
+    for option in given:
+        if option not in FILM_OPTIONS:
+            raise InputError(
+                f"--{option.replace('_', '-')} has no meaning for a film, which shows one crystal: leave it out"
+            )
+    return checked_options(FILM_OPTIONS, subject, given, "the model")
 
 
 def check_reconstruction(config: AnyConfig, table: CrystalTable, options: Mapping[str, Any]) -> None:
@@ -263,12 +281,17 @@ def _taken(
     names: frozenset[str] | None = getattr(kind, task)
     if names is None:
         raise InputError(f"{name} is {kind.what}, which has no encoder: it can generate crystals, but not {task} them")
-    checked_values = {name: checked_value(name, value, _OPTION_KINDS.get(name, "")) for name, value in asked.items()}
-    given = {option: value for option, value in checked_values.items() if value is not None and value is not False}
+    given = _given(asked)
     for option in given:
         if option not in names | more:
             raise InputError(f"--{option.replace('_', '-')} has no meaning for {name}, {kind.what}: leave it out")
     return given
+
+
+def _given(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, of the right types; None and False stand for those that were not."""
+    values = {name: checked_value(name, value, _OPTION_KINDS.get(name, "")) for name, value in asked.items()}
+    return {option: value for option, value in values.items() if value is not None and value is not False}
 
 
 def _module(kind: SampledKind) -> Any:

@@ -16,6 +16,7 @@ from dpcdvae.datasets.origin import noted
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output, check_output, write_json
 from dpcdvae.model.regressor import PropertyRegressor
+from dpcdvae.model_scores import SCORES
 from dpcdvae.model_store import CARD, StoredModel, best_checkpoint, find_model
 from dpcdvae.sampling.property_prediction import mean_absolute_error
 from dpcdvae.structures.elements import SYMBOLS
@@ -114,7 +115,9 @@ def export(model: str | Path | StoredModel, out: str | Path, *, half: bool = Fal
     card = checkpoint.source.card()
     weights = checkpoint.weights
     if half:
-        weights, card = half_weights(checkpoint), {**card, "weights": "float16"}
+        weights = half_weights(checkpoint)
+        # Scores belong to the weights that were evaluated.
+        card = {name: value for name, value in card.items() if name != SCORES} | {"weights": "float16"}
     with atomic_output(out) as folder:
         write_checkpoint(folder, weights, checkpoint.config, checkpoint.facts)
         write_json(folder / CARD, card)
