@@ -181,6 +181,17 @@ def test_the_report_and_its_crystals_give_the_same_figure() -> None:
     assert Path("a.svg").read_bytes() == Path("b.svg").read_bytes()
 
 
+def test_a_reference_that_changed_since_the_report_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path("truth.extxyz").read_text()
+    try:
+        Path("truth.extxyz").write_text(before + "\n")
+        assert main("plot n.json --workers 0 --out changed.svg".split()) == 2
+    finally:
+        Path("truth.extxyz").write_text(before)
+    assert "not what the report was compared with" in capsys.readouterr().err
+    assert not Path("changed.svg").exists()
+
+
 def test_nothing_is_smaller_than_eight_points_and_numbers_have_units() -> None:
     from matplotlib.text import Text
 

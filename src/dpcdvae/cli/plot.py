@@ -7,7 +7,7 @@ from pathlib import Path
 from dpcdvae.cli.energies import energy_model_of
 from dpcdvae.cli.evaluate import complete_references
 from dpcdvae.cli.groups import Call, argument, option
-from dpcdvae.cli.options import Dpi, Out, Overwrite, Processes, Seed
+from dpcdvae.cli.options import Column, Dpi, Out, Overwrite, Processes, Seed
 from dpcdvae.cli.outputs import check_paths
 from dpcdvae.errors import InputError
 
@@ -31,6 +31,7 @@ def plot(
     paired: bool = option(False, "Each crystal reconstructs one of the reference.", "--paired"),
     training: str | None = option(None, "Training set of the generator, as in evaluate."),
     energy_model: str | None = option(None, "A property model, for the distribution of energies."),
+    column: Column = None,
     time_limit: float = option(60.0, "Seconds of CPU time for one comparison.", min=0.1),
     seed: Seed = 0,
     dpi: Dpi = 200,
@@ -50,6 +51,7 @@ def plot(
     from dpcdvae.drawing.figures import check_figure
     from dpcdvae.evaluation import resolve_reference
     from dpcdvae.files import check_output, refuse_device, sha256
+    from dpcdvae.io import columns_of
     from dpcdvae.model_store import find_property_model
     from dpcdvae.plots import PLOTS
     from dpcdvae.plots import plot as make_plot
@@ -64,7 +66,7 @@ def plot(
         PLOTS[name]
     compared = {"--reference": reference, "--paired": paired, "--training": training, "--energy-model": energy_model}
     given = [name for name, value in compared.items() if value]
-    asked = ReportCall(source, reference or "", paired, training, energy_model, seed)
+    asked = ReportCall(source, reference or "", paired, training, energy_model, seed, column=column)
     if (behind := report_in(source)) is not None:
         if given:
             raise InputError(f"{source} is a report, whose manifest says {', '.join(given)}: give its crystals instead")
@@ -72,7 +74,10 @@ def plot(
     elif given and reference is None:
         raise InputError(f"{', '.join(given)}: only for crystals with a --reference")
     energy = None if asked.energy_model is None else find_property_model(asked.energy_model)
-    against = resolve_reference(asked.reference) if asked.reference else None
+    crystals_column, reference_column = columns_of(asked.column, [asked.crystals, asked.reference])
+    against = resolve_reference(asked.reference, reference_column) if asked.reference else None
+    if against is not None:
+        asked.check(against)
     with processes.engine() as engine:
         make_plot(
             asked.crystals,
@@ -85,6 +90,7 @@ def plot(
             if energy is None or against is None
             else energy_model_of(energy, against, engine, time_limit),
             symmetry=asked.symmetry,
+            column=crystals_column,
             engine=engine,
             time_limit=time_limit,
             seed=asked.seed,

@@ -49,6 +49,7 @@ def plot(
     training: AnyReference | None = None,
     energy_model: EnergyModel | None = None,
     symmetry: str = REDUCED,
+    column: str | None = None,
     seed: int = 0,
     workers: int | None = None,
     engine: Engine | None = None,
@@ -67,7 +68,7 @@ def plot(
         path: ``.svg``, ``.pdf`` or ``.png``: the figure is written there too; what is there is replaced.
         only: names of :data:`~dpcdvae.plots.PLOTS`; by default all of which there is what they need.
         reference, paired, training, energy_model, symmetry, seed, time_limit: as :func:`dpcdvae.evaluate` takes them,
-            for crystals.
+            for crystals. column: of crystals in tables.
         workers: processes, by default one for each core; 0 for none.
         engine: where else to compute.
         dpi: dots per inch of a PNG.
@@ -85,7 +86,7 @@ def plot(
     used = engine_for(workers) if engine is None else engine
     with used if engine is None else nullcontext():
         results = Results(used, time_limit, default_cache())
-        subject = _subject(source, reference, paired, training, energy_model, symmetry, seed, results)
+        subject = _subject(source, reference, paired, training, energy_model, symmetry, column, seed, results)
         if wanted is None:
             made = {name: entry.make(subject) for name, entry in PLOTS.items() if isinstance(subject, entry.of)}
             panels: list[Panel] = [panel for panel in made.values() if not isinstance(panel, str)]
@@ -127,17 +128,19 @@ def _subject(
     training: Any,
     energy_model: EnergyModel | None,
     symmetry: str,
+    column: str | None,
     seed: int,
     results: Results,
 ) -> Subject:
     """What there are plots of."""
     path = Path(source) if isinstance(source, str | Path) else None
     given = reference is not None or paired or training is not None or energy_model is not None
-    if path is not None and (call := report_in(path)) is not None:
+    call = None if path is None else report_in(path)
+    if call is not None:
         if given:
             raise InputError(f"{path} is a report, whose manifest says what to compare: give its crystals instead")
         path, reference, paired, training = call.crystals, call.reference, call.paired, call.training
-        symmetry, seed = call.symmetry, call.seed
+        symmetry, seed, column = call.symmetry, call.seed, call.column
     elif (known := _known(source, path)) is not None:
         if given:
             raise InputError(
@@ -154,11 +157,13 @@ def _subject(
             )
         return relaxed
     against = as_reference(reference)
+    if call is not None:
+        call.check(against)
     if path is None:
         crystals: Sequence[Crystal] = (found := as_crystals(source))
         failures: Sequence[Failure] = found.failures
     else:
-        generated = read_generated(path)
+        generated = read_generated(path, column)
         crystals, failures = generated.crystals, generated.failures
         against = against.only(generated.ids) if paired and generated.part else against
     learnt = training_of(against) if training is None else as_reference(training)

@@ -9,6 +9,7 @@ from typing import Any
 
 from dpcdvae.drawing.page.report_section import is_report
 from dpcdvae.errors import InputError
+from dpcdvae.evaluation.reference import Reference
 from dpcdvae.files import manifest_path, sha256
 from dpcdvae.structures.space_groups import REDUCED
 
@@ -19,6 +20,8 @@ class ReportCall:
 
     Attributes:
         crystals: the file or folder. reference, training, energy_model: as ``evaluate`` takes them.
+        column: of the crystals in a table.
+        reference_sha256: of the reference as it was then, "" where that is not known.
     """
 
     crystals: Path
@@ -28,6 +31,13 @@ class ReportCall:
     energy_model: str | None = None
     seed: int = 0
     symmetry: str = REDUCED
+    column: str | None = None
+    reference_sha256: str = ""
+
+    def check(self, reference: Reference) -> None:
+        """Raises InputError where the reference is another one by now."""
+        if self.reference_sha256 and reference.sha256 != self.reference_sha256:
+            raise InputError(f"{self.reference} is not what the report was compared with any more: evaluate again")
 
 
 def json_in(path: Path) -> Any:
@@ -64,6 +74,8 @@ def call_of_report(report: Path) -> ReportCall:
             given["energy_model"],
             int(given["seed"]),
             str(given["symmetry"]),
+            given.get("column"),
+            str(manifest.get("reference_sha256", "")),
         )
     except Exception:  # whatever is wrong with it, the way out is the same
         raise InputError(
