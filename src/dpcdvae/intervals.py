@@ -65,7 +65,8 @@ class Number:
         """A statistic of ``values`` (n,) with its interval, None for no values."""
         if len(values) == 0:
             return cls(None, 0, None, gate, note)
-        return cls(float(statistic(values)), len(values), interval(values), gate, note)
+        # One value says nothing of the spread.
+        return cls(float(statistic(values)), len(values), interval(values) if len(values) > 1 else None, gate, note)
 
     @classmethod
     def mean(cls, values: Floats, *, seed: int, gate: str = "", note: str = "") -> Number:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,10 @@ def _score(model: StoredModel, report: Path) -> dict[str, Any]:
         made = _read(manifest_path(crystals))
         given = made["arguments"]
         numbers = {f"{row['name']} {row['gate']}".strip(): row for row in content["metrics"]}
+        if not str(content["schema"]).startswith("dpcdvae.evaluation/"):
+            raise ValueError(f"schema {content['schema']}")
         for row in numbers.values():
-            Number.from_json(row)
+            _check_number(Number.from_json(row))
         entry = {
             "command": made["command"],
             "crystals": made.get("crystals"),
@@ -84,6 +87,13 @@ def _score(model: StoredModel, report: Path) -> dict[str, Any]:
     if not crystals.exists() or sha256(crystals) != evaluated:
         raise InputError(f"{crystals} is not what {report} is about any more: evaluate it again")
     return entry
+
+
+def _check_number(number: Number) -> None:
+    """Raises ValueError or TypeError for what no evaluation gives."""
+    low, high = number.interval or (0.0, 0.0)
+    if number.n < 0 or low > high or not all(map(math.isfinite, (number.value or 0.0, low, high))):
+        raise ValueError(f"{number} is no number of an evaluation")
 
 
 def lines(card: Mapping[str, Any]) -> list[str]:

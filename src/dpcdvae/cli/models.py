@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import typer
 
 from dpcdvae.cli.groups import argument, command, option
-from dpcdvae.errors import printable
+from dpcdvae.errors import InputError, printable
 
 MOST_ELEMENTS = 118
 
@@ -33,8 +34,12 @@ def list_models(context: typer.Context) -> None:
 
     here = named_models()
     for name in here:
-        model = find_model(name)
-        card = model.card()
+        try:
+            model = find_model(name)
+            card = model.card()
+        except InputError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            continue
         print(f"{name}  {printable(str(card.get('summary', '')))}")
         task = "makes crystals" if model.predicts is None else f"predicts {model.predicts}"
         for what, said in {"task": task, **_facts(card)}.items():

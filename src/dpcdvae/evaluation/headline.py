@@ -48,6 +48,7 @@ FEW = 100
 """Crystals below which intervals that overlap say little."""
 
 UNKNOWN = "no real crystals to compare with"
+TOO_FEW = "one crystal tells nothing"
 NOT_COMPARED = "not compared"
 """Of numbers that real crystals do not have."""
 
@@ -87,7 +88,7 @@ def verdict(number: Number, real: Number | None, *, more_is_better: bool) -> str
     if number.value is None:
         return "nothing to take it from"
     if number.interval is None:
-        return UNKNOWN
+        return TOO_FEW if number.n < 2 else UNKNOWN
     low, high = number.interval
     if real is None or real.value is None:
         if more_is_better:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.arguments import checked
 from dpcdvae.drawing.figures import DPI, check_dpi, check_figure, new_figure, style, write_figure
+from dpcdvae.drawing.report_files import json_in
 from dpcdvae.drawing.run_log import RunLog, is_run, read_run
 from dpcdvae.errors import InputError, listed
 from dpcdvae.evaluation import EnergyModel, Report, read_generated
@@ -22,7 +23,7 @@ from dpcdvae.parallel import TIME_LIMIT, Engine, engine_for
 from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.plots.of_relaxations import RelaxedSet
 from dpcdvae.plots.plot_table import PLOTS
-from dpcdvae.plots.report_call import json_in, report_in
+from dpcdvae.plots.report_call import report_in
 from dpcdvae.relaxation.ground_state import SCHEMA as GROUND_STATE
 from dpcdvae.relaxation.ground_state import GroundState
 from dpcdvae.structures.crystal import Crystal
@@ -191,5 +192,5 @@ def _known(source: Any, path: Path | None) -> Subject | None:
         return None
     try:
         return RelaxedSet.of_ground_state(content)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError(f"{path} is not what ground-state --json writes: write it again") from None

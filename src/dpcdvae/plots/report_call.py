@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from dpcdvae.drawing.page.report_section import is_report
+from dpcdvae.drawing.report_files import call_behind, crystals_behind, is_report, json_in
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.reference import Reference
-from dpcdvae.files import manifest_path, sha256
-from dpcdvae.structures.space_groups import REDUCED
+from dpcdvae.files import manifest_path
+from dpcdvae.structures.space_groups import CONVENTIONS, REDUCED
 
 
 @dataclass(frozen=True)
@@ -40,51 +38,31 @@ class ReportCall:
             raise InputError(f"{self.reference} is not what the report was compared with any more: evaluate again")
 
 
-def json_in(path: Path) -> Any:
-    """The content of a JSON file; None for another file, or for what cannot be read."""
-    if path.suffix.lower() != ".json" or not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_bytes())
-    except Exception:  # also what is too deep: who reads crystals of it says what is wrong
-        return None
-
-
 def report_in(path: Path) -> ReportCall | None:
-    """The call behind a report; None for another file. Raises InputError as :func:`call_of_report`."""
-    return call_of_report(path) if is_report(json_in(path)) else None
-
-
-def call_of_report(report: Path) -> ReportCall:
-    """The call in the manifest beside a report.
+    """The call behind a report; None for another file.
 
     Raises:
-        InputError: there is no such manifest, or its crystals are gone or others by now.
+        InputError: its manifest is missing or none, or its crystals are gone or others by now.
     """
-    path = manifest_path(report)
-    try:
-        manifest = json.loads(path.read_bytes())
-        given: dict[str, Any] = manifest["arguments"]
-        wanted, digest = Path(given["crystals"]), str(manifest["crystals_sha256"])
-        call = ReportCall(
-            wanted,
-            str(given["reference"]),
-            bool(given["paired"]),
-            given["training"],
-            given["energy_model"],
-            int(given["seed"]),
-            str(given["symmetry"]),
-            given.get("column"),
-            str(manifest.get("reference_sha256", "")),
-        )
-    except Exception:  # whatever is wrong with it, the way out is the same
-        raise InputError(
-            f"{report}: numbers alone hold no distributions, and no manifest beside them ({path.name}) says which "
-            "crystals they are of: give the crystals and --reference instead"
-        ) from None
-    found = next((place for place in (wanted, report.parent / wanted.name) if place.exists()), None)
-    if found is None:
-        raise InputError(f"{report} is about {wanted}, which is not there: give the crystals and --reference instead")
-    if sha256(found) != digest:
-        raise InputError(f"{found} is not what {report} is about any more: evaluate it again")
-    return replace(call, crystals=found)
+    if not is_report(json_in(path)):
+        return None
+    manifest = call_behind(path)
+    given = manifest["arguments"]
+    texts = [given.get(name) for name in ("training", "energy_model", "column")]
+    seed, symmetry, paired = given.get("seed", 0), given.get("symmetry", REDUCED), given.get("paired", False)
+    if not all(text is None or isinstance(text, str) for text in texts) or not (
+        isinstance(seed, int) and 0 <= seed < 2**64 and symmetry in CONVENTIONS and isinstance(paired, bool)
+    ):
+        raise InputError(f"{manifest_path(path)} is not what evaluate wrote: evaluate again")
+    training, energy_model, column = texts
+    return ReportCall(
+        crystals_behind(path),
+        given["reference"],
+        paired,
+        training,
+        energy_model,
+        seed,
+        symmetry,
+        column,
+        str(manifest.get("reference_sha256", "")),
+    )

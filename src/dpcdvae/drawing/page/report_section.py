@@ -10,14 +10,7 @@ from dpcdvae.drawing.page.plots import Bar, interval_plot
 from dpcdvae.errors import InputError
 from dpcdvae.intervals import LEVEL, Number
 
-SCHEMA = "dpcdvae.evaluation/"
-
 _HOLLOW = '<p class="note">Hollow points: the same number for the crystals it is compared with.</p>'
-
-
-def is_report(content: Any) -> bool:
-    """Whether JSON is what ``dpcdvae evaluate --json`` wrote."""
-    return isinstance(content, dict) and str(content.get("schema", "")).startswith(SCHEMA)
 
 
 def report_section(report: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from html import escape
@@ -13,11 +13,12 @@ from dpcdvae.arguments import checked
 from dpcdvae.drawing.page.columns import columns_of, read_table
 from dpcdvae.drawing.page.document import BLOCK, document
 from dpcdvae.drawing.page.geometry import elements, films, geometry, partners
-from dpcdvae.drawing.page.report_section import is_report, report_section
+from dpcdvae.drawing.page.report_section import report_section
 from dpcdvae.drawing.page.run_section import run_section
+from dpcdvae.drawing.report_files import crystals_behind, is_report, json_in
 from dpcdvae.drawing.run_log import is_run
 from dpcdvae.errors import InputError, printable
-from dpcdvae.files import manifest_path, read_whole, write_text
+from dpcdvae.files import write_text
 from dpcdvae.io import CrystalList, CrystalsLike, as_crystals
 from dpcdvae.parallel import TIME_LIMIT, Engine, engine_for
 from dpcdvae.parallel.results import Results, default_cache
@@ -166,12 +167,7 @@ def _failures(crystals: CrystalList) -> list[str]:
 
 def _report_in(path: Path) -> dict[str, Any] | None:
     """The report that a JSON file holds; None where it holds something else, such as crystals."""
-    if path.suffix.lower() != ".json" or not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_bytes())
-    except Exception:  # also what is too deep: as_crystals says what is wrong with it
-        return None
+    content = json_in(path)
     return content if is_report(content) else None
 
 
@@ -190,9 +186,9 @@ def _taken_apart(
 
 
 def _crystals_of_report(path: Path) -> CrystalList:
-    """The crystals that a report is about, by its manifest; none where they are gone."""
+    """The crystals that a report is about; none, with a line on standard error, where they are gone or others."""
     try:
-        source = Path(json.loads(read_whole(manifest_path(path)))["arguments"]["crystals"])
-    except Exception:  # no manifest, or none of ours: the report is shown alone
+        return as_crystals(crystals_behind(path))
+    except InputError as error:
+        print(f"note: the page has no crystals: {error}", file=sys.stderr)
         return CrystalList()
-    return as_crystals(source) if source.exists() else CrystalList()

@@ -77,5 +77,5 @@ def _distance(sample: Sample, values: npt.NDArray[np.float64], reference: npt.ND
     values = values[np.isfinite(values)]
     if len(values) == 0 or len(reference) == 0:
         return Number(None, 0)
-    interval = wasserstein_interval(values, reference, seed=sample.seed)
+    interval = wasserstein_interval(values, reference, seed=sample.seed) if len(values) > 1 else None
     return Number(wasserstein(values, reference), len(values), interval, note=POPULATION)
