@@ -23,7 +23,7 @@ def film(
 
     Frames have the ids ID@STEP, which view plays as a film; --neutral is not possible.
     It is crystal --number of generate with the same seed,
-    and digit for digit that of --batch-size 1.
+    and digit for digit that of batches of one crystal.
 
     \b
     Example:
