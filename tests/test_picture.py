@@ -257,3 +257,12 @@ def test_the_command_draws_what_is_asked_for(tmp_path: Path, monkeypatch: pytest
     )
     assert Path("two.svg").read_bytes() == Path("same.svg").read_bytes()
     assert main("draw c.extxyz --out two.svg".split()) == 2
+
+
+def test_a_file_without_a_readable_crystal_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "unknown.extxyz"
+    path.write_text('1\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3\nQq 0 0 0\n')
+    assert main(["draw", str(path), "--out", str(tmp_path / "p.png")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "'Qq' is not an element" in error

@@ -7,6 +7,7 @@ import sys
 from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Column, Crystals, Dpi, Out, Overwrite
 from dpcdvae.cli.outputs import check_paths
+from dpcdvae.errors import InputError
 
 
 def draw(
@@ -47,6 +48,8 @@ def draw(
     check_output(check_figure(out), overwrite=overwrite)
     failures: list[Failure] = []
     found = read(crystals, failures, column=column)
+    if failures and not found:
+        raise InputError(f"{crystals}: no crystals to draw: {failures[0].reason}")
     if failures:
         print(f"could not be read: {len(failures)}, the first: {failures[0].reason}", file=sys.stderr)
     make_picture(

@@ -97,7 +97,7 @@ def _energy_change(relaxed: RelaxedSet) -> Panel | str:
     first, last = max(int(filled[0]) - 1, 0), min(int(filled[-1]) + 2, len(edges) - 1)
 
     def panel(axes: Axes) -> None:
-        from matplotlib.ticker import MaxNLocator
+        from matplotlib.ticker import MaxNLocator, NullFormatter
 
         title = f"{relaxed.quantity.capitalize()} lost in relaxation"
         head(axes, title, words[0] + ("\n" + "; ".join(words[1:]) if words[1:] else ""))
@@ -109,6 +109,7 @@ def _energy_change(relaxed: RelaxedSet) -> Panel | str:
             axes.axvline(middle, color=BLUE, linestyle="--", label="median")
             axes.legend()
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(f"{relaxed.quantity} before − after (meV/atom)")
         axes.set_ylabel("crystals")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
