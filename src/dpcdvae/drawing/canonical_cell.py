@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,6 +12,7 @@ import numpy.typing as npt
 from dpcdvae.structures.contacts import closest_contacts
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.element_data import by_atomic_number
+from dpcdvae.structures.quiet_spglib import ask_spglib
 from dpcdvae.structures.reduction import minkowski_reduced
 from dpcdvae.structures.space_groups import SYMPREC, canonical_order, reduced_cells
 
@@ -84,15 +83,7 @@ def _symmetry(cell: Any) -> Any:
 
 
 def _asked(function: str, cell: Any, **options: Any) -> Any:
-    import spglib
-
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # or it writes to standard error where it is at a loss
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about its two ways to report errors
-        try:
-            return getattr(spglib, function)(cell, symprec=SYMPREC, **options)
-        except spglib.SpglibError:
-            return None
+    return ask_spglib(function, cell, symprec=SYMPREC, **options)[0]
 
 
 def _chosen_cell(cell: Any) -> tuple[Floats, Floats, Ints] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ from importlib.metadata import version
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.errors import one_line
 from dpcdvae.parallel.results import Kind, Result, Results
 from dpcdvae.registry import Registry
 from dpcdvae.structures.contacts import closest_contacts
 from dpcdvae.structures.content import content_hash
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.quiet_spglib import ask_spglib
 from dpcdvae.structures.reduction import minkowski_reduced
 
 ALGORITHM = "2"
@@ -135,22 +134,15 @@ def reduced_cells(crystals: Sequence[Crystal]) -> list[Cell]:
 
 def space_group(convention: Convention, cell: Cell) -> Result:
     """(1,) the number of the space group, or the reason why there is none."""
-    import spglib
-
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # or it writes to standard error where it is at a loss
     lattice, frac, numbers = cell
     order = canonical_order(lattice, frac, numbers) if convention.canonical else np.arange(len(numbers))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about its two ways to report errors, once for every crystal
-        try:
-            found = spglib.get_symmetry_dataset(
-                (lattice, frac[order], numbers[order]),  # type: ignore[arg-type]  # arrays are as good
-                symprec=SYMPREC,
-                angle_tolerance=convention.angle_tolerance,
-            )
-        except spglib.SpglibError as error:  # newer versions raise, older ones give None
-            return f"spglib: {one_line(error)}"
-        return "spglib found no symmetry" if found is None else np.array([found.number], np.float64)
+    found, reason = ask_spglib(
+        "get_symmetry_dataset",
+        (lattice, frac[order], numbers[order]),
+        symprec=SYMPREC,
+        angle_tolerance=convention.angle_tolerance,
+    )
+    return reason or np.array([found.number], np.float64)
 
 
 def canonical_order(

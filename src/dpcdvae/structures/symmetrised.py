@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -14,6 +12,7 @@ import numpy.typing as npt
 from dpcdvae.errors import InputError
 from dpcdvae.structures.contacts import closest_contacts
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.quiet_spglib import ask_spglib
 from dpcdvae.structures.space_groups import canonical_order, reduced_cells
 from dpcdvae.structures.standardise import wrap
 
@@ -63,22 +62,14 @@ def symmetrised(crystal: Crystal, tolerance: float) -> Symmetrised | None:
     Returns:
         None where spglib finds no symmetry, not even P1, or atoms are closer to each other than the tolerance.
     """
-    import spglib
-
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # or it writes to standard error where it is at a loss
     if crystal.problem() is not None or float(closest_contacts([crystal]).distance[0]) <= tolerance:
         return None
     ((lattice, frac, numbers),) = reduced_cells([crystal])
     order = canonical_order(lattice, frac, numbers)
     given: Any = (lattice, frac[order], numbers[order])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about its two ways to report errors
-        try:
-            found = spglib.get_symmetry_dataset(given, symprec=tolerance)
-            cell = spglib.refine_cell(given, symprec=tolerance)
-        except spglib.SpglibError:
-            return None
-        listed = None if found is None else spglib.get_symmetry_from_database(found.hall_number)
+    found, _ = ask_spglib("get_symmetry_dataset", given, symprec=tolerance)
+    cell, _ = ask_spglib("refine_cell", given, symprec=tolerance)
+    listed = None if found is None else ask_spglib("get_symmetry_from_database", found.hall_number)[0]
     if found is None or cell is None or listed is None:
         return None
     rotations, translations = listed["rotations"], listed["translations"]
