@@ -168,12 +168,24 @@ def panels(figure: object) -> list[list[str]]:
     return [[text.get_text() for text in axes.texts] for axes in figure.axes]
 
 
+@pytest.mark.parametrize("letter", "iW")
+def test_no_id_is_wider_than_its_panel(letter: str) -> None:
+    figure = draw([PEROVSKITE.with_id(letter * 99)])
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    box = axes.texts[1].get_window_extent()
+    assert 0.7 * axes.bbox.width < box.width <= axes.bbox.width
+
+
 def test_a_panel_says_what_it_shows() -> None:
     """Ids are text as they stand, also where they look like mathematics or would be obeyed by a terminal."""
     ids = ["sto", "$x^{", "a\x1b[31mb", "i" * 99]
     for words, id in zip(panels(draw([PEROVSKITE.with_id(id) for id in ids])), ids, strict=True):
         assert words[0] == "SrTiO$_{3}$"
-        assert words[1] == ("a [31mb" if "\x1b" in id else id if len(id) < 30 else "i" * 29 + "…")
+        if len(id) < 30:
+            assert words[1] == ("a [31mb" if "\x1b" in id else id)
+        else:
+            assert words[1].rstrip("…") == id[: len(words[1]) - 1]
         assert words[2].split() == [r"$Pm\bar{3}m$", "3.90×3.90×3.90", "Å"]
         assert words[3:] == ["O", "Ti", "Sr"]
 

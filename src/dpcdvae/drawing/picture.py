@@ -32,7 +32,7 @@ COLUMNS, MOST = 4, 16
 WIDTH, HEIGHT = 1.8, 2.5  # inches of a panel: four of them are as wide as a page
 MARGIN = 1.08
 HEAD, FOOT = 0.2, 0.08  # of the height, for words
-LONGEST_ID, MOST_NAMED = 30, 6  # letters and elements that a panel has room for
+MOST_NAMED = 6  # elements that a panel has room for
 LIGHT = np.array([-0.45, 0.6])  # towards the light on the page, beside 0.66 towards the viewer
 SHADES = 8  # circles of a ball, each brighter and nearer to the light
 STANDARD, FILE = "standard", "file"
@@ -210,8 +210,7 @@ def _write(axes: Axes, drawn: CanonicalCell) -> None:
     crystal = drawn.crystal
     place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "top"}
     axes.text(0.5, 0.985, title_of(crystal), fontsize=10, color="black", **place)
-    id = printable(crystal.id)
-    id = id if len(id) <= LONGEST_ID else id[: LONGEST_ID - 1] + "…"
+    id = _fitting(printable(crystal.id))
     lengths = "×".join(f"{length:.2f}" for length in crystal.lengths) + " Å"
     group = f"{group_of(drawn.number)}   " if drawn.number else ""
     axes.text(0.5, 0.918, id, fontsize=8, color="0.35", parse_math=False, **place)
@@ -222,6 +221,19 @@ def _write(axes: Axes, drawn: CanonicalCell) -> None:
         colour = element_colour(number)
         axes.plot(x - 0.045, 0.035, "o", ms=6, mfc=colour, mec=colour * 0.5, mew=0.6, transform=axes.transAxes)
         axes.text(x - 0.01, 0.033, SYMBOLS[number], transform=axes.transAxes, va="center", fontsize=8, color="black")
+
+
+def _fitting(id: str) -> str:
+    """The id as far as a panel has room for it."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font, room = FontProperties(size=8), 72 * 0.94 * WIDTH  # points
+    for length in range(min(len(id), 80), 0, -1):
+        text = id if length == len(id) else id[: length - 1] + "…"
+        if text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] <= room:
+            return text
+    return ""
 
 
 def title_of(crystal: Crystal) -> str:
