@@ -183,7 +183,7 @@ def test_h_is_help_everywhere(path: list[str], capsys: pytest.CaptureFixture[str
         ("dpcdvae generate perov-5-comp", "perov-5-compact"),
         ("dpcdvae train carb", "carbon_24"),
         ("dpcdvae train --preset energy-g", "energy-gine"),
-        ("dpcdvae evaluate x.cif --reference mp", "mp_20"),
+        ("dpcdvae evaluate x.cif --reference mp_", "mp_20"),
     ],
 )
 def test_the_shell_completes_commands_options_and_names(words: str, expected: str) -> None:
@@ -334,5 +334,5 @@ def test_outputs_stay_apart_from_inputs(tmp_path: Path) -> None:
     check_paths([model / "numbers.json"], [model])  # beside a model nothing is taken for a crystal
     with pytest.raises(InputError, match="is an input"):
         check_paths([folder / ".." / "cifs" / "a.cif"], [crystals])
-    with pytest.raises(InputError, match="among the crystals"):
+    with pytest.raises(InputError, match="among the files"):
         check_paths([folder / "numbers.json"], [str(folder)])
