@@ -22,12 +22,12 @@ from typing import Any
 from dpcdvae.cli import main as dpcdvae
 from dpcdvae.datasets import load_split
 from dpcdvae.errors import InputError, unknown_name
-from dpcdvae.files import manifest_path, write_json, write_text
+from dpcdvae.files import json_object, manifest_path, write_json, write_text
 from dpcdvae.io import Failure, read
 from dpcdvae.model_store import find_model
 from quality.judging import judge_reconstruction
 from quality.published import PAGE, render
-from speed.command import Parser, json_object, positive, run
+from speed.command import Parser, positive, run
 from speed.record import ROOT, machine
 
 ROWS = ROOT / "benchmarks" / "reproduction.toml"

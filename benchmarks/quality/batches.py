@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpcdvae.errors import InputError
-from dpcdvae.files import write_json
+from dpcdvae.files import json_object, write_json
 from dpcdvae.io import Failure
 from dpcdvae.structures.crystal import Crystal
-from speed.command import json_object, real_data
+from speed.command import real_data
 from speed.record import machine
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from dpcdvae.errors import InputError
+from dpcdvae.files import json_object
 from quality.judging import cell, markdown_table
 from quality.misses import CAUSES
-from speed.command import json_object
 
 INSTEAD = "measure that run again, or leave the file out of the pattern"
 LOSSES = ("num_atoms", "lattice", "composition", "coords", "types", "kl")

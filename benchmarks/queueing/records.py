@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dpcdvae.errors import InputError
-from speed.command import json_object
+from dpcdvae.files import json_object
 
 NUMBERS = ("minutes", "minutes_spent", "planned_epochs")
 TABLES = ("entry", "init")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from dpcdvae.errors import InputError, one_line
 from speed.record import ROOT
@@ -34,19 +33,6 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def json_object(file: Path, instead: str) -> dict[str, Any]:
-    """The JSON object in a file; raises InputError, with what to do ``instead``, where there is none."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"{file} is damaged, it is not JSON or cut off ({one_line(error)}): {instead}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{file} is damaged, it holds no JSON object: {instead}")
-    return value
 
 
 def real_data() -> Path:

@@ -206,6 +206,20 @@ def read_whole(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def json_object(file: Path, instead: str) -> dict[str, Any]:
+    """The JSON object in a file; raises InputError, with what to do ``instead``, where there is none."""
+    refuse_device(file)
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is damaged, it is not JSON or cut off ({one_line(error)}): {instead}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{file} is damaged, it holds no JSON object: {instead}")
+    return value
+
+
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Raises InputError, with ``what`` the file is, where it cannot be read or is no TOML."""
     try:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dpcdvae.errors import InputError, one_line
-from dpcdvae.files import NOT_SHAPING, manifest_path, refuse_device, sha256, write_json
+from dpcdvae.files import NOT_SHAPING, json_object, manifest_path, write_json
 from dpcdvae.intervals import Number
 from dpcdvae.model_store import CARD, StoredModel
+from dpcdvae.report_files import check_unchanged, is_report
 
 SCORES = "scores"
+AGAIN = "evaluate again"
 NO_SETTINGS = frozenset({*NOT_SHAPING, *"n first crystals device batch_size shard symmetrise column max_tries".split()})
 """Arguments of ``generate`` and ``reconstruct`` that stand elsewhere in a score, or do not change what it says."""
 
@@ -51,13 +52,13 @@ def add_scores(model: StoredModel, reports: Sequence[str | Path]) -> list[dict[s
 
 def _score(model: StoredModel, report: Path) -> dict[str, Any]:
     """The entry of one report; raises InputError as :func:`add_scores`."""
-    content, call = _read(report), _read(manifest_path(report))
+    content, call = json_object(report, AGAIN), json_object(manifest_path(report), AGAIN)
     try:
         crystals = Path(call["arguments"]["crystals"])
-        made = _read(manifest_path(crystals))
+        made = json_object(manifest_path(crystals), AGAIN)
         given = made["arguments"]
         numbers = {f"{row['name']} {row['gate']}".strip(): row for row in content["metrics"]}
-        if not str(content["schema"]).startswith("dpcdvae.evaluation/"):
+        if not is_report(content):
             raise ValueError(f"schema {content['schema']}")
         for row in numbers.values():
             _check_number(Number.from_json(row))
@@ -84,8 +85,7 @@ def _score(model: StoredModel, report: Path) -> dict[str, Any]:
         ) from None
     if made.get("model_sha256") != model.sha256:
         raise InputError(f"{crystals} was not made by {model.name}: its manifest names other weights")
-    if not crystals.exists() or sha256(crystals) != evaluated:
-        raise InputError(f"{crystals} is not what {report} is about any more: evaluate it again")
+    check_unchanged(crystals, report, evaluated)
     return entry
 
 
@@ -123,17 +123,3 @@ def _subject(entry: Any) -> Any:
     if not isinstance(entry, dict):
         return None
     return [entry.get(key) for key in ("command", "of", "settings", "reference", "protocol")]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; raises InputError where there is none."""
-    refuse_device(path)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({one_line(error)})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds no JSON object")
-    return value

@@ -7,6 +7,7 @@ import sys
 from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Column, Crystals, Dpi, Out, Overwrite
 from dpcdvae.cli.outputs import check_paths
+from dpcdvae.drawing.figures import DPI
 from dpcdvae.errors import InputError
 
 
@@ -26,7 +27,7 @@ def draw(
     along: str = option("", "Look along the axis a, b or c.", shown="from the front, a little from above"),
     rotate: str = option("", "Turn about x (right), y (up), z (to the viewer), degrees: 90x,-20y.", shown="not at all"),
     column: Column = None,
-    dpi: Dpi = 200,
+    dpi: Dpi = DPI,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw crystals into one picture (.svg, .pdf or .png), a panel with formula, id and space group for each.
@@ -48,9 +49,9 @@ def draw(
     check_output(check_figure(out), overwrite=overwrite)
     failures: list[Failure] = []
     found = read(crystals, failures, column=column)
-    if failures and not found:
-        raise InputError(f"{crystals}: no crystals to draw: {failures[0].reason}")
     if failures:
+        if not found:
+            raise InputError(f"{crystals}: no crystals to draw: {failures[0].reason}")
         print(f"could not be read: {len(failures)}, the first: {failures[0].reason}", file=sys.stderr)
     make_picture(
         found,

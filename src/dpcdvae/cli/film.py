@@ -38,12 +38,11 @@ def film(
     check_destination(out, overwrite=overwrite)
     source = find_crystal_vae(model)
     call = call.resolved(**decoding.settings(source))
-    asked = {"prior": prior, **conditions.asked()}
-    facts = film_options(Subject.stored(source), asked).facts
+    asked = film_options(Subject.stored(source), {"prior": prior, **conditions.asked()})
     from dpcdvae.checkpoints.loading import load_crystal_vae
     from dpcdvae.sampling import film as films
 
     loaded = load_crystal_vae(source, decoding.device)
-    frames = films.film(loaded, number, seed=decoding.seed, **decoding.asked(), **asked)
-    write_crystals(call, frames, out, {"model_sha256": source.sha256, **facts}, overwrite=overwrite)
+    frames = films.frames_of(loaded, number, asked.options, seed=decoding.seed, **decoding.asked())
+    write_crystals(call, frames, out, {"model_sha256": source.sha256, **asked.facts}, overwrite=overwrite)
     print(f"{out}: {len(frames)} frames of crystal {frames[-1].id.rpartition('@')[0]}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpcdvae.cli.groups import Group, option
+from dpcdvae.drawing.figures import HIGHEST_DPI, LOWEST_DPI
 from dpcdvae.sampling.shards import BATCH_SIZE
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ Steps = Annotated[
 Json = Annotated[Path | None, typer.Option("--json", help="Write all numbers here too, for machines.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write; must not exist yet.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
-Dpi = Annotated[int, typer.Option("--dpi", min=30, max=1200, help="Dots per inch of a PNG.")]
+Dpi = Annotated[int, typer.Option("--dpi", min=LOWEST_DPI, max=HIGHEST_DPI, help="Dots per inch of a PNG.")]
 Symmetrise = Annotated[
     float | None,
     typer.Option(

@@ -9,7 +9,9 @@ from dpcdvae.cli.evaluate import complete_references
 from dpcdvae.cli.groups import Call, argument, option
 from dpcdvae.cli.options import Column, Dpi, Out, Overwrite, Processes, Seed
 from dpcdvae.cli.outputs import check_paths
+from dpcdvae.drawing.figures import DPI
 from dpcdvae.errors import InputError
+from dpcdvae.parallel import TIME_LIMIT
 
 
 def plot(
@@ -32,9 +34,9 @@ def plot(
     training: str | None = option(None, "Training set of the generator, as in evaluate."),
     energy_model: str | None = option(None, "A property model, for the distribution of energies."),
     column: Column = None,
-    time_limit: float = option(60.0, "Seconds of CPU time for one comparison.", min=0.1),
+    time_limit: float = option(TIME_LIMIT, "Seconds of CPU time for one comparison.", min=0.1),
     seed: Seed = 0,
-    dpi: Dpi = 200,
+    dpi: Dpi = DPI,
     overwrite: Overwrite = False,
 ) -> None:
     """Plot a training run, an evaluation or relaxed crystals into one figure (.svg, .pdf or .png).

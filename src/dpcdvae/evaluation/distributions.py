@@ -34,8 +34,13 @@ def wasserstein(values: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     return float(np.sum(np.abs(_cumulative(values, grid) - _cumulative(reference, grid)) * np.diff(grid)))
 
 
-def wasserstein_interval(values: Floats, reference: Floats, *, seed: int) -> Interval:
-    """95 % interval of the Wasserstein distance between the source of ``values`` (n > 0) and ``reference``."""
+def wasserstein_interval(values: Floats, reference: Floats, *, seed: int) -> Interval | None:
+    """95 % interval of the Wasserstein distance between the source of ``values`` (n > 0) and ``reference``.
+
+    None for one value, which says nothing of the spread of its source.
+    """
+    if len(values) < 2:
+        return None
     sample, counts = np.unique(values, return_counts=True)
     grid = np.unique(np.concatenate([sample, reference]))
     # Of a very large sample every second, third ... point: a step that is small beside the sampling noise.
@@ -52,8 +57,15 @@ def total_variation(counts: npt.NDArray[np.int64], reference: npt.NDArray[np.int
     return float(np.abs(counts / counts.sum() - reference / reference.sum()).sum() / 2)
 
 
-def total_variation_interval(counts: npt.NDArray[np.int64], reference: npt.NDArray[np.int64], *, seed: int) -> Interval:
-    """95 % interval of the total variation between the source of a histogram of crystals and that of a reference."""
+def total_variation_interval(
+    counts: npt.NDArray[np.int64], reference: npt.NDArray[np.int64], *, seed: int
+) -> Interval | None:
+    """95 % interval of the total variation between the source of a histogram of crystals and that of a reference.
+
+    None for a histogram of one crystal.
+    """
+    if counts.sum() < 2:
+        return None
     difference = counts / counts.sum() - reference / reference.sum()
     low, high = _interval(difference, _noise(counts, seed), np.full(len(counts), 0.5))
     return low, min(1.0, high)

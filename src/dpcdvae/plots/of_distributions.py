@@ -16,7 +16,7 @@ from dpcdvae.evaluation.distributions import (
     wasserstein,
     wasserstein_interval,
 )
-from dpcdvae.evaluation.metrics.distributions import reference_energies
+from dpcdvae.evaluation.metrics.distributions import predicted_energies, reference_energies
 from dpcdvae.evaluation.metrics.symmetry import reference_space_groups, space_groups
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.intervals import Number
@@ -83,7 +83,7 @@ def _energy(sample: Sample) -> Panel | str:
         return "energies need a property model (--energy-model) and the crystals of the reference"
     theirs = sample.once_for_all(reference_energies)
     real = sample.once(real_crystals)
-    values = [model.predict(crystals.measurable)[0] for crystals in (sample, real) if crystals is not None]
+    values = [crystals.once(predicted_energies) for crystals in (sample, real) if crystals is not None]
     ours, *others = (some[np.isfinite(some)] for some in values)
     title = f"Predicted {model.property.replace('_', ' ')}"
     return _histograms(
@@ -185,7 +185,7 @@ def _with_interval(number: Number, unit: str) -> str:
     if unit and number.value is not None and number.interval is not None:
         value, interval = f"{number.value:.3g}", "{:.3g}–{:.3g}".format(*number.interval)
         return f"{value} ({interval}) {unit}"
-    return f"{value} ({interval})"
+    return f"{value} ({interval})" if interval else value
 
 
 def _legend(axes: Axes, ours: Floats, theirs: Floats | None = None) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpcdvae.drawing.report_files import call_behind, crystals_behind, is_report, json_in
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.reference import Reference
 from dpcdvae.files import manifest_path
+from dpcdvae.report_files import call_behind, crystals_behind, is_report, json_in
 from dpcdvae.structures.space_groups import CONVENTIONS, REDUCED
 
 

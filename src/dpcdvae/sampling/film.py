@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -56,8 +57,22 @@ def film(
     Raises:
         InputError: as ``generate``; another option; a crystal that cannot be built.
     """
-    check_counts(seed=seed, first=number)
     asked = film_options(Subject.loaded(model), conditions).options
+    return frames_of(model, number, asked, seed=seed, steps=steps, solver=solver, candidates=candidates)
+
+
+def frames_of(
+    model: CDVAE,
+    number: int,
+    asked: Mapping[str, Any],
+    *,
+    seed: int,
+    steps: int | None,
+    solver: str | None,
+    candidates: int | None,
+) -> CrystalList:
+    """:func:`film` with the checked options of :func:`~dpcdvae.sampling.kinds.film_options`."""
+    check_counts(seed=seed, first=number)
     how = Decoding.of(model.config, steps, solver, candidates)
     options = {name: value for name, value in asked.items() if name not in ("anyway", *CONDITIONS)}
     atoms = AtomConditions.of(asked, model.config.model.max_atoms)

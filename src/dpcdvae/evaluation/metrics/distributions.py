@@ -43,16 +43,24 @@ def reference_energies(sample: Sample) -> npt.NDArray[np.float64]:
     return values
 
 
+def predicted_energies(sample: Sample) -> npt.NDArray[np.float64]:
+    """(measurable,) by the sample's property model, NaN where it cannot predict one; empty without a model."""
+    if sample.energy_model is None:
+        return np.zeros(0)
+    values, reasons = sample.energy_model.predict(sample.measurable)
+    sample.give_up("energy", sample.measurable, reasons)
+    return values
+
+
 @metric("energy_wasserstein", "Wasserstein, energy", "property")
 def _energy_wasserstein(sample: Sample) -> list[Number]:
     """Both sides predicted by the same model, as in the published protocol."""
     model = sample.energy_model
     if model is None or sample.reference.crystals is None:
         return []
-    values, reasons = model.predict(sample.measurable)
-    sample.give_up("energy", sample.measurable, reasons)
     ours = np.full(len(sample.crystals), np.nan)
-    ours[[k for k, crystal in enumerate(sample.crystals) if crystal.problem() is None]] = values
+    measurable = [k for k, crystal in enumerate(sample.crystals) if crystal.problem() is None]
+    ours[measurable] = sample.once(predicted_energies)
     theirs = sample.once_for_all(reference_energies)
     numbers = _distances(sample, ours, theirs[np.isfinite(theirs)])
     return [replace(n, note=joined(f"{model.property} by {model.source}", n.note)) for n in numbers]
@@ -77,5 +85,5 @@ def _distance(sample: Sample, values: npt.NDArray[np.float64], reference: npt.ND
     values = values[np.isfinite(values)]
     if len(values) == 0 or len(reference) == 0:
         return Number(None, 0)
-    interval = wasserstein_interval(values, reference, seed=sample.seed) if len(values) > 1 else None
+    interval = wasserstein_interval(values, reference, seed=sample.seed)
     return Number(wasserstein(values, reference), len(values), interval, note=POPULATION)

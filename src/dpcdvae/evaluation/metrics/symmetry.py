@@ -57,7 +57,7 @@ def _distance(sample: Sample, counts: npt.NDArray[np.int64], reference: npt.NDAr
     lacking = len(sample.once(space_groups).reasons)
     if counts.sum() == 0 or reference.sum() == 0:
         return Number(None, 0, note=_convention(sample), undecided=lacking)
-    interval = total_variation_interval(counts, reference, seed=sample.seed) if counts.sum() > 1 else None
+    interval = total_variation_interval(counts, reference, seed=sample.seed)
     note = joined(_convention(sample), POPULATION)
     return Number(total_variation(counts, reference), int(counts.sum()), interval, note=note, undecided=lacking)
 

@@ -58,9 +58,14 @@ def crystals_behind(report: Path) -> Path:
     found = next((place for place in (wanted, report.parent / wanted.name) if place.exists()), None)
     if found is None:
         raise InputError(f"{report} is about {wanted}, which is not there: give the crystals and --reference instead")
-    if sha256(found) != manifest["crystals_sha256"]:
-        raise InputError(f"{found} is not what {report} is about any more: evaluate it again")
+    check_unchanged(found, report, manifest["crystals_sha256"])
     return found
+
+
+def check_unchanged(crystals: Path, report: Path, digest: str) -> None:
+    """Raises InputError for crystals that are gone, or are not those with the hash in a report's manifest."""
+    if not crystals.exists() or sha256(crystals) != digest:
+        raise InputError(f"{crystals} is not what {report} is about any more: evaluate it again")
 
 
 def _no_number(text: str) -> None:
