@@ -46,10 +46,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "gine": {"hidden": 16},
     "num_atoms": {"features": 5},
     "lattice": {"hidden": 12},
+    "composition": {"hidden": 12},
 }
 PAPER = [("dimenet++", "num_atoms"), ("dimenet++", "gine"), ("dimenet++", "num_atoms", "gine")]
 CELL = ("dimenet++", "num_atoms", "lattice")
-ALL = [*((name,) for name in sorted(ENCODERS)), *PAPER, CELL]
+ALL = [*((name,) for name in sorted(ENCODERS)), *PAPER, CELL, (*CELL, "composition")]
 WIDTH, MAX_ATOMS = 10, 12
 CRYSTALS = [random_crystal(11), random_crystal(12, num_atoms=1), cubic("diamond", 3.567), random_crystal(13, 8, 5.0)]
 
@@ -166,7 +167,7 @@ def test_a_crystal_in_a_batch_is_as_if_alone(encoder: Encoder, dtype: torch.dtyp
 
 
 def test_different_crystals_differ(encoder: Encoder, names: tuple[str, ...], crystal: CrystalBatch) -> None:
-    """An encoder that says the same of all crystals would pass every law above. N_a and the cell know little alone."""
+    """An encoder that says the same of all crystals would pass every law above. Some see little alone."""
     features = encoder(crystal)
     moved = crystal.frac_coords + 0.2 * torch.tensor([[1.0, 0, 0]] + [[0.0, 0, 0]] * 4).to(crystal.frac_coords)
     others = [
@@ -174,7 +175,11 @@ def test_different_crystals_differ(encoder: Encoder, names: tuple[str, ...], cry
         crystal.replace(lattice=1.02 * crystal.lattice),
         crystal.replace(atomic_numbers=crystal.atomic_numbers % 80 + 1),
     ]
-    blind = {("num_atoms",): (True, True, True), ("lattice",): (True, False, True)}.get(names, (False, False, False))
+    blind = {
+        ("num_atoms",): (True, True, True),
+        ("lattice",): (True, False, True),
+        ("composition",): (True, True, False),
+    }.get(names, (False, False, False))
     for other, sees_nothing in zip(others, blind, strict=True):
         difference = (encoder(other) - features).abs().max()
         assert difference == 0 if sees_nothing else difference > 1e-3 * features.abs().max()

@@ -146,6 +146,27 @@ def test_tables_by_size_keep_the_rows_that_both_have(
     assert f"{word} from 20 to {most} atoms: encoder.parts.num_atoms.embedding, stats.num_atoms.2" in said
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_new_encoders_leave_the_latents_as_they_were(
+    tables: dict[str, CrystalTable], tmp_path: Path, layers: int
+) -> None:
+    """Until they are trained; and they can be, so the posterior depends on them through weights that are not zero."""
+    same = f"encoder.mixer_layers={layers}"
+    start = train(tables, FACTS, config(*ONE_EPOCH, same), tmp_path / "start", preset="compact")
+    more = 'encoder.names=["dimenet++", "num_atoms", "lattice", "composition"]'
+    model, said = started([same, more], last(start), tables["train"])
+    assert "grown for the new encoders: encoder.mixer.0" in said
+    assert "new: encoder.parts.lattice" in said
+    before = build_model(config(same))
+    before.load_state_dict(last(start).weights)
+    crystals = CrystalBatch.from_table(tables["val"])
+    mu = model.encode(crystals).mu
+    torch.testing.assert_close(mu, before.encode(crystals).mu)
+    mixer = [value for name, value in model.named_parameters() if name.startswith("encoder.mixer.")]
+    gradients = torch.autograd.grad(mu.square().sum(), mixer)
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
 def test_a_property_is_added_exchanged_and_given_up(
     plain: Path, dense: Path, tables: dict[str, CrystalTable], tmp_path: Path
 ) -> None:
@@ -215,6 +236,7 @@ def test_a_fine_tuned_run_that_was_killed_continues_the_same_curve(
     [
         (["model.latent_dim=8"], r"options that differ: model.latent_dim \(16 there, 8 here\)"),
         (['encoder.names=["dimenet++"]', "encoder.options.num_atoms={}"], "encoder.names"),
+        (['encoder.names=["num_atoms", "dimenet++", "lattice"]'], "encoder.names"),
         (["denoiser.options.blocks=2"], r"is not in it, and \d+ more; .*denoiser.options.blocks \(1 there, 2 here\)"),
     ],
 )

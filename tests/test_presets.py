@@ -24,7 +24,8 @@ from dpcdvae.training.train import train
 from test_config import flat
 from test_regressor import with_density
 
-SYSTEMS = ("dp-cdvae", "dp-cdvae-na", "dp-cdvae-gine", "dp-cdvae-na-gine", "cdvae", "cdvae-fourier", "dp-cdvae-cell")
+PAPER = ("dp-cdvae", "dp-cdvae-na", "dp-cdvae-gine", "dp-cdvae-na-gine", "cdvae", "cdvae-fourier")
+SYSTEMS = (*PAPER, "dp-cdvae-cell", "dp-cdvae-stats")
 DATASETS = ("perov_5", "carbon_24", "mp_20")
 EVERY = [f"paper/{system}-{data}" for system in SYSTEMS for data in DATASETS] + [
     f"compact/{system}" for system in SYSTEMS
@@ -101,6 +102,12 @@ def test_the_compact_system_with_the_cell_lets_its_latent_say_more() -> None:
     assert changed == {"encoder.names", "loss.kl", "prior.name", "diffusion.sampling_candidates", "train.lr"}
 
 
+def test_the_systems_of_this_package_differ_in_what_the_encoder_is_given() -> None:
+    cell, stats = (flat(load_config(f"compact/dp-cdvae-{name}").to_dict()) for name in ("cell", "stats"))
+    assert {option for option in cell if cell[option] != stats[option]} == {"encoder.names"}
+    assert {*stats["encoder.names"]} - {*cell["encoder.names"]} == {"composition"}
+
+
 def test_fourier_features_are_the_only_difference_of_cdvae_fourier() -> None:
     plain, fourier = flat(load_preset("paper/cdvae")), flat(load_preset("paper/cdvae-fourier"))
     assert {option for option in fourier if plain.get(option) != fourier[option]} == {"denoiser.options.fourier"}
@@ -151,6 +158,7 @@ NARROW_ENCODERS = {
     "gine": "gine={hidden=16}",
     "num_atoms": "num_atoms={features=8}",
     "lattice": "lattice={hidden=8}",
+    "composition": "composition={hidden=8}",
 }
 WHOLE = ("paper/dp-cdvae-na-gine-mp_20", "paper/cdvae-fourier-carbon_24")  # every component in its published width
 

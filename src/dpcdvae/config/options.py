@@ -77,6 +77,13 @@ class LatticeOptions(Section):
     layers: int = _layers(2, "hidden layers of the perceptron")
 
 
+class CompositionOptions(Section):
+    """Encoder of the composition."""
+
+    hidden: int = _width(128, "width of the perceptron")
+    layers: int = _layers(2, "hidden layers of the perceptron")
+
+
 class NumAtomsOptions(Section):
     """Encoder of the number of atoms."""
 
@@ -236,7 +243,13 @@ class LocalOptions(Section):
 
 ENCODER_OPTIONS: Registry[type[Section]] = Registry(
     "encoder",
-    {"dimenet++": DimeNetOptions, "gine": GINEOptions, "lattice": LatticeOptions, "num_atoms": NumAtomsOptions},
+    {
+        "composition": CompositionOptions,
+        "dimenet++": DimeNetOptions,
+        "gine": GINEOptions,
+        "lattice": LatticeOptions,
+        "num_atoms": NumAtomsOptions,
+    },
 )
 DENOISER_OPTIONS: Registry[type[Section]] = Registry("denoiser", {"gemnet-t": GemNetOptions})
 DIFFUSION_OPTIONS: Registry[type[DiffusionOptions]] = Registry(

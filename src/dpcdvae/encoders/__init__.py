@@ -7,6 +7,7 @@ from typing import Any
 
 from dpcdvae.config import EncoderConfig
 from dpcdvae.encoders.composed import Concatenation
+from dpcdvae.encoders.composition import CompositionEncoder
 from dpcdvae.encoders.dimenet import DimeNetEncoder
 from dpcdvae.encoders.gine import GINEEncoder
 from dpcdvae.encoders.lattice import LatticeEncoder
@@ -18,6 +19,7 @@ from dpcdvae.registry import Registry
 ENCODERS: Registry[Callable[[int, int, Mapping[str, Any]], Encoder]] = Registry(
     "encoder",
     {
+        "composition": CompositionEncoder,
         "dimenet++": DimeNetEncoder,
         "gine": GINEEncoder,
         "lattice": LatticeEncoder,

@@ -1,4 +1,4 @@
-"""A model that starts from the weights of another: what fits is taken, tables by size grow, the rest is new.
+"""A model that starts from the weights of another: what fits is taken, what is too small grows, the rest is new.
 
 What depends on the training set is fitted to the new one: the scalers, and the outputs of the decoders of number of
 atoms, lattice and composition. A model of crystals of five atoms is so sure of the five that its decoder would need
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dpcdvae.checkpoints.checkpoint import PRIOR, Checkpoint
-from dpcdvae.config import AnyConfig, config_from_dict
+from dpcdvae.config import AnyConfig, Config, config_from_dict
 from dpcdvae.config.describe import option_rows, written
 from dpcdvae.errors import InputError
 from dpcdvae.interfaces import Trainable
@@ -27,6 +27,7 @@ from dpcdvae.training.loader import targets_of
 OF_TRAINING = ("train", "loss", "prior")
 OF_DATA = ("model.max_atoms", "model.property")  # what a start may have otherwise
 OF_SAMPLING = ("diffusion.sampling_steps", "diffusion.sampling_candidates", "diffusion.options.reverse_rule")
+MIXER = "encoder.mixer."
 MOST_NAMED = 4
 
 
@@ -35,8 +36,10 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
     """Copies the weights of ``start`` into ``model``, and fits scalers and outputs to the new training set ``table``.
 
     Taken is every tensor of the same name and shape. A table with a row for each number of atoms, from 0 to
-    ``model.max_atoms``, keeps the rows that both have. The prior stays that of ``model``, as it belongs to the latents
-    of other crystals, and so does what belongs to the property (``Trainable.of_property``) where it is another one.
+    ``model.max_atoms``, keeps the rows that both have. Encoders that ``model`` has after those of ``start`` are new;
+    what mixes them grows, and at first gives what it gave without them. The prior stays that of ``model``, as it
+    belongs to the latents of other crystals, and so does what belongs to the property (``Trainable.of_property``)
+    where it is another one.
 
     The outputs stay where the scalers do: the training set is that of ``start`` then.
 
@@ -48,16 +51,18 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
     """
     theirs, name = _config_of(start, model.config), start.source.name
     learnt, sizes = theirs.model.property, (theirs.model.max_atoms, model.config.model.max_atoms)
-    new_property = learnt != model.target
+    encoders = tuple(f"encoder.parts.{name}." for name in _added_encoders(theirs, model.config))
+    property_parts = model.of_property if learnt != model.target else ()
 
     def is_new(tensor: str) -> bool:
-        return tensor.startswith(PRIOR) or (new_property and tensor.startswith(model.of_property))
+        return tensor.startswith((PRIOR, *encoders, *property_parts))
 
     own = {tensor: value for tensor, value in model.state_dict().items() if not is_new(tensor)}
     given = {tensor: value for tensor, value in start.weights.items() if not is_new(tensor)}
+    grown = [t for t in own if encoders and t.startswith(MIXER) and t in given and _is_larger(own[t], given[t])]
     resized = [t for t in own if t in given and _by_size(given[t], own[t], sizes)]
     differing = _differing_options(theirs, model.config)
-    if misfits := _misfits(own, given, resized):
+    if misfits := _misfits(own, given, [*resized, *grown]):
         if sizes[0] != sizes[1]:
             differing = [f"model.max_atoms ({sizes[0]} there, {sizes[1]} here)", *differing]
         more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
@@ -67,11 +72,12 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
             "choose the preset and the options that it was trained with"
         )
     for tensor, value in own.items():
-        rows = min(len(value), len(given[tensor])) if tensor in resized else None
-        value[:rows].copy_(given[tensor][:rows]) if rows else value.copy_(given[tensor])
+        _copy_common(value, given[tensor])
 
     counted = [tensor for tensor in model.state_dict() if not tensor.startswith(PRIOR)]
-    parts = [f"started from {name}: {len(own) - len(resized)} of {len(counted)} tensors"]
+    parts = [f"started from {name}: {len(own) - len(resized) - len(grown)} of {len(counted)} tensors"]
+    if grown:
+        parts.append(f"grown for the new encoders: {_modules(grown)}")
     if resized:
         word = "grown" if sizes[1] > sizes[0] else "cut"
         parts.append(f"{word} from {sizes[0]} to {sizes[1]} atoms: {_modules(resized)}")
@@ -101,6 +107,31 @@ def _config_of(start: Checkpoint, config: AnyConfig) -> AnyConfig:
             f"of the kind '{config.kind}': start from a model of that kind, or choose another preset"
         )
     return theirs
+
+
+def _added_encoders(theirs: AnyConfig, ours: AnyConfig) -> list[str]:
+    """The encoders that ours has after theirs; none where theirs are not the first of ours, or have no mixer."""
+    if not isinstance(theirs, Config) or not isinstance(ours, Config):
+        return []
+    there, here = theirs.encoder.names, ours.encoder.names
+    return list(here[len(there) :]) if len(there) > 1 and here[: len(there)] == there else []
+
+
+def _is_larger(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether ours has all rows and columns of theirs, and more."""
+    pairs = [*zip(ours.shape, theirs.shape, strict=False)]
+    return ours.ndim == theirs.ndim and ours.shape != theirs.shape and all(here >= there for here, there in pairs)
+
+
+def _copy_common(value: Tensor, given: Tensor) -> None:
+    """Copies the rows and columns that both have. Inputs that are new have no weight in outputs that are not."""
+    if value.shape == given.shape:
+        value.copy_(given)
+        return
+    common = tuple(slice(min(pair)) for pair in zip(value.shape, given.shape, strict=True))
+    if value.ndim > 1:
+        value[common[0], common[1].stop :] = 0
+    value[common].copy_(given[common])
 
 
 def _misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor], resized: Sequence[str]) -> list[str]:
