@@ -1,4 +1,4 @@
-"""Tables 1 and 2 of the paper beside the models of this package: one command for every row.
+"""Tables 1 to 3 of the paper beside the models of this package: one command for every row.
 
     python benchmarks/reproduce.py carbon_24-cell-reconstruct --work FOLDER   # makes, evaluates, keeps the numbers
     python benchmarks/reproduce.py --tables                                   # writes docs/reproduction.md
@@ -79,7 +79,7 @@ def row_of(name: str) -> Row:
 
 
 def measure(row: Row, work: Path, models: Path | None, n: int | None) -> dict[str, Any]:
-    """Makes the crystals of a row, evaluates them, and keeps the numbers if they are all of the row's."""
+    """Makes the crystals of a row, judges them, and keeps the numbers if they are all of the row's."""
     work.mkdir(parents=True, exist_ok=True)
     model = row.model if models is None or not (models / row.model).is_dir() else str(models / row.model)
     sha256, count = find_model(model).sha256, n or row.n
@@ -88,27 +88,27 @@ def measure(row: Row, work: Path, models: Path | None, n: int | None) -> dict[st
     else:
         make = ["generate", model, "-n", str(count), "--seed", "0"]
     make += [*row.options, "--workers", "0"]
-    judge = ["--reference", f"{row.dataset}:test", "--protocol", "cdvae", "--workers", "0"]
-    judge += ["--paired", "--baselines", "none"] if row.task == "reconstruct" else ["--baselines", "reference,training"]
-    judge += ["--energy-model", row.energy_model] if row.energy_model else []
     # Crystals of another model or by other options have another name, so what is there is never taken for them.
     tag = hashlib.sha256(" ".join([sha256, *make]).encode()).hexdigest()[:8]
     crystals, report = work / f"{row.name}-{tag}.extxyz", work / f"{row.name}-{tag}.json"
     if not manifest_path(crystals).exists():
         call([*make, "--out", str(crystals), "--overwrite"])
-    call(["evaluate", str(crystals), *judge, "--json", str(report), "--overwrite"])
+    judge = _judge(row)
+    call([judge[0], str(crystals), *judge[1:], "--json", str(report), "--overwrite"])
     found, made = json_object(report, "run it again"), json_object(manifest_path(crystals), "run it again")
     kept = {
         "row": row.__dict__,
-        "commands": ["dpcdvae " + " ".join(make), "dpcdvae evaluate CRYSTALS " + " ".join(judge)],
+        "commands": ["dpcdvae " + " ".join(make), " ".join(["dpcdvae", judge[0], "CRYSTALS", *judge[1:]])],
         "model_sha256": sha256,
         "candidates": made["arguments"]["candidates"],
         "steps": made["arguments"]["steps"],
         "passes": made["passes"],
-        "crystals": found["crystals"]["generated"],
         "machine": machine("cpu", int(os.environ.get("OMP_NUM_THREADS", "0")) or 1),
-        "metrics": found["metrics"],
     }
+    if row.task == "relax":
+        kept |= {"crystals": found["crystals"]["given"], "relaxation": found["crystals"], "metrics": found["figures"]}
+    else:
+        kept |= {"crystals": found["crystals"]["generated"], "metrics": found["metrics"]}
     if row.task == "reconstruct":
         failures = [Failure(each["id"], "sampling", each["reason"]) for each in made["failures"]]
         ids = [str(id) for id in load_split(f"{row.dataset}:test").ids][: count or None]
@@ -117,6 +117,15 @@ def measure(row: Row, work: Path, models: Path | None, n: int | None) -> dict[st
         RESULTS.mkdir(parents=True, exist_ok=True)
         write_json(RESULTS / f"{row.name}.json", kept)
     return kept
+
+
+def _judge(row: Row) -> list[str]:
+    """The command that judges the crystals of a row, without its files."""
+    if row.task == "relax":
+        return ["ground-state", "--calculator", "chgnet", "--pressure", "10", "--optimizer", "lbfgs", "--workers", "1"]
+    judge = ["evaluate", "--reference", f"{row.dataset}:test", "--protocol", "cdvae", "--workers", "0"]
+    judge += ["--paired", "--baselines", "none"] if row.task == "reconstruct" else ["--baselines", "reference,training"]
+    return [*judge, *(["--energy-model", row.energy_model] if row.energy_model else [])]
 
 
 def call(command: Sequence[str]) -> None:

@@ -65,6 +65,15 @@ def test_a_row_is_made_again(name: str, data_dir: Path, tmp_path: Path, monkeypa
     assert sorted(reproduce.RESULTS.iterdir()) == before
 
 
+def test_a_row_of_ground_states_is_made_again(tmp_path: Path) -> None:
+    pytest.importorskip("chgnet", reason="no CHGNet: pip install 'dpcdvae[relaxation]'")
+    found = reproduce.measure(reproduce.row_of("carbon_24-cell-relax"), tmp_path / "work", None, 1)
+    numbers = {number["name"]: number["value"] for number in found["metrics"]}
+    assert found["crystals"] == found["relaxation"]["converged"] == 1
+    assert numbers["match_rate"] in (0, 1)
+    assert numbers["delta_enthalpy_rms"] > 0
+
+
 @pytest.mark.parametrize("arguments", [[], ["nothing", "--work", "w"], ["perov_5-compact-generate"]])
 def test_what_cannot_be_made_is_one_line(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["reproduce.py", *arguments])

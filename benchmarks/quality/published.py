@@ -27,8 +27,15 @@ COLUMNS = {
         "energy_wasserstein": "W energy",
         "num_elements_wasserstein": "W elements",
     },
+    "table3": {
+        "match_rate": "match rate, %",
+        "match_rms": "mean rms",
+        "delta_volume_rms": "ΔV_rms, Å³/atom",
+        "delta_energy_rms": "ΔE_rms, meV/atom",
+        "delta_enthalpy_rms": "ΔH_rms, meV/atom",
+    },
 }
-TASKS = {"table1": "reconstruct", "table2": "generate"}
+TASKS = {"table1": "reconstruct", "table2": "generate", "table3": "relax"}
 REAL = "reference"
 """The baseline that is shown: as many real crystals of the test split."""
 
@@ -39,7 +46,7 @@ def render(page: str, results: Path) -> str:
     def table_of(found: re.Match[str]) -> str:
         return f"{found[1]}\n{table(found[2], found[3], kept(results))}\n{found[4]}"
 
-    page = re.sub(r"(<!-- (table[12]) (\w+) -->)\n.*?(<!-- end -->)", table_of, page, flags=re.DOTALL)
+    page = re.sub(r"(<!-- (table[1-3]) (\w+) -->)\n.*?(<!-- end -->)", table_of, page, flags=re.DOTALL)
     shares = f"\\1\n{misses(kept(results))}\n\\2"
     return re.sub(r"(<!-- misses -->)\n.*?(<!-- end -->)", shares, page, flags=re.DOTALL)
 
@@ -62,7 +69,7 @@ def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
         if row["dataset"] != dataset or row["task"] != TASKS[name]:
             continue
         own, real = _cells(record, columns), _cells(record, columns, REAL)
-        how = f"{record['candidates']}, {record['steps']}"
+        how = f"{record['candidates']}, {record['steps']}{_given(record)}"
         cells = [f"**{row['system']}**, `{row['model']}`", *own, str(record["crystals"]), how, row["training"]]
         lines.append(f"| {' | '.join(cells)} |")
         if any(cell != "-" for cell in real):
@@ -73,13 +80,18 @@ def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
 def misses(records: Sequence[Mapping[str, Any]]) -> str:
     """For each reconstruction the share of crystals that do not match, by the first part that is wrong."""
     found = [record for record in records if "misses" in record]
-    header = ["model", "data", "candidates", "n", *(f"{name}, %" for name in CAUSES)]
+    header = ["model", "data", "candidates, steps", "n", *(f"{name}, %" for name in CAUSES)]
     rows = []
     for record in found:
         row, shares = record["row"], record["misses"]
         values = [f"{100 * shares[name]:.1f}" for name in CAUSES]
-        rows.append([f"`{row['model']}`", row["dataset"], str(record["candidates"]), str(record["crystals"]), *values])
+        how = f"{record['candidates']}, {record['steps']}{_given(record)}"
+        rows.append([f"`{row['model']}`", row["dataset"], how, str(record["crystals"]), *values])
     return markdown_table(header, rows)
+
+
+def _given(record: Mapping[str, Any]) -> str:
+    return "; true N_a and types" if "--force-types" in record["row"]["options"] else ""
 
 
 def _cells(record: Mapping[str, Any], columns: Mapping[str, str], baseline: str | None = None) -> list[str]:
@@ -87,7 +99,7 @@ def _cells(record: Mapping[str, Any], columns: Mapping[str, str], baseline: str 
     cells = []
     for metric in columns:
         row = next((row for row in record["metrics"] if row["name"] == metric), None)
-        found = row if baseline is None or row is None else row["baselines"].get(baseline)
+        found = row if baseline is None or row is None else row.get("baselines", {}).get(baseline)
         if row is None or found is None or found["value"] is None:
             cells.append("-")
             continue
