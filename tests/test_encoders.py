@@ -46,7 +46,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gine": {"hidden": 16},
     "num_atoms": {"features": 5},
     "lattice": {"hidden": 12},
-    "composition": {"hidden": 12},
+    "composition": {"features": 7},
 }
 PAPER = [("dimenet++", "num_atoms"), ("dimenet++", "gine"), ("dimenet++", "num_atoms", "gine")]
 CELL = ("dimenet++", "num_atoms", "lattice")

@@ -155,7 +155,7 @@ def test_new_encoders_leave_the_latents_as_they_were(
     start = train(tables, FACTS, config(*ONE_EPOCH, same), tmp_path / "start", preset="compact")
     more = 'encoder.names=["dimenet++", "num_atoms", "lattice", "composition"]'
     model, said = started([same, more], last(start), tables["train"])
-    assert "grown for the new encoders: encoder.mixer.0" in said
+    assert "wider: encoder.mixer.0" in said
     assert "new: encoder.parts.lattice" in said
     before = build_model(config(same))
     before.load_state_dict(last(start).weights)
@@ -165,6 +165,19 @@ def test_new_encoders_leave_the_latents_as_they_were(
     mixer = [value for name, value in model.named_parameters() if name.startswith("encoder.mixer.")]
     gradients = torch.autograd.grad(mu.square().sum(), mixer)
     assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
+def test_wider_decoders_give_what_they_gave(dense: Path, tables: dict[str, CrystalTable]) -> None:
+    same = "model.property=density"
+    model, said = started([same, "model.stats_hidden_dim=40"], last(dense), tables["train"])
+    assert "wider: stats.num_atoms.0, stats.num_atoms.2, stats.lattice.0" in said
+    before = build_model(config(same))
+    before.load_state_dict(last(dense).weights)
+    z = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    assert model.property_head is not None
+    assert before.property_head is not None
+    torch.testing.assert_close([*model.stats(z)], [*before.stats(z)])
+    torch.testing.assert_close(model.property_head(z), before.property_head(z))
 
 
 def test_a_property_is_added_exchanged_and_given_up(

@@ -158,7 +158,7 @@ NARROW_ENCODERS = {
     "gine": "gine={hidden=16}",
     "num_atoms": "num_atoms={features=8}",
     "lattice": "lattice={hidden=8}",
-    "composition": "composition={hidden=8}",
+    "composition": "composition={features=8}",
 }
 WHOLE = ("paper/dp-cdvae-na-gine-mp_20", "paper/cdvae-fourier-carbon_24")  # every component in its published width
 

@@ -80,8 +80,7 @@ class LatticeOptions(Section):
 class CompositionOptions(Section):
     """Encoder of the composition."""
 
-    hidden: int = _width(128, "width of the perceptron")
-    layers: int = _layers(2, "hidden layers of the perceptron")
+    features: int = _width(0, "width of the features; 0: as wide as the latent", ge=0)
 
 
 class NumAtomsOptions(Section):

@@ -27,7 +27,7 @@ from dpcdvae.training.loader import targets_of
 OF_TRAINING = ("train", "loss", "prior")
 OF_DATA = ("model.max_atoms", "model.property")  # what a start may have otherwise
 OF_SAMPLING = ("diffusion.sampling_steps", "diffusion.sampling_candidates", "diffusion.options.reverse_rule")
-MIXER = "encoder.mixer."
+GROWING = ("encoder.mixer.", "stats.", "property_head.")  # perceptrons whose hidden layers may become wider
 MOST_NAMED = 4
 
 
@@ -36,10 +36,10 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
     """Copies the weights of ``start`` into ``model``, and fits scalers and outputs to the new training set ``table``.
 
     Taken is every tensor of the same name and shape. A table with a row for each number of atoms, from 0 to
-    ``model.max_atoms``, keeps the rows that both have. Encoders that ``model`` has after those of ``start`` are new;
-    what mixes them grows, and at first gives what it gave without them. The prior stays that of ``model``, as it
-    belongs to the latents of other crystals, and so does what belongs to the property (``Trainable.of_property``)
-    where it is another one.
+    ``model.max_atoms``, keeps the rows that both have. Encoders that ``model`` has after those of ``start`` are new.
+    What mixes them, and the decoders of the statistics, may be wider: at first they give what they gave. The prior
+    stays that of ``model``, as it belongs to the latents of other crystals, and so does what belongs to the property
+    (``Trainable.of_property``) where it is another one.
 
     The outputs stay where the scalers do: the training set is that of ``start`` then.
 
@@ -59,8 +59,9 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
 
     own = {tensor: value for tensor, value in model.state_dict().items() if not is_new(tensor)}
     given = {tensor: value for tensor, value in start.weights.items() if not is_new(tensor)}
-    grown = [t for t in own if encoders and t.startswith(MIXER) and t in given and _is_larger(own[t], given[t])]
     resized = [t for t in own if t in given and _by_size(given[t], own[t], sizes)]
+    wider = [t for t in own if t in given and t not in resized and t.startswith(GROWING)]
+    grown = [t for t in wider if _is_larger(own[t], given[t])]
     differing = _differing_options(theirs, model.config)
     if misfits := _misfits(own, given, [*resized, *grown]):
         if sizes[0] != sizes[1]:
@@ -77,7 +78,7 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
     counted = [tensor for tensor in model.state_dict() if not tensor.startswith(PRIOR)]
     parts = [f"started from {name}: {len(own) - len(resized) - len(grown)} of {len(counted)} tensors"]
     if grown:
-        parts.append(f"grown for the new encoders: {_modules(grown)}")
+        parts.append(f"wider: {_modules(grown)}")
     if resized:
         word = "grown" if sizes[1] > sizes[0] else "cut"
         parts.append(f"{word} from {sizes[0]} to {sizes[1]} atoms: {_modules(resized)}")
