@@ -113,6 +113,14 @@ class DiffusionConfig(Section):
     type_noise: Literal["sum", "softmax"] = option("sum", "Eq. 9 as in the public code, or as printed")
     type_sigma_min: float = option(0.01, "smallest σ' of the type noise", gt=0, le=1e6)
     type_sigma_max: float = option(5.0, "largest σ' of the type noise", gt=0, le=1e6)
+    type_count_spread: float = option(
+        0.0,
+        "sampling: how far the number of atoms of an element may lie from the composition's, a standard deviation; "
+        "0: the type of each atom by itself, as published",
+        unit="atoms",
+        ge=0,
+        le=1000,
+    )
 
 
 class PriorConfig(Section):

@@ -13,6 +13,7 @@ from torch import Tensor
 from dpcdvae.interfaces import ReverseRun, Trainable
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.constraints import UNCONSTRAINED, DecodingConstraints
+from dpcdvae.sampling.type_counts import types_with_counts
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.tensors.noise import CrystalRandom
 
@@ -93,6 +94,7 @@ def decode(
         z,
         random,
         constraints,
+        composition,
         CrystalBatch.unbonded(numbers, torch.zeros(len(numbers), 3).to(z), lattice, num_atoms),
     )
 
@@ -113,9 +115,16 @@ class _Run:
     """One reverse process: the crystals with their present types, and the network and the noise that a solver calls."""
 
     def __init__(
-        self, model: CDVAE, z: Tensor, random: CrystalRandom, constraints: DecodingConstraints, batch: CrystalBatch
+        self,
+        model: CDVAE,
+        z: Tensor,
+        random: CrystalRandom,
+        constraints: DecodingConstraints,
+        composition: Tensor,
+        batch: CrystalBatch,
     ) -> None:
         self.model, self.z, self.random, self.constraints, self.batch = model, z, random, constraints, batch
+        self.expected = composition * batch.num_atoms[:, None]
         self.slots = int(batch.num_atoms.max())
         self.real = torch.arange(self.slots, device=z.device) < batch.num_atoms[:, None]  # (C, slots) -> the N atoms
         self.converging = torch.ones(len(z), dtype=torch.bool, device=z.device)
@@ -144,6 +153,10 @@ class _Run:
         return prediction
 
     def update_types(self) -> None:
-        logits = self.constraints.masked(self.logits)
-        types = self.constraints.together(self.model.types.update(logits), logits, self.batch.num_atoms)
+        logits, num_atoms = self.constraints.masked(self.logits), self.batch.num_atoms
+        if spread := self.model.config.diffusion.type_count_spread:
+            types = types_with_counts(logits, self.expected, num_atoms, spread)
+        else:
+            types = self.model.types.update(logits)
+        types = self.constraints.together(types, logits, num_atoms)
         self.batch = self.batch.replace(atomic_numbers=types)

@@ -26,7 +26,8 @@ from dpcdvae.training.loader import targets_of
 # Sections that do not change what the weights mean.
 OF_TRAINING = ("train", "loss", "prior")
 OF_DATA = ("model.max_atoms", "model.property")  # what a start may have otherwise
-OF_SAMPLING = ("diffusion.sampling_steps", "diffusion.sampling_candidates", "diffusion.options.reverse_rule")
+OF_SAMPLING = tuple(f"diffusion.{name}" for name in ("sampling_steps", "sampling_candidates", "type_count_spread"))
+OF_SAMPLING += ("diffusion.options.reverse_rule",)
 GROWING = ("encoder.mixer.", "stats.", "property_head.")  # perceptrons whose hidden layers may become wider
 MOST_NAMED = 4
 
