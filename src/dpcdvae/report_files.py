@@ -72,7 +72,7 @@ def check_claimed(path: Path, report: Path) -> None:
 def _is_too_large(path: Path) -> bool:
     """Looks at no more than :data:`MOST_FILES` files."""
     resolved = path.resolve()
-    if any(str(resolved) == place or resolved.is_relative_to(place) and place != "/" for place in NO_DATA):
+    if any(str(resolved) == place or (place != "/" and resolved.is_relative_to(place)) for place in NO_DATA):
         return True
     if not path.is_dir():
         return path.stat().st_size > MOST_BYTES

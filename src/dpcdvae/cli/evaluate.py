@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from dpcdvae.cli.energies import HullEnergies, energy_model_of
@@ -46,7 +47,10 @@ def evaluate(
     ),
     time_limit: float = option(TIME_LIMIT, "Seconds of CPU time for one comparison or fingerprint.", min=0.1),
     cutoffs: tuple[float, float] | None = option(
-        None, "Distances of structure and composition that count as covered.", shown="the data set's"
+        None,
+        "Distances of structure and composition that count as covered.",
+        shown="the data set's",
+        metavar="<float> <float>",
     ),
     energy_model: str | None = option(None, "A property model, for the distribution of energies."),
     symmetry: str = option("reduced", "Method for space groups: reduced, or pymatgen (its SpacegroupAnalyzer)."),
@@ -131,8 +135,9 @@ def evaluate(
         json: lambda path: write_json(path, report.to_json()),
         markdown: lambda path: write_text(path, report.markdown()),
         table: lambda path: write_table(rows, path),
-        picture: lambda path: figure and write_figure(figure, path),
     }
+    if figure is not None:
+        writers[picture] = partial(write_figure, figure)
     write_together(call, {path: write for path, write in writers.items() if path is not None}, facts)
 
 
