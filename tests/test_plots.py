@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -277,7 +278,7 @@ def test_the_marks_of_a_short_run_stand_apart() -> None:
                 key=lambda box: box.x0,
             )
             assert len(boxes) >= 2
-            assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+            assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
         assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
@@ -310,7 +311,17 @@ def test_what_a_manifest_claims_is_looked_at_only_as_far_as_it_is_small_and_righ
     arguments = {**manifest["arguments"], **claim.get("arguments", {})}  # type: ignore[dict-item]
     Path("lying.json.manifest.json").write_text(json.dumps({**manifest, **claim, "arguments": arguments}))
     for command in ("plot", "view") if "crystals" in claim.get("arguments", {}) else ("plot",):  # type: ignore[operator]
-        code = main([command, "lying.json", "--workers", "0", "--out", f"lie.{'svg' if command == 'plot' else 'html'}"])
+        code = main(
+            [
+                command,
+                "lying.json",
+                "--overwrite",
+                "--workers",
+                "0",
+                "--out",
+                f"lie.{'svg' if command == 'plot' else 'html'}",
+            ]
+        )
         assert code == (2 if command == "plot" else 0)  # of a page the numbers are left
         assert said in capsys.readouterr().err
     assert not [path for path in opened if path.startswith(("many", "/proc"))]

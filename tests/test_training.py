@@ -555,7 +555,7 @@ def test_a_log_that_is_none_of_a_run_is_one_line_when_it_is_resumed(text: str, t
         log.on_train_start(trainer, None)  # type: ignore[arg-type]
         assert log.rows == []
         return
-    with pytest.raises(InputError, match="metrics.csv: not the epochs of this run: move it away"):
+    with pytest.raises(InputError, match=r"metrics\.csv: not the epochs of this run: move it away"):
         log.on_train_start(trainer, None)  # type: ignore[arg-type]
 
 

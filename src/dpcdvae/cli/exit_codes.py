@@ -125,8 +125,9 @@ def _usage_error(error: Any) -> int:
         message = f"no such option {unknown}" + (f": did you mean --{near[0]}?" if near else "")
     if type(error.__cause__).__name__ == "ValidationError":  # pydantic, by which newer versions of typer read values
         message = f"{_option_of(error)}: {misfit(error.__cause__)}"
-    if NUMBERS.get(_option_of(error)) == 2 and " is needed" in message:
-        given = message.partition(", not ")[2]
-        message = f"{_option_of(error)}: two numbers with a space between them are needed, not {given}"
+    name = unknown or _option_of(error)
+    if NUMBERS.get(name) == 2 and re.search(" is needed| requires 2", message):
+        given = message.partition(", not ")
+        message = f"{name}: two numbers with a space between them are needed{given[1]}{given[2]}"
     message = (message[:1].lower() + message[1:]).rstrip(".")
     return _bad_input(command, f"{message} (see {command} --help)")
