@@ -71,7 +71,7 @@ def check_figure(path: str | Path) -> Path:
 
 
 def drawable(values: npt.ArrayLike) -> Floats:
-    """The values as floats, NaN for what lies beyond the range of float32, and 0 for what is too near to 0 for it.
+    """The values as floats, NaN beyond about the range of float32 (1e38), and 0 below 1e-38.
 
     What is drawn gets sums, squares and logarithms: those of larger numbers have no value.
     """
