@@ -59,6 +59,8 @@ def other() -> None:
             2,
             "dpcdvae act: error: no such option --stesp: did you mean --steps? (see dpcdvae act --help)\n",
         ),
+        (["act", "fine", "--stats"], 2, "no such option --stats: did you mean --steps?"),
+        (["act", "fine", "--starts"], 2, "dpcdvae act: error: no such option --starts (see dpcdvae act --help)\n"),
         (["act", "fine", "--zzz"], 2, "dpcdvae act: error: no such option --zzz (see dpcdvae act --help)\n"),
         (["act"], 2, "dpcdvae act: error: missing argument 'what' (see dpcdvae act --help)\n"),
         (["act", "fine", "--steps", "x"], 2, "--steps"),

@@ -6,6 +6,7 @@ Code 2, one line that names the option, no traceback, no words of the library th
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,66 @@ def test_a_value_that_cannot_be_meant_is_one_line(
             if value == "":
                 assert "a value is needed" in said[0], arguments
     assert not list(tmp_path.iterdir())
+
+
+NAMES_OF_PYTHON = re.compile(r"\bErrno\b|[a-z]Error\b|Exception")
+
+
+@pytest.mark.parametrize(("path", "function"), [pytest.param(*pair, id=" ".join(pair[0])) for pair in commands()])
+def test_a_folder_as_any_value_is_one_line(
+    path: tuple[str, ...],
+    function: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path / "home"))
+    Path("folder").mkdir()
+    parameters = list(inspect.signature(function).parameters.values())
+    for parameter in (some for some in parameters if kinds(some) == "text"):
+        arguments = [*path, *line(parameters, parameter, "folder")]
+        assert run(COMMAND, arguments) == 2, arguments
+        *begun, said = capsys.readouterr().err.splitlines()
+        assert begun in ([], ["reading folder"])
+        assert not NAMES_OF_PYTHON.search(said), said
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("view c.extxyz --out p.html --beside folder", "folder: no crystals in it"),
+        ("view c.extxyz --out p.html --report folder", "folder: no report"),
+        ("view c.extxyz --out p.html --crystal-table folder", "is a directory: folder"),
+        ("evaluate c.extxyz --reference folder", "folder: no crystals in it"),
+        ("evaluate c.extxyz --reference c.extxyz --relaxed folder", "folder: no crystals in it"),
+        ("evaluate c.extxyz --reference c.extxyz --training folder", "folder: no crystals in it"),
+        ("evaluate c.extxyz --reference c.extxyz --energy-model folder", "folder is no model"),
+        ("evaluate c.extxyz --reference c.extxyz --scheduler slurm:folder", "cannot read cluster file folder"),
+        ("relax --out r.extxyz --read-jobs folder", "folder is no folder of jobs"),
+        ("generate perov-5-compact -n 1 --out g.extxyz --like folder", "folder is a folder; give a file of one"),
+        ("benchmark folder --out b", "cannot read suite folder"),
+        ("models score perov-5-compact folder", "cannot read folder"),
+        ("data get perov_5 --from c.extxyz", "c.extxyz is no folder; give that of train"),
+        ("film perov-5-compact --out f.extxyz --frames 3", "no such option --frames (see"),
+        ("evaluate c.extxyz --reference c.extxyz --cutoffs nan,1", "--cutoffs: two numbers with a space between them"),
+        ("evaluate c.extxyz --reference c.extxyz --cutoffs 1 inf", "--cutoffs: a finite number is needed, not inf"),
+    ],
+)
+def test_what_is_wrong_with_a_value_is_said_with_its_name(
+    arguments: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path / "home"))
+    Path("folder").mkdir()
+    Path("c.extxyz").write_text('1\nLattice="3 0 0 0 3 0 0 0 3"\nC 0 0 0\n')
+    assert run(COMMAND, arguments.split()) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert said in error
+    assert not NAMES_OF_PYTHON.search(error)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["c.extxyz", "folder"]

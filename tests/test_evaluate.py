@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
+import dpcdvae.files
 from crystal_files import real_crystals
 from dpcdvae.cli import main
 from dpcdvae.errors import InputError
@@ -389,3 +391,40 @@ def test_reference_names_resolve_to_data_sets(tmp_path: Path, monkeypatch: pytes
 def test_evaluation_loads_no_torch() -> None:
     code = "import sys, dpcdvae.evaluation, dpcdvae.drawing.picture; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+OUTPUTS = {"--json": "out.json", "--markdown": "out.md", "--table": "out.csv", "--picture": "out.png"}
+
+
+@pytest.mark.parametrize("broken", OUTPUTS)
+def test_outputs_and_manifests_are_written_together_or_not_at_all(
+    broken: str, files: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of them the disk refuses; and what cannot be drawn is said before anything is computed."""
+    options = [word for option, name in OUTPUTS.items() for word in (option, files / name)]
+    what = [files / "made.extxyz", "--reference", files / "real.json", "--protocol", "cdvae", "--workers", 0, *options]
+    before = sorted(files.iterdir())
+    refused = OUTPUTS[broken].partition(".")[2]
+    flush = dpcdvae.files._flush
+
+    def full(path: Path) -> None:
+        if path.name.endswith(f".{refused}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(path)
+
+    monkeypatch.setattr("dpcdvae.files._flush", full)
+    code, _, err = run(capfd, *what, "--baselines", "none")
+    assert code == 2
+    assert err.splitlines()[-1] == f"dpcdvae: error: cannot write {files / OUTPUTS[broken]}: No space left on device"
+    assert sorted(files.iterdir()) == before
+
+
+def test_what_cannot_be_drawn_is_said_before_any_work(
+    files: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dpcdvae.evaluation.evaluate", lambda *a, **b: pytest.fail("evaluated"))
+    monkeypatch.setattr(Crystal, "problem", lambda crystal: "the cell is degenerate")
+    made = files / "made.extxyz"
+    code, _, err = run(capfd, made, "--reference", files / "model", "--workers", 0, "--picture", files / "out.png")
+    assert code == 2
+    assert "nothing to draw" in err

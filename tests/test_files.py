@@ -13,12 +13,13 @@ import pytest
 import typer
 
 from crystal_files import message
+from dpcdvae import files
 from dpcdvae.cli import main
 from dpcdvae.cli.exit_codes import run
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation import read_generated
 from dpcdvae.evaluation.phase_files import calculator_of
-from dpcdvae.files import atomic_output, home, read_toml, sha256, write_text
+from dpcdvae.files import LONGEST_NAME, atomic_output, check_output, home, read_toml, sha256, write_text
 from dpcdvae.io import write
 from dpcdvae.structures.crystal import Crystal
 
@@ -297,3 +298,14 @@ def test_a_device_in_the_place_of_a_file_is_not_read(
     (said,) = capsys.readouterr().err.splitlines()
     assert "a pipe or a device" in said, said
     assert {path.name for path in tmp_path.iterdir()} == {"jobs"}
+
+
+@pytest.mark.parametrize("length", [LONGEST_NAME - len(files.MANIFEST), LONGEST_NAME - len(files.MANIFEST) + 1])
+def test_a_name_is_refused_before_any_work_where_its_manifest_could_not_be_written(length: int, tmp_path: Path) -> None:
+    path = tmp_path / ("x" * length)
+    if length > LONGEST_NAME - len(files.MANIFEST):
+        with pytest.raises(InputError, match="too long"):
+            check_output(path)
+    else:
+        write_text(check_output(path), "x")
+        files.write_manifest(path, "generate", {})

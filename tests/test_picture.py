@@ -12,7 +12,7 @@ import pytest
 import dpcdvae
 from disguises import DISGUISES
 from dpcdvae.cli import main
-from dpcdvae.drawing.canonical_cell import MOST_ATOMS, canonical_cell
+from dpcdvae.drawing.canonical_cell import MOST_ATOMS, canonical_cell, canonical_frames
 from dpcdvae.drawing.cell_contents import atoms_of_cell, cell_bonds
 from dpcdvae.drawing.picture import draw, group_of, title_of
 from dpcdvae.drawing.scene import Look, scene_of
@@ -278,3 +278,37 @@ def test_a_file_without_a_readable_crystal_is_one_line(tmp_path: Path, capsys: p
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "'Qq' is not an element" in error
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_frames_of_a_film_have_the_cell_and_origin_of_the_last_one(seed: int) -> None:
+    """Which is drawn as it is alone; an atom that does not move stands still on the page."""
+    rng = np.random.default_rng(seed)
+    turn = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    last = replace(PEROVSKITE, frac_coords=(PEROVSKITE.frac_coords + rng.random(3)) @ turn.T, id="a@3")
+    moves = [np.where(np.arange(5)[:, None] == 0, 0.0, rng.normal(0, 0.2 * (3 - k), (5, 3))) for k in range(3)]
+    frames = [replace(last, frac_coords=last.frac_coords + move, id=f"a@{k}") for k, move in enumerate(moves)]
+    drawn = canonical_frames([*frames, last])
+    alone = canonical_cell(last).crystal
+    assert drawn[-1].number == 221
+    for item in drawn:
+        np.testing.assert_allclose(item.crystal.lattice, alone.lattice, atol=1e-9)
+        np.testing.assert_allclose(off_by(item.crystal.frac_coords[0], drawn[-1].crystal.frac_coords[0]), 0, atol=1e-9)
+    for number, place in zip(alone.atomic_numbers, alone.frac_coords, strict=True):
+        there = drawn[-1].crystal.frac_coords[drawn[-1].crystal.atomic_numbers == number]
+        assert np.abs(off_by(there, place)).max(axis=1).min() < 1e-3
+    for item, frame in zip(drawn, [*frames, last], strict=True):  # the same crystal, in other words
+        steps = off_by(item.crystal.frac_coords, drawn[-1].crystal.frac_coords) @ item.crystal.lattice
+        expected = off_by(frame.frac_coords, last.frac_coords) @ last.lattice
+        np.testing.assert_allclose(np.linalg.norm(steps, axis=1), np.linalg.norm(expected, axis=1), atol=1e-6)
+
+
+def off_by(coords: np.ndarray, others: np.ndarray) -> np.ndarray:
+    apart = coords - others
+    return apart - np.round(apart)
+
+
+def test_frames_of_other_cells_are_drawn_each_as_its_own_crystal() -> None:
+    larger = replace(PEROVSKITE, lattice=1.1 * PEROVSKITE.lattice)
+    for item, crystal in zip(canonical_frames([larger, PEROVSKITE]), (larger, PEROVSKITE), strict=True):
+        np.testing.assert_array_equal(item.crystal.frac_coords, canonical_cell(crystal).crystal.frac_coords)

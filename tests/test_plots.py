@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -256,3 +257,80 @@ def test_in_python_too_what_a_plot_lacks_is_said() -> None:
         draw_plot(unlike, only=["enthalpy-volume"])
     with pytest.raises(InputError, match="not for a Report"):
         draw_plot(report(protocol="cdvae", baselines=()), reference=[SALT])
+
+
+def test_the_marks_of_a_short_run_stand_apart() -> None:
+    """Epochs are whole, and no two numbers of an axis overlap or share a place, nor does one lie beyond the axis."""
+    Path("short").mkdir(exist_ok=True)
+    Path("short", "metrics.csv").write_text(HEAD + "1,368,0.001,5.4,2.5,183,1,8.4\n2,372,0.001,5.0,2.0,163,1,5.2\n")
+    figure = dpcdvae.plot("short")
+    figure.draw_without_rendering()
+    assert len(figure.axes) == 4
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.child_axes[0].xaxis):
+            low, high = sorted(axis.get_view_interval())
+            shown = [tick for tick in axis.get_major_ticks() if low - 1e-9 <= tick.get_loc() <= high + 1e-9]
+            boxes = sorted(
+                (
+                    label.get_window_extent()
+                    for label in (t.label1 if t.label1.get_visible() else t.label2 for t in shown)
+                ),
+                key=lambda box: box.x0,
+            )
+            assert len(boxes) >= 2
+            assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ({"arguments": {"crystals": "/"}}, "larger than what is read"),
+        ({"arguments": {"crystals": "/proc"}}, "larger than what is read"),
+        ({"arguments": {"crystals": "many"}}, "larger than what is read"),
+        ({"arguments": {"reference": "many"}}, "larger than what is read"),
+        ({"arguments": {"training": "many"}}, "larger than what is read"),
+        ({"arguments": {"reference": "run"}}, "not what the report was compared with"),
+        ({"arguments": {"training": "truth.extxyz"}}, "not what the report was compared with"),
+        ({"reference_sha256": None}, "not what the report was compared with"),
+    ],
+)
+def test_what_a_manifest_claims_is_looked_at_only_as_far_as_it_is_small_and_right(
+    claim: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of a folder that is too large is read, neither to hash it nor for its crystals."""
+    monkeypatch.setattr("dpcdvae.report_files.MOST_FILES", 20)
+    Path("many").mkdir(exist_ok=True)
+    for k in range(21):
+        Path("many", f"{k}.cif").touch()
+    opened: list[str] = []
+    opens = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *a, **b: (opened.append(str(path)), opens(path, *a, **b))[1])
+    Path("lying.json").write_text(Path("n.json").read_text())
+    manifest = json.loads(Path("n.json.manifest.json").read_text())
+    arguments = {**manifest["arguments"], **claim.get("arguments", {})}  # type: ignore[dict-item]
+    Path("lying.json.manifest.json").write_text(json.dumps({**manifest, **claim, "arguments": arguments}))
+    for command in ("plot", "view") if "crystals" in claim.get("arguments", {}) else ("plot",):  # type: ignore[operator]
+        code = main(
+            [
+                command,
+                "lying.json",
+                "--overwrite",
+                "--workers",
+                "0",
+                "--out",
+                f"lie.{'svg' if command == 'plot' else 'html'}",
+            ]
+        )
+        assert code == (2 if command == "plot" else 0)  # of a page the numbers are left
+        assert said in capsys.readouterr().err
+    assert not [path for path in opened if path.startswith(("many", "/proc"))]
+
+
+def test_forces_that_no_plot_shows_are_not_spoken_of(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Path("relaxed.extxyz").read_text().replace("Properties=", 'stress="0 0 0 0 0 0" Properties=')
+    Path("forces.extxyz").write_text(lines)
+    dpcdvae.read("forces.extxyz")
+    assert "stress" in capsys.readouterr().err
+    assert main("plot forces.extxyz --workers 0 --out forces.svg".split()) == 0
+    assert capsys.readouterr().err == ""

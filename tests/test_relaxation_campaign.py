@@ -267,6 +267,15 @@ def test_the_command_line_in_two_stages_keeps_each(tmp_path: Path, capsys: pytes
     assert (manifest["crystals"], manifest["converged"], manifest["failures"]) == (3, 3, [])
 
 
+def test_where_nothing_can_be_ranked_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(crystals(2), tmp_path / "c.extxyz")
+    how = f"--calculator {SPRING} --workers 0 --steps 1 --fmax 1e-8"
+    where = f"--out {tmp_path}/r.extxyz --ranked {tmp_path}/m.extxyz --work {tmp_path}/w"
+    assert main(f"relax {tmp_path}/c.extxyz {how} {where}".split()) == 2
+    assert "none of 2 crystals converged: leave out --ranked" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.extxyz", "w"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training import train as training
 from dpcdvae.training.card import export, half_weights
 from dpcdvae.training.choose_precision import multiplies_bfloat16, resolve_precision
+from dpcdvae.training.epoch_log import EpochLog
 from dpcdvae.training.lightning_module import TrainingModule, noise_generator
 from dpcdvae.training.loader import make_loader
 from dpcdvae.training.loss_means import LossMeter
@@ -543,3 +545,23 @@ def test_averaged_weights_follow_their_rule(tables: dict[str, CrystalTable], tmp
         decay = min(0.2, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weights
         torch.testing.assert_close(average, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("text", ["", "lr\n1\n", "epoch,lr\nx,1\n", "epoch,lr\n1\n", "epoch,lr\n1,2\n", "\xff"])
+def test_a_log_that_is_none_of_a_run_is_one_line_when_it_is_resumed(text: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(text, encoding="latin-1")
+    log, trainer = EpochLog(tmp_path), SimpleNamespace(current_epoch=5)
+    if not text:
+        log.on_train_start(trainer, None)  # type: ignore[arg-type]
+        assert log.rows == []
+        return
+    with pytest.raises(InputError, match=r"metrics\.csv: not the epochs of this run: move it away"):
+        log.on_train_start(trainer, None)  # type: ignore[arg-type]
+
+
+def test_a_log_with_the_mark_of_a_spreadsheet_is_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,val/criterion\n1,3\n2,2\n7,1\n", encoding="utf-8-sig")
+    log = EpochLog(tmp_path)
+    log.on_train_start(SimpleNamespace(current_epoch=5), None)  # type: ignore[arg-type]
+    assert [row["epoch"] for row in log.rows] == ["1", "2"]
+    assert log.best == 2

@@ -23,7 +23,7 @@ from dpcdvae.drawing.page.view import view
 from dpcdvae.drawing.polyhedra import polyhedra_of
 from dpcdvae.errors import InputError
 from dpcdvae.structures.crystal import Crystal
-from pages import PEROVSKITE, SALT, Page
+from pages import PEROVSKITE, SALT, Page, report_of
 
 NASTY = '</script><script>alert(1)</script><img src=x onerror="alert(2)">\'"&amp;{{data}}'
 BROKEN = replace(SALT, id="broken", frac_coords=np.full((2, 3), np.nan))
@@ -37,27 +37,6 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def page_of(tmp_path: Path, crystals: Any, **more: Any) -> Page:
     view(crystals, tmp_path / "page.html", workers=0, **more)
     return Page(tmp_path / "page.html")
-
-
-def numbers(name: str = "validity", value: float = 0.75) -> dict[str, Any]:
-    """A report of one number."""
-    number = {"value": value, "interval": [0.5, 0.9], "n": 4}
-    metric = {
-        "name": name,
-        "gate": "none",
-        **number,
-        "undecided": 0,
-        "unit": "",
-        "note": "",
-        "baselines": {"x": number},
-    }
-    return {
-        "schema": "dpcdvae.evaluation/2",
-        "crystals": {"generated": 4, "read": 4, "failures": []},
-        "reference": {"source": NASTY, "sha256": "", "count": 1, "kind": "crystals"},
-        "metrics": [metric],
-        "headline": [{"name": name, "gate": "none", "verdict": NASTY}],
-    }
 
 
 def test_the_table_holds_what_is_known_of_each_crystal(tmp_path: Path) -> None:
@@ -78,9 +57,9 @@ def test_the_table_holds_what_is_known_of_each_crystal(tmp_path: Path) -> None:
 def test_nothing_from_outside_is_markup(tmp_path: Path) -> None:
     """Ids, properties, titles, reports and reasons, whatever they hold: the page has the same elements as without."""
     (tmp_path / "junk").mkdir()
-    harmless = page_of(tmp_path, [SALT], title="t", report=numbers())
+    harmless = page_of(tmp_path, [SALT], title="t", report=report_of(1, NASTY))
     named = replace(SALT, id=NASTY, properties={NASTY: 1.0})
-    report = json.loads(json.dumps(numbers()).replace("validity", NASTY.replace('"', r"\"")))
+    report = json.loads(json.dumps(report_of(1, NASTY)).replace("validity", NASTY.replace('"', r"\"")))
     report["metrics"][0]["gate"] = report["headline"][0]["gate"] = report["metrics"][0]["unit"] = NASTY
     page = page_of(
         tmp_path, dpcdvae.CrystalList([named], [dpcdvae.io.Failure("f", NASTY, NASTY)]), title=NASTY, report=report
@@ -242,7 +221,7 @@ def test_the_numbers_of_a_report_stand_on_the_page_with_their_intervals(tmp_path
 def test_a_damaged_report_is_one_line(tmp_path: Path, damage: str) -> None:
     for value in (None, 3, [1], {"a": "b"}, [{"name": 1, "value": "x", "n": 2, "interval": [1]}]):
         with pytest.raises(InputError, match="evaluate --json"):
-            page_of(tmp_path, [SALT], report=numbers() | {damage: value})
+            page_of(tmp_path, [SALT], report=report_of(1, NASTY) | {damage: value})
 
 
 def test_the_command_line_makes_a_page_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,6 +269,7 @@ def test_a_run_shows_its_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("view c.extxyz --crystal-table twice.csv --out p.html", "different rows of the id 'sto'"),
         ("view c.extxyz --crystal-table columns.csv --out p.html", "two columns are called 'novel'"),
         ("view c.extxyz --beside c2.extxyz --out p.html", "cannot stand beside"),
+        ("view c.extxyz --beside odd.csv --out p.html", "odd.csv: no crystals to stand beside these: "),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -299,6 +279,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     Path("empty").mkdir()
     Path("molecule.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.74\n")
     Path("other.csv").write_text("id,novel\nx,true\n")
+    Path("odd.csv").write_text("cif\nnone\n")
     Path("twice.csv").write_text("id,novel\nsto,true\nsto,false\n")
     Path("columns.csv").write_text("id,novel,novel\nsto,true,true\n")
     dpcdvae.write([PEROVSKITE, SALT], "c.extxyz")
@@ -308,3 +289,28 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert re.search(message, error), error
     assert not Path("p.html").exists()
     assert not Path("p.html.manifest.json").exists()
+
+
+def test_a_report_or_table_of_other_crystals_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the hash in its manifest; by the ids of a report object; by their number where no more is known."""
+    monkeypatch.chdir(tmp_path)
+    dpcdvae.write([PEROVSKITE, SALT], "c.extxyz")
+    dpcdvae.write([SALT.with_id("sto"), PEROVSKITE.with_id("salt")], "same_ids.extxyz")
+    assert main("evaluate c.extxyz --reference c.extxyz --workers 0 --json n.json --table t.csv".split()) == 0
+    capsys.readouterr()
+    for option in ("--report n.json", "--crystal-table t.csv"):
+        assert main(f"view same_ids.extxyz {option} --workers 0 --out p.html".split()) == 2
+        (error,) = capsys.readouterr().err.strip().splitlines()
+        assert "is not about same_ids.extxyz" in error
+    assert main("view n.json --crystal-table t.csv --workers 0 --out right.html".split()) == 0
+    for name in ("n.json", "t.csv"):
+        Path(f"{name}.manifest.json").unlink()
+    assert main("view same_ids.extxyz --report n.json --workers 0 --out unknown.html".split()) == 0
+    with pytest.raises(InputError, match="the report is about 2 crystals, these are 1"):
+        page_of(tmp_path, [SALT], report="n.json")
+    report = dpcdvae.evaluate([PEROVSKITE, SALT], [SALT], baselines=(), workers=0)
+    assert page_of(tmp_path, [SALT], report=report).column("id") == ["salt"]  # a part of them
+    with pytest.raises(InputError, match="the report is about other crystals: none of them is 'other'"):
+        page_of(tmp_path, [SALT, SALT.with_id("other")], report=report)

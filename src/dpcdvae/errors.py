@@ -42,7 +42,13 @@ def one_line(error: object) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Kind and text of an exception in one line, cut where it goes on: how work on a crystal that failed is counted."""
+    """Kind and text of an exception in one line, cut where it goes on: how work on a crystal that failed is counted.
+
+    Of what the system does not give, what it says: ``is a directory: folder``.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f": {error.filename}"
+        return one_line(error.strerror[:1].lower() + error.strerror[1:] + where)[:200]
     return f"{type(error).__name__}: {one_line(error)[:200]}".removesuffix(": ")
 
 

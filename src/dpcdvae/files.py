@@ -36,8 +36,11 @@ def home() -> Path:
         raise InputError(f"there is no home folder ({one_line(error)}): set DPCDVAE_HOME to a folder") from None
 
 
+MANIFEST = ".manifest.json"
+"""The end of the name of the manifest beside a file."""
+
 LONGEST_NAME = 225
-"""Bytes of the name of an output: file systems take 255, and what lies beside it while it is written is longer."""
+"""Bytes of the name of an output or a manifest: file systems take 255, and what is written beside it is longer."""
 
 
 def check_name(path: Path) -> None:
@@ -61,7 +64,7 @@ def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
         InputError: the path exists (and ``overwrite`` is off) or its folder cannot be written.
     """
     path = Path(path)
-    check_name(path)
+    check_name(path.with_name(path.name + MANIFEST) if path.name else path)
     if path.exists() and not overwrite:
         instead = " or remove it" if overwrite is None else ", remove it, or add --overwrite"
         raise InputError(f"{path} exists: give another name{instead}")
@@ -245,7 +248,11 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
 def sha256(path: str | Path) -> str:
@@ -288,16 +295,14 @@ NOT_SHAPING = ("model", "workers", "scheduler")
 def manifest_path(output: str | Path) -> Path:
     """Where the manifest of an output lies: inside a folder, beside a file."""
     output = Path(output)
-    return output / "manifest.json" if output.is_dir() else output.with_name(output.name + ".manifest.json")
+    return output / "manifest.json" if output.is_dir() else output.with_name(output.name + MANIFEST)
 
 
-def write_manifest(output: str | Path, command: str, arguments: Mapping[str, Any], **facts: Any) -> Path:
-    """Records how ``output`` was made: version, command, arguments, seed, hashes, counts."""
+def manifest_text(command: str, arguments: Mapping[str, Any], **facts: Any) -> str:
+    """How an output was made: version, command, arguments, seed, hashes, counts."""
     from dpcdvae import __version__
 
-    path = manifest_path(output)
-    write_json(
-        path,
+    return json_text(
         {
             "dpcdvae": __version__,
             "python": sys.version.split()[0],
@@ -305,6 +310,9 @@ def write_manifest(output: str | Path, command: str, arguments: Mapping[str, Any
             "command": command,
             "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()},
             **facts,
-        },
+        }
     )
-    return path
+
+
+def write_manifest(output: str | Path, command: str, arguments: Mapping[str, Any], **facts: Any) -> None:
+    write_text(manifest_path(output), manifest_text(command, arguments, **facts))

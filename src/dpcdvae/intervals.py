@@ -16,11 +16,20 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
+ROUNDING = 1e-9
+"""By which a bound of a rate may miss 0 or 1."""
+
 LEVEL = 0.95
 Z = 1.959963984540054
 """Standard normal quantile at (1 + LEVEL) / 2."""
 
 REPLICATES = 500
+
+LARGEST = 1e38
+"""What float32 holds, about: no number of an evaluation or a training is larger."""
+
+MOST_COUNTED = 10**12
+"""Crystals, pairs or epochs: a file that counts more is no result."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +86,21 @@ class Number:
         return cls.of(values, np.median, median_interval, gate=gate, note=note)
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Number:
-        """From what :meth:`to_json` gave."""
-        return cls(content["value"], content["n"], content["interval"] and tuple(content["interval"]))
+    def from_json(cls, content: Mapping[str, Any], unit: str) -> Number:
+        """From what :meth:`to_json` gave of a number of this unit, "" for a rate.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none, or one that no evaluation gives, such as a rate of 1e308.
+        """
+        value, interval, n = content["value"], content["interval"], is_count(content["n"])
+        low, high = interval or (0.0, 0.0)
+        least, most = (-LARGEST, LARGEST) if unit else (-ROUNDING, 1 + ROUNDING)
+        for number in (value or 0.0, low, high):
+            if type(number) not in (int, float) or not least <= number <= most:
+                raise ValueError(f"{str(number)[:30]} is no {'number of an evaluation' if unit else 'rate'}")
+        if low > high:
+            raise ValueError(f"an interval from {low} to {high}")
+        return cls(value, n, (low, high) if interval else None)
 
     def to_json(self) -> dict[str, Any]:
         """``value``, ``interval`` and ``n`` as JSON values."""
@@ -100,6 +121,13 @@ def shown(value: float | None, unit: str) -> str:
     if not unit:
         return f"{100 * value:.1f}%"
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
+
+
+def is_count(value: Any) -> int:
+    """The value, where it can be a number of crystals; raises ValueError elsewhere."""
+    if type(value) is not int or not 0 <= value <= MOST_COUNTED:
+        raise ValueError(f"{str(value)[:30]} is no count")
+    return value
 
 
 def wilson(successes: float, n: int) -> Interval:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def _score(model: StoredModel, report: Path) -> dict[str, Any]:
         if not is_report(content):
             raise ValueError(f"schema {content['schema']}")
         for row in numbers.values():
-            _check_number(Number.from_json(row))
+            Number.from_json(row, row["unit"])
         entry = {
             "command": made["command"],
             "crystals": made.get("crystals"),
@@ -89,13 +88,6 @@ def _score(model: StoredModel, report: Path) -> dict[str, Any]:
     return entry
 
 
-def _check_number(number: Number) -> None:
-    """Raises ValueError or TypeError for what no evaluation gives."""
-    low, high = number.interval or (0.0, 0.0)
-    if number.n < 0 or low > high or not all(map(math.isfinite, (number.value or 0.0, low, high))):
-        raise ValueError(f"{number} is no number of an evaluation")
-
-
 def lines(card: Mapping[str, Any]) -> list[str]:
     """The scores of a card, one line for each evaluation. What is of another type is left out."""
     found = card.get(SCORES)
@@ -109,7 +101,7 @@ def _line(entry: Any) -> str:
         for metric, name in SHOWN[entry["command"]].items():
             row = next((row for key, row in entry["numbers"].items() if key.partition(" ")[0] == metric), None)
             if row is not None and row["value"] is not None:
-                value, interval = Number.from_json(row).shown(row["unit"])
+                value, interval = Number.from_json(row, row["unit"]).shown(row["unit"])
                 said.append(f"{name} {value}" + (f" ({interval})" if interval else ""))
         settings = ", ".join(f"{name} {value}" for name, value in entry["settings"].items())
         what = f"{entry['command']} {entry['crystals']} ({settings}), against {entry['reference']}"

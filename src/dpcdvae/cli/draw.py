@@ -53,6 +53,7 @@ def draw(
         if not found:
             raise InputError(f"{crystals}: no crystals to draw: {failures[0].reason}")
         print(f"could not be read: {len(failures)}, the first: {failures[0].reason}", file=sys.stderr)
+    facts = {"crystals_sha256": sha256(crystals)}
     make_picture(
         found,
         out,
@@ -68,4 +69,4 @@ def draw(
         rotate=rotate,
         dpi=dpi,
     )
-    call.write_manifest(out, {"crystals_sha256": sha256(crystals)})
+    call.write_manifest(out, facts)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from dpcdvae.cli.energies import HullEnergies, energy_model_of
 from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Column, Crystals, Json, Overwrite, Processes, Seed, complete_datasets, complete_models
-from dpcdvae.cli.outputs import check_paths, console
+from dpcdvae.cli.outputs import check_paths, console, write_together
 from dpcdvae.errors import InputError
 from dpcdvae.parallel import TIME_LIMIT
 
@@ -45,7 +47,10 @@ def evaluate(
     ),
     time_limit: float = option(TIME_LIMIT, "Seconds of CPU time for one comparison or fingerprint.", min=0.1),
     cutoffs: tuple[float, float] | None = option(
-        None, "Distances of structure and composition that count as covered.", shown="the data set's"
+        None,
+        "Distances of structure and composition that count as covered.",
+        shown="the data set's",
+        metavar="<float> <float>",
     ),
     energy_model: str | None = option(None, "A property model, for the distribution of energies."),
     symmetry: str = option("reduced", "Method for space groups: reduced, or pymatgen (its SpacegroupAnalyzer)."),
@@ -64,7 +69,8 @@ def evaluate(
       dpcdvae evaluate crystals/ --reference perov_5:test --protocol cdvae --markdown table.md
       dpcdvae evaluate relaxed.extxyz --reference mp_20:test --phases phases.csv --energy-property energy_eV_per_atom
     """
-    from dpcdvae.drawing.figures import check_figure
+    from dpcdvae.drawing.figures import check_figure, write_figure
+    from dpcdvae.drawing.picture import draw
     from dpcdvae.evaluation import evaluate as score
     from dpcdvae.evaluation import read_generated, resolve_reference
     from dpcdvae.evaluation.crystal_rows import check_table, write_table
@@ -89,6 +95,7 @@ def evaluate(
     target = resolve_reference(reference, columns[1])
     learnt = None if training is None else resolve_reference(training, columns[2])
     generated = read_generated(crystals, columns[0])
+    figure = None if picture is None else draw(generated.crystals)  # what cannot be drawn is said before any work
     after = None if relaxed is None else read_generated(relaxed)
     stability = hull.load(generated.crystals, crystals)
     if paired and generated.part:
@@ -124,18 +131,14 @@ def evaluate(
     facts["crystals_sha256"] = sha256(crystals)
     if relaxed is not None:
         facts["relaxed_sha256"] = sha256(relaxed)
-    if json is not None:
-        write_json(json, report.to_json())
-    if markdown is not None:
-        write_text(markdown, report.markdown())
-    if table is not None:
-        write_table(rows, table)
-    if picture is not None:
-        from dpcdvae.drawing.picture import draw
-
-        draw(generated.crystals, picture)
-    for output in outputs:
-        call.write_manifest(output, facts)
+    writers: dict[Path | None, Callable[[Path], object]] = {
+        json: lambda path: write_json(path, report.to_json()),
+        markdown: lambda path: write_text(path, report.markdown()),
+        table: lambda path: write_table(rows, path),
+    }
+    if figure is not None:
+        writers[picture] = partial(write_figure, figure)
+    write_together(call, {path: write for path, write in writers.items() if path is not None}, facts)
 
 
 def _names(baselines: str | None) -> list[str] | None:

@@ -106,7 +106,7 @@ def _broken_pipe() -> int:
 
 
 def _option_of(error: Any) -> str:
-    names = getattr(error.param, "opts", [])
+    names = getattr(getattr(error, "param", None), "opts", [])
     return next((name for name in names if name.startswith("--")), names[0] if names else "a value")
 
 
@@ -120,9 +120,14 @@ def _usage_error(error: Any) -> int:
     unknown = getattr(error, "option_name", None)
     if error.ctx and unknown and "o such option" in message:
         known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
-        near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.4)
-        message = f"no such option {unknown}" + (f": did you mean {near[0]}?" if near else "")
+        # Without the dashes, which all have in common; what is less alike is no slip of the finger.
+        near = difflib.get_close_matches(unknown.strip("-"), [name.strip("-") for name in known], n=1, cutoff=0.6)
+        message = f"no such option {unknown}" + (f": did you mean --{near[0]}?" if near else "")
     if type(error.__cause__).__name__ == "ValidationError":  # pydantic, by which newer versions of typer read values
         message = f"{_option_of(error)}: {misfit(error.__cause__)}"
+    name = unknown or _option_of(error)
+    if NUMBERS.get(name) == 2 and re.search(" is needed| requires 2", message):
+        given = message.partition(", not ")
+        message = f"{name}: two numbers with a space between them are needed{given[1]}{given[2]}"
     message = (message[:1].lower() + message[1:]).rstrip(".")
     return _bad_input(command, f"{message} (see {command} --help)")

@@ -59,6 +59,12 @@ class Call:
         """The call with the values that were taken where none were given, and what else was worked out of it."""
         return dataclasses.replace(self, arguments={**self.arguments, **values})
 
+    def manifest(self, facts: Mapping[str, Any]) -> str:
+        """The text of the manifest of an output."""
+        from dpcdvae.files import manifest_text
+
+        return manifest_text(self.command, self.arguments, **facts)
+
     def write_manifest(self, output: Path, facts: Mapping[str, Any]) -> None:
         from dpcdvae.files import write_manifest
 

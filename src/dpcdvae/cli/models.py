@@ -93,17 +93,23 @@ def score(
 
 def _facts(card: Mapping[str, Any]) -> dict[str, str]:
     """What a card says in words of data, sizes, elements and errors. What is of another type is left out."""
+    from dpcdvae.intervals import MOST_COUNTED
+    from dpcdvae.structures.properties import plain_number
+
     said = {}
     data, statistics = _table(card, "dataset"), _table(card, "training_statistics")
     if "name" in data:
         count = _table(data, "crystals").get("train")
-        said["data"] = f"{data['name']}" + (f" ({count} crystals to train)" if isinstance(count, int) else "")
+        said["data"] = f"{data['name']}" + (
+            f" ({count} crystals to train)" if type(count) is int and 0 <= count <= MOST_COUNTED else ""
+        )
     if sizes := sorted(int(size) for size in _table(statistics, "num_atoms") if re.fullmatch(r"[0-9]{1,9}", size)):
         said["sizes"] = f"{sizes[0]} atoms" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} atoms"
     if isinstance(elements := card.get("elements"), list):
         said["elements"] = f"{len(elements)}: {' '.join(map(str, elements[:MOST_ELEMENTS]))}"
     errors = {split: part.get("mae") for split, part in _table(card, "errors").items() if isinstance(part, dict)}
-    if known := [f"{split} {mae:.4g}" for split, mae in errors.items() if isinstance(mae, int | float)]:
+    numbers = {split: plain_number(mae) for split, mae in errors.items()}
+    if known := [f"{split} {mae:.4g}" for split, mae in numbers.items() if mae is not None]:
         said["error"] = ", ".join(known)
     return {what: printable(text) for what, text in said.items()}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,25 @@ def write_crystals(
         with atomic_output(out) as temporary:
             complete.rename(temporary)
     call.write_manifest(out, {"crystals": len(crystals), **facts})
+
+
+def write_together(call: Call, writers: Mapping[Path, Callable[[Path], object]], facts: Mapping[str, Any]) -> None:
+    """Writes several files and the manifest of each; where one of them cannot be written, none of them is there.
+
+    Args:
+        writers: what fills each file, given a temporary path with its ending.
+    """
+    from dpcdvae.files import atomic_output, manifest_path
+
+    with ExitStack() as stack:
+        for output, write in writers.items():
+            temporary = stack.enter_context(atomic_output(output))
+            try:
+                write(temporary)
+            except InputError as error:  # which names the temporary path
+                raise InputError(str(error).replace(str(temporary), str(output))) from error
+            manifest = stack.enter_context(atomic_output(manifest_path(output)))
+            manifest.write_text(call.manifest(facts), encoding="utf-8")
 
 
 def facts_of(result: GenerationResult, *, may_be_empty: bool = False) -> dict[str, Any]:

@@ -80,6 +80,7 @@ def plot(
     against = resolve_reference(asked.reference, reference_column) if asked.reference else None
     if against is not None:
         asked.check(against)
+    facts = {"source_sha256": sha256(source)}
     with processes.engine() as engine:
         make_plot(
             asked.crystals,
@@ -98,7 +99,7 @@ def plot(
             seed=asked.seed,
             dpi=dpi,
         )
-    call.write_manifest(out, {"source_sha256": sha256(source)})
+    call.write_manifest(out, facts)
 
 
 def _names() -> list[str]:

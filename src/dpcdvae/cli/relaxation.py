@@ -179,14 +179,14 @@ def _write_results(
     console().print(_summary(results, failures))
     if not (usable := usable_of(results)):
         raise InputError(f"none of {len(results)} crystals could be relaxed: {results[0].reason}")
+    minima = rank(results, engine=engine) if ranked is not None else []
+    if ranked is not None and not minima:
+        raise InputError(f"nothing to rank: none of {len(results)} crystals converged: leave out --ranked")
     facts = {"crystals_sha256": digest, **facts_of_relaxations(results, failures), "part": part}
     final = [result.to_crystal() for result in usable]
     write_crystals(call, final, out, facts, overwrite=overwrite, symmetrise=symmetrise)
     print(f"{out}: {len(usable)} crystals")
     if ranked is not None:
-        minima = rank(results, engine=engine)
-        if not minima:
-            raise InputError(f"nothing to rank: none of {len(results)} crystals converged")
         crystals = [minimum.to_crystal() for minimum in minima]
         write_crystals(
             call,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from dpcdvae.cli.groups import Call, option
 from dpcdvae.cli.options import Column, Crystals, Json, Overwrite, Processes, Seed
-from dpcdvae.cli.outputs import check_paths, console, write_crystals
+from dpcdvae.cli.outputs import check_paths, console, write_crystals, write_together
 from dpcdvae.cli.relaxing_options import Relaxing, facts_of_relaxations, read_some, usable_of
 from dpcdvae.errors import InputError
 
@@ -71,13 +72,14 @@ def stability(
         columns = result.crystals()
     screen = console()
     screen.print(result.table(screen.width))
-    if json is not None:
-        write_json(json, result.to_json())
-        call.write_manifest(json, facts)
-    if table is not None:
-        write_table(columns, table)
-        call.write_manifest(table, facts)
+    final = [item.to_crystal() for item in usable_of(relaxed)]
+    if out is not None and not final:
+        raise InputError(f"none of {len(relaxed)} crystals could be relaxed: leave out --out for the other outputs")
+    writers: dict[Path | None, Callable[[Path], object]] = {
+        json: lambda path: write_json(path, result.to_json()),
+        table: lambda path: write_table(columns, path),
+    }
+    write_together(call, {path: write for path, write in writers.items() if path is not None}, facts)
     if out is not None:
-        final = [item.to_crystal() for item in usable_of(relaxed)]
         facts |= facts_of_relaxations(relaxed, generated.failures)
         write_crystals(call, final, out, facts, overwrite=overwrite)

@@ -51,6 +51,8 @@ def view(
         raise InputError(f"{out}: a page is written as a file .html")
     from dpcdvae.drawing.page.view import view as make_page
 
+    facts = {f"{name}_sha256": sha256(path) for name, path in given.items()}
+
     with processes.engine() as engine:
         make_page(
             source,
@@ -62,5 +64,5 @@ def view(
             title=title,
             engine=engine,
         )
-    call.write_manifest(out, {f"{name}_sha256": sha256(path) for name, path in given.items()})
+    call.write_manifest(out, facts)
     print(f"{out}: open it in a browser")

@@ -110,7 +110,7 @@ def _value(column: Column, report: dict[str, Any] | None) -> dict[str, Any]:
     """The number of a column; without a value where the kind of model makes no such sample."""
     for number in [] if report is None else report["metrics"]:
         if number["name"] == column.metric and number["gate"] == column.gate:
-            return Number.from_json(number).to_json()
+            return Number.from_json(number, column.unit).to_json()
     return Number(None, 0).to_json()
 
 

@@ -80,7 +80,7 @@ def _content(document: dict[str, Any]) -> tuple[list[str], list[list[Cell]]]:
 
 
 def _cell(column: Column, value: dict[str, Any]) -> Cell:
-    return Number.from_json(value).shown(column.unit)
+    return Number.from_json(value, column.unit).shown(column.unit)
 
 
 def _title(document: dict[str, Any]) -> str:

@@ -55,7 +55,8 @@ def bonded_crystal(text: str, column: str | None = None) -> Prepared:
         return _from_file(Path(text), column)
     named = re.fullmatch(r"(?P<data>.+?\.npz|[^/:]+)(?P<split>:[^/]*)?/(?P<id>.+)", text)
     if named is None or (Path(text).suffix and Path(text).parent.is_dir()):
-        raise InputError(f"no such file: {text}; give a file of one crystal, or DATASET[:split]/ID")
+        what = f"{text} is a folder" if Path(text).is_dir() else f"no such file: {text}"
+        raise InputError(f"{what}; give a file of one crystal, or DATASET[:split]/ID")
     table = load_split(named["data"] + (named["split"] or ""))
     chosen = table.select([place_of(table, named["id"], text[: named.start("id") - 1])])
     return chosen[0], (chosen.bonds, chosen.bond_images)

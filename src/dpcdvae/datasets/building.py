@@ -248,7 +248,8 @@ def _fetch_splits(name: str, spec: DatasetSpec, url: str | None) -> dict[str, Pa
 
 def _splits_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise InputError(f"no such folder: {folder}")
+        what = f"{folder} is no folder" if folder.exists() else f"no such folder: {folder}"
+        raise InputError(f"{what}; give that of train, val, test .csv or .csv.gz")
     found = {split: _split_file(folder, split) for split in SPLITS}
     missing = [split for split, path in found.items() if path is None]
     if missing:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -75,6 +76,47 @@ def canonical_cell(crystal: Crystal) -> CanonicalCell:
     basis, coords, atoms = _first_description(bases, frac, numbers, origins)
     drawn = Crystal(numbers[atoms], coords[atoms], basis @ lattice, crystal.id, crystal.properties)
     return CanonicalCell(drawn, int(symmetry.number))
+
+
+def canonical_frames(frames: Sequence[Crystal]) -> list[CanonicalCell]:
+    """The frames of a film in the cell and with the origin that the last one is drawn with, so that nothing jumps.
+
+    Frames of different cells or numbers of atoms are different crystals: each is drawn as :func:`canonical_cell` says.
+    Where the last one is drawn with another number of atoms than it has, all are left as they are described.
+
+    Args:
+        frames: as for :func:`canonical_cell`, at least one.
+    """
+    alone = [canonical_cell(frame) for frame in frames]
+    last = frames[-1]
+    if not all(f.num_atoms == last.num_atoms and np.allclose(f.lattice, last.lattice, atol=1e-6) for f in frames):
+        return alone
+    drawn = alone[-1].crystal
+    moved: list[CanonicalCell] = []
+    if drawn.num_atoms == last.num_atoms:
+        basis = np.round(drawn.lattice @ np.linalg.inv(last.lattice))
+        turn = np.linalg.inv(basis)
+        origin = _common_origin(last.frac_coords @ turn, last.atomic_numbers, drawn)
+        for frame, own in zip(frames, alone, strict=True):
+            coords = frame.frac_coords @ turn - origin
+            crystal = replace(frame, frac_coords=coords, lattice=basis @ frame.lattice)
+            moved.append(CanonicalCell(crystal, own.number))
+    return moved or [CanonicalCell(frame, own.number) for frame, own in zip(frames, alone, strict=True)]
+
+
+def _common_origin(frac: Floats, numbers: Ints, drawn: Crystal) -> Floats:
+    """(3,) what to take from ``frac`` (n, 3), so that the atoms lie where they are drawn."""
+    first = drawn.atomic_numbers[0]
+    shifts = frac[numbers == first] - drawn.frac_coords[0]
+
+    def misfit(shift: Floats) -> float:
+        apart = (frac - shift)[:, None] - drawn.frac_coords
+        distances = np.linalg.norm((apart - np.round(apart)) @ drawn.lattice, axis=2)
+        distances[numbers[:, None] != drawn.atomic_numbers] = np.inf
+        return float(distances.min(axis=1).max())
+
+    best: Floats = min(shifts, key=misfit)
+    return best
 
 
 def _symmetry(cell: Any) -> Any:

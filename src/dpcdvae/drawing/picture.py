@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.arguments import checked
-from dpcdvae.drawing.canonical_cell import CanonicalCell, canonical_cell
+from dpcdvae.drawing.canonical_cell import CanonicalCell, canonical_cell, canonical_frames
 from dpcdvae.drawing.cell_contents import element_colour
 from dpcdvae.drawing.figures import DPI, check_dpi, check_figure, new_figure, style, write_figure
+from dpcdvae.drawing.page.geometry import films
 from dpcdvae.drawing.scene import CLEAR, Colour, Look, Scene, scene_of
 from dpcdvae.errors import InputError, printable, unknown_name
 from dpcdvae.io import CrystalsLike, as_crystals
@@ -87,16 +88,17 @@ def draw(
         raise unknown_name("cell", cell, (STANDARD, FILE))
     look = Look(bonds, polyhedra, outside, along, rotate)
     look.rotation(np.eye(3))  # refused before any work
-    shown = _chosen(as_crystals(crystals), select, n)
+    given = as_crystals(crystals)
+    shown = _chosen(given, select, n)
+    drawn = [CanonicalCell(crystal, 0) for crystal in shown] if cell == FILE else _standard(shown, given)
     columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
     with style():
         figure = new_figure(WIDTH * columns, HEIGHT * rows)
-        for place, crystal in enumerate(shown):
-            drawn = CanonicalCell(crystal, 0) if cell == FILE else canonical_cell(crystal)
+        for place, panel in enumerate(drawn):
             row, column = divmod(place, columns)
             axes = figure.add_axes((column / columns, 1 - (row + 1) / rows, 1 / columns, 1 / rows))
-            _draw_panel(axes, drawn, scene_of(drawn.crystal, look), labels=labels)
+            _draw_panel(axes, panel, scene_of(panel.crystal, look), labels=labels)
     if path is not None:
         write_figure(figure, path, dpi)
     return figure
@@ -118,6 +120,19 @@ def _chosen(crystals: Sequence[Crystal], select: Sequence[str] | None, n: int) -
     if left_out := len(crystals) - len(possible):
         print(f"not drawn, without finite coordinates or a volume: {left_out} of {len(crystals)}", file=sys.stderr)
     return possible[:n]
+
+
+def _standard(shown: Sequence[Crystal], given: Sequence[Crystal]) -> list[CanonicalCell]:
+    """The crystals in their standard cells; the frames of a film in that of its last frame."""
+    possible = [crystal for crystal in given if crystal.problem() is None]
+    places = {id(crystal): place for place, crystal in enumerate(possible)}
+    wanted = [places[id(crystal)] for crystal in shown]
+    found: dict[int, CanonicalCell] = {}
+    for film in films([crystal.id for crystal in possible]):
+        frames = [place for place in film if place in wanted or place == film[-1]]
+        if len(frames) > 1:
+            found |= zip(frames, canonical_frames([possible[place] for place in frames]), strict=True)
+    return [found[place] if place in found else canonical_cell(possible[place]) for place in wanted]
 
 
 def _draw_panel(axes: Axes, drawn: CanonicalCell, scene: Scene, *, labels: bool) -> None:

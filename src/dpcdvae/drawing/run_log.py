@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.errors import InputError, reason_of
+from dpcdvae.drawing.figures import drawable
+from dpcdvae.errors import InputError, printable, reason_of
+from dpcdvae.files import read_whole
 
 RUN, METRICS = "run.json", "metrics.csv"
+EPOCH = "epoch"
+MOST_EPOCHS = 10**9
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,19 +27,20 @@ class RunLog:
     """The epochs of a run.
 
     Attributes:
-        columns: (epochs,) by name, as ``dpcdvae train`` names them; NaN where a cell is empty, but for ``epoch``.
+        columns: (epochs,) by name, as ``dpcdvae train`` names them; NaN where a cell is empty or holds nothing that
+            can be drawn (:func:`~dpcdvae.drawing.figures.drawable`), as of a loss that diverged. ``epoch`` increases.
     """
 
     columns: dict[str, Floats]
 
     @property
     def epochs(self) -> Floats:
-        return self.columns["epoch"]
+        return self.columns[EPOCH]
 
     def curve(self, name: str) -> tuple[Floats, Floats]:
         """The epochs at which a column is finite, and its values there; both empty where there is no such column."""
         values = self.columns.get(name, np.full(len(self.epochs), np.nan))
-        known = np.isfinite(values) & np.isfinite(self.epochs)
+        known = np.isfinite(values)
         return self.epochs[known], values[known]
 
 
@@ -49,12 +56,40 @@ def read_run(folder: Path) -> RunLog:
     if not path.exists():
         raise none_yet
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            head, *rows = (row for row in csv.reader(stream, strict=True) if row)
-        values = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(head))
-        values = values[np.isfinite(values[:, head.index("epoch")])]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not the epochs of a training run ({reason_of(error)})") from None
-    if not len(values):
+        text = read_whole(path).decode("utf-8-sig")  # a spreadsheet puts a mark before the first name
+        head, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row] or [[]]
+        log = RunLog({name: drawable(values) for name, values in _columns(head, rows).items()})
+        _check_epochs(log.epochs)
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        why = error if isinstance(error, InputError) else reason_of(error)
+        raise InputError(f"{path}: not the epochs of a training run: {why}") from None
+    if not rows:
         raise none_yet
-    return RunLog(dict(zip(head, values.T, strict=True)))
+    return log
+
+
+def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, list[float]]:
+    """The numbers of each column; raises InputError, with the row and the column, for what is none."""
+    if EPOCH not in head:
+        raise InputError(f"it has no column '{EPOCH}'")
+    if twice := next((name for name in head if head.count(name) > 1), None):
+        raise InputError(f"two columns are called '{printable(twice)[:40]}'")
+    columns: dict[str, list[float]] = {name: [] for name in head}
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(head):
+            raise InputError(f"row {number} has {len(row)} cells, the first line {len(head)} names")
+        for name, cell in zip(head, row, strict=True):
+            try:
+                columns[name].append(float(cell or "nan"))
+            except ValueError:
+                raise InputError(
+                    f"row {number}, '{printable(name)[:40]}': '{printable(cell)[:30]}' is no number"
+                ) from None
+    return columns
+
+
+def _check_epochs(epochs: Floats) -> None:
+    if not ((epochs >= 1) & (epochs <= MOST_EPOCHS) & (epochs == np.round(epochs))).all():
+        raise InputError(f"'{EPOCH}' must count, 1, 2, ... in each row")
+    if (np.diff(epochs) <= 0).any():
+        raise InputError(f"'{EPOCH}' must increase from row to row")

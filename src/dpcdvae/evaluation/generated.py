@@ -16,11 +16,10 @@ from pydantic import BaseModel, ConfigDict
 
 from dpcdvae.errors import printable
 from dpcdvae.evaluation.repeated_files import check_once
-from dpcdvae.files import NOT_SHAPING, complaint, manifest_path
+from dpcdvae.files import MANIFEST, NOT_SHAPING, complaint, manifest_path
 from dpcdvae.io import Failure, read_placed
 from dpcdvae.structures.crystal import Crystal
 
-MANIFEST = ".manifest.json"
 MAY_DIFFER = (*NOT_SHAPING, "device", "shard")
 """Arguments that may differ between the shards of one run."""
 

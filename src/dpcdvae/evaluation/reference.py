@@ -125,6 +125,14 @@ def resolve_reference(text: str | Path | StoredModel, column: str | None = None)
     raise unknown_name("reference", name, {*DATASETS, *prepared_names(), *named_models()})
 
 
+def file_behind(text: str) -> Path | None:
+    """The file or folder whose crystals :func:`resolve_reference` reads; None for a model or the name of a data set."""
+    path = Path(text)
+    if text in named_models() or any((path / name).exists() for name in (CARD, CONFIG, CHECKPOINTS)):
+        return None
+    return path if path.exists() else None
+
+
 def _from_dataset(text: str, path: Path) -> Reference:
     name, _, split = text.partition(":")
     dataset = load_dataset(name)

@@ -61,12 +61,14 @@ def read_placed(
     *,
     format: str | None = None,
     column: str | None = None,
+    notes: bool = True,
 ) -> tuple[CrystalList, list[str]]:
     """:func:`read`, with the place of each crystal (file and row, block or frame).
 
     Args:
         format: a name in ``FORMATS``, to overrule the ending.
         counts, column: as for :func:`read`.
+        notes: whether it is said what is left out.
     """
     path = Path(path)
     alone = not os.path.isdir(path) and path.suffix.lower() != ".zip"
@@ -93,7 +95,7 @@ def read_placed(
                 counts[source.path] = collector.count - before
         if values:
             collector.crystals = id_prop.with_values(collector.crystals, files, values, id_prop.NAME, collector)
-    for line in collector.note_lines():
+    for line in collector.note_lines() if notes else ():
         print(f"note: {line}", file=sys.stderr)
     if column is not None and not tables:
         raise InputError(f"{path}: no table (.csv, .parquet) that could have a column '{column}': leave out --column")

@@ -17,7 +17,7 @@ from dpcdvae.evaluation.metrics.matching import pairs
 from dpcdvae.evaluation.reference import as_reference, training_of
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.evaluation.scoring import AnyReference
-from dpcdvae.io import CrystalsLike, Failure, as_crystals
+from dpcdvae.io import CrystalsLike, Failure, as_crystals, read_placed
 from dpcdvae.parallel import TIME_LIMIT, Engine, engine_for
 from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.plots.of_relaxations import RelaxedSet
@@ -150,7 +150,9 @@ def _subject(
             )
         return replace(known, results=results, given_up=[], _derived={}) if isinstance(known, Sample) else known
     if reference is None:
-        relaxed = RelaxedSet.of_crystals(as_crystals(source))
+        # Of the forces that relax writes there is no plot, so nobody is told that they are left out.
+        of_file = None if path is None else read_placed(path, [], notes=False)[0]
+        relaxed = RelaxedSet.of_crystals(as_crystals(source) if of_file is None else of_file)
         if relaxed is None:
             raise InputError(
                 f"nothing to plot of {path or 'these crystals'}: give --reference, what they are compared with, or "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dpcdvae.drawing.figures import BLUE, ORANGE
+from dpcdvae.drawing.figures import BLUE, ORANGE, drawable
 from dpcdvae.evaluation.metrics.matching import SITE_TOLERANCES, matches, pairs, truths
 from dpcdvae.evaluation.sample import Sample
 from dpcdvae.intervals import Number
@@ -67,7 +67,7 @@ def _latent_distance(sample: Sample) -> Panel | str:
     if not sample.paired:
         return PAIRED
     found, chosen = sample.once(matches), sample.once(pairs).predictions
-    distances = np.array([sample.crystals[k].properties.get(LATENT_DISTANCE, np.nan) for k in chosen.tolist()], float)
+    distances = drawable([sample.crystals[k].properties.get(LATENT_DISTANCE, np.nan) for k in chosen.tolist()])
     known = np.isfinite(distances)
     if known.sum() < FEW:
         return f"{FEW} crystals with a latent distance are needed, there are {known.sum()} (reconstruct --candidates 4)"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.drawing.figures import BLUE, GREY, LIGHT, ORANGE
+from dpcdvae.drawing.figures import BLUE, GREY, LIGHT, ORANGE, drawable
 from dpcdvae.plots.plot_table import head, plot_of
 from dpcdvae.relaxation.ground_state import BIN_EDGES
 from dpcdvae.structures.crystal import Crystal
@@ -53,7 +53,7 @@ class RelaxedSet:
             return None
 
         def values(name: str) -> Floats:
-            return np.array([crystal.properties.get(name, np.nan) for crystal in crystals], np.float64)
+            return drawable([crystal.properties.get(name, np.nan) for crystal in crystals])
 
         return cls(
             values(INITIAL) - values(FINAL),
@@ -66,12 +66,19 @@ class RelaxedSet:
 
     @classmethod
     def of_ground_state(cls, content: Mapping[str, Any]) -> RelaxedSet:
-        """Of the JSON of ``dpcdvae ground-state``, which knows differences only; KeyError or TypeError for others."""
+        """Of the JSON of ``dpcdvae ground-state``, which knows differences only.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is another.
+        """
         rows = content["rows"]
-        change = np.array([np.nan if (d := row["delta_enthalpy"]) is None else d / 1000 for row in rows], np.float64)
+        change = drawable([np.nan if (d := row["delta_enthalpy"]) is None else d / 1000 for row in rows])
         unknown = np.full(len(rows), np.nan)
         converged = np.array([bool(row["converged"]) for row in rows], bool)
-        return cls(change, unknown, unknown, converged, [""] * len(rows), [float(content["settings"]["pressure_GPa"])])
+        pressure = float(content["settings"]["pressure_GPa"])
+        if not np.isfinite(drawable(pressure)):
+            raise ValueError(f"a pressure of {pressure} GPa")
+        return cls(change, unknown, unknown, converged, [""] * len(rows), [pressure])
 
     @property
     def quantity(self) -> str:

@@ -27,6 +27,12 @@ SMALLEST = 1e-4
 """Of the largest term: what lies below it is not shown."""
 
 
+FEW = 10
+"""Epochs of a curve below which each is marked."""
+
+MOST_TICKS = 5
+
+
 @plot_of(RunLog, "loss")
 def _loss(log: RunLog) -> Panel | str:
     """The total loss of training and validation."""
@@ -79,13 +85,21 @@ def _curves(
     shown = {name: curve for name, curve in curves.items() if name not in small}
 
     def panel(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         for place, (name, (x, y)) in enumerate(shown.items()):
             colour, dashes = LINES[place % len(LINES)]
-            axes.plot(x, y, color=colour, linestyle=dashes, label=name, marker="o" if len(x) < 3 else None, ms=3)
+            few = len(x) < FEW
+            axes.plot(
+                x, y, color=colour, linestyle=dashes, label=name, marker="o" if few else None, ms=3, clip_on=not few
+            )
         if logarithmic:
             axes.set_yscale("log")
             axes.set_ylim(bottom=max(low, SMALLEST * high) * 0.8)
+        elif low == high:  # no digits of a constant
+            axes.set_ylim(*sorted((0.0, 2 * high)) if high else (-1.0, 1.0))
         axes.set_xlim(0, float(log.epochs[-1]))
+        axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS, integer=True))
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
@@ -93,10 +107,12 @@ def _curves(
             axes.legend(ncols=1 + len(shown) // 4, title=f"too small to show: {', '.join(small)}" if small else None)
         if len(seconds):
             minutes = np.cumsum(np.maximum(seconds, 1e-6)) / 60
-            known, passed = np.append(0.0, epochs), np.append(0.0, minutes)
+            # Beyond the last epoch it goes on: what has no place of its own would stand at the end of the axis.
+            known, passed = ([0.0, *values, 2 * values[-1]] for values in (epochs.tolist(), minutes.tolist()))
             top = axes.secondary_xaxis(
                 "top", functions=(partial(np.interp, xp=known, fp=passed), partial(np.interp, xp=passed, fp=known))
             )
+            top.xaxis.set_major_locator(MaxNLocator(MOST_TICKS))
             top.set_xlabel("CPU minutes", color=GREY)
             top.tick_params(colors=GREY)
 

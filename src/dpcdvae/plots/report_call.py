@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpcdvae.errors import InputError
-from dpcdvae.evaluation.reference import Reference
-from dpcdvae.files import manifest_path
-from dpcdvae.report_files import call_behind, crystals_behind, is_report, json_in
+from dpcdvae.evaluation.reference import Reference, file_behind
+from dpcdvae.files import manifest_path, sha256
+from dpcdvae.report_files import call_behind, check_claimed, crystals_behind, is_report, json_in
 from dpcdvae.structures.space_groups import CONVENTIONS, REDUCED
 
 
@@ -42,7 +42,8 @@ def report_in(path: Path) -> ReportCall | None:
     """The call behind a report; None for another file.
 
     Raises:
-        InputError: its manifest is missing or none, or its crystals are gone or others by now.
+        InputError: its manifest is missing or none; its crystals, or what they were compared with, are gone or others
+            by now.
     """
     if not is_report(json_in(path)):
         return None
@@ -55,6 +56,11 @@ def report_in(path: Path) -> ReportCall | None:
     ):
         raise InputError(f"{manifest_path(path)} is not what evaluate wrote: evaluate again")
     training, energy_model, column = texts
+    for name, text in (("reference", given["reference"]), ("training", training)):
+        if text is not None and (file := file_behind(text)) is not None:
+            check_claimed(file, path)
+            if sha256(file) != manifest.get(f"{name}_sha256"):
+                raise InputError(f"{file} is not what the report was compared with any more: evaluate again")
     return ReportCall(
         crystals_behind(path),
         given["reference"],

@@ -11,11 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dpcdvae.errors import InputError
+from dpcdvae.intervals import LARGEST
 from dpcdvae.structures.crystal import Crystal
 
 Array = npt.NDArray[np.float64]
 
 NUM_LEVELS = 1001
+
+MOST_CRYSTALS = 10**8
+"""Behind statistics: their densities take 0.8 GB."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,15 @@ class ReferenceStatistics:
                 num_elements={int(k): int(n) for k, n in value["num_elements"].items()},
                 num_atoms={int(k): int(n) for k, n in value["num_atoms"].items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise InputError(f"these are not statistics of a data set ({type(error).__name__}: {error})") from error
         quantiles = np.array(statistics.density_quantiles)
         if (
             statistics.count < 1
             or len(quantiles) != min(statistics.count, NUM_LEVELS)
-            or not np.isfinite(quantiles).all()
+            or statistics.count > MOST_CRYSTALS
+            or not ((quantiles >= 0) & (quantiles <= LARGEST)).all()
+            or min(statistics.num_elements.values(), default=0) < 0
             or sum(statistics.num_elements.values()) != statistics.count
         ):
             raise InputError("these are not statistics of a data set (count, quantiles and histograms do not agree)")

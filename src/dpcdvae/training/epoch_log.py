@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from dpcdvae.errors import InputError
 from dpcdvae.files import write_text
 from dpcdvae.progress import Progress, duration
 
@@ -44,10 +45,13 @@ class EpochLog(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as stream:
-                rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= trainer.current_epoch]
+            try:
+                with self.path.open(newline="", encoding="utf-8-sig") as stream:
+                    rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= trainer.current_epoch]
+                self.best = min((float(row["val/criterion"]) for row in rows), default=self.best)
+            except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError):
+                raise InputError(f"{self.path}: not the epochs of this run: move it away to begin a new log") from None
             self.rows = list(rows)
-            self.best = min((float(row["val/criterion"]) for row in rows), default=self.best)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._start, self._cpu_start = time.monotonic(), time.process_time()

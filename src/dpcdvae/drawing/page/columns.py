@@ -132,7 +132,7 @@ def read_table(path: Path) -> dict[str, list[Any]]:
     """
     limit = csv.field_size_limit(MOST_CELL_BYTES)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             head = next(reader, [])
             rows = [row for row in reader if row]

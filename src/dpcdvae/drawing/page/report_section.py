@@ -8,7 +8,7 @@ from typing import Any
 
 from dpcdvae.drawing.page.plots import Bar, interval_plot
 from dpcdvae.errors import InputError
-from dpcdvae.intervals import LEVEL, Number
+from dpcdvae.intervals import LEVEL, Number, is_count
 
 _HOLLOW = '<p class="note">Hollow points: the same number for the crystals it is compared with.</p>'
 
@@ -20,8 +20,10 @@ def report_section(report: Mapping[str, Any]) -> str:
         InputError: it is none.
     """
     try:
-        metrics = [(str(entry["name"]), _number(entry), entry) for entry in report["metrics"]]
-        source, generated = str(report["reference"]["source"]), int(report["crystals"]["generated"])
+        metrics = [
+            (str(entry["name"]), Number.from_json(entry, str(entry["unit"])), entry) for entry in report["metrics"]
+        ]
+        source, generated = str(report["reference"]["source"]), is_count(report["crystals"]["generated"])
         first = {name: (number, entry) for name, number, entry in reversed(metrics)}
         verdicts = {(str(line["name"]), str(line["gate"])): str(line["verdict"]) for line in report["headline"]}
         known = {(name, str(entry["gate"])): (name, number, entry) for name, number, entry in metrics}
@@ -45,14 +47,6 @@ def report_section(report: Mapping[str, Any]) -> str:
     )
 
 
-def _number(entry: Mapping[str, Any]) -> Number:
-    number = Number.from_json(entry)
-    for value in (number.value, *(number.interval or ())):
-        if value is not None:
-            float(value)
-    return number
-
-
 def _is_headline_rate(
     name: str, number: Number, entry: Mapping[str, Any], first: Mapping[str, tuple[Number, Mapping[str, Any]]]
 ) -> bool:
@@ -63,10 +57,8 @@ def _is_headline_rate(
 def _bar(name: str, number: Number, entry: Mapping[str, Any]) -> Bar:
     assert number.value is not None
     assert number.interval is not None
-    others = [other["value"] for other in entry.get("baselines", {}).values()]
-    return Bar(
-        name.replace("_", " "), number.value, *number.interval, [float(other) for other in others if other is not None]
-    )
+    others = [Number.from_json(other, "").value for other in entry.get("baselines", {}).values()]
+    return Bar(name.replace("_", " "), number.value, *number.interval, [other for other in others if other is not None])
 
 
 def _table(
@@ -78,9 +70,10 @@ def _table(
     for name, number, entry in rows:
         unit, gate = str(entry["unit"]), str(entry["gate"])
         others = [
-            f"{other}: {Number.from_json(given).shown(unit)[0]}" for other, given in entry.get("baselines", {}).items()
+            f"{other}: {Number.from_json(given, unit).shown(unit)[0]}"
+            for other, given in entry.get("baselines", {}).items()
         ]
-        undecided = f"{entry['undecided']} undecided" if entry.get("undecided") else ""
+        undecided = f"{is_count(entry['undecided'])} undecided" if entry.get("undecided") else ""
         title = name.replace("_", " ") + (f", {unit}" if unit else "")
         cells = [title, gate, *number.shown(unit), str(number.n), undecided, "; ".join(others)]
         lines.append(_row("td", [*cells, verdicts[name, gate]] if verdicts else cells))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dpcdvae.drawing.page.plots import curve_plot
 from dpcdvae.drawing.run_log import RunLog, read_run
+from dpcdvae.errors import InputError
 
 _PLOTS = {
     "loss": {"training": "train/loss", "validation (dashed)": "val/loss"},
@@ -17,14 +18,23 @@ _MOST = 1000  # points of a curve
 
 
 def run_section(folder: Path) -> str:
-    """HTML of the curves of a run. Raises InputError as :func:`~dpcdvae.drawing.run_log.read_run`."""
+    """HTML of the curves of a run.
+
+    Raises:
+        InputError: as :func:`~dpcdvae.drawing.run_log.read_run`, or where there is none.
+    """
     log = read_run(folder)
     found = {title: {name: _points(log, column) for name, column in curves.items()} for title, curves in _PLOTS.items()}
+    shown = {title: {name: points for name, points in curves.items() if points} for title, curves in found.items()}
     plots = [
         curve_plot(title + (": " + ", ".join(curves) if len(curves) > 1 else ""), curves)
-        for title, curves in found.items()
-        if all(curves.values())
+        for title, curves in shown.items()
+        if curves
     ]
+    if not plots:
+        raise InputError(
+            f"{folder}: this run has no loss, criterion or learning rate that is a number: nothing to show"
+        )
     return (
         f'<section id="run" aria-label="Training"><h2>Training</h2><div class="plots">{"".join(plots)}</div></section>'
     )

@@ -22,7 +22,7 @@ from dpcdvae.io import CrystalList, CrystalsLike, as_crystals
 from dpcdvae.parallel import TIME_LIMIT, Engine, engine_for
 from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.progress import progress
-from dpcdvae.report_files import crystals_behind, is_report, json_in
+from dpcdvae.report_files import check_about, crystals_behind, is_report, json_in
 from dpcdvae.structures.crystal import Crystal
 
 MOST_CRYSTALS, MOST_ATOMS = 30_000, 500_000
@@ -68,23 +68,32 @@ def view(
         engine: where else to find them.
 
     Raises:
-        InputError: no crystals, too many, others that do not fit, or ``path`` cannot be written.
+        InputError: no crystals, too many, others that do not fit, a report or table of others, or ``path`` cannot be
+            written.
     """
-    source = Path(crystals) if isinstance(crystals, str | Path) else None
+    source = file = Path(crystals) if isinstance(crystals, str | Path) else None
     sections = []
     if source is not None and is_run(source):
         sections, crystals = [run_section(source)], CrystalList()
     elif source is not None and (content := _report_in(source)) is not None:
-        report, crystals = report or content, _crystals_of_report(source)
+        file = _crystals_of_report(source)
+        report, crystals = report or content, CrystalList() if file is None else file
     shown = as_crystals(crystals)
     if report is not None:
         numbers, columns = _taken_apart(report)
-        table = columns if table is None else table
         sections.append(report_section(numbers))
+        if shown:
+            _check_about(shown, file, report, numbers, columns)
+        table = columns if table is None else table
+    if file is not None and shown and isinstance(table, str | Path):
+        check_about(Path(table), file)
     if not shown and not sections:
         reason = f": {printable(shown.failures[0].reason)}" if shown.failures else ""
         raise InputError(f"no crystals to show{reason}")
     others = None if beside is None else as_crystals(beside)
+    if others is not None and not others:
+        reason = f": {printable(others.failures[0].reason)}" if others.failures else ""
+        raise InputError(f"{_name(beside, '--beside')}: no crystals to stand beside these{reason}")
     for crystals_of_one in (shown, others or ()):
         _check_size(crystals_of_one)
     known = read_table(Path(table)) if isinstance(table, str | Path) else table or {}
@@ -185,10 +194,31 @@ def _taken_apart(
     return content, None
 
 
-def _crystals_of_report(path: Path) -> CrystalList:
-    """The crystals that a report is about; none, with a line on standard error, where they are gone or others."""
+def _check_about(
+    shown: CrystalList,
+    file: Path | None,
+    report: object,
+    numbers: Mapping[str, Any],
+    columns: Mapping[str, Sequence[Any]] | None,
+) -> None:
+    """Raises InputError where a report is about other crystals than those shown, as far as it says which.
+
+    The manifest beside a file has their hash, a report object their ids; else their number must agree.
+    """
+    if file is not None and isinstance(report, str | Path):
+        check_about(Path(report), file)
+    if columns is not None:
+        if other := {crystal.id for crystal in shown} - {str(id) for id in columns["id"]}:
+            raise InputError(f"the report is about other crystals: none of them is '{printable(min(other))[:40]}'")
+    elif numbers["crystals"].get("read") != len(shown):
+        read = printable(str(numbers["crystals"].get("read")))[:20]
+        raise InputError(f"the report is about {read} crystals, these are {len(shown)}: give the ones it is about")
+
+
+def _crystals_of_report(path: Path) -> Path | None:
+    """The crystals that a report is about; None, with a line on standard error, where they are gone or others."""
     try:
-        return as_crystals(crystals_behind(path))
+        return crystals_behind(path)
     except InputError as error:
         print(f"note: the page has no crystals: {error}", file=sys.stderr)
-        return CrystalList()
+        return None
