@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from dpcdvae.errors import InputError
-from dpcdvae.files import lock
+from dpcdvae.locks import lock
 from queueing.clones import check_commits, check_entries, clone, resolve
 from queueing.collect import collect
 from queueing.plan import chosen, read_queue

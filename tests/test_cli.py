@@ -338,3 +338,8 @@ def test_outputs_stay_apart_from_inputs(tmp_path: Path) -> None:
         check_paths([folder / ".." / "cifs" / "a.cif"], [crystals])
     with pytest.raises(InputError, match="among the files"):
         check_paths([folder / "numbers.json"], [str(folder)])
+    with pytest.raises(InputError, match="would be the manifest of"):
+        check_paths([tmp_path / "a.json", tmp_path / "a.json.manifest.json"])
+    (tmp_path / "b.json.manifest.json").write_text("{}")
+    with pytest.raises(InputError, match="is an input"):
+        check_paths([tmp_path / "b.json"], [tmp_path / "b.json.manifest.json"])

@@ -110,7 +110,9 @@ def test_a_log_that_is_a_folder_is_one_line() -> None:
         read_run(Path("run"))
 
 
-@pytest.mark.parametrize("odd", [1e308, float("inf"), float("nan"), 10**400, -1, 1.5, True, "0.5", [0.5]])
+@pytest.mark.parametrize(
+    "odd", [1e308, float("inf"), float("nan"), 10**400, -1, 1.5, True, False, "0.5", "", [0.5], {}]
+)
 @pytest.mark.parametrize("key", ["value", "low", "high", "n", "undecided", "baseline", "generated"])
 def test_a_report_with_a_number_that_no_evaluation_gives_is_refused(odd: Any, key: str) -> None:
     report = report_of(4)

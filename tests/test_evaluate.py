@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -417,6 +418,35 @@ def test_outputs_and_manifests_are_written_together_or_not_at_all(
     assert code == 2
     assert err.splitlines()[-1] == f"dpcdvae: error: cannot write {files / OUTPUTS[broken]}: No space left on device"
     assert sorted(files.iterdir()) == before
+
+
+@pytest.mark.parametrize("turn", range(1, 2 * len(OUTPUTS) + 1))
+def test_a_manifest_never_lies_beside_another_output_than_its_own(
+    turn: int, files: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the renames is the last one before the disk fails, with outputs of before to replace."""
+    for name in OUTPUTS.values():
+        (files / name).write_text("before")
+        (files / f"{name}.manifest.json").write_text("before")
+    options = [word for option, name in OUTPUTS.items() for word in (option, files / name)]
+    what = [files / "made.extxyz", "--reference", files / "real.json", "--protocol", "cdvae", "--workers", 0, *options]
+    rename, done = os.replace, []
+
+    def fails(source: Path, target: Path) -> None:
+        if Path(target).parent == files and not Path(target).name.startswith("."):
+            done.append(target)
+            if len(done) >= turn:
+                raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr("dpcdvae.files.os.replace", fails)
+    code, _, _ = run(capfd, *what, "--baselines", "none", "--overwrite")
+    assert code == 2
+    for name in OUTPUTS.values():
+        manifest = files / f"{name}.manifest.json"
+        if manifest.exists():
+            old = manifest.read_text() == "before"
+            assert old == ((files / name).read_bytes() == b"before")
 
 
 def test_what_cannot_be_drawn_is_said_before_any_work(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -306,6 +307,27 @@ def test_the_frames_of_a_film_have_the_cell_and_origin_of_the_last_one(seed: int
 def off_by(coords: np.ndarray, others: np.ndarray) -> np.ndarray:
     apart = coords - others
     return apart - np.round(apart)
+
+
+def test_a_film_of_a_supercell_is_drawn_as_it_is_described() -> None:
+    """Its picture shows a primitive or conventional cell, which is no other choice of the supercell's vectors."""
+    cubic = Crystal([26, 26], [[0, 0, 0], [0.5, 0.5, 0.5]], 2.87 * np.eye(3), "a@1")
+    for basis in ([[0.5, 0.5, -0.5], [1, 1, 1], [0, 1, 0]], [[1, 1, 0], [-1, 1, 0], [0, 0, 1]], 2 * np.eye(3)):
+        crystal = cell_of(cubic, np.array(basis))
+        for item in canonical_frames([replace(crystal, id="a@0"), crystal]):
+            volume = abs(np.linalg.det(item.crystal.lattice)) / item.crystal.num_atoms
+            assert volume == pytest.approx(2.87**3 / 2)
+            assert np.abs(item.crystal.lattice).max() < 20
+
+
+def cell_of(crystal: Crystal, basis: np.ndarray) -> Crystal:
+    """A crystal described by other vectors of its lattice, all its atoms in their cell."""
+    lattice = basis @ crystal.lattice
+    shifts = np.array(list(product(range(-4, 5), repeat=3)))
+    places = (crystal.frac_coords[:, None] + shifts).reshape(-1, 3) @ np.linalg.inv(basis)
+    inside = ((places > -1e-6) & (places < 1 - 1e-6)).all(axis=1)
+    numbers = np.repeat(crystal.atomic_numbers, len(shifts))[inside]
+    return Crystal(numbers, places[inside], lattice, crystal.id)
 
 
 def test_frames_of_other_cells_are_drawn_each_as_its_own_crystal() -> None:

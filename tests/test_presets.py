@@ -109,7 +109,7 @@ def test_the_systems_of_this_package_differ_in_what_the_encoder_is_given() -> No
         "encoder.names",
         "loss.composition",
         "model.stats_hidden_dim",
-        "diffusion.type_count_spread",
+        "diffusion.type_count_weight",
     }
     assert {*stats["encoder.names"]} - {*cell["encoder.names"]} == {"composition"}
 

@@ -25,7 +25,7 @@ from dpcdvae.checkpoints.checkpoint import read_checkpoint  # noqa: E402
 from dpcdvae.cli import main  # noqa: E402
 from dpcdvae.datasets import load_dataset  # noqa: E402
 from dpcdvae.errors import InputError  # noqa: E402
-from dpcdvae.files import lock  # noqa: E402
+from dpcdvae.locks import lock  # noqa: E402
 from dpcdvae.model_store import last_checkpoint, read_card  # noqa: E402
 from dpcdvae.structures.table import save_tables  # noqa: E402
 from queueing.clones import environment  # noqa: E402

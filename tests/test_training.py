@@ -26,7 +26,7 @@ from dpcdvae.config import Config, load_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
 from dpcdvae.evaluation.reference import resolve_reference
-from dpcdvae.files import lock
+from dpcdvae.locks import lock
 from dpcdvae.model.cdvae import weighted_sum
 from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.structures.bonds import crystal_nn_bonds

@@ -103,6 +103,6 @@ def _cells(record: Mapping[str, Any], columns: Mapping[str, str], baseline: str 
         if row is None or found is None or found["value"] is None:
             cells.append("-")
             continue
-        value, interval = Number.from_json(found).shown(row["unit"])
+        value, interval = Number.from_json(found, row["unit"]).shown(row["unit"])
         cells.append(f"{value} ({interval})".replace("%", "") if interval else value.replace("%", ""))
     return cells

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from dpcdvae.errors import InputError
-from dpcdvae.files import lock, write_json
+from dpcdvae.files import write_json
+from dpcdvae.locks import lock
 from dpcdvae.model_store import last_checkpoint
 from queueing.plan import Entry
 from queueing.records import DamagedError, read_record, read_rows

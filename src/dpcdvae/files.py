@@ -9,14 +9,13 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import tomllib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from dpcdvae.errors import InputError, misfit, one_line, reason_of
 
@@ -64,7 +63,9 @@ def check_output(path: str | Path, *, overwrite: bool | None = False) -> Path:
         InputError: the path exists (and ``overwrite`` is off) or its folder cannot be written.
     """
     path = Path(path)
-    check_name(path.with_name(path.name + MANIFEST) if path.name else path)
+    check_name(beside(path) if path.name else path)
+    if path.name and beside(path).is_dir():
+        raise InputError(f"cannot write {path}: its manifest {beside(path)} would replace a folder")
     if path.exists() and not overwrite:
         instead = " or remove it" if overwrite is None else ", remove it, or add --overwrite"
         raise InputError(f"{path} exists: give another name{instead}")
@@ -162,39 +163,6 @@ def _flush_one(path: Path) -> None:
             raise
     finally:
         os.close(stream)
-
-
-LOCK = "lock"
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
-def lock(folder: Path, instead: str) -> IO[str]:
-    """An open file of ``folder`` that no other process can have; closing it, or any end of this process, gives it up.
-
-    On a file system without locks nothing is held, and a line on standard error says so.
-
-    Raises:
-        InputError: a living process holds it, with what to do ``instead``.
-    """
-    import fcntl
-
-    stream = (folder / LOCK).open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.seek(0)
-        holder = stream.read().strip() or "another process"
-        stream.close()
-        raise InputError(f"{folder} is in use by {holder}: {instead}") from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            stream.close()
-            raise
-        print(f"{folder}: this file system has no locks: start no other command in it", file=sys.stderr)
-    stream.truncate(0)
-    stream.write(f"process {os.getpid()} on {socket.gethostname()}")
-    stream.flush()
-    return stream
 
 
 def refuse_device(path: Path) -> None:
@@ -295,7 +263,12 @@ NOT_SHAPING = ("model", "workers", "scheduler")
 def manifest_path(output: str | Path) -> Path:
     """Where the manifest of an output lies: inside a folder, beside a file."""
     output = Path(output)
-    return output / "manifest.json" if output.is_dir() else output.with_name(output.name + MANIFEST)
+    return output / "manifest.json" if output.is_dir() else beside(output)
+
+
+def beside(file: Path) -> Path:
+    """Where the manifest of an output lies that is a file."""
+    return file.with_name(file.name + MANIFEST)
 
 
 def manifest_text(command: str, arguments: Mapping[str, Any], **facts: Any) -> str:

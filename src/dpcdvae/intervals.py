@@ -93,14 +93,14 @@ class Number:
             KeyError, TypeError, ValueError: it is none, or one that no evaluation gives, such as a rate of 1e308.
         """
         value, interval, n = content["value"], content["interval"], is_count(content["n"])
-        low, high = interval or (0.0, 0.0)
+        low, high = (0.0, 0.0) if interval is None else interval
         least, most = (-LARGEST, LARGEST) if unit else (-ROUNDING, 1 + ROUNDING)
-        for number in (value or 0.0, low, high):
+        for number in (0.0 if value is None else value, low, high):
             if type(number) not in (int, float) or not least <= number <= most:
                 raise ValueError(f"{str(number)[:30]} is no {'number of an evaluation' if unit else 'rate'}")
         if low > high:
             raise ValueError(f"an interval from {low} to {high}")
-        return cls(value, n, (low, high) if interval else None)
+        return cls(value, n, None if interval is None else (low, high))
 
     def to_json(self) -> dict[str, Any]:
         """``value``, ``interval`` and ``n`` as JSON values."""

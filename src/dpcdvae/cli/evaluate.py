@@ -97,6 +97,8 @@ def evaluate(
     generated = read_generated(crystals, columns[0])
     figure = None if picture is None else draw(generated.crystals)  # what cannot be drawn is said before any work
     after = None if relaxed is None else read_generated(relaxed)
+    # Of what was read, not of what lies there when the work is done.
+    hashes = {"crystals_sha256": sha256(crystals), **({} if relaxed is None else {"relaxed_sha256": sha256(relaxed)})}
     stability = hull.load(generated.crystals, crystals)
     if paired and generated.part:
         target = target.only(generated.ids)
@@ -127,10 +129,7 @@ def evaluate(
         print("every number: --all, --json FILE or --markdown FILE")
     phases = None if stability is None else stability.phases
     used = {"reference": target, "training": learnt, "energy_model": energy, "phases": phases}
-    facts = {f"{name}_sha256": source.sha256 for name, source in used.items() if source is not None}
-    facts["crystals_sha256"] = sha256(crystals)
-    if relaxed is not None:
-        facts["relaxed_sha256"] = sha256(relaxed)
+    facts = hashes | {f"{name}_sha256": source.sha256 for name, source in used.items() if source is not None}
     writers: dict[Path | None, Callable[[Path], object]] = {
         json: lambda path: write_json(path, report.to_json()),
         markdown: lambda path: write_text(path, report.markdown()),

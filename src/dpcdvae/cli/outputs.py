@@ -50,22 +50,28 @@ def write_crystals(
 
 
 def write_together(call: Call, writers: Mapping[Path, Callable[[Path], object]], facts: Mapping[str, Any]) -> None:
-    """Writes several files and the manifest of each; where one of them cannot be written, none of them is there.
+    """Writes several files, and then the manifest of each.
+
+    All are filled before the first is renamed, so that one that cannot be filled leaves all as they were. Whatever
+    happens between the renames, a manifest never lies beside another file than its own.
 
     Args:
         writers: what fills each file, given a temporary path with its ending.
     """
-    from dpcdvae.files import atomic_output, manifest_path
+    from dpcdvae.files import atomic_output, beside
 
-    with ExitStack() as stack:
+    with ExitStack() as stack:  # which renames what was entered last first
+        for output in writers:
+            manifest = stack.enter_context(atomic_output(beside(output)))
+            manifest.write_text(call.manifest(facts), encoding="utf-8")
         for output, write in writers.items():
             temporary = stack.enter_context(atomic_output(output))
             try:
                 write(temporary)
             except InputError as error:  # which names the temporary path
                 raise InputError(str(error).replace(str(temporary), str(output))) from error
-            manifest = stack.enter_context(atomic_output(manifest_path(output)))
-            manifest.write_text(call.manifest(facts), encoding="utf-8")
+        for output in writers:
+            beside(output).unlink(missing_ok=True)  # of what is replaced
 
 
 def facts_of(result: GenerationResult, *, may_be_empty: bool = False) -> dict[str, Any]:
@@ -102,13 +108,18 @@ def check_paths(outputs: Iterable[Path | None], inputs: Iterable[str | Path | No
 
     ``None`` stands for an option that is not given.
     """
+    from dpcdvae.files import beside
+
     given = [(path, path.resolve()) for path in outputs if path is not None]
+    manifests = [(path, beside(target)) for path, target in given]
     sources = [Path(path).resolve() for path in inputs if path is not None and Path(path).exists()]
     for output, target in given:
         if sum(target == other for _, other in given) > 1:
             raise InputError(f"{target} is named for two outputs: give each a name of its own")
+        if clash := next((path for path, manifest in manifests if manifest == target), None):
+            raise InputError(f"{output} would be the manifest of {clash}: give it another name")
         for source in sources:
-            if target == source:
+            if target == source or beside(target) == source:
                 raise InputError(f"{output} is an input of this command: give the output another name")
             if source.is_dir() and target.parent == source and not _is_model(source):
                 raise InputError(f"{output} would lie among the files of {source}: write it elsewhere")

@@ -113,13 +113,12 @@ class DiffusionConfig(Section):
     type_noise: Literal["sum", "softmax"] = option("sum", "Eq. 9 as in the public code, or as printed")
     type_sigma_min: float = option(0.01, "smallest σ' of the type noise", gt=0, le=1e6)
     type_sigma_max: float = option(5.0, "largest σ' of the type noise", gt=0, le=1e6)
-    type_count_spread: float = option(
+    type_count_weight: float = option(
         0.0,
-        "sampling: how far the number of atoms of an element may lie from the composition's, a standard deviation; "
+        "sampling: how strongly the numbers of atoms of the elements keep to the composition; "
         "0: the type of each atom by itself, as published",
-        unit="atoms",
         ge=0,
-        le=1000,
+        le=1e4,
     )
 
 

@@ -82,7 +82,8 @@ def canonical_frames(frames: Sequence[Crystal]) -> list[CanonicalCell]:
     """The frames of a film in the cell and with the origin that the last one is drawn with, so that nothing jumps.
 
     Frames of different cells or numbers of atoms are different crystals: each is drawn as :func:`canonical_cell` says.
-    Where the last one is drawn with another number of atoms than it has, all are left as they are described.
+    Where the last one is drawn in a cell that is no other choice of its own vectors, a primitive one of a supercell,
+    all are left as they are described.
 
     Args:
         frames: as for :func:`canonical_cell`, at least one.
@@ -93,8 +94,8 @@ def canonical_frames(frames: Sequence[Crystal]) -> list[CanonicalCell]:
         return alone
     drawn = alone[-1].crystal
     moved: list[CanonicalCell] = []
-    if drawn.num_atoms == last.num_atoms:
-        basis = np.round(drawn.lattice @ np.linalg.inv(last.lattice))
+    basis = np.round(drawn.lattice @ np.linalg.inv(last.lattice))
+    if abs(abs(np.linalg.det(basis)) - 1) < 1e-6 and np.allclose(basis @ last.lattice, drawn.lattice, atol=1e-3):
         turn = np.linalg.inv(basis)
         origin = _common_origin(last.frac_coords @ turn, last.atomic_numbers, drawn)
         for frame, own in zip(frames, alone, strict=True):

@@ -128,7 +128,8 @@ def resolve_reference(text: str | Path | StoredModel, column: str | None = None)
 def file_behind(text: str) -> Path | None:
     """The file or folder whose crystals :func:`resolve_reference` reads; None for a model or the name of a data set."""
     path = Path(text)
-    if text in named_models() or any((path / name).exists() for name in (CARD, CONFIG, CHECKPOINTS)):
+    is_model = any((path / name).is_file() for name in (CARD, CONFIG)) or (path / CHECKPOINTS).is_dir()
+    if text in named_models() or is_model:
         return None
     return path if path.exists() else None
 

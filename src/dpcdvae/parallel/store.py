@@ -41,7 +41,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from dpcdvae.errors import InputError
-from dpcdvae.files import LOCK, atomic_output, lock, missing_folders, remove_empty
+from dpcdvae.files import atomic_output, missing_folders, remove_empty
+from dpcdvae.locks import LOCK, lock
 
 RECORDS = "records.txt"
 SETTINGS = "settings"

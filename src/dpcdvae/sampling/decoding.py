@@ -154,8 +154,8 @@ class _Run:
 
     def update_types(self) -> None:
         logits, num_atoms = self.constraints.masked(self.logits), self.batch.num_atoms
-        if spread := self.model.config.diffusion.type_count_spread:
-            types = types_with_counts(logits, self.expected, num_atoms, spread)
+        if weight := self.model.config.diffusion.type_count_weight:
+            types = types_with_counts(logits, self.expected, num_atoms, weight)
         else:
             types = self.model.types.update(logits)
         types = self.constraints.together(types, logits, num_atoms)

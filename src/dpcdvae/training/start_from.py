@@ -26,7 +26,7 @@ from dpcdvae.training.loader import targets_of
 # Sections that do not change what the weights mean.
 OF_TRAINING = ("train", "loss", "prior")
 OF_DATA = ("model.max_atoms", "model.property")  # what a start may have otherwise
-OF_SAMPLING = tuple(f"diffusion.{name}" for name in ("sampling_steps", "sampling_candidates", "type_count_spread"))
+OF_SAMPLING = tuple(f"diffusion.{name}" for name in ("sampling_steps", "sampling_candidates", "type_count_weight"))
 OF_SAMPLING += ("diffusion.options.reverse_rule",)
 GROWING = ("encoder.mixer.", "stats.", "property_head.")  # perceptrons whose hidden layers may become wider
 MOST_NAMED = 4
@@ -38,9 +38,9 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
 
     Taken is every tensor of the same name and shape. A table with a row for each number of atoms, from 0 to
     ``model.max_atoms``, keeps the rows that both have. Encoders that ``model`` has after those of ``start`` are new.
-    What mixes them, and the decoders of the statistics, may be wider: at first they give what they gave. The prior
-    stays that of ``model``, as it belongs to the latents of other crystals, and so does what belongs to the property
-    (``Trainable.of_property``) where it is another one.
+    What mixes them, and the decoders, may be wider: they give what they gave until they are trained or fitted.
+    The prior stays that of ``model``, as it belongs to the latents of other crystals, and so does what belongs to the
+    property (``Trainable.of_property``) where it is another one.
 
     The outputs stay where the scalers do: the training set is that of ``start`` then.
 
@@ -60,11 +60,12 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
 
     own = {tensor: value for tensor, value in model.state_dict().items() if not is_new(tensor)}
     given = {tensor: value for tensor, value in start.weights.items() if not is_new(tensor)}
-    resized = [t for t in own if t in given and _by_size(given[t], own[t], sizes)]
-    wider = [t for t in own if t in given and t not in resized and t.startswith(GROWING)]
-    grown = [t for t in wider if _is_larger(own[t], given[t])]
+    shared = [tensor for tensor in own if tensor in given and own[tensor].shape != given[tensor].shape]
+    resized = [tensor for tensor in shared if _takes(tensor, given[tensor], own[tensor], sizes)]
+    by_size = [tensor for tensor in resized if _by_size(given[tensor], own[tensor], sizes)]
+    wider = [tensor for tensor in resized if tensor not in by_size]
     differing = _differing_options(theirs, model.config)
-    if misfits := _misfits(own, given, [*resized, *grown]):
+    if misfits := _misfits(own, given, resized):
         if sizes[0] != sizes[1]:
             differing = [f"model.max_atoms ({sizes[0]} there, {sizes[1]} here)", *differing]
         more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
@@ -77,12 +78,12 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
         _copy_common(value, given[tensor])
 
     counted = [tensor for tensor in model.state_dict() if not tensor.startswith(PRIOR)]
-    parts = [f"started from {name}: {len(own) - len(resized) - len(grown)} of {len(counted)} tensors"]
-    if grown:
-        parts.append(f"wider: {_modules(grown)}")
-    if resized:
+    parts = [f"started from {name}: {len(own) - len(resized)} of {len(counted)} tensors"]
+    if wider:
+        parts.append(f"wider: {_modules(wider)}")
+    if by_size:
         word = "grown" if sizes[1] > sizes[0] else "cut"
-        parts.append(f"{word} from {sizes[0]} to {sizes[1]} atoms: {_modules(resized)}")
+        parts.append(f"{word} from {sizes[0]} to {sizes[1]} atoms: {_modules(by_size)}")
     if fresh := [tensor for tensor in counted if tensor not in own]:
         parts.append(f"new: {_modules(fresh)}")
     if dropped := [t for t in start.weights if is_new(t) and not t.startswith(PRIOR) and t not in counted]:
@@ -119,12 +120,6 @@ def _added_encoders(theirs: AnyConfig, ours: AnyConfig) -> list[str]:
     return list(here[len(there) :]) if len(there) > 1 and here[: len(there)] == there else []
 
 
-def _is_larger(ours: Tensor, theirs: Tensor) -> bool:
-    """Whether ours has all rows and columns of theirs, and more."""
-    pairs = [*zip(ours.shape, theirs.shape, strict=False)]
-    return ours.ndim == theirs.ndim and ours.shape != theirs.shape and all(here >= there for here, there in pairs)
-
-
 def _copy_common(value: Tensor, given: Tensor) -> None:
     """Copies the rows and columns that both have. Inputs that are new have no weight in outputs that are not."""
     if value.shape == given.shape:
@@ -147,10 +142,18 @@ def _misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor], resized: Se
     return [*shapes, *missing, *(f"{name} has no place here" for name in given if name not in own)]
 
 
+def _takes(tensor: str, theirs: Tensor, ours: Tensor, sizes: tuple[int, int]) -> bool:
+    """Whether ours can take theirs: axis by axis as long, longer in a perceptron that may be, or of the other size."""
+    if theirs.ndim != ours.ndim or ours.ndim not in (1, 2):
+        return False
+    may_grow = tensor.startswith(GROWING)
+    fits = [there == here or (may_grow and there < here) for there, here in zip(theirs.shape, ours.shape, strict=True)]
+    return (fits[0] or _by_size(theirs, ours, sizes)) and all(fits[1:])
+
+
 def _by_size(theirs: Tensor, ours: Tensor, sizes: tuple[int, int]) -> bool:
-    """Whether both are tables with a row for each number of atoms, of which one is longer."""
-    same = theirs.ndim == ours.ndim > 0 and theirs.shape[1:] == ours.shape[1:] and sizes[0] != sizes[1]
-    return same and (len(theirs), len(ours)) == (sizes[0] + 1, sizes[1] + 1)
+    """Whether both have a row for each number of atoms, and one more of them."""
+    return sizes[0] != sizes[1] and (len(theirs), len(ours)) == (sizes[0] + 1, sizes[1] + 1)
 
 
 def _fit(model: Trainable, table: CrystalTable) -> list[str]:

@@ -23,8 +23,9 @@ from dpcdvae.checkpoints.lightning_io import SafetensorsIO, checkpoint_callbacks
 from dpcdvae.checkpoints.loading import build_model
 from dpcdvae.config import AnyConfig, config_from_dict, override_config
 from dpcdvae.errors import InputError, unknown_name
-from dpcdvae.files import check_output, lock, write_json
+from dpcdvae.files import check_output, write_json
 from dpcdvae.interfaces import Trainable
+from dpcdvae.locks import lock
 from dpcdvae.model_store import (
     CHECKPOINTS,
     StoredModel,
