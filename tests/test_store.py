@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from crystal_files import message
-from dpcdvae import files
+from dpcdvae import locks
 from dpcdvae.parallel import store as module
 from dpcdvae.parallel.store import RECORDS, Store
 
@@ -101,7 +101,7 @@ def test_without_locks_two_writers_spoil_no_results_but_each_others(
     import fcntl
 
     def none(*_: Any) -> None:
-        raise OSError(files.NO_LOCKS[0], "No locks available")
+        raise OSError(locks.NO_LOCKS[0], "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", none)
     with opened(tmp_path / "s") as one, opened(tmp_path / "s") as other:
@@ -229,7 +229,7 @@ def test_a_stop_while_results_are_forgotten_leaves_all_as_it_was(
         opened(tmp_path / "s", forget=stop)
     with opened(tmp_path / "s") as store:
         assert list(store) == keys
-    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == [files.LOCK, RECORDS]
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == [locks.LOCK, RECORDS]
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:

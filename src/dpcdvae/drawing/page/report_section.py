@@ -73,7 +73,8 @@ def _table(
             f"{other}: {Number.from_json(given, unit).shown(unit)[0]}"
             for other, given in entry.get("baselines", {}).items()
         ]
-        undecided = f"{is_count(entry['undecided'])} undecided" if entry.get("undecided") else ""
+        left = is_count(entry.get("undecided", 0))
+        undecided = f"{left} undecided" if left else ""
         title = name.replace("_", " ") + (f", {unit}" if unit else "")
         cells = [title, gate, *number.shown(unit), str(number.n), undecided, "; ".join(others)]
         lines.append(_row("td", [*cells, verdicts[name, gate]] if verdicts else cells))
