@@ -6,7 +6,8 @@ A variational autoencoder of the fractions of the elements, of the parts that a 
 fractions, an encoder, a latent of 128 numbers with its KL divergence (weight 1e-3), and a decoder of logits. Batches of
 64 training crystals, Adam with a rate of 2e-3 that falls by a cosine. Told of the test crystals: the cross entropy
 above its floor, which is the entropy of the compositions, and the share whose numbers of atoms come out right when the
-probabilities are multiplied by N_a and rounded. Results: results/composition-DATA.json. Set OMP_NUM_THREADS=1.
+probabilities are multiplied by N_a and rounded. Results: results/composition-DATA.json, where cases that are there
+are not measured again. Set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ CASES = [
     ("fractions", 2, 2, 512, 10),
     ("fractions", 2, 1, 128, 1),
     ("fractions", 1, 1, 512, 10),
+    ("fractions", 0, 1, 512, 10),
     ("logarithms", 0, 0, 128, 1),
     ("logarithms", 0, 1, 128, 1),
+    ("logarithms", 0, 1, 512, 10),
+    ("logarithms", 1, 1, 128, 1),
     ("logarithms", 1, 1, 512, 1),
     ("logarithms", 1, 1, 512, 10),
     ("logarithms", 1, 1, 512, 50),
@@ -55,8 +59,11 @@ def main() -> None:
     if not arguments.show:
         tables = load_dataset(arguments.data).tables
         train, test = counts(tables["train"]), counts(tables["test"])[:MOST]
-        rows = [measure(train, test, case, arguments.epochs, arguments.seed) for case in CASES]
         given = {"data": arguments.data, "epochs": arguments.epochs, "seed": arguments.seed}
+        there = json.loads(file.read_text()) if file.exists() else {}
+        same = all(there.get(name) == value for name, value in given.items())
+        known = {tuple(row["case"]): row for row in there["rows"]} if same else {}
+        rows = [known.get(case) or measure(train, test, case, arguments.epochs, arguments.seed) for case in CASES]
         file.write_text(
             json.dumps({**given, "machine": machine("cpu", torch.get_num_threads()), "rows": rows}, indent=1)
         )
