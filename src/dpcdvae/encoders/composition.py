@@ -26,8 +26,8 @@ RARE = 0.01
 class CompositionEncoder(Encoder):
     """A linear map of log(1 + fraction / RARE) of each element: features (C, out_features), for every description.
 
-    The decoder of the composition gives logits, so its ratios are differences of logarithms. With hidden layers it
-    learns much slower (docs/studies.md).
+    The decoder of the composition gives logits, whose differences are logarithms of ratios: so a linear map is enough,
+    where fractions need a hidden layer (docs/studies.md).
     """
 
     def __init__(self, out_features: int, max_atoms: int, options: Mapping[str, Any]) -> None:
