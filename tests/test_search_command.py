@@ -286,8 +286,10 @@ def test_an_end_larger_than_the_model_gets_a_note(here: Path, capsys: pytest.Cap
 def test_columns_that_cannot_be_learnt(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = [*SMALL, "train.precision=32-true"]  # "auto" tells what it takes where it is not this one
     settings = [part for value in values for part in ("--set", value)]
-    message = fails(capsys, "train", "own", *settings, "--property", "densty")
+    message = fails(capsys, "train", "own", "--preset", "compact", *settings, "--property", "densty")
     assert "unknown property of the data set 'densty': did you mean 'density'? choose from density, flat" in message
-    assert "property 'flat' is 1.5 for every crystal" in fails(capsys, "train", "own", *settings, "--property", "flat")
-    message = fails(capsys, "train", "foreign", *settings, "--property", "density")
+    assert "property 'flat' is 1.5 for every crystal" in fails(
+        capsys, "train", "own", "--preset", "compact", *settings, "--property", "flat"
+    )
+    message = fails(capsys, "train", "foreign", "--preset", "compact", *settings, "--property", "density")
     assert "the data set has no properties, so no 'density' to learn" in message

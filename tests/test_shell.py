@@ -26,7 +26,7 @@ from dpcdvae.structures.crystal import Crystal
 pytestmark = pytest.mark.xdist_group("shell")
 
 DPCDVAE = [sys.executable, "-m", "dpcdvae"]
-SMALL = [
+SMALL = ["--preset", "compact"] + [
     part
     for value in (
         "model.latent_dim=16",

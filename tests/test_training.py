@@ -83,8 +83,16 @@ def data(tables: dict[str, CrystalTable], tmp_path_factory: pytest.TempPathFacto
 
 
 def command(data: Path, out: Path, *settings: str) -> list[str]:
-    """Arguments of ``dpcdvae`` for a run; the default preset, tiny."""
-    return ["train", str(data), "--out", str(out), *(part for v in (*TINY, *settings) for part in ("--set", v))]
+    """Arguments of ``dpcdvae`` for a tiny run."""
+    return [
+        "train",
+        str(data),
+        "--preset",
+        "compact",
+        "--out",
+        str(out),
+        *(part for v in (*TINY, *settings) for part in ("--set", v)),
+    ]
 
 
 def test_a_killed_run_continues_the_same_curve(data: Path, tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ def train(
     ),
     out: Path = option(..., "Folder of the run."),
     preset: str | None = option(
-        None, "A preset's name, or a TOML file of your own.", shown="compact", autocompletion=complete_presets
+        None,
+        "A preset's name, or a TOML file of your own.",
+        shown="compact/dp-cdvae-stats",
+        autocompletion=complete_presets,
     ),
     property_: str = option(
         "", "Column to learn; a generative model gets a head for it.", "--property", shown="none, or energy"
@@ -34,10 +37,10 @@ def train(
 
     \b
     Example:
-      dpcdvae train perov_5 --preset compact --set train.max_epochs=50 --out runs/perov
+      dpcdvae train perov_5 --set train.max_epochs=50 --out runs/perov
       dpcdvae train --resume --out runs/perov
       dpcdvae train perov_5 --preset energy --out runs/energy
-      dpcdvae train mine --preset compact+fine-tune --init runs/perov --out runs/mine
+      dpcdvae train mine --preset compact/dp-cdvae-stats+fine-tune --init runs/perov --out runs/mine
     """
     from dpcdvae.training.by_name import train as run
     from dpcdvae.training.first_process import is_first_process

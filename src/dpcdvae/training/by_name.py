@@ -15,7 +15,7 @@ from dpcdvae.files import check_output, sha256
 from dpcdvae.model_store import find_model
 from dpcdvae.training.first_process import is_first_process
 
-DEFAULT_PRESET = "compact"
+DEFAULT_PRESET = "compact/dp-cdvae-stats"
 
 
 @checked
@@ -38,7 +38,7 @@ def train(
     Args:
         dataset: a name, or the path of the ``.npz`` of a prepared one; None to resume with that of the run.
         out: folder of the run, which must not exist, unless ``resume``.
-        preset: by default ``compact``. overrides: as of :func:`dpcdvae.load_config`.
+        preset: by default ``compact/dp-cdvae-stats``. overrides: as of :func:`dpcdvae.load_config`.
         property: column to learn; a generative model gets a head for it.
         init: a model whose weights are the start instead of random ones.
         resume: continue the run in ``out`` with its own preset; overrides of ``train`` options are possible.
