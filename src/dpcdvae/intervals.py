@@ -123,6 +123,16 @@ def shown(value: float | None, unit: str) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
 
 
+def drawable(values: npt.ArrayLike) -> Floats:
+    """The values as floats, NaN beyond about the range of float32 (1e38), and 0 below 1e-38.
+
+    What is drawn gets sums, squares and logarithms: those of larger numbers have no value.
+    """
+    found = np.asarray(values, np.float64)
+    size = np.abs(found)
+    return np.where(size <= LARGEST, np.where(size < 1 / LARGEST, 0.0, found), np.nan)
+
+
 def is_count(value: Any) -> int:
     """The value, where it can be a number of crystals; raises ValueError elsewhere."""
     if type(value) is not int or not 0 <= value <= MOST_COUNTED:

@@ -10,17 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output
-from dpcdvae.intervals import LARGEST
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Floats = npt.NDArray[np.float64]
 
 FORMATS = {
     ".svg": {"Date": None},  # no time in the file: the same figure is the same file
@@ -68,16 +62,6 @@ def check_figure(path: str | Path) -> Path:
     if path.is_dir():
         raise InputError(f"{path} is a folder: name a file in it")
     return path
-
-
-def drawable(values: npt.ArrayLike) -> Floats:
-    """The values as floats, NaN beyond about the range of float32 (1e38), and 0 below 1e-38.
-
-    What is drawn gets sums, squares and logarithms: those of larger numbers have no value.
-    """
-    found = np.asarray(values, np.float64)
-    size = np.abs(found)
-    return np.where(size <= LARGEST, np.where(size < 1 / LARGEST, 0.0, found), np.nan)
 
 
 def check_dpi(dpi: int) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.drawing.figures import drawable
 from dpcdvae.errors import InputError, printable, reason_of
 from dpcdvae.files import read_whole
+from dpcdvae.intervals import drawable
 
 RUN, METRICS = "run.json", "metrics.csv"
 EPOCH = "epoch"
@@ -28,7 +28,7 @@ class RunLog:
 
     Attributes:
         columns: (epochs,) by name, as ``dpcdvae train`` names them; NaN where a cell is empty or holds nothing that
-            can be drawn (:func:`~dpcdvae.drawing.figures.drawable`), as of a loss that diverged. ``epoch`` increases.
+            can be drawn (:func:`~dpcdvae.intervals.drawable`), as of a loss that diverged. ``epoch`` increases.
     """
 
     columns: dict[str, Floats]

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dpcdvae.drawing.figures import BLUE, ORANGE, drawable
+from dpcdvae.drawing.figures import BLUE, ORANGE
 from dpcdvae.evaluation.metrics.matching import SITE_TOLERANCES, matches, pairs, truths
 from dpcdvae.evaluation.sample import Sample
-from dpcdvae.intervals import Number
+from dpcdvae.intervals import Number, drawable
 from dpcdvae.plots.plot_table import head, plot_of
 from dpcdvae.structures.crystal import LATENT_DISTANCE
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dpcdvae.drawing.figures import BLUE, GREY, LIGHT, ORANGE, drawable
+from dpcdvae.drawing.figures import BLUE, GREY, LIGHT, ORANGE
+from dpcdvae.intervals import drawable
 from dpcdvae.plots.plot_table import head, plot_of
 from dpcdvae.relaxation.ground_state import BIN_EDGES
 from dpcdvae.structures.crystal import Crystal
