@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from dpcdvae.datasets import load_dataset
 from dpcdvae.encoders.composition import RARE
+from dpcdvae.files import write_json
 from dpcdvae.nn.layers import mlp
 from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.structures.table import CrystalTable
@@ -64,9 +65,7 @@ def main() -> None:
         same = all(there.get(name) == value for name, value in given.items())
         known = {tuple(row["case"]): row for row in there["rows"]} if same else {}
         rows = [known.get(case) or measure(train, test, case, arguments.epochs, arguments.seed) for case in CASES]
-        file.write_text(
-            json.dumps({**given, "machine": machine("cpu", torch.get_num_threads()), "rows": rows}, indent=1)
-        )
+        write_json(file, {**given, "machine": machine("cpu", torch.get_num_threads()), "rows": rows})
     for_table = json.loads(file.read_text())["rows"]
     print(markdown_table(HEADER, [[*map(str, row["case"]), *row["shown"]] for row in for_table]))
 

@@ -68,16 +68,23 @@ def kinds(parameter: inspect.Parameter) -> str:
     return next((kind for kind in ("bool", "int", "float") if kind in hint), "text")
 
 
-@pytest.mark.parametrize(("path", "function"), [pytest.param(*pair, id=" ".join(pair[0])) for pair in commands()])
-def test_a_value_that_cannot_be_meant_is_one_line(
-    path: tuple[str, ...],
-    function: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+each_command = pytest.mark.parametrize(
+    ("path", "function"), [pytest.param(*pair, id=" ".join(pair[0])) for pair in commands()]
+)
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a home that is not there yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+@each_command
+def test_a_value_that_cannot_be_meant_is_one_line(
+    path: tuple[str, ...], function: Any, empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     parameters = list(inspect.signature(function).parameters.values())
     for parameter in parameters:
         kind = kinds(parameter)
@@ -97,22 +104,16 @@ def test_a_value_that_cannot_be_meant_is_one_line(
                 assert name_of(parameter) in said[0], arguments
             if value == "":
                 assert "a value is needed" in said[0], arguments
-    assert not list(tmp_path.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
 NAMES_OF_PYTHON = re.compile(r"\bErrno\b|[a-z]Error\b|Exception")
 
 
-@pytest.mark.parametrize(("path", "function"), [pytest.param(*pair, id=" ".join(pair[0])) for pair in commands()])
+@each_command
 def test_a_folder_as_any_value_is_one_line(
-    path: tuple[str, ...],
-    function: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    path: tuple[str, ...], function: Any, empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path / "home"))
     Path("folder").mkdir()
     parameters = list(inspect.signature(function).parameters.values())
     for parameter in (some for some in parameters if kinds(some) == "text"):
@@ -121,7 +122,7 @@ def test_a_folder_as_any_value_is_one_line(
         *begun, said = capsys.readouterr().err.splitlines()
         assert begun in ([], ["reading folder"])
         assert not NAMES_OF_PYTHON.search(said), said
-    assert [entry.name for entry in tmp_path.rglob("*")] == ["folder"]
+    assert [entry.name for entry in empty_folder.rglob("*")] == ["folder"]
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,6 @@ def evaluate(
       dpcdvae evaluate relaxed.extxyz --reference mp_20:test --phases phases.csv --energy-property energy_eV_per_atom
     """
     from dpcdvae.drawing.figures import check_figure, write_figure
-    from dpcdvae.drawing.picture import draw
     from dpcdvae.evaluation import evaluate as score
     from dpcdvae.evaluation import read_generated, resolve_reference
     from dpcdvae.evaluation.crystal_rows import check_table, write_table
@@ -95,7 +94,11 @@ def evaluate(
     target = resolve_reference(reference, columns[1])
     learnt = None if training is None else resolve_reference(training, columns[2])
     generated = read_generated(crystals, columns[0])
-    figure = None if picture is None else draw(generated.crystals)  # what cannot be drawn is said before any work
+    figure = None
+    if picture is not None:
+        from dpcdvae.drawing.picture import draw
+
+        figure = draw(generated.crystals)  # what cannot be drawn is said before any work
     after = None if relaxed is None else read_generated(relaxed)
     # Of what was read, not of what lies there when the work is done.
     hashes = {"crystals_sha256": sha256(crystals), **({} if relaxed is None else {"relaxed_sha256": sha256(relaxed)})}
@@ -137,7 +140,7 @@ def evaluate(
     }
     if figure is not None:
         writers[picture] = partial(write_figure, figure)
-    write_together(call, {path: write for path, write in writers.items() if path is not None}, facts)
+    write_together(call, writers, facts)
 
 
 def _names(baselines: str | None) -> list[str] | None:

@@ -49,17 +49,18 @@ def write_crystals(
     call.write_manifest(out, {"crystals": len(crystals), **facts})
 
 
-def write_together(call: Call, writers: Mapping[Path, Callable[[Path], object]], facts: Mapping[str, Any]) -> None:
+def write_together(call: Call, asked: Mapping[Path | None, Callable[[Path], object]], facts: Mapping[str, Any]) -> None:
     """Writes several files, and then the manifest of each.
 
     All are filled before the first is renamed, so that one that cannot be filled leaves all as they were. Whatever
     happens between the renames, a manifest never lies beside another file than its own.
 
     Args:
-        writers: what fills each file, given a temporary path with its ending.
+        asked: what fills each file, given a temporary path with its ending; None stands for an option not given.
     """
     from dpcdvae.files import atomic_output, beside
 
+    writers = {path: write for path, write in asked.items() if path is not None}
     with ExitStack() as stack:  # which renames what was entered last first
         for output in writers:
             manifest = stack.enter_context(atomic_output(beside(output)))

@@ -79,7 +79,7 @@ def stability(
         json: lambda path: write_json(path, result.to_json()),
         table: lambda path: write_table(columns, path),
     }
-    write_together(call, {path: write for path, write in writers.items() if path is not None}, facts)
+    write_together(call, writers, facts)
     if out is not None:
         facts |= facts_of_relaxations(relaxed, generated.failures)
         write_crystals(call, final, out, facts, overwrite=overwrite)

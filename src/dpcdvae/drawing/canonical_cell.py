@@ -93,16 +93,15 @@ def canonical_frames(frames: Sequence[Crystal]) -> list[CanonicalCell]:
     if not all(f.num_atoms == last.num_atoms and np.allclose(f.lattice, last.lattice, atol=1e-6) for f in frames):
         return alone
     drawn = alone[-1].crystal
-    moved: list[CanonicalCell] = []
-    basis = np.round(drawn.lattice @ np.linalg.inv(last.lattice))
+    basis: Floats = np.round(drawn.lattice @ np.linalg.inv(last.lattice))
+    origin: Floats = np.zeros(3)
     if abs(abs(np.linalg.det(basis)) - 1) < 1e-6 and np.allclose(basis @ last.lattice, drawn.lattice, atol=1e-3):
-        turn = np.linalg.inv(basis)
-        origin = _common_origin(last.frac_coords @ turn, last.atomic_numbers, drawn)
-        for frame, own in zip(frames, alone, strict=True):
-            coords = frame.frac_coords @ turn - origin
-            crystal = replace(frame, frac_coords=coords, lattice=basis @ frame.lattice)
-            moved.append(CanonicalCell(crystal, own.number))
-    return moved or [CanonicalCell(frame, own.number) for frame, own in zip(frames, alone, strict=True)]
+        origin = _common_origin(last.frac_coords @ np.linalg.inv(basis), last.atomic_numbers, drawn)
+    else:
+        basis = np.eye(3)
+    turn = np.linalg.inv(basis)
+    moved = [replace(f, frac_coords=f.frac_coords @ turn - origin, lattice=basis @ f.lattice) for f in frames]
+    return [CanonicalCell(frame, own.number) for frame, own in zip(moved, alone, strict=True)]
 
 
 def _common_origin(frac: Floats, numbers: Ints, drawn: Crystal) -> Floats:

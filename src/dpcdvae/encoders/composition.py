@@ -38,7 +38,6 @@ class CompositionEncoder(Encoder):
 
     @full_precision
     def forward(self, batch: CrystalBatch) -> Tensor:
-        elements = nn.functional.one_hot(batch.atomic_numbers - 1, NUM_ELEMENTS)
-        fractions = batch.mean_over_atoms(elements.to(batch.frac_coords.dtype))
+        fractions = batch.element_fractions(batch.frac_coords.dtype)
         features: Tensor = self.layer(torch.log1p(fractions / RARE))
         return features

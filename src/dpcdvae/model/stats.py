@@ -107,7 +107,7 @@ class StatisticsDecoder(nn.Module):
         """
         stats = self(z)
         sizes = nn.functional.one_hot(crystals.num_atoms, stats.num_atoms.shape[1])
-        elements = crystals.mean_over_atoms(nn.functional.one_hot(crystals.atomic_numbers - 1, NUM_ELEMENTS).double())
+        elements = crystals.element_fractions(torch.float64)
         for head, logits, wanted in (
             (self.num_atoms, stats.num_atoms, sizes),
             (self.composition, stats.composition, elements),

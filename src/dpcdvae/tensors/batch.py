@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.lattice import wrap
 
@@ -91,6 +92,11 @@ class CrystalBatch:
     def mean_over_atoms(self, values: Tensor) -> Tensor:
         """(N, ...) -> (C, ...)."""
         return segment_mean(values, self.crystal_index, self.num_atoms)
+
+    def element_fractions(self, dtype: torch.dtype) -> Tensor:
+        """(C, NUM_ELEMENTS): which fraction of the atoms of a crystal each element is."""
+        elements = torch.nn.functional.one_hot(self.atomic_numbers - 1, NUM_ELEMENTS)
+        return self.mean_over_atoms(elements.to(dtype))
 
     def padded(self, width: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Crystals side by side, in rows of ``width`` atoms, by default those of the largest; empty places hold zeros.

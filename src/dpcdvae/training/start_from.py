@@ -122,9 +122,6 @@ def _added_encoders(theirs: AnyConfig, ours: AnyConfig) -> list[str]:
 
 def _copy_common(value: Tensor, given: Tensor) -> None:
     """Copies the rows and columns that both have. Inputs that are new have no weight in outputs that are not."""
-    if value.shape == given.shape:
-        value.copy_(given)
-        return
     common = tuple(slice(min(pair)) for pair in zip(value.shape, given.shape, strict=True))
     if value.ndim > 1:
         value[common[0], common[1].stop :] = 0
