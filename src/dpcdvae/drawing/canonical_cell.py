@@ -93,7 +93,7 @@ def canonical_frames(frames: Sequence[Crystal]) -> list[CanonicalCell]:
     if not all(f.num_atoms == last.num_atoms and np.allclose(f.lattice, last.lattice, atol=1e-6) for f in frames):
         return alone
     drawn = alone[-1].crystal
-    basis: Floats = np.round(drawn.lattice @ np.linalg.inv(last.lattice))
+    basis: Floats = np.rint(drawn.lattice @ np.linalg.inv(last.lattice))
     origin: Floats = np.zeros(3)
     if abs(abs(np.linalg.det(basis)) - 1) < 1e-6 and np.allclose(basis @ last.lattice, drawn.lattice, atol=1e-3):
         origin = _common_origin(last.frac_coords @ np.linalg.inv(basis), last.atomic_numbers, drawn)
