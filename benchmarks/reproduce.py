@@ -1,7 +1,7 @@
 """Tables 1 to 3 of the paper beside the models of this package: one command for every row.
 
-    python benchmarks/reproduce.py carbon_24-cell-reconstruct --work FOLDER   # makes, evaluates, keeps the numbers
-    python benchmarks/reproduce.py --tables                                   # writes docs/reproduction.md
+    python benchmarks/reproduce.py carbon-24-reconstruct-4 --work FOLDER   # makes, evaluates, keeps the numbers
+    python benchmarks/reproduce.py --tables                                # writes docs/reproduction.md
 
 Rows are those of reproduction.toml. Crystals and reports lie in --work, so that a killed command goes on; the numbers
 of a row in results/reproduction/, with the call and the hash of the model. Data sets must be prepared
@@ -13,47 +13,31 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dpcdvae.cli import main as dpcdvae
 from dpcdvae.datasets import load_split
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError
 from dpcdvae.files import json_object, manifest_path, write_json, write_text
 from dpcdvae.io import Failure, read
 from dpcdvae.model_store import find_model
 from quality.judging import judge_reconstruction
 from quality.published import PAGE, render
+from quality.rows import Row, row_of, rows
 from speed.command import Parser, positive, run
 from speed.record import ROOT, machine
 
-ROWS = ROOT / "benchmarks" / "reproduction.toml"
 RESULTS = ROOT / "benchmarks" / "results" / "reproduction"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of reproduction.toml, where the keys are explained."""
-
-    name: str
-    system: str
-    model: str
-    dataset: str
-    task: str
-    n: int
-    options: Sequence[str]
-    training: str
-    energy_model: str = ""
+MODELS = ROOT / "benchmarks" / "models"
+"""Models that the package does not bundle."""
 
 
 def main() -> None:
     parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("rows", nargs="*", metavar="ROW", help="names in reproduction.toml")
     parser.add_argument("--work", type=Path, help="folder of crystals and reports")
-    parser.add_argument("--models", type=Path, help="folder of models that are not bundled")
     parser.add_argument("-n", type=positive, help="so many crystals instead of the row's; nothing is kept in results")
     parser.add_argument("--tables", action="store_true", help=f"write {PAGE.name} from what is kept")
     arguments = parser.parse_args()
@@ -62,26 +46,20 @@ def main() -> None:
     if arguments.rows and arguments.work is None:
         raise InputError("--work FOLDER: where crystals and reports go")
     for name in arguments.rows:
-        measure(row_of(name), arguments.work, arguments.models, arguments.n)
+        measure(row_of(name), arguments.work, arguments.n)
     if arguments.tables:
         write_text(PAGE, render(PAGE.read_text(encoding="utf-8"), RESULTS))
 
 
-def rows() -> dict[str, Row]:
-    return {row["name"]: Row(**row) for row in tomllib.loads(ROWS.read_text(encoding="utf-8"))["row"]}
+def place_of(model: str) -> str:
+    """What commands find the model by: its folder here, or its name."""
+    return str(MODELS / model) if (MODELS / model).is_dir() else model
 
 
-def row_of(name: str) -> Row:
-    known = rows()
-    if name not in known:
-        raise unknown_name("row", name, list(known))
-    return known[name]
-
-
-def measure(row: Row, work: Path, models: Path | None, n: int | None) -> dict[str, Any]:
+def measure(row: Row, work: Path, n: int | None) -> dict[str, Any]:
     """Makes the crystals of a row, judges them, and keeps the numbers if they are all of the row's."""
     work.mkdir(parents=True, exist_ok=True)
-    model = row.model if models is None or not (models / row.model).is_dir() else str(models / row.model)
+    model = place_of(row.model)
     sha256, count = find_model(model).sha256, n or row.n
     if row.task == "reconstruct":
         make = ["reconstruct", model, f"{row.dataset}:test", *(["--limit", str(count)] if count else [])]
@@ -125,7 +103,7 @@ def _judge(row: Row) -> list[str]:
         return ["ground-state", "--calculator", "chgnet", "--pressure", "10", "--optimizer", "lbfgs", "--workers", "1"]
     judge = ["evaluate", "--reference", f"{row.dataset}:test", "--protocol", "cdvae", "--workers", "0"]
     judge += ["--paired", "--baselines", "none"] if row.task == "reconstruct" else ["--baselines", "reference,training"]
-    return [*judge, *(["--energy-model", row.energy_model] if row.energy_model else [])]
+    return [*judge, *(["--energy-model", place_of(row.energy_model)] if row.energy_model else [])]
 
 
 def call(command: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ def test_kept_numbers_are_of_the_bundled_models_and_of_the_rows_as_they_are() ->
     rows = reproduce.rows()
     for record in kept(reproduce.RESULTS):
         assert record["row"] == rows[record["row"]["name"]].__dict__
-        assert record["model_sha256"] == find_model(record["row"]["model"]).sha256
+        assert record["model_sha256"] == find_model(reproduce.place_of(record["row"]["model"])).sha256
 
 
 def small_copy(data: Path, name: str, folder: Path) -> Path:
@@ -48,7 +48,7 @@ def small_copy(data: Path, name: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["perov_5-compact-reconstruct", "perov_5-compact-generate", "carbon_24-cell-reconstruct"]
+    "name", ["perov-5-compact-reconstruct-1", "perov-5-compact-generate-1", "carbon-24-reconstruct-4"]
 )
 def test_a_row_is_made_again(name: str, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path / "home"))
@@ -56,7 +56,7 @@ def test_a_row_is_made_again(name: str, data_dir: Path, tmp_path: Path, monkeypa
     part = small_copy(data_dir, row.dataset, tmp_path / "part")
     assert main(["data", "get", row.dataset, "--from", str(part), "--workers", "0"]) == 0
     before = sorted(reproduce.RESULTS.iterdir())
-    found = reproduce.measure(row, tmp_path / "work", None, FEW)
+    found = reproduce.measure(row, tmp_path / "work", FEW)
     numbers = {number["name"]: number["value"] for number in found["metrics"]}
     assert found["crystals"] == FEW
     assert numbers["structural_validity"] == 1
@@ -67,14 +67,14 @@ def test_a_row_is_made_again(name: str, data_dir: Path, tmp_path: Path, monkeypa
 
 def test_a_row_of_ground_states_is_made_again(tmp_path: Path) -> None:
     pytest.importorskip("chgnet", reason="no CHGNet: pip install 'dpcdvae[relaxation]'")
-    found = reproduce.measure(reproduce.row_of("carbon_24-cell-relax"), tmp_path / "work", None, 1)
+    found = reproduce.measure(reproduce.row_of("carbon-24-relax-4"), tmp_path / "work", 1)
     numbers = {number["name"]: number["value"] for number in found["metrics"]}
     assert found["crystals"] == found["relaxation"]["converged"] == 1
     assert numbers["match_rate"] in (0, 1)
     assert numbers["delta_enthalpy_rms"] > 0
 
 
-@pytest.mark.parametrize("arguments", [[], ["nothing", "--work", "w"], ["perov_5-compact-generate"]])
+@pytest.mark.parametrize("arguments", [[], ["nothing", "--work", "w"], ["perov-5-compact-generate-1"]])
 def test_what_cannot_be_made_is_one_line(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["reproduce.py", *arguments])
     with pytest.raises(InputError):

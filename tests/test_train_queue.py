@@ -223,13 +223,14 @@ def test_the_table_of_runs(worked: Place) -> None:
     assert (lines[0][2], lines[0][4]) == (f"{planned}/{planned}", f"{best:.4f}")
 
 
-def test_a_registered_model_is_collected_in_half_precision(worked: Place) -> None:
+def test_finished_models_are_collected_in_half_precision(worked: Place) -> None:
     for _ in range(2):  # the second replaces the first
         code, out, err = worked.call("--collect")
-        assert (code, err, out.count("\n")) == (0, "", 1)
-    models = worked.checkout / "src" / "dpcdvae" / "models"
-    assert [path.name for path in models.iterdir()] == ["first"]
-    assert read_card(models / "first")["weights"] == "float16"
+        assert (code, err, out.count("\n")) == (0, "", 2)
+    bundled, others = worked.checkout / "src" / "dpcdvae" / "models", worked.checkout / "benchmarks" / "models"
+    assert [path.name for path in bundled.iterdir()] == ["first"]
+    assert [path.name for path in others.iterdir()] == ["two"]
+    assert read_card(bundled / "first")["weights"] == read_card(others / "two")["weights"] == "float16"
 
 
 def copied(worked: Place, tmp_path: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from dpcdvae.intervals import Number
 from quality.judging import markdown_table
 from quality.misses import CAUSES
+from quality.rows import rows
 from speed.record import ROOT
 
 PAGE = ROOT / "docs" / "reproduction.md"
@@ -52,7 +53,10 @@ def render(page: str, results: Path) -> str:
 
 
 def kept(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+    """The numbers of all rows that have been made, in the order of reproduction.toml."""
+    order = list(rows())
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in results.glob("*.json")]
+    return sorted(found, key=lambda record: order.index(record["row"]["name"]))
 
 
 def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:

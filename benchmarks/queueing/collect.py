@@ -13,7 +13,8 @@ from queueing.state import WEIGHTS, WEIGHTS_FILE, Run
 from speed.record import ROOT
 
 LEAST_MINUTES = 30.0
-MODELS = ROOT / "src" / "dpcdvae" / "models"
+BUNDLED = ROOT / "src" / "dpcdvae" / "models"
+MODELS = ROOT / "benchmarks" / "models"  # those that the package does not bundle
 TRIES = 5
 
 
@@ -37,11 +38,11 @@ def collect(runs: Sequence[Run]) -> int:
 def _finished(run: Run) -> None:
     from dpcdvae.training.card import export
 
-    if run.entry.register:
-        target = MODELS / run.entry.register
-        with atomic_output(target) as temporary:
-            export(run.model, temporary, half=True)
-        print(f"{run.name}: finished, {target}")
+    target = BUNDLED / run.entry.register if run.entry.register else MODELS / run.name
+    target.parent.mkdir(exist_ok=True)
+    with atomic_output(target) as temporary:
+        export(run.model, temporary, half=True)
+    print(f"{run.name}: finished, {target}")
     if (WEIGHTS / run.name).is_dir():  # of the run when it was not finished
         shutil.rmtree(WEIGHTS / run.name)
 
