@@ -27,7 +27,6 @@ to what is there. --steps: by default the model's own. Set OMP_NUM_THREADS=1.
 from __future__ import annotations
 
 import argparse
-import csv
 import glob
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,6 +38,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from dpcdvae.errors import InputError, unknown_name  # noqa: E402
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol  # noqa: E402
+from dpcdvae.run_log import METRICS, read_run  # noqa: E402
 from quality.batches import (  # noqa: E402
     begun,
     cpu_seconds,
@@ -256,18 +256,10 @@ def training(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Losses of the best epoch on the validation set; epochs and CPU minutes where the run's table is there."""
     losses = facts.get("metrics", {})
     told = {"best_epoch": facts.get("epoch"), **{name: losses.get(f"val/{name}") for name in LOSSES}}
-    file = folder / "metrics.csv"
-    if not file.is_file():
+    if not (folder / METRICS).is_file():
         return {**told, "epochs": None, "cpu_minutes": None}
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    try:
-        minutes = sum(float(row["cpu_seconds"]) for row in rows) / 60
-    except (KeyError, TypeError, ValueError):
-        raise InputError(
-            f"{file}: a row has no number for cpu_seconds: it is damaged, or the run was trained by another version"
-        ) from None
-    return {**told, "epochs": len(rows), "cpu_minutes": minutes}
+    log = read_run(folder)
+    return {**told, "epochs": len(log.epochs), "cpu_minutes": float(log.columns["cpu_seconds"].sum()) / 60}
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ import pytest
 import dpcdvae
 from dpcdvae.cli import main
 from dpcdvae.drawing.page.report_section import report_section
-from dpcdvae.drawing.run_log import read_run
 from dpcdvae.errors import InputError
 from dpcdvae.intervals import Number, drawable
 from dpcdvae.relaxation.ground_state import SCHEMA as GROUND_STATE
+from dpcdvae.run_log import read_run
 from dpcdvae.structures.summary import ReferenceStatistics
 from pages import SALT, report_of
 

@@ -263,6 +263,10 @@ def test_a_run_is_a_model_with_a_card_and_can_be_exported(tables: dict[str, Crys
     assert card["epochs"] in (1, 2)
     assert card["dataset"]["crystals"] == {"train": 64, "val": 16}
     assert card["training_statistics"]["count"] == 64
+    curve = card["curve"]
+    assert curve["epoch"] == [1, 2]
+    assert min(curve["criterion"]) == pytest.approx(card["losses"]["val/criterion"], rel=1e-4)
+    assert 0 <= curve["cpu_minutes"][0] <= curve["cpu_minutes"][1]
     assert [ATOMIC_NUMBERS[symbol] for symbol in card["elements"]] == sorted({*tables["train"].atomic_numbers.tolist()})
     exported = export(folder, tmp_path / "model")
     assert not list(exported.glob("training*"))

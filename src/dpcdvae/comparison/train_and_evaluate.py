@@ -7,7 +7,6 @@ them ends with the same numbers as one that was not.
 
 from __future__ import annotations
 
-import csv
 import shutil
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from dpcdvae.evaluation import evaluate, resolve_reference
 from dpcdvae.files import write_json
 from dpcdvae.io import Failure, read, write
 from dpcdvae.model_store import best_checkpoint, read_description, read_json
+from dpcdvae.run_log import read_run
 from dpcdvae.sampling import kinds
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.training.lightning_module import TrainingDivergedError
@@ -96,15 +96,14 @@ def _train(run: Run, plan: Plan) -> dict[str, Any]:
         train(plan.tables, plan.dataset, config, folder, preset=run.preset, resume=resume)
     except TrainingDivergedError as error:
         return {"failed": str(error), "machine": machine()}
-    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    log = read_run(folder)
     return {
         "failed": "",
         "machine": machine(),
-        "epochs": len(rows),
+        "epochs": len(log.epochs),
         "best_epoch": read_description(best_checkpoint(folder))["facts"]["epoch"],
-        "cpu_seconds": sum(float(row["cpu_seconds"]) for row in rows),
-        "seconds": sum(float(row["seconds"]) for row in rows),
+        "cpu_seconds": float(log.columns["cpu_seconds"].sum()),
+        "seconds": float(log.columns["seconds"].sum()),
     }
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from dpcdvae.arguments import checked
 from dpcdvae.drawing.figures import DPI, check_dpi, check_figure, new_figure, style, write_figure
-from dpcdvae.drawing.run_log import RunLog, is_run, read_run
 from dpcdvae.errors import InputError, listed
 from dpcdvae.evaluation import EnergyModel, Report, read_generated
 from dpcdvae.evaluation.metrics.matching import pairs
@@ -26,6 +25,7 @@ from dpcdvae.plots.report_call import report_in
 from dpcdvae.relaxation.ground_state import SCHEMA as GROUND_STATE
 from dpcdvae.relaxation.ground_state import GroundState
 from dpcdvae.report_files import json_in
+from dpcdvae.run_log import RunLog, is_run, read_run
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.space_groups import REDUCED
 

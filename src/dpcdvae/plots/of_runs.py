@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpcdvae.drawing.figures import BLUE, GREY, ORANGE
-from dpcdvae.drawing.run_log import RunLog
 from dpcdvae.plots.plot_table import plot_of
+from dpcdvae.run_log import RunLog
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,12 +18,14 @@ from dpcdvae.files import atomic_output, check_output, write_json
 from dpcdvae.model.regressor import PropertyRegressor
 from dpcdvae.model_scores import SCORES
 from dpcdvae.model_store import CARD, StoredModel, best_checkpoint, find_model
+from dpcdvae.run_log import read_run
 from dpcdvae.sampling.property_prediction import mean_absolute_error
 from dpcdvae.structures.elements import SYMBOLS
 from dpcdvae.structures.summary import ReferenceStatistics
 from dpcdvae.structures.table import CrystalTable
 
 QUANTILES = (5, 10, 15, 50, 85, 90, 95)
+MOST_POINTS = 100  # of a learning curve
 
 
 def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
@@ -50,6 +52,7 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
         "batch_size": train["batch_size"],
         "precision": facts.get("precision", train["precision"]),
         "losses": facts["metrics"],
+        "curve": _curve(Path(run)),
         "parameters": parameters,
         "prior_parameters": sum(checkpoint.weights[name].numel() for name in of_prior),
         "torch": torch.__version__,
@@ -74,6 +77,15 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
         card["summary"] = f"{target} of {noted(dataset)}: mean absolute error {best:.4f}; {card['summary']}"
     write_json(folder / CARD, card)
     return folder
+
+
+def _curve(run: Path) -> dict[str, list[float]]:
+    """Validation criterion against epochs and CPU minutes: of all epochs, or of ``MOST_POINTS`` of them."""
+    log = read_run(run)
+    chosen = np.unique(np.linspace(0, len(log.epochs) - 1, MOST_POINTS).round().astype(int))
+    minutes = np.cumsum(np.nan_to_num(log.columns["cpu_seconds"])) / 60
+    columns = {"epoch": log.epochs, "cpu_minutes": minutes, "criterion": log.columns["val/criterion"]}
+    return {name: [float(f"{value:.5g}") for value in values[chosen]] for name, values in columns.items()}
 
 
 def _property_facts(name: str, table: CrystalTable, dataset: Mapping[str, Any]) -> dict[str, Any]:

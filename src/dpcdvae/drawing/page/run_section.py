@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dpcdvae.drawing.page.plots import curve_plot
-from dpcdvae.drawing.run_log import RunLog, read_run
 from dpcdvae.errors import InputError
+from dpcdvae.run_log import RunLog, read_run
 
 _PLOTS = {
     "loss": {"training": "train/loss", "validation (dashed)": "val/loss"},
@@ -21,7 +21,7 @@ def run_section(folder: Path) -> str:
     """HTML of the curves of a run.
 
     Raises:
-        InputError: as :func:`~dpcdvae.drawing.run_log.read_run`, or where there is none.
+        InputError: as :func:`~dpcdvae.run_log.read_run`, or where there is none.
     """
     log = read_run(folder)
     found = {title: {name: _points(log, column) for name, column in curves.items()} for title, curves in _PLOTS.items()}

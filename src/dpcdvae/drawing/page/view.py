@@ -15,7 +15,6 @@ from dpcdvae.drawing.page.document import BLOCK, document
 from dpcdvae.drawing.page.geometry import elements, films, geometry, partners
 from dpcdvae.drawing.page.report_section import report_section
 from dpcdvae.drawing.page.run_section import run_section
-from dpcdvae.drawing.run_log import is_run
 from dpcdvae.errors import InputError, printable
 from dpcdvae.files import write_text
 from dpcdvae.io import CrystalList, CrystalsLike, as_crystals
@@ -23,6 +22,7 @@ from dpcdvae.parallel import TIME_LIMIT, Engine, engine_for
 from dpcdvae.parallel.results import Results, default_cache
 from dpcdvae.progress import progress
 from dpcdvae.report_files import check_about, crystals_behind, is_report, json_in
+from dpcdvae.run_log import is_run
 from dpcdvae.structures.crystal import Crystal
 
 MOST_CRYSTALS, MOST_ATOMS = 30_000, 500_000
