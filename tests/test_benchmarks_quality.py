@@ -16,8 +16,9 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 import candidates as candidates_script  # noqa: E402
+import refit_prior  # noqa: E402
 import studies  # noqa: E402
-from dpcdvae.checkpoints.checkpoint import write_checkpoint  # noqa: E402
+from dpcdvae.checkpoints.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.interfaces import LatentPosterior  # noqa: E402
 from dpcdvae.model.agreement_threshold import Agreement  # noqa: E402
@@ -229,7 +230,7 @@ def test_a_damaged_file_of_a_study_is_named(text: str, tmp_path: Path, monkeypat
     assert "\n" not in str(info.value)
 
 
-@pytest.mark.parametrize("script", [studies, candidates_script])
+@pytest.mark.parametrize("script", [studies, candidates_script, refit_prior])
 def test_a_wrong_command_line_gets_one_line(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,3 +257,20 @@ def test_candidates_takes_up_what_is_there(
     assert "mean passes" in capsys.readouterr().out
     with pytest.raises(InputError, match="has 4 crystals"):
         call(monkeypatch, candidates_script.main, *words, "-n", N + 1)
+
+
+def test_a_prior_is_fitted_again_and_nothing_else_changes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = workplace / "a-run" / "checkpoints" / "last", workplace / "new"
+    (old / "card.json").write_text('{"summary": "four crystals", "scores": []}')
+    words = [old, "--data", "four", "--out", new, "--set"]
+    call(monkeypatch, refit_prior.main, *words, 'prior.name="gaussian"')
+    before, after = read_checkpoint(old), read_checkpoint(new)
+    assert after.config == {**before.config, "prior": {**before.config["prior"], "name": "gaussian"}}
+    kept = {name for name in before.weights if not name.startswith("prior.")}
+    assert kept == {name for name in after.weights if not name.startswith("prior.")}
+    assert all(torch.equal(before.weights[name], after.weights[name]) for name in kept)
+    assert after.source.card() == {"summary": "four crystals"}
+    with pytest.raises(InputError, match="exists"):
+        call(monkeypatch, refit_prior.main, *words, 'prior.name="gaussian"')
+    with pytest.raises(InputError, match="only options of the prior"):
+        call(monkeypatch, refit_prior.main, old, "--data", "four", "--out", workplace / "x", "--set", "loss.kl=1")
