@@ -22,16 +22,15 @@ from dpcdvae.datasets import load_split
 from dpcdvae.errors import InputError
 from dpcdvae.files import json_object, manifest_path, write_json, write_text
 from dpcdvae.io import Failure, read
-from dpcdvae.model_store import find_model
+from dpcdvae.model_store import bundled_models, find_model
 from quality.judging import judge_reconstruction
 from quality.published import PAGE, render
 from quality.rows import Row, row_of, rows
+from queueing.state import MODELS
 from speed.command import Parser, positive, run
 from speed.record import ROOT, machine
 
 RESULTS = ROOT / "benchmarks" / "results" / "reproduction"
-MODELS = ROOT / "benchmarks" / "models"
-"""Models that the package does not bundle."""
 
 
 def main() -> None:
@@ -45,33 +44,35 @@ def main() -> None:
         raise InputError(f"which rows? {', '.join(rows())}; or --tables")
     if arguments.rows and arguments.work is None:
         raise InputError("--work FOLDER: where crystals and reports go")
-    for name in arguments.rows:
-        measure(row_of(name), arguments.work, arguments.n)
+    for row in [row_of(name) for name in arguments.rows]:
+        measure(row, arguments.work, arguments.n)
     if arguments.tables:
         write_text(PAGE, render(PAGE.read_text(encoding="utf-8"), RESULTS))
 
 
 def place_of(model: str) -> str:
-    """What commands find the model by: its folder here, or its name."""
-    return str(MODELS / model) if (MODELS / model).is_dir() else model
+    """What commands in the checkout find the model by: its name if it is bundled, else its folder."""
+    return model if model in bundled_models() else f"{MODELS.relative_to(ROOT)}/{model}"
+
+
+def anywhere(word: str) -> str:
+    """The same word of a command from any working directory."""
+    return str(ROOT / word) if word.startswith(f"{MODELS.relative_to(ROOT)}/") else word
 
 
 def measure(row: Row, work: Path, n: int | None) -> dict[str, Any]:
     """Makes the crystals of a row, judges them, and keeps the numbers if they are all of the row's."""
-    work.mkdir(parents=True, exist_ok=True)
-    model = place_of(row.model)
-    sha256, count = find_model(model).sha256, n or row.n
-    if row.task == "reconstruct":
-        make = ["reconstruct", model, f"{row.dataset}:test", *(["--limit", str(count)] if count else [])]
-    else:
-        make = ["generate", model, "-n", str(count), "--seed", "0"]
-    make += [*row.options, "--workers", "0"]
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--work {work} cannot be written ({error.strerror}): name another folder") from None
+    sha256 = find_model(anywhere(place_of(row.model))).sha256
+    make, judge = _make(row, n or row.n), _judge(row)
     # Crystals of another model or by other options have another name, so what is there is never taken for them.
     tag = hashlib.sha256(" ".join([sha256, *make]).encode()).hexdigest()[:8]
     crystals, report = work / f"{row.name}-{tag}.extxyz", work / f"{row.name}-{tag}.json"
     if not manifest_path(crystals).exists():
         call([*make, "--out", str(crystals), "--overwrite"])
-    judge = _judge(row)
     call([judge[0], str(crystals), *judge[1:], "--json", str(report), "--overwrite"])
     found, made = json_object(report, "run it again"), json_object(manifest_path(crystals), "run it again")
     kept = {
@@ -89,12 +90,22 @@ def measure(row: Row, work: Path, n: int | None) -> dict[str, Any]:
         kept |= {"crystals": found["crystals"]["generated"], "metrics": found["metrics"]}
     if row.task == "reconstruct":
         failures = [Failure(each["id"], "sampling", each["reason"]) for each in made["failures"]]
-        ids = [str(id) for id in load_split(f"{row.dataset}:test").ids][: count or None]
+        ids = [str(id) for id in load_split(f"{row.dataset}:test").ids][: n or row.n or None]
         kept["misses"] = judge_reconstruction(list(read(crystals)), failures, f"{row.dataset}:test", ids)["misses"]
     if n is None:
         RESULTS.mkdir(parents=True, exist_ok=True)
         write_json(RESULTS / f"{row.name}.json", kept)
     return kept
+
+
+def _make(row: Row, count: int) -> list[str]:
+    """The command that makes the crystals of a row, without its output; of the whole split where ``count`` is 0."""
+    place = place_of(row.model)
+    if row.task == "reconstruct":
+        make = ["reconstruct", place, f"{row.dataset}:test", *(["--limit", str(count)] if count else [])]
+    else:
+        make = ["generate", place, "-n", str(count), "--seed", "0"]
+    return [*make, *row.options, "--workers", "0"]
 
 
 def _judge(row: Row) -> list[str]:
@@ -108,7 +119,7 @@ def _judge(row: Row) -> list[str]:
 
 def call(command: Sequence[str]) -> None:
     print("dpcdvae", *command, file=sys.stderr)
-    if code := dpcdvae(command):
+    if code := dpcdvae([anywhere(word) for word in command]):
         sys.exit(code)
 
 

@@ -38,7 +38,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from dpcdvae.errors import InputError, unknown_name  # noqa: E402
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol  # noqa: E402
-from dpcdvae.run_log import METRICS, read_run  # noqa: E402
+from dpcdvae.model_store import find_model  # noqa: E402
+from dpcdvae.run_log import METRICS_FILE, read_run  # noqa: E402
 from quality.batches import (  # noqa: E402
     begun,
     cpu_seconds,
@@ -107,6 +108,8 @@ def main() -> None:
     ):
         if odd := [name for name in given if name not in known]:
             raise unknown_name(option, odd[0], known)
+    for given in arguments.runs:  # before hours are spent on the first
+        find_model(given)
     for given, name in zip(arguments.runs, names, strict=True):
         Study(given, name, arguments).measure()
 
@@ -116,7 +119,6 @@ class Study:
 
     def __init__(self, given: str, name: str, arguments: argparse.Namespace) -> None:
         from dpcdvae.checkpoints.loading import load_crystal_vae
-        from dpcdvae.model_store import find_model
         from dpcdvae.sampling.decoding_settings import Decoding
 
         self.given, self.name, self.a = given, name, arguments
@@ -256,10 +258,10 @@ def training(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Losses of the best epoch on the validation set; epochs and CPU minutes where the run's table is there."""
     losses = facts.get("metrics", {})
     told = {"best_epoch": facts.get("epoch"), **{name: losses.get(f"val/{name}") for name in LOSSES}}
-    if not (folder / METRICS).is_file():
+    if not (folder / METRICS_FILE).is_file():
         return {**told, "epochs": None, "cpu_minutes": None}
     log = read_run(folder)
-    return {**told, "epochs": len(log.epochs), "cpu_minutes": float(log.columns["cpu_seconds"].sum()) / 60}
+    return {**told, "epochs": len(log.epochs), "cpu_minutes": log.total("cpu_seconds") / 60}
 
 
 if __name__ == "__main__":

@@ -41,7 +41,11 @@ def main() -> int:
     what.add_argument("--collect", action="store_true", help="copy models and weights into the checkout")
     arguments = parser.parse_args()
     state = arguments.state.resolve()
-    if not (above := next(path for path in (state, *state.parents) if path.exists())).is_dir():
+    try:
+        above = next(path for path in (state, *state.parents) if path.exists())
+    except OSError as error:
+        raise InputError(f"--state {str(state)[:80]}: {error.strerror}: choose another folder") from None
+    if not above.is_dir():
         raise InputError(f"--state {state}: {above} is not a folder: choose another")
     if state.is_relative_to(ROOT):
         raise InputError(f"--state {state} lies in the checkout {ROOT}: choose a folder outside it")

@@ -19,10 +19,13 @@ import candidates as candidates_script  # noqa: E402
 import refit_prior  # noqa: E402
 import studies  # noqa: E402
 from dpcdvae.checkpoints.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
+from dpcdvae.checkpoints.loading import load_crystal_vae  # noqa: E402
+from dpcdvae.datasets import load_split  # noqa: E402
 from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.interfaces import LatentPosterior  # noqa: E402
 from dpcdvae.model.agreement_threshold import Agreement  # noqa: E402
 from dpcdvae.model.cdvae import CDVAE  # noqa: E402
+from dpcdvae.model_store import find_model  # noqa: E402
 from dpcdvae.parallel import LocalEngine  # noqa: E402
 from dpcdvae.sampling.agreement import decode_by_agreement, latent_distances  # noqa: E402
 from dpcdvae.sampling.decoding import Request, evaluating  # noqa: E402
@@ -35,6 +38,7 @@ from dpcdvae.structures.crystal import (  # noqa: E402
 )
 from dpcdvae.structures.table import save_tables  # noqa: E402
 from dpcdvae.tensors.noise import CrystalRandom  # noqa: E402
+from dpcdvae.training.fit_prior_and_threshold import fit_prior  # noqa: E402
 from quality.batches import from_json  # noqa: E402
 from quality.choosing import AGREEING, Candidates, adaptive, chosen, summary  # noqa: E402
 from quality.criteria import CRITERIA, Task, decode_once  # noqa: E402
@@ -261,16 +265,28 @@ def test_candidates_takes_up_what_is_there(
 
 def test_a_prior_is_fitted_again_and_nothing_else_changes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = workplace / "a-run" / "checkpoints" / "last", workplace / "new"
-    (old / "card.json").write_text('{"summary": "four crystals", "scores": []}')
-    words = [old, "--data", "four", "--out", new, "--set"]
+    card = {"summary": "four crystals", "dataset": {"name": "four", "crystals": {"train": N}}}
+    (old / "card.json").write_text(json.dumps(card | {"scores": []}))
+    words = [old, "--out", new, "--set"]
     call(monkeypatch, refit_prior.main, *words, 'prior.name="gaussian"')
     before, after = read_checkpoint(old), read_checkpoint(new)
     assert after.config == {**before.config, "prior": {**before.config["prior"], "name": "gaussian"}}
     kept = {name for name in before.weights if not name.startswith("prior.")}
     assert kept == {name for name in after.weights if not name.startswith("prior.")}
     assert all(torch.equal(before.weights[name], after.weights[name]) for name in kept)
-    assert after.source.card() == {"summary": "four crystals"}
+    train, val = (encoded(load_crystal_vae(find_model(old), "cpu"), load_split(f"four:{s}")) for s in ("train", "val"))
+    alone = fit_prior("gaussian", {}, train, val, 0).state_dict()
+    assert alone.keys() == {name[len("prior.") :] for name in after.weights if name.startswith("prior.")}
+    assert all(torch.equal(after.weights[f"prior.{name}"], value) for name, value in alone.items())
+    counted = sum(value.numel() for value in alone.values())
+    told = {"set": ['prior.name="gaussian"'], "cpu_minutes": 0.0}
+    assert after.source.card() == {**card, "prior_parameters": counted, "prior_refitted": told}
     with pytest.raises(InputError, match="exists"):
         call(monkeypatch, refit_prior.main, *words, 'prior.name="gaussian"')
     with pytest.raises(InputError, match="only options of the prior"):
-        call(monkeypatch, refit_prior.main, old, "--data", "four", "--out", workplace / "x", "--set", "loss.kl=1")
+        call(monkeypatch, refit_prior.main, old, "--out", workplace / "x", "--set", "loss.kl=1")
+    (old / "card.json").write_text(json.dumps({"dataset": {"name": "four", "crystals": {"train": N + 1}}}))
+    with pytest.raises(InputError, match=r"4 crystals to train here, and .* trained on 5"):
+        call(monkeypatch, refit_prior.main, old, "--out", workplace / "x")
+    with pytest.raises(InputError, match="of the kind 'regressor', no crystal VAE"):
+        call(monkeypatch, refit_prior.main, "perov-5-energy", "--out", workplace / "x")

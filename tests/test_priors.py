@@ -483,7 +483,10 @@ def test_killed_between_training_and_the_end(
         assert load_model(folder, "cpu").prior.fitted is (name == "write_card")
         run(tables, folder, resume=True)
         assert_same_checkpoint(best_checkpoint(folder), best_checkpoint(whole))
-        assert read_card(folder) == read_card(whole)
+        stopped, undisturbed = read_card(folder), read_card(whole)
+        for card in (stopped, undisturbed):
+            del card["curve"]["cpu_minutes"]
+        assert stopped == undisturbed
 
 
 def test_a_run_that_starts_from_weights_fits_a_prior_of_its_own(

@@ -232,6 +232,13 @@ def test_finished_models_are_collected_in_half_precision(worked: Place) -> None:
     assert [path.name for path in others.iterdir()] == ["two"]
     assert read_card(bundled / "first")["weights"] == read_card(others / "two")["weights"] == "float16"
 
+    other = (bundled / "first" / "card.json").read_text().replace('"cpu_minutes"', '"minutes"')
+    (bundled / "first" / "card.json").write_text(other)
+    code, out, _ = worked.call("--collect")
+    assert code == 1
+    assert "is another model: remove it" in out
+    assert (bundled / "first" / "card.json").read_text() == other
+
 
 def copied(worked: Place, tmp_path: Path) -> Path:
     """The state after the runs were trained and before the first was exported."""
@@ -434,8 +441,9 @@ def test_a_relative_home_is_that_of_the_queue(monkeypatch: pytest.MonkeyPatch, t
         (entry("a") + entry("a"), "name 'a' occurs twice"),
         (entry("a", register="m") + entry("b", register="m"), "register 'm' occurs twice"),
         (entry("a", minute=1), "unknown key 'minute': did you mean 'minutes'?"),
-        (entry("a", minutes=0), "minutes must be above 0, not 0"),
-        (entry("a", minutes=-1.5), "minutes must be above 0, not -1.5"),
+        (entry("a", minutes=0), "minutes must be above 0, 1000000 at most, not 0"),
+        (entry("a", minutes=-1.5), "minutes must be above 0, 1000000 at most, not -1.5"),
+        (entry("a", minutes=10**400), "1000000 at most, not 1000000000"),
         (entry("a", minutes=True), "minutes must be a number, not True"),
         (entry("a", seed=0.5), "seed must be a whole number, not 0.5"),
         (entry("a", seed=-1), "seed must be 0 or more"),
@@ -446,6 +454,7 @@ def test_a_relative_home_is_that_of_the_queue(monkeypatch: pytest.MonkeyPatch, t
         (entry("a", preset="mine.toml"), "preset mine.toml is a file"),
         (entry("../a"), "name must be made of letters"),
         (entry("a.b"), "name must be made of letters"),
+        (entry("a\nb"), "name must be made of letters"),
         (entry(""), "name is empty"),
         ('[[run]]\nname = "a"', "dataset is missing"),
         ("[[run]]\nseed = 1", "name is missing"),

@@ -15,6 +15,7 @@ from dpcdvae.interfaces import LatentPosterior, LatentPrior
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.priors import NORMAL, PRIORS
 from dpcdvae.tensors.noise import CrystalRandom
+from dpcdvae.training.fit_prior_and_threshold import fit_prior
 from quality.batches import kept
 
 POSTERIOR = "posterior"
@@ -55,17 +56,15 @@ def fitted_prior(
     if name == model.config.prior.name and model.prior.fitted:
         return model.prior, {"from": "the checkpoint"}
     file = keep.with_name(f"{keep.name}.safetensors")
-    with torch.random.fork_rng():
-        torch.manual_seed(model.config.train.seed)
-        prior = PRIORS[name](model.config.model.latent_dim, {}).to(model.device, model.dtype).requires_grad_(False)
 
     def fit() -> dict[str, Any]:
-        prior.fit(train, val, model.config.train.seed)
+        fitted = fit_prior(name, {}, train, val, model.config.train.seed)
         with atomic_output(file) as temporary:
-            safetensors.torch.save_file(prior.state_dict(), temporary)
+            safetensors.torch.save_file(fitted.state_dict(), temporary)
         return {}
 
     spent = kept(keep.with_name(f"{keep.name}.json"), fit)
+    prior = PRIORS[name](model.config.model.latent_dim, {}).to(model.device, model.dtype)
     prior.load_state_dict(safetensors.torch.load_file(file))
     return prior, {"from": "fitted here, default options", "cpu_minutes": round(spent["cpu_seconds"] / 60, 2)}
 

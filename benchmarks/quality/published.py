@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpcdvae.errors import InputError
 from dpcdvae.intervals import Number
 from quality.judging import markdown_table
 from quality.misses import CAUSES
@@ -54,9 +55,12 @@ def render(page: str, results: Path) -> str:
 
 def kept(results: Path) -> list[dict[str, Any]]:
     """The numbers of all rows that have been made, in the order of reproduction.toml."""
-    order = list(rows())
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in results.glob("*.json")]
-    return sorted(found, key=lambda record: order.index(record["row"]["name"]))
+    order, found = list(rows()), {}
+    for path in results.glob("*.json"):
+        if path.stem not in order:
+            raise InputError(f"{path}: reproduction.toml has no such row: remove the file, or name it after its row")
+        found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+    return [found[name] for name in order if name in found]
 
 
 def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
@@ -64,20 +68,21 @@ def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
     columns = COLUMNS[name]
     published = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))[name][dataset]
     lines = [
-        f"| | {' | '.join(columns.values())} | n | candidates, steps | training |",
-        "|---" * (len(columns) + 4) + "|",
+        f"| | {' | '.join(columns.values())} | n | candidates, steps | training | row |",
+        "|---" * (len(columns) + 5) + "|",
     ]
-    lines += [f"| {system}, paper | {' | '.join(values)} | | | |" for system, values in published.items()]
+    lines += [f"| {system}, paper | {' | '.join(values)} | | | | |" for system, values in published.items()]
     for record in records:
         row = record["row"]
         if row["dataset"] != dataset or row["task"] != TASKS[name]:
             continue
         own, real = _cells(record, columns), _cells(record, columns, REAL)
         how = f"{record['candidates']}, {record['steps']}{_given(record)}"
-        cells = [f"**{row['system']}**, `{row['model']}`", *own, str(record["crystals"]), how, row["training"]]
+        last = (str(record["crystals"]), how, row["training"], f"`{row['name']}`")
+        cells = [f"**{row['system']}**", *own, *last]
         lines.append(f"| {' | '.join(cells)} |")
         if any(cell != "-" for cell in real):
-            lines.append(f"| real crystals, as many | {' | '.join(real)} | {record['crystals']} | | |")
+            lines.append(f"| real crystals, as many | {' | '.join(real)} | {record['crystals']} | | | |")
     return "\n".join(lines)
 
 

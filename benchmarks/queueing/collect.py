@@ -8,19 +8,20 @@ from collections.abc import Sequence
 
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output, write_json
-from dpcdvae.model_store import last_checkpoint
-from queueing.state import WEIGHTS, WEIGHTS_FILE, Run
+from dpcdvae.model_store import last_checkpoint, read_card
+from queueing.state import MODELS, WEIGHTS, WEIGHTS_FILE, Run
 from speed.record import ROOT
 
 LEAST_MINUTES = 30.0
 BUNDLED = ROOT / "src" / "dpcdvae" / "models"
-MODELS = ROOT / "benchmarks" / "models"  # those that the package does not bundle
 TRIES = 5
 
 
 def collect(runs: Sequence[Run]) -> int:
     """Puts what there is into the checkout, in half precision; returns 1 where something could not be read, else 0."""
     failed = 0
+    if not any(run.finished or run.begun for run in runs):
+        print("nothing to collect: no run has finished an epoch")
     for run in runs:
         try:
             if damage := run.damage():
@@ -39,6 +40,8 @@ def _finished(run: Run) -> None:
     from dpcdvae.training.card import export
 
     target = BUNDLED / run.entry.register if run.entry.register else MODELS / run.name
+    if target.exists() and read_card(target).get("curve") != read_card(run.model).get("curve"):
+        raise InputError(f"{target} is another model: remove it (git rm) to take this one")
     target.parent.mkdir(exist_ok=True)
     with atomic_output(target) as temporary:
         export(run.model, temporary, half=True)

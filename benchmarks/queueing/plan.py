@@ -8,12 +8,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.errors import InputError, printable, unknown_name
 from dpcdvae.files import read_toml
 
 # What the queue sets itself: the budget, what is left for the end, and what has a key of its own.
 OWN_OPTIONS = ("train.max_epochs", "train.max_minutes", "train.finish", "train.seed", "model.property")
 KINDS = {"seed": int, "minutes": (int, float), "set": list}  # the others are texts
+MOST_MINUTES = 1_000_000  # two years
 REQUIRED = ("name", "dataset", "preset", "seed", "minutes")
 
 
@@ -90,15 +91,17 @@ def _entry(table: dict[str, Any], where: str) -> Entry:
             raise InputError(f"{where}: {key} must be {kind}, not {value!r}")
     if missing := [key for key in REQUIRED if key not in table]:
         raise InputError(f"{where}: {missing[0]} is missing")
-    where = f"{where} ('{table['name']}')"
+    where = f"{where} ('{printable(table['name'])[:40]}')"
     for key in ("name", "register"):
         # No dot: a name stands before the suffix of files, and of temporary files.
         if table.get(key) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", table[key]):
-            raise InputError(f"{where}: {key} must be made of letters, digits, '_' and '-', not '{table[key]}'")
+            raise InputError(
+                f"{where}: {key} must be made of letters, digits, '_' and '-', not '{printable(table[key])[:40]}'"
+            )
     if not table["name"]:
         raise InputError(f"{where}: name is empty")
-    if not 0 < table["minutes"] < float("inf"):
-        raise InputError(f"{where}: minutes must be above 0, not {table['minutes']}")
+    if not 0 < table["minutes"] <= MOST_MINUTES:
+        raise InputError(f"{where}: minutes must be above 0, {MOST_MINUTES} at most, not {str(table['minutes'])[:40]}")
     if table["preset"].endswith(".toml"):
         raise InputError(
             f"{where}: preset {table['preset']} is a file, which a commit does not keep: name a preset of the package, "

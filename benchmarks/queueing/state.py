@@ -12,11 +12,13 @@ from dpcdvae.errors import InputError
 from dpcdvae.files import write_json
 from dpcdvae.locks import lock
 from dpcdvae.model_store import last_checkpoint
+from dpcdvae.run_log import METRICS_FILE
 from queueing.plan import Entry
 from queueing.records import DamagedError, read_record, read_rows
 from speed.record import ROOT
 
 WEIGHTS = ROOT / "benchmarks" / "weights"
+MODELS = ROOT / "benchmarks" / "models"  # finished ones that the package does not bundle
 WEIGHTS_FILE = "queue.json"  # beside the weights of an unfinished run: its entry and what they have cost
 
 
@@ -81,13 +83,13 @@ class Run:
 
     def rows(self) -> list[dict[str, str]]:
         """Those of ``metrics.csv``, one an epoch."""
-        file = self.folder / "metrics.csv"
+        file = self.folder / METRICS_FILE
         return read_rows(file, self._instead(file))
 
     def changed(self) -> int:
         """When the last epoch was noted, 0 before any."""
         try:
-            return (self.folder / "metrics.csv").stat().st_mtime_ns
+            return (self.folder / METRICS_FILE).stat().st_mtime_ns
         except FileNotFoundError:
             return 0
 

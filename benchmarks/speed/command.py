@@ -42,9 +42,12 @@ def real_data() -> Path:
 
 def positive(text: str) -> int:
     """A number of crystals, rounds or threads, as a ``type`` of argparse."""
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, not {text}")
     return value
 
 

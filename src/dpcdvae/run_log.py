@@ -15,7 +15,7 @@ from dpcdvae.errors import InputError, printable, reason_of
 from dpcdvae.files import read_whole
 from dpcdvae.intervals import drawable
 
-RUN, METRICS = "run.json", "metrics.csv"
+RUN_FILE, METRICS_FILE = "run.json", "metrics.csv"
 EPOCH = "epoch"
 MOST_EPOCHS = 10**9
 
@@ -29,9 +29,11 @@ class RunLog:
     Attributes:
         columns: (epochs,) by name, as ``dpcdvae train`` names them; NaN where a cell is empty or holds nothing that
             can be drawn (:func:`~dpcdvae.intervals.drawable`), as of a loss that diverged. ``epoch`` increases.
+        source: the file, for messages.
     """
 
     columns: dict[str, Floats]
+    source: str = "metrics.csv"
 
     @property
     def epochs(self) -> Floats:
@@ -43,22 +45,32 @@ class RunLog:
         known = np.isfinite(values)
         return self.epochs[known], values[known]
 
+    def total(self, name: str) -> float:
+        """The sum of a column over all epochs; raises InputError where an epoch has no number for it."""
+        epochs, values = self.curve(name)
+        if len(values) < len(self.epochs):
+            epoch = next(epoch for epoch in self.epochs if epoch not in epochs)
+            raise InputError(
+                f"{self.source}: no number for '{name}' in epoch {epoch:.0f}: it is damaged, or of another version"
+            )
+        return float(values.sum())
+
 
 def is_run(path: Path) -> bool:
     """Whether it is a folder that ``dpcdvae train`` writes."""
-    return path.is_dir() and any((path / name).is_file() for name in (RUN, METRICS))
+    return path.is_dir() and any((path / name).is_file() for name in (RUN_FILE, METRICS_FILE))
 
 
 def read_run(folder: Path) -> RunLog:
     """Raises InputError where no epoch is finished, or the log cannot be read."""
-    path = folder / METRICS
+    path = folder / METRICS_FILE
     none_yet = InputError(f"{folder}: this run has no finished epoch yet: nothing to show")
     if not path.exists():
         raise none_yet
     try:
         text = read_whole(path).decode("utf-8-sig")  # a spreadsheet puts a mark before the first name
         head, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row] or [[]]
-        log = RunLog({name: drawable(values) for name, values in _columns(head, rows).items()})
+        log = RunLog({name: drawable(values) for name, values in _columns(head, rows).items()}, str(path))
         _check_epochs(log.epochs)
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         why = error if isinstance(error, InputError) else reason_of(error)

@@ -21,11 +21,11 @@ from dpcdvae.evaluation import evaluate, resolve_reference
 from dpcdvae.files import write_json
 from dpcdvae.io import Failure, read, write
 from dpcdvae.model_store import best_checkpoint, read_description, read_json
-from dpcdvae.run_log import read_run
+from dpcdvae.run_log import RUN_FILE, read_run
 from dpcdvae.sampling import kinds
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.training.lightning_module import TrainingDivergedError
-from dpcdvae.training.train import RUN_FILE, train
+from dpcdvae.training.train import train
 
 TASKS = {"reconstructed": "reconstruct", "generated": "generate"}  # of the samples
 
@@ -102,8 +102,8 @@ def _train(run: Run, plan: Plan) -> dict[str, Any]:
         "machine": machine(),
         "epochs": len(log.epochs),
         "best_epoch": read_description(best_checkpoint(folder))["facts"]["epoch"],
-        "cpu_seconds": float(log.columns["cpu_seconds"].sum()),
-        "seconds": float(log.columns["seconds"].sum()),
+        "cpu_seconds": log.total("cpu_seconds"),
+        "seconds": log.total("seconds"),
     }
 
 

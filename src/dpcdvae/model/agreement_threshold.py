@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from dpcdvae.errors import InputError
+from dpcdvae.errors import InputError, printable
+
+LARGEST = 1e12
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class Agreement:
             raise InputError(f"{where}: its agreement is {stored!r}, no table: copy the checkpoint again")
         found: dict[str, Any] = {field.name: stored.get(field.name, "missing") for field in fields(cls)}
         for name, value in found.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < LARGEST:
+                given = printable(repr(value))[:40]
                 raise InputError(
-                    f"{where}: {name} of its agreement is {value!r}, no number of 0 or more: copy the checkpoint again"
+                    f"{where}: {name} of its agreement is {given}, no number of 0 or more: copy the checkpoint again"
                 )
         return cls(**found)
 

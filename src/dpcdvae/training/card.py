@@ -82,9 +82,10 @@ def write_card(run: str | Path, tables: Mapping[str, CrystalTable]) -> Path:
 def _curve(run: Path) -> dict[str, list[float]]:
     """Validation criterion against epochs and CPU minutes: of all epochs, or of ``MOST_POINTS`` of them."""
     log = read_run(run)
-    chosen = np.unique(np.linspace(0, len(log.epochs) - 1, MOST_POINTS).round().astype(int))
-    minutes = np.cumsum(np.nan_to_num(log.columns["cpu_seconds"])) / 60
-    columns = {"epoch": log.epochs, "cpu_minutes": minutes, "criterion": log.columns["val/criterion"]}
+    epochs, criterion = log.curve("val/criterion")
+    minutes = np.interp(epochs, log.epochs, np.cumsum(np.nan_to_num(log.columns["cpu_seconds"])) / 60)
+    chosen = np.unique(np.linspace(0, len(epochs) - 1, MOST_POINTS).round().astype(int))
+    columns = {"epoch": epochs, "cpu_minutes": minutes, "criterion": criterion}
     return {name: [float(f"{value:.5g}") for value in values[chosen]] for name, values in columns.items()}
 
 

@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 from dpcdvae.errors import InputError
 from dpcdvae.files import write_text
 from dpcdvae.progress import Progress, duration
-from dpcdvae.run_log import METRICS
+from dpcdvae.run_log import METRICS_FILE
 
 
 class TimeLimit(pl.Callback):
@@ -38,7 +38,7 @@ class EpochLog(pl.Callback):
     """Rows of ``metrics.csv`` and lines on standard error. A resumed run continues the file where it resumes."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / METRICS
+        self.path = folder / METRICS_FILE
         self.rows: list[dict[str, Any]] = []
         self.best = float("inf")
         self._start, self._cpu_start = time.monotonic(), time.process_time()

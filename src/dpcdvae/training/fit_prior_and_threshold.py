@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,13 @@ from dpcdvae.checkpoints.checkpoint import PRIOR, read_checkpoint, read_training
 from dpcdvae.checkpoints.loading import loaded_model
 from dpcdvae.config import NORMAL
 from dpcdvae.ftcp.model import FTCP
+from dpcdvae.interfaces import LatentPosterior, LatentPrior
 from dpcdvae.model.agreement_threshold import Agreement
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model_store import TRAINING, best_checkpoint
 from dpcdvae.parallel import LocalEngine
 from dpcdvae.parallel.results import Results
+from dpcdvae.priors import PRIORS
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.generation import reconstruct
 from dpcdvae.structures.crystal import LATENT_DISTANCE
@@ -43,14 +46,26 @@ def fit_prior_and_threshold(
     checkpoint = read_checkpoint(folder)
     model = loaded_model(checkpoint, device)
     assert isinstance(model, CDVAE | FTCP)
-    if model.config.prior.name != NORMAL:  # which has nothing to learn from the latents
-        model.prior.fit(encoded(model, tables["train"]), encoded(model, tables["val"]), model.config.train.seed)
+    if (prior := model.config.prior).name != NORMAL:  # which has nothing to learn from the latents
+        train, val = encoded(model, tables["train"]), encoded(model, tables["val"])
+        model.prior = fit_prior(prior.name, prior.options, train, val, model.config.train.seed)
     facts = {name: value for name, value in checkpoint.facts.items() if name != "agreement"}
     if isinstance(model, CDVAE) and len(tables["val"]) >= FEWEST:
         facts["agreement"] = calibrate(model, tables["val"]).to_facts()
     training = read_training(folder) if (folder / TRAINING).is_file() else None
     fitted = {f"{PRIOR}{name}": value for name, value in model.prior.state_dict().items()}
     write_checkpoint(folder, {**checkpoint.weights, **fitted}, checkpoint.config, facts, training)
+
+
+def fit_prior(
+    name: str, options: Mapping[str, Any], train: LatentPosterior, val: LatentPosterior, seed: int
+) -> LatentPrior:
+    """The prior of this name, fitted on the latents (n, dim) of ``train``, on their device and in their precision."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        prior = PRIORS[name](train.mu.shape[1], options).to(train.mu).requires_grad_(False)
+    prior.fit(train, val, seed)
+    return prior
 
 
 def calibrate(model: CDVAE, table: CrystalTable, *, crystals: int = CRYSTALS) -> Agreement:

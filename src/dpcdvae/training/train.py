@@ -36,6 +36,7 @@ from dpcdvae.model_store import (
     read_json,
 )
 from dpcdvae.nn.layers import fit_scale_factors
+from dpcdvae.run_log import RUN_FILE
 from dpcdvae.sampling.kinds import SAMPLED_KINDS, check_reconstruction
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
@@ -49,7 +50,6 @@ from dpcdvae.training.loader import targets_of
 from dpcdvae.training.loggers import make_logger
 from dpcdvae.training.start_from import start_from
 
-RUN_FILE = "run.json"
 # What is fitted to the best checkpoint when a run ends, by the kind of the model.
 AFTER_TRAINING = {"generative": fit_prior_and_threshold, "ftcp": fit_prior_and_threshold}
 IN_USE = "wait for it, or name another folder"
