@@ -19,20 +19,22 @@ TRIES = 5
 
 def collect(runs: Sequence[Run]) -> int:
     """Puts what there is into the checkout, in half precision; returns 1 where something could not be read, else 0."""
-    failed = 0
-    if not any(run.finished or run.begun for run in runs):
-        print("nothing to collect: no run has finished an epoch")
+    failed = collected = 0
     for run in runs:
         try:
             if damage := run.damage():
                 raise damage
             if run.finished:
                 _finished(run)
+                collected += 1
             elif run.begun and run.spent() > LEAST_MINUTES:
                 _unfinished(run)
+                collected += 1
         except InputError as error:
             failed = 1
             print(f"{run.name}: not collected: {error}")
+    if not collected and not failed:
+        print(f"nothing to collect: no run is finished, or unfinished after {LEAST_MINUTES:.0f} minutes")
     return failed
 
 
