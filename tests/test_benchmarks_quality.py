@@ -279,8 +279,9 @@ def test_a_prior_is_fitted_again_and_nothing_else_changes(workplace: Path, monke
     assert alone.keys() == {name[len("prior.") :] for name in after.weights if name.startswith("prior.")}
     assert all(torch.equal(after.weights[f"prior.{name}"], value) for name, value in alone.items())
     counted = sum(value.numel() for value in alone.values())
-    told = {"set": ['prior.name="gaussian"'], "cpu_minutes": 0.0}
-    assert after.source.card() == {**card, "prior_parameters": counted, "prior_refitted": told}
+    told = after.source.card()
+    assert told["prior_refitted"].pop("cpu_minutes") >= 0
+    assert told == {**card, "prior_parameters": counted, "prior_refitted": {"set": ['prior.name="gaussian"']}}
     with pytest.raises(InputError, match="exists"):
         call(monkeypatch, refit_prior.main, *words, 'prior.name="gaussian"')
     with pytest.raises(InputError, match="only options of the prior"):

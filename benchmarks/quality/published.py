@@ -45,11 +45,13 @@ REAL = "reference"
 def render(page: str, results: Path) -> str:
     """The page with every part between ``<!-- table1 perov_5 -->`` and ``<!-- end -->`` made anew."""
 
+    records = kept(results)
+
     def table_of(found: re.Match[str]) -> str:
-        return f"{found[1]}\n{table(found[2], found[3], kept(results))}\n{found[4]}"
+        return f"{found[1]}\n{table(found[2], found[3], records)}\n{found[4]}"
 
     page = re.sub(r"(<!-- (table[1-3]) (\w+) -->)\n.*?(<!-- end -->)", table_of, page, flags=re.DOTALL)
-    shares = f"\\1\n{misses(kept(results))}\n\\2"
+    shares = f"\\1\n{misses(records)}\n\\2"
     return re.sub(r"(<!-- misses -->)\n.*?(<!-- end -->)", shares, page, flags=re.DOTALL)
 
 

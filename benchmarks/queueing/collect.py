@@ -42,7 +42,7 @@ def _finished(run: Run) -> None:
     from dpcdvae.training.card import export
 
     target = BUNDLED / run.entry.register if run.entry.register else MODELS / run.name
-    if target.exists() and read_card(target).get("curve") != read_card(run.model).get("curve"):
+    if target.exists() and read_card(target)["losses"] != read_card(run.model)["losses"]:
         raise InputError(f"{target} is another model: remove it (git rm) to take this one")
     target.parent.mkdir(exist_ok=True)
     with atomic_output(target) as temporary:
