@@ -24,7 +24,7 @@ from dpcdvae.files import json_object, manifest_path, write_json, write_text
 from dpcdvae.io import Failure, read
 from dpcdvae.model_store import bundled_models, find_model
 from quality.judging import judge_reconstruction
-from quality.published import PAGE, render
+from quality.published import PAGE, SAMPLING, render
 from quality.rows import Row, row_of, rows
 from queueing.state import MODELS
 from speed.command import Parser, positive, run
@@ -79,8 +79,7 @@ def measure(row: Row, work: Path, n: int | None) -> dict[str, Any]:
         "row": row.__dict__,
         "commands": ["dpcdvae " + " ".join(make), " ".join(["dpcdvae", judge[0], "CRYSTALS", *judge[1:]])],
         "model_sha256": sha256,
-        "candidates": made["arguments"]["candidates"],
-        "steps": made["arguments"]["steps"],
+        "sampling": {name: made["arguments"][name] for name in SAMPLING if made["arguments"].get(name)},
         "passes": made["passes"],
         "machine": machine("cpu", int(os.environ.get("OMP_NUM_THREADS", "0")) or 1),
     }

@@ -37,6 +37,15 @@ COLUMNS = {
         "delta_enthalpy_rms": "ΔH_rms, meV/atom",
     },
 }
+SAMPLING = {
+    "candidates": "candidates {}",
+    "steps": "steps {}",
+    "prior": "prior {}",
+    "lattice": "lattice {}",
+    "sample_latent": "z drawn",
+    "force_types": "true N_a and types",
+}
+"""Options of sampling that are kept with a row, and how they are shown."""
 TASKS = {"table1": "reconstruct", "table2": "generate", "table3": "relax"}
 REAL = "reference"
 """The baseline that is shown: as many real crystals of the test split."""
@@ -70,39 +79,45 @@ def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
     columns = COLUMNS[name]
     published = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))[name][dataset]
     lines = [
-        f"| | {' | '.join(columns.values())} | n | candidates, steps | training | row |",
+        f"| | {' | '.join(columns.values())} | n | sampling | training | row |",
         "|---" * (len(columns) + 5) + "|",
     ]
-    lines += [f"| {system}, paper | {' | '.join(values)} | | | | |" for system, values in published.items()]
+    ours: dict[str, list[str]] = {system: [] for system in published}
+    real: dict[int, str] = {}
     for record in records:
         row = record["row"]
         if row["dataset"] != dataset or row["task"] != TASKS[name]:
             continue
-        own, real = _cells(record, columns), _cells(record, columns, REAL)
-        how = f"{record['candidates']}, {record['steps']}{_given(record)}"
-        last = (str(record["crystals"]), how, row["training"], f"`{row['name']}`")
-        cells = [f"**{row['system']}**", *own, *last]
-        lines.append(f"| {' | '.join(cells)} |")
-        if any(cell != "-" for cell in real):
-            lines.append(f"| real crystals, as many | {' | '.join(real)} | {record['crystals']} | | | |")
-    return "\n".join(lines)
+        last = (str(record["crystals"]), sampling(record), row["training"], f"`{row['name']}`")
+        cells = [f"**{row['system']}**", *_cells(record, columns), *last]
+        ours.setdefault(row["system"], []).append(f"| {' | '.join(cells)} |")
+        floor = _cells(record, columns, REAL)
+        if any(cell != "-" for cell in floor):
+            n = record["crystals"]
+            real[n] = f"| {n} real crystals | {' | '.join(floor)} | {n} | | | |"
+    for system, rows in ours.items():
+        if system in published:
+            lines.append(f"| {system}, paper | {' | '.join(published[system])} | | | | |")
+        lines += rows
+    return "\n".join([*lines, *real.values()])
 
 
 def misses(records: Sequence[Mapping[str, Any]]) -> str:
     """For each reconstruction the share of crystals that do not match, by the first part that is wrong."""
     found = [record for record in records if "misses" in record]
-    header = ["model", "data", "candidates, steps", "n", *(f"{name}, %" for name in CAUSES)]
+    header = ["model", "data", "sampling", "n", *(f"{name}, %" for name in CAUSES)]
     rows = []
     for record in found:
         row, shares = record["row"], record["misses"]
         values = [f"{100 * shares[name]:.1f}" for name in CAUSES]
-        how = f"{record['candidates']}, {record['steps']}{_given(record)}"
-        rows.append([f"`{row['model']}`", row["dataset"], how, str(record["crystals"]), *values])
+        rows.append([f"`{row['model']}`", row["dataset"], sampling(record), str(record["crystals"]), *values])
     return markdown_table(header, rows)
 
 
-def _given(record: Mapping[str, Any]) -> str:
-    return "; true N_a and types" if "--force-types" in record["row"]["options"] else ""
+def sampling(record: Mapping[str, Any]) -> str:
+    """How the crystals of a row were sampled, in words."""
+    kept = record["sampling"]
+    return ", ".join(words.format(kept[name]) for name, words in SAMPLING.items() if name in kept)
 
 
 def _cells(record: Mapping[str, Any], columns: Mapping[str, str], baseline: str | None = None) -> list[str]:

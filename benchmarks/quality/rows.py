@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpcdvae.errors import unknown_name
+from dpcdvae.model_store import read_card
+from queueing.state import MODELS
 from speed.record import ROOT
 
 ROWS = ROOT / "benchmarks" / "reproduction.toml"
@@ -44,10 +46,18 @@ def rows() -> dict[str, Row]:
                 how["task"],
                 n,
                 how["options"],
-                model["training"],
+                model.get("training") or training(model["name"]),
                 energies,
             )
     return found
+
+
+def training(model: str) -> str:
+    """What the card of a model of models/ says of its training; nothing where it is not there yet."""
+    if not (MODELS / model).is_dir():
+        return ""
+    curve = read_card(MODELS / model)["curve"]
+    return f"{curve['cpu_minutes'][-1]:.0f} CPU minutes, {curve['epoch'][-1]:.0f} epochs"
 
 
 def row_of(name: str) -> Row:
