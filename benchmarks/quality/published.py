@@ -95,10 +95,10 @@ def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
         if any(cell != "-" for cell in floor):
             n = record["crystals"]
             real[n] = f"| {n} real crystals | {' | '.join(floor)} | {n} | | | |"
-    for system, rows in ours.items():
+    for system, made in ours.items():
         if system in published:
             lines.append(f"| {system}, paper | {' | '.join(published[system])} | | | | |")
-        lines += rows
+        lines += made
     return "\n".join([*lines, *real.values()])
 
 
