@@ -85,6 +85,8 @@ def measure(row: Row, work: Path, n: int | None) -> dict[str, Any]:
     }
     if row.task == "relax":
         kept |= {"crystals": found["crystals"]["given"], "relaxation": found["crystals"], "metrics": found["figures"]}
+        known = {each["id"]: each["delta_energy"] for each in found["rows"] if each["delta_energy"] is not None}
+        kept["delta_energies"] = {id: round(value, 3) for id, value in known.items()}  # meV/atom
     else:
         kept |= {"crystals": found["crystals"]["generated"], "metrics": found["metrics"]}
     if row.task == "reconstruct":

@@ -11,6 +11,7 @@ from typing import Any
 
 from dpcdvae.errors import InputError
 from dpcdvae.intervals import Number
+from quality import differences
 from quality.judging import markdown_table
 from quality.misses import CAUSES
 from quality.rows import rows
@@ -60,8 +61,9 @@ def render(page: str, results: Path) -> str:
         return f"{found[1]}\n{table(found[2], found[3], records)}\n{found[4]}"
 
     page = re.sub(r"(<!-- (table[1-3]) (\w+) -->)\n.*?(<!-- end -->)", table_of, page, flags=re.DOTALL)
-    shares = f"\\1\n{misses(records)}\n\\2"
-    return re.sub(r"(<!-- misses -->)\n.*?(<!-- end -->)", shares, page, flags=re.DOTALL)
+    for part, text in (("misses", misses(records)), ("differences", differences.table(records))):
+        page = re.sub(rf"(<!-- {part} -->)\n.*?(<!-- end -->)", f"\\1\n{text}\n\\2", page, flags=re.DOTALL)
+    return page
 
 
 def kept(results: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,51 @@
+"""Differences of ground states between systems: zero against itself, known values, pairs by id."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from quality.differences import rms_difference, table
+
+ENERGIES = {f"gen-{k}": float(value) for k, value in enumerate(np.random.default_rng(0).gamma(2.0, 100.0, 200))}
+
+
+def test_a_system_does_not_differ_from_itself() -> None:
+    same = rms_difference(ENERGIES, ENERGIES)
+    assert (same.value, same.interval, same.n) == (0.0, (0.0, 0.0), 200)
+
+
+def test_a_scaled_system_differs_by_the_scale_and_the_other_way_round() -> None:
+    scaled = {id: 0.8 * value for id, value in ENERGIES.items()}
+    rms = np.sqrt(np.mean(np.square(list(ENERGIES.values()))))
+    found, back = rms_difference(scaled, ENERGIES), rms_difference(ENERGIES, scaled)
+    assert found.value == pytest.approx(-0.2 * rms)
+    assert back.value == pytest.approx(0.2 * rms)
+    assert found.interval is not None
+    assert found.interval[0] < found.value < found.interval[1] < 0
+
+
+def test_only_crystals_of_both_count() -> None:
+    some = dict(list(ENERGIES.items())[:50])
+    assert rms_difference(some, ENERGIES).n == 50
+    assert rms_difference({}, ENERGIES).value is None
+
+
+def record(system: str, factor: float) -> dict[str, object]:
+    return {"row": {"system": system}, "delta_energies": {id: factor * value for id, value in ENERGIES.items()}}
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(0.7, "yes"), (1.3, "no"), (1.0, "cannot be told")])
+def test_the_table_says_whether_a_system_lies_nearer(factor: float, verdict: str) -> None:
+    lines = table([record("CDVAE", 1.0), record("DP-CDVAE", factor), {"row": {"system": "FTCP"}}]).splitlines()
+    assert len(lines) == 3
+    assert lines[2].endswith(f"{verdict} |")
+
+
+def test_without_the_base_it_says_so() -> None:
+    assert "CDVAE" in table([record("DP-CDVAE", 1.0)])
