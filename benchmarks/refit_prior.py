@@ -19,6 +19,8 @@ from dpcdvae.model_scores import SCORES
 from dpcdvae.model_store import CARD, StoredModel, find_model
 from speed.command import Parser, run
 
+KINDS = ("generative", "ftcp")
+
 
 def main() -> None:
     parser = Parser(description=(__doc__ or "").splitlines()[0])
@@ -28,8 +30,10 @@ def main() -> None:
     arguments = parser.parse_args()
     out = check_output(arguments.out, overwrite=None)
     source = find_model(arguments.model)
-    if source.kind != "generative":
-        raise InputError(f"{source.name} is of the kind '{source.kind}', no crystal VAE: name one")
+    if source.kind not in KINDS:
+        raise InputError(
+            f"{source.name} is of the kind '{source.kind}', which has no prior: name a crystal VAE or FTCP"
+        )
     if odd := [given for given in arguments.set if not given.startswith("prior.")]:
         raise InputError(f"--set {odd[0]}: only options of the prior can change, such as prior.options.steps=16000")
     refit(source, arguments.set, out)
@@ -47,21 +51,24 @@ def refit(source: StoredModel, changes: list[str], out: Path) -> None:
 
     from dpcdvae.checkpoints.checkpoint import PRIOR, read_checkpoint, write_checkpoint
     from dpcdvae.checkpoints.loading import loaded_model
+    from dpcdvae.ftcp.model import FTCP
     from dpcdvae.model.cdvae import CDVAE
     from dpcdvae.sampling.encoding import encoded
     from dpcdvae.training.fit_prior_and_threshold import fit_prior
 
     checkpoint = read_checkpoint(source)
     model = loaded_model(checkpoint)
-    assert isinstance(model, CDVAE)
+    assert isinstance(model, CDVAE | FTCP)
     train, val = (encoded(model, table) for table in tables)
     start = time.process_time()
     prior = fit_prior(config.prior.name, config.prior.options, train, val, config.train.seed)
     minutes = round((time.process_time() - start) / 60, 1)
     weights = {name: value for name, value in checkpoint.weights.items() if not name.startswith(PRIOR)}
+    stored = next(
+        value.dtype for value in weights.values() if value.is_floating_point()
+    )  # float16 of a half-precision model
     for name, value in prior.state_dict().items():
-        old = checkpoint.weights.get(f"{PRIOR}{name}", value)
-        weights[f"{PRIOR}{name}"] = value.to(old.dtype)  # of a model in half precision
+        weights[f"{PRIOR}{name}"] = value.to(stored) if value.is_floating_point() else value
     card = {name: value for name, value in card.items() if name != SCORES} | {
         "prior_parameters": sum(value.numel() for value in prior.state_dict().values()),
         "prior_refitted": {"set": changes, "cpu_minutes": minutes},

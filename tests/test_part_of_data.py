@@ -1,0 +1,45 @@
+"""A part of a data set: fewer training crystals, all others as they were, under a name that says so."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import part_of_data
+from dpcdvae.datasets import load_dataset
+from dpcdvae.datasets.building import get_prototypes
+from dpcdvae.errors import InputError
+
+
+@pytest.fixture
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path))
+    return get_prototypes().name
+
+
+@pytest.mark.parametrize("every", [1, 3, 10_000])
+def test_only_training_crystals_are_left_out(whole: str, every: int) -> None:
+    before, after = load_dataset(whole), load_dataset(part_of_data.part(whole, every))
+    assert after.name == f"{whole}-1in{every}"
+    assert list(after["train"].ids) == list(before["train"].ids)[::every]
+    for split in ("val", "test"):
+        assert list(after[split].ids) == list(before[split].ids)
+        np.testing.assert_array_equal(after[split].frac_coords, before[split].frac_coords)
+    assert after.metadata["notes"]["train"] == f"1 of {every} crystals"
+
+
+def test_a_data_set_that_is_there_stays(whole: str) -> None:
+    part_of_data.part(whole, 2)
+    with pytest.raises(InputError):
+        part_of_data.part(whole, 2)
+    assert part_of_data.part(whole, 2, overwrite=True) == f"{whole}-1in2"
+
+
+def test_an_unknown_data_set_is_one_line(whole: str) -> None:
+    with pytest.raises(InputError):
+        part_of_data.part("nothing", 2)
