@@ -289,5 +289,5 @@ def test_a_prior_is_fitted_again_and_nothing_else_changes(workplace: Path, monke
     (old / "card.json").write_text(json.dumps({"dataset": {"name": "four", "crystals": {"train": N + 1}}}))
     with pytest.raises(InputError, match=r"4 crystals to train here, and .* trained on 5"):
         call(monkeypatch, refit_prior.main, old, "--out", workplace / "x")
-    with pytest.raises(InputError, match="of the kind 'regressor', without a prior"):
+    with pytest.raises(InputError, match="of the kind 'regressor', which has no prior"):
         call(monkeypatch, refit_prior.main, "perov-5-energy", "--out", workplace / "x")
