@@ -7,12 +7,14 @@ mean, or --sample-latent) and decoded as the data have them, which is the publis
 atoms in random order, the origin anywhere, another basis of the same lattice, all of these, and all of these brought to
 Niggli's cell again, as `dpcdvae data add` prepares any crystal. Match rate and mean rms distance (both over all pairs,
 with the published tolerances), with their intervals and the causes of the misses, go to
-benchmarks/results/ftcp-shuffled-MODEL.json. Set OMP_NUM_THREADS=1.
+benchmarks/results/ftcp-shuffled-MODEL.json. ``--page`` writes the table of docs/systems.md from these files alone. Set
+OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +26,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from dpcdvae.errors import InputError  # noqa: E402
+from dpcdvae.files import json_object, write_text  # noqa: E402
+from dpcdvae.intervals import Number  # noqa: E402
 from dpcdvae.structures.crystal import Crystal  # noqa: E402
 from dpcdvae.structures.standardise import standardise, wrap  # noqa: E402
 from quality.batches import begun, here, split_table  # noqa: E402
 from quality.judging import cell, judge_reconstruction, markdown_table  # noqa: E402
 from speed.command import Parser, positive, run, usable_device  # noqa: E402
 
+RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "systems.md"
 Disguise = Callable[[Crystal, np.random.Generator], Crystal]
 SHEARS = 4
 
@@ -73,7 +78,8 @@ def _changed(crystal: Crystal, numbers: Any, frac: Any, lattice: Any) -> Crystal
 
 def main() -> None:
     parser = Parser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", required=True, help="a run folder or a checkpoint folder of FTCP")
+    parser.add_argument("--model", help="a run folder or a checkpoint folder of FTCP")
+    parser.add_argument("--page", action="store_true", help=f"write the table of {PAGE.name} from the results")
     parser.add_argument("--data", default="perov_5")
     parser.add_argument("--split", default="test")
     parser.add_argument("-n", type=positive, default=500, help="crystals")
@@ -82,9 +88,14 @@ def main() -> None:
     parser.add_argument("--device", type=usable_device, default="cpu")
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     arguments = parser.parse_args()
-    name = Path(arguments.model).resolve().name
-    out = arguments.out or ROOT / "benchmarks" / "results" / f"ftcp-shuffled-{name}.json"
-    print(markdown(measure(arguments, name, out)))
+    if not arguments.model and not arguments.page:
+        raise InputError("which model? --model RUN; or --page")
+    if arguments.model:
+        name = Path(arguments.model).resolve().name
+        out = arguments.out or RESULTS / f"ftcp-shuffled-{name}.json"
+        print(markdown(measure(arguments, name, out)))
+    if arguments.page:
+        write_text(PAGE, render(PAGE.read_text(encoding="utf-8")))
 
 
 def measure(a: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
@@ -121,6 +132,26 @@ def markdown(result: dict[str, Any]) -> str:
     rows = [[what, cell(one["match_rate"]), cell(one["match_rms"], 4)] for what, one in result["described"].items()]
     title = f"{result['data']}:{result['split']}, {result['n']} crystals, representation.order {result['order']}"
     return f"{title}\n\n" + markdown_table(["described anew", "match rate", "mean rms distance"], rows)
+
+
+def render(page: str) -> str:
+    """The page with the table of all kept results between its two marks."""
+    files = sorted(RESULTS.glob("ftcp-shuffled-*.json"))
+    found = [json_object(file, "remove it, or measure it again") for file in files]
+    latest = {record["model"]: record["results"][-1] for record in found}
+    header = ["crystals given to the encoder", *(f"`{name}`, n = {result['n']}" for name, result in latest.items())]
+    rows = [
+        [what, *(f"{_cell(one, 'match_rate', '')} / {_cell(one, 'match_rms', 'Å')}" for one in ones)]
+        for what in DISGUISES
+        for ones in [[result["described"][what] for result in latest.values()]]
+    ]
+    table = markdown_table(header, rows)
+    return re.sub(r"(<!-- ftcp-shuffled -->)\n.*?(<!-- end -->)", f"\\1\n{table}\n\\2", page, flags=re.DOTALL)
+
+
+def _cell(found: dict[str, Any], name: str, unit: str) -> str:
+    value, interval = Number.from_json(found[name], unit).shown(unit)
+    return f"{value} ({interval})" if interval else value
 
 
 if __name__ == "__main__":

@@ -17,15 +17,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dpcdvae.cli import main as dpcdvae
 from dpcdvae.datasets import load_split
 from dpcdvae.errors import InputError
 from dpcdvae.files import json_object, manifest_path, write_json, write_text
-from dpcdvae.io import Failure, read
+from dpcdvae.io import Failure, read, write
 from dpcdvae.model_store import bundled_models, find_model
 from quality.judging import judge_reconstruction
 from quality.published import PAGE, SAMPLING, render
-from quality.rows import Row, row_of, rows
+from quality.rows import CEILING, Row, row_of, rows
 from queueing.state import MODELS
 from speed.command import Parser, positive, run
 from speed.record import ROOT, machine
@@ -66,6 +68,30 @@ def measure(row: Row, work: Path, n: int | None) -> dict[str, Any]:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--work {work} cannot be written ({error.strerror}): name another folder") from None
+    kept = _of_test_crystals(row, work, n) if row.task == CEILING else _of_model(row, work, n)
+    kept = {"row": row.__dict__, **kept, "machine": machine("cpu", int(os.environ.get("OMP_NUM_THREADS", "0")) or 1)}
+    if n is None:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        write_json(RESULTS / f"{row.name}.json", kept)
+    return kept
+
+
+def _of_test_crystals(row: Row, work: Path, n: int | None) -> dict[str, Any]:
+    """The test crystals themselves, judged as if they had been reconstructed."""
+    crystals, report, judge = work / f"{row.name}.extxyz", work / f"{row.name}.json", _judge(row)
+    table = load_split(f"{row.dataset}:test")
+    write(list(table.select(np.arange(min(n or len(table), len(table))))), crystals, overwrite=True)
+    call([judge[0], str(crystals), *judge[1:], "--json", str(report), "--overwrite"])
+    found = json_object(report, "run it again")
+    return {
+        "commands": [" ".join(["dpcdvae", judge[0], "CRYSTALS", *judge[1:]])],
+        "sampling": {},
+        "crystals": found["crystals"]["generated"],
+        "metrics": found["metrics"],
+    }
+
+
+def _of_model(row: Row, work: Path, n: int | None) -> dict[str, Any]:
     sha256 = find_model(anywhere(place_of(row.model))).sha256
     make, judge = _make(row, n or row.n), _judge(row)
     # Crystals of another model or by other options have another name, so what is there is never taken for them.
@@ -76,12 +102,10 @@ def measure(row: Row, work: Path, n: int | None) -> dict[str, Any]:
     call([judge[0], str(crystals), *judge[1:], "--json", str(report), "--overwrite"])
     found, made = json_object(report, "run it again"), json_object(manifest_path(crystals), "run it again")
     kept = {
-        "row": row.__dict__,
         "commands": ["dpcdvae " + " ".join(make), " ".join(["dpcdvae", judge[0], "CRYSTALS", *judge[1:]])],
         "model_sha256": sha256,
         "sampling": {name: made["arguments"][name] for name in SAMPLING if made["arguments"].get(name)},
         "passes": made["passes"],
-        "machine": machine("cpu", int(os.environ.get("OMP_NUM_THREADS", "0")) or 1),
     }
     if row.task == "relax":
         kept |= {"crystals": found["crystals"]["given"], "relaxation": found["crystals"], "metrics": found["figures"]}
@@ -93,9 +117,6 @@ def measure(row: Row, work: Path, n: int | None) -> dict[str, Any]:
         failures = [Failure(each["id"], "sampling", each["reason"]) for each in made["failures"]]
         ids = [str(id) for id in load_split(f"{row.dataset}:test").ids][: n or row.n or None]
         kept["misses"] = judge_reconstruction(list(read(crystals)), failures, f"{row.dataset}:test", ids)["misses"]
-    if n is None:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        write_json(RESULTS / f"{row.name}.json", kept)
     return kept
 
 
@@ -114,7 +135,11 @@ def _judge(row: Row) -> list[str]:
     if row.task == "relax":
         return ["ground-state", "--calculator", "chgnet", "--pressure", "10", "--optimizer", "lbfgs", "--workers", "1"]
     judge = ["evaluate", "--reference", f"{row.dataset}:test", "--protocol", "cdvae", "--workers", "0"]
-    judge += ["--paired", "--baselines", "none"] if row.task == "reconstruct" else ["--baselines", "reference,training"]
+    judge += (
+        ["--paired", "--baselines", "none"]
+        if row.task in ("reconstruct", CEILING)
+        else ["--baselines", "reference,training"]
+    )
     return [*judge, *(["--energy-model", place_of(row.energy_model)] if row.energy_model else [])]
 
 

@@ -79,3 +79,9 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "vae", model.state_dict(), model.config.to_dict(), {})
     with pytest.raises(InputError, match="vae is no FTCP model"):
         ftcp_shuffled.measure(arguments(tmp_path, "vae"), "vae", tmp_path / "out.json")
+
+
+def test_the_page_is_what_the_results_give() -> None:
+    page = ftcp_shuffled.PAGE.read_text(encoding="utf-8")
+    assert ftcp_shuffled.render(page) == page
+    assert all(f"| {what} |" in page for what in ftcp_shuffled.DISGUISES)

@@ -14,7 +14,7 @@ from dpcdvae.intervals import Number
 from quality import differences
 from quality.judging import markdown_table
 from quality.misses import CAUSES
-from quality.rows import rows
+from quality.rows import CEILING, rows
 from speed.record import ROOT
 
 PAGE = ROOT / "docs" / "reproduction.md"
@@ -47,7 +47,7 @@ SAMPLING = {
     "force_types": "true N_a and types",
 }
 """Options of sampling that are kept with a row, and how they are shown."""
-TASKS = {"table1": "reconstruct", "table2": "generate", "table3": "relax"}
+TASKS = {"table1": ("reconstruct", CEILING), "table2": ("generate",), "table3": ("relax",)}
 REAL = "reference"
 """The baseline that is shown: as many real crystals of the test split."""
 
@@ -88,7 +88,7 @@ def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
     real: dict[int, str] = {}
     for record in records:
         row = record["row"]
-        if row["dataset"] != dataset or row["task"] != TASKS[name]:
+        if row["dataset"] != dataset or row["task"] not in TASKS[name]:
             continue
         last = (str(record["crystals"]), sampling(record), row["training"], f"`{row['name']}`")
         cells = [f"**{row['system']}**", *_cells(record, columns), *last]
