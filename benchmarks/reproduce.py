@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dpcdvae.cli import main as dpcdvae
 from dpcdvae.datasets import load_split
 from dpcdvae.errors import InputError
@@ -68,7 +66,7 @@ def measure(row: Row, work: Path, n: int | None) -> dict[str, Any]:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--work {work} cannot be written ({error.strerror}): name another folder") from None
-    kept = _of_test_crystals(row, work, n) if row.task == CEILING else _of_model(row, work, n)
+    kept = _of_test_crystals(row, work) if row.task == CEILING else _of_model(row, work, n)
     kept = {"row": row.__dict__, **kept, "machine": machine("cpu", int(os.environ.get("OMP_NUM_THREADS", "0")) or 1)}
     if n is None:
         RESULTS.mkdir(parents=True, exist_ok=True)
@@ -76,11 +74,10 @@ def measure(row: Row, work: Path, n: int | None) -> dict[str, Any]:
     return kept
 
 
-def _of_test_crystals(row: Row, work: Path, n: int | None) -> dict[str, Any]:
-    """The test crystals themselves, judged as if they had been reconstructed."""
+def _of_test_crystals(row: Row, work: Path) -> dict[str, Any]:
+    """All test crystals themselves, judged as if they had been reconstructed."""
     crystals, report, judge = work / f"{row.name}.extxyz", work / f"{row.name}.json", _judge(row)
-    table = load_split(f"{row.dataset}:test")
-    write(list(table.select(np.arange(min(n or len(table), len(table))))), crystals, overwrite=True)
+    write(list(load_split(f"{row.dataset}:test")), crystals, overwrite=True)
     call([judge[0], str(crystals), *judge[1:], "--json", str(report), "--overwrite"])
     found = json_object(report, "run it again")
     return {
