@@ -136,14 +136,18 @@ def markdown(result: dict[str, Any]) -> str:
 
 def render(page: str) -> str:
     """The page with the table of all kept results between its two marks."""
-    files = sorted(RESULTS.glob("ftcp-shuffled-*.json"))
-    found = [json_object(file, "remove it, or measure it again") for file in files]
-    latest = {record["model"]: record["results"][-1] for record in found}
+    latest = {}
+    for file in sorted(RESULTS.glob("ftcp-shuffled-*.json")):
+        record = json_object(file, "remove it, or measure it again")
+        try:
+            latest[record["model"]] = {"n": record["results"][-1]["n"], **record["results"][-1]["described"]}
+        except (KeyError, IndexError, TypeError):
+            raise InputError(f"{file} is no result of this script: remove it, or measure it again") from None
     header = ["crystals given to the encoder", *(f"`{name}`, n = {result['n']}" for name, result in latest.items())]
     rows = [
         [what, *(f"{_cell(one, 'match_rate', '')} / {_cell(one, 'match_rms', 'Å')}" for one in ones)]
         for what in DISGUISES
-        for ones in [[result["described"][what] for result in latest.values()]]
+        for ones in [[result[what] for result in latest.values()]]
     ]
     table = markdown_table(header, rows)
     return re.sub(r"(<!-- ftcp-shuffled -->)\n.*?(<!-- end -->)", f"\\1\n{table}\n\\2", page, flags=re.DOTALL)

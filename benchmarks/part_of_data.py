@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from dpcdvae.datasets import dataset_file, load_dataset
+from dpcdvae.errors import InputError
 from dpcdvae.files import check_output
 from dpcdvae.structures.table import save_tables
 from speed.command import Parser, positive, run
@@ -28,9 +29,13 @@ def main() -> None:
 def part(data: str, every: int, *, overwrite: bool = False) -> str:
     """Writes the data set, and returns its name."""
     dataset = load_dataset(data)
+    train = dataset["train"]
+    if every > len(train):
+        raise InputError(
+            f"--every {every:.3g}: {dataset.name} has {len(train)} training crystals: give a smaller number"
+        )
     name = f"{dataset.name}-1in{every}"
     path = check_output(dataset_file(name), overwrite=overwrite)
-    train = dataset["train"]
     tables = {**dataset.tables, "train": train.select(np.arange(0, len(train), every))}
     words = f"1 of {every} crystals"
     metadata = {

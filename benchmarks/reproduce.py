@@ -22,7 +22,7 @@ from dpcdvae.datasets import load_split
 from dpcdvae.errors import InputError
 from dpcdvae.files import json_object, manifest_path, write_json, write_text
 from dpcdvae.io import Failure, read, write
-from dpcdvae.model_store import bundled_models, find_model
+from dpcdvae.model_store import WEIGHTS, bundled_models, find_model
 from quality.judging import judge_reconstruction
 from quality.published import PAGE, SAMPLING, render
 from quality.rows import CEILING, Row, row_of, rows
@@ -90,6 +90,11 @@ def _of_test_crystals(row: Row, work: Path) -> dict[str, Any]:
 
 def _of_model(row: Row, work: Path, n: int | None) -> dict[str, Any]:
     sha256 = find_model(anywhere(place_of(row.model))).sha256
+    if row.model not in bundled_models() and not (MODELS / row.model / WEIGHTS).exists():
+        raise InputError(
+            f"{row.model} is without its weights, which are too large for the repository: train it again "
+            f"(train_queue.py --only {row.model}, then --collect)"
+        )
     make, judge = _make(row, n or row.n), _judge(row)
     # Crystals of another model or by other options have another name, so what is there is never taken for them.
     tag = hashlib.sha256(" ".join([sha256, *make]).encode()).hexdigest()[:8]
