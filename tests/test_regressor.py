@@ -11,14 +11,18 @@ import pytest
 import torch
 
 from dpcdvae.checkpoints.loading import load_model, load_regressor
+from dpcdvae.cli.energies import energy_model_of
 from dpcdvae.config import RegressorConfig, load_config, override_config
 from dpcdvae.datasets import load_dataset
 from dpcdvae.errors import InputError
+from dpcdvae.evaluation import EnergyModel, Reference
 from dpcdvae.io import write
 from dpcdvae.model.regressor import PropertyRegressor
-from dpcdvae.model_store import read_card
+from dpcdvae.model_store import find_model, read_card
 from dpcdvae.nn.target_scaler import TargetScaler
+from dpcdvae.parallel import HERE
 from dpcdvae.sampling.property_prediction import mean_absolute_error, predict
+from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.table import CrystalTable, save_tables
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.train import check_data, train
@@ -164,6 +168,23 @@ def test_evaluate_takes_a_model_of_the_same_data_alone(
     assert "predicts 'density', but theirs's energy is 'enthalpy'" in capsys.readouterr().err
     assert evaluate(str(tmp_path / "odd.extxyz")) == 2
     assert "was trained without Pu, Am" in capsys.readouterr().err
+
+
+def test_a_reference_may_have_a_few_crystals_of_unknown_elements(
+    tables: dict[str, CrystalTable], tmp_path: Path
+) -> None:
+    source = find_model(run(tables, tmp_path / "run", "train.max_epochs=1"))
+    known, odd = list(tables["train"]), random_crystal(0, elements=(94, 95))
+    crystals = [dataclasses.replace(known[k % len(known)], id=str(k)) for k in range(200)]
+
+    def given(reference: list[Crystal]) -> EnergyModel:
+        return energy_model_of(source, Reference("these", "", reference), HERE, 60.0)
+
+    values, reasons = given([odd, *crystals]).predict([odd, crystals[0]])
+    assert np.isnan(values).tolist() == [True, False]
+    assert reasons == {0: "density of Pu, Am was not trained"}
+    with pytest.raises(InputError, match="trained without Pu, Am, which are in these"):
+        given([odd, *crystals[:98]])
 
 
 def test_the_command_learns_the_energy_of_a_file(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dpcdvae.parallel import Engine
     from dpcdvae.structures.crystal import Crystal
 
+MOST_UNKNOWN = 0.01
+"""Share of a reference with elements that an energy model may not know: of MP-20's 9046 test crystals there are two."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HullEnergies(Group):
@@ -90,22 +93,31 @@ def load_energy_model(
             f"--energy-model {source.name} predicts '{model.target}', but {wanted} '{target}': give a model of that"
         )
     for where, numbers in elements.items():
-        if unknown := model.unknown_elements(sorted(numbers)):
-            raise InputError(
-                f"--energy-model {source.name} was trained without {listed(unknown)}, which are in {where}: "
-                "give another"
-            )
+        _check_elements(source, model, numbers, where)
     return model
 
 
+def _check_elements(source: StoredModel, model: PropertyRegressor, numbers: Set[int], where: str) -> None:
+    if unknown := model.unknown_elements(sorted(numbers)):
+        raise InputError(
+            f"--energy-model {source.name} was trained without {listed(unknown)}, which are in {where}: give another"
+        )
+
+
 def energy_model_of(source: StoredModel, reference: Reference, engine: Engine, time_limit: float) -> EnergyModel:
-    """Raises InputError where it was trained for other crystals or another property than the reference's."""
+    """Raises InputError where it was trained for other crystals or another property than the reference's.
+
+    Up to ``MOST_UNKNOWN`` of the reference may have elements that it was not trained on. They are left out, and named
+    in the report.
+    """
     from dpcdvae.evaluation import EnergyModel
     from dpcdvae.sampling.property_prediction import predict_crystals
 
-    numbers = {int(z) for crystal in reference.crystals or () for z in crystal.atomic_numbers}
-    wanted = f"{reference.dataset}'s energy is"
-    model = load_energy_model(source, "cpu", reference.energy, wanted, {reference.source: numbers})
+    model = load_energy_model(source, "cpu", reference.energy, f"{reference.dataset}'s energy is", {})
+    elements = [set(crystal.atomic_numbers.tolist()) for crystal in reference.crystals or ()]
+    unknown = [numbers for numbers in elements if model.unknown_elements(sorted(numbers))]
+    if len(unknown) > MOST_UNKNOWN * len(elements):
+        _check_elements(source, model, set().union(*unknown), reference.source)
     return EnergyModel(
         source.name,
         model.target,
