@@ -14,7 +14,6 @@ OMP_NUM_THREADS=1.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,11 +26,11 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.files import json_object, write_text  # noqa: E402
-from dpcdvae.intervals import Number  # noqa: E402
 from dpcdvae.structures.crystal import Crystal  # noqa: E402
 from dpcdvae.structures.standardise import standardise, wrap  # noqa: E402
 from quality.batches import begun, here, split_table  # noqa: E402
 from quality.judging import cell, judge_reconstruction, markdown_table  # noqa: E402
+from quality.marked import with_part  # noqa: E402
 from speed.command import Parser, positive, run, usable_device  # noqa: E402
 
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "systems.md"
@@ -129,7 +128,7 @@ def measure(a: argparse.Namespace, name: str, out: Path) -> dict[str, Any]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    rows = [[what, cell(one["match_rate"]), cell(one["match_rms"], 4)] for what, one in result["described"].items()]
+    rows = [[what, *_cells(one)] for what, one in result["described"].items()]
     title = f"{result['data']}:{result['split']}, {result['n']} crystals, representation.order {result['order']}"
     return f"{title}\n\n" + markdown_table(["described anew", "match rate", "mean rms distance"], rows)
 
@@ -144,18 +143,13 @@ def render(page: str) -> str:
         except (KeyError, IndexError, TypeError):
             raise InputError(f"{file} is no result of this script: remove it, or measure it again") from None
     header = ["crystals given to the encoder", *(f"`{name}`, n = {result['n']}" for name, result in latest.items())]
-    rows = [
-        [what, *(f"{_cell(one, 'match_rate', '')} / {_cell(one, 'match_rms', 'Å')}" for one in ones)]
-        for what in DISGUISES
-        for ones in [[result[what] for result in latest.values()]]
-    ]
-    table = markdown_table(header, rows)
-    return re.sub(r"(<!-- ftcp-shuffled -->)\n.*?(<!-- end -->)", f"\\1\n{table}\n\\2", page, flags=re.DOTALL)
+    rows = [[what, *(" / ".join(_cells(result[what])) for result in latest.values())] for what in DISGUISES]
+    return with_part(page, "ftcp-shuffled", markdown_table(header, rows))
 
 
-def _cell(found: dict[str, Any], name: str, unit: str) -> str:
-    value, interval = Number.from_json(found[name], unit).shown(unit)
-    return f"{value} ({interval})" if interval else value
+def _cells(one: dict[str, Any]) -> list[str]:
+    """Match rate and mean rms distance."""
+    return [cell(one["match_rate"]), cell(one["match_rms"], 4)]
 
 
 if __name__ == "__main__":

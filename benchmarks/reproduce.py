@@ -76,12 +76,11 @@ def measure(row: Row, work: Path, n: int | None) -> dict[str, Any]:
 
 def _of_test_crystals(row: Row, work: Path) -> dict[str, Any]:
     """All test crystals themselves, judged as if they had been reconstructed."""
-    crystals, report, judge = work / f"{row.name}.extxyz", work / f"{row.name}.json", _judge(row)
+    crystals = work / f"{row.name}.extxyz"
     write(list(load_split(f"{row.dataset}:test")), crystals, overwrite=True)
-    call([judge[0], str(crystals), *judge[1:], "--json", str(report), "--overwrite"])
-    found = json_object(report, "run it again")
+    command, found = _judged(row, crystals)
     return {
-        "commands": [" ".join(["dpcdvae", judge[0], "CRYSTALS", *judge[1:]])],
+        "commands": [command],
         "sampling": {},
         "crystals": found["crystals"]["generated"],
         "metrics": found["metrics"],
@@ -95,16 +94,16 @@ def _of_model(row: Row, work: Path, n: int | None) -> dict[str, Any]:
             f"{row.model} is without its weights, which are too large for the repository: train it again "
             f"(train_queue.py --only {row.model}, then --collect)"
         )
-    make, judge = _make(row, n or row.n), _judge(row)
+    make = _make(row, n or row.n)
     # Crystals of another model or by other options have another name, so what is there is never taken for them.
     tag = hashlib.sha256(" ".join([sha256, *make]).encode()).hexdigest()[:8]
-    crystals, report = work / f"{row.name}-{tag}.extxyz", work / f"{row.name}-{tag}.json"
+    crystals = work / f"{row.name}-{tag}.extxyz"
     if not manifest_path(crystals).exists():
         call([*make, "--out", str(crystals), "--overwrite"])
-    call([judge[0], str(crystals), *judge[1:], "--json", str(report), "--overwrite"])
-    found, made = json_object(report, "run it again"), json_object(manifest_path(crystals), "run it again")
+    command, found = _judged(row, crystals)
+    made = json_object(manifest_path(crystals), "run it again")
     kept = {
-        "commands": ["dpcdvae " + " ".join(make), " ".join(["dpcdvae", judge[0], "CRYSTALS", *judge[1:]])],
+        "commands": ["dpcdvae " + " ".join(make), command],
         "model_sha256": sha256,
         "sampling": {name: made["arguments"][name] for name in SAMPLING if made["arguments"].get(name)},
         "passes": made["passes"],
@@ -130,6 +129,13 @@ def _make(row: Row, count: int) -> list[str]:
     else:
         make = ["generate", place, "-n", str(count), "--seed", "0"]
     return [*make, *row.options, "--workers", "0"]
+
+
+def _judged(row: Row, crystals: Path) -> tuple[str, dict[str, Any]]:
+    """The command that judges a file of crystals, in words, and its report."""
+    report, (name, *options) = crystals.with_suffix(".json"), _judge(row)
+    call([name, str(crystals), *options, "--json", str(report), "--overwrite"])
+    return " ".join(["dpcdvae", name, "CRYSTALS", *options]), json_object(report, "run it again")
 
 
 def _judge(row: Row) -> list[str]:

@@ -11,15 +11,18 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import part_of_data
-from dpcdvae.datasets import load_dataset
-from dpcdvae.datasets.building import get_prototypes
+from dpcdvae.datasets import dataset_file, load_dataset
 from dpcdvae.errors import InputError
+from dpcdvae.structures.table import save_tables
 
 
 @pytest.fixture
 def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    prototypes = load_dataset("prototypes")
     monkeypatch.setenv("DPCDVAE_HOME", str(tmp_path))
-    return get_prototypes().name
+    dataset_file("some").parent.mkdir()
+    save_tables(dataset_file("some"), prototypes.tables, {**prototypes.metadata, "name": "some"})
+    return "some"
 
 
 @pytest.mark.parametrize("every", [1, 3, 10])

@@ -13,6 +13,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.intervals import Number
 from quality import differences
 from quality.judging import markdown_table
+from quality.marked import with_part
 from quality.misses import CAUSES
 from quality.rows import CEILING, rows
 from speed.record import ROOT
@@ -56,14 +57,10 @@ def render(page: str, results: Path) -> str:
     """The page with every part between ``<!-- table1 perov_5 -->`` and ``<!-- end -->`` made anew."""
 
     records = kept(results)
-
-    def table_of(found: re.Match[str]) -> str:
-        return f"{found[1]}\n{table(found[2], found[3], records)}\n{found[4]}"
-
-    page = re.sub(r"(<!-- (table[1-3]) (\w+) -->)\n.*?(<!-- end -->)", table_of, page, flags=re.DOTALL)
-    for part, text in (("misses", misses(records)), ("differences", differences.table(records))):
-        page = re.sub(rf"(<!-- {part} -->)\n.*?(<!-- end -->)", f"\\1\n{text}\n\\2", page, flags=re.DOTALL)
-    return page
+    for name, dataset in re.findall(r"<!-- (table[1-3]) (\w+) -->", page):
+        page = with_part(page, f"{name} {dataset}", table(name, dataset, records))
+    page = with_part(page, "misses", misses(records))
+    return with_part(page, "differences", differences.table(records))
 
 
 def kept(results: Path) -> list[dict[str, Any]]:
@@ -93,10 +90,10 @@ def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
         last = (str(record["crystals"]), sampling(record), row["training"], f"`{row['name']}`")
         cells = [f"**{row['system']}**", *_cells(record, columns), *last]
         ours.setdefault(row["system"], []).append(f"| {' | '.join(cells)} |")
-        floor = _cells(record, columns, REAL)
-        if any(cell != "-" for cell in floor):
+        of_real = _cells(record, columns, REAL)
+        if any(cell != "-" for cell in of_real):
             n = record["crystals"]
-            real[n] = f"| {n} real crystals | {' | '.join(floor)} | {n} | | | |"
+            real[n] = f"| {n} real crystals | {' | '.join(of_real)} | {n} | | | |"
     for system, made in ours.items():
         if system in published:
             lines.append(f"| {system}, paper | {' | '.join(published[system])} | | | | |")
