@@ -131,3 +131,14 @@ def test_a_run_that_replaces_its_checkpoint_under_way_is_noticed(
     monkeypatch.setattr(distributed, "make_batches", later)
     assert main(["generate", "RUN", "-n", "2", *FEW, "--seed", "5", "--out", "x.json"]) == 2
     assert "the model RUN is another one where the work is done: its weights are gone" in capsys.readouterr().err
+
+
+def test_a_model_without_weights_is_refused_before_anything_begins(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a model of the repository that keeps its card and configuration alone."""
+    (place / "RUN/checkpoints/good/model.safetensors").unlink()
+    assert main(["generate", "RUN/checkpoints/good", "-n", "2", "--out", "x.json"]) == 2
+    error = capsys.readouterr().err
+    assert "good has no model.safetensors: copy the weights there, or train the model again" in error
+    assert error.count("\n") == 1

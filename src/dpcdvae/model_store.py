@@ -139,8 +139,8 @@ def stored_in(folder: Path) -> StoredModel:
 
 
 def find_generative_model(model: str | Path | StoredModel) -> StoredModel:
-    """:func:`find_model`; raises InputError also for a model that predicts a property."""
-    found = find_model(model)
+    """:func:`find_model`; raises InputError also for a model without weights or one that predicts a property."""
+    found = _with_weights(find_model(model))
     if found.predicts is not None:
         raise InputError(
             f"{found.name} predicts a property ({found.predicts}) and makes no crystals: give a generative model"
@@ -159,11 +159,17 @@ def find_crystal_vae(model: str | Path | StoredModel) -> StoredModel:
 
 
 def find_property_model(model: str | Path | StoredModel) -> StoredModel:
-    """:func:`find_model`; raises InputError also for a model that makes crystals."""
-    found = find_model(model)
+    """:func:`find_model`; raises InputError also for a model without weights or one that makes crystals."""
+    found = _with_weights(find_model(model))
     if found.predicts is None:
         raise InputError(f"{found.name} makes crystals and predicts no property: give one trained with --preset energy")
     return found
+
+
+def _with_weights(model: StoredModel) -> StoredModel:
+    if not (model.folder / WEIGHTS).is_file():
+        raise InputError(f"{model.folder} has no {WEIGHTS}: copy the weights there, or train the model again")
+    return model
 
 
 def best_checkpoint(run: str | Path) -> Path:
