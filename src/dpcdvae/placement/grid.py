@@ -56,7 +56,7 @@ class Surroundings(NamedTuple):
         rows = torch.arange(self.log_prob[..., 0].numel(), device=place.device).view(self.log_prob.shape[:3])
         index = (low.long() + (rows * bins)[:, None]).flatten()
         flat = self.log_prob.flatten()
-        below, above = flat[index].view(place.shape), flat[index + 1].view(place.shape)
+        below, above = flat.index_select(0, index).view_as(place), flat.index_select(0, index + 1).view_as(place)
         total = (torch.lerp(below, above, part) * self.real[:, None, :, None]).sum((-1, -2))
         return total.masked_fill(too_close, -torch.inf)
 
