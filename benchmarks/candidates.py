@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from dpcdvae.errors import InputError  # noqa: E402
 from quality.batches import begun, here, kept, parts, split_table  # noqa: E402
 from quality.choosing import Candidates, markdown, summary  # noqa: E402
-from speed.command import Parser, positive, run, usable_device  # noqa: E402
+from speed.command import Parser, positive, run, seed_number, usable_device  # noqa: E402
 
 if TYPE_CHECKING:
     from dpcdvae.model.cdvae import CDVAE
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("-n", type=positive, default=300, help="crystals")
     parser.add_argument("--most", type=positive, default=8, help="candidates of each")
     parser.add_argument("--steps", type=positive, help="passes of each decode; by default the model's own")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument(
         "--calibration", type=positive, default=CALIBRATION, help="crystals, where no threshold is there"
     )

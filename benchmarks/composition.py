@@ -27,7 +27,7 @@ from dpcdvae.nn.layers import mlp
 from dpcdvae.structures.elements import NUM_ELEMENTS
 from dpcdvae.structures.table import CrystalTable
 from quality.judging import markdown_table
-from speed.command import Parser, positive, run
+from speed.command import Parser, positive, run, seed_number
 from speed.record import ROOT, machine
 
 LATENT, BATCH, RATE, KL, MOST = 128, 64, 2e-3, 1e-3, 2000
@@ -53,7 +53,7 @@ def main() -> None:
     parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default="mp_20")
     parser.add_argument("--epochs", type=positive, default=16)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument("--show", action="store_true", help="the table of the results that are there")
     arguments = parser.parse_args()
     file = ROOT / "benchmarks" / "results" / f"composition-{arguments.data}.json"

@@ -31,7 +31,7 @@ from dpcdvae.structures.standardise import standardise, wrap  # noqa: E402
 from quality.batches import begun, here, split_table  # noqa: E402
 from quality.judging import cell, judge_reconstruction, markdown_table  # noqa: E402
 from quality.marked import with_part  # noqa: E402
-from speed.command import Parser, positive, run, usable_device  # noqa: E402
+from speed.command import Parser, positive, run, seed_number, usable_device  # noqa: E402
 
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "systems.md"
 Disguise = Callable[[Crystal, np.random.Generator], Crystal]
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--data", default="perov_5")
     parser.add_argument("--split", default="test")
     parser.add_argument("-n", type=positive, default=500, help="crystals")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument("--sample-latent", action="store_true", help="z as the public code draws it")
     parser.add_argument("--device", type=usable_device, default="cpu")
     parser.add_argument("--out", type=Path, help="JSON file of the results")

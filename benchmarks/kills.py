@@ -33,7 +33,7 @@ import numpy as np
 
 from dpcdvae import write
 from dpcdvae.prototypes import build_prototypes
-from speed.command import Parser, positive, run
+from speed.command import Parser, positive, run, seed_number
 
 GRACE = 60.0
 """Seconds for the workers of a killed command to end, and for two starts to meet."""
@@ -225,7 +225,7 @@ def main() -> int:
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for inputs and outputs; must not exist yet")
     parser.add_argument("--kills", type=positive, default=10, help="counted kills of each command [10]")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments [0]")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the moments [0]")
     parser.add_argument("--only", nargs="+", choices=TARGETS, default=list(TARGETS), help="some of the commands")
     args = parser.parse_args()
     work = args.work.absolute()

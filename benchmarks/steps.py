@@ -26,7 +26,7 @@ from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol  # noqa: E402
 from quality.batches import begun, cpu_seconds, crystals_of, failures_of, here, kept, parts, split_table, stored  # noqa: E402
 from quality.judging import cell, judge  # noqa: E402
-from speed.command import Parser, positive, run, usable_device  # noqa: E402
+from speed.command import Parser, positive, run, seed_number, usable_device  # noqa: E402
 
 SOLVERS = ("x0-jump", "ancestral", "ddim", "dpm++2m", "heun")
 STEPS = (100, 50, 20, 10)
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("-n", type=positive, default=200, help="crystals to reconstruct, and to generate")
     parser.add_argument("--solvers", nargs="+", default=SOLVERS)
     parser.add_argument("--steps", nargs="+", type=positive, default=STEPS)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument("--device", type=usable_device, default="cpu")
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     parser.add_argument("--show", action="store_true", help="table and plot of what is there")

@@ -53,7 +53,7 @@ from quality.batches import (  # noqa: E402
 )
 from quality.judging import cell, judge, judge_reconstruction  # noqa: E402
 from quality.study_table import LOSSES, tables  # noqa: E402
-from speed.command import Parser, positive, run, usable_device  # noqa: E402
+from speed.command import Parser, positive, run, seed_number, usable_device  # noqa: E402
 
 if TYPE_CHECKING:
     from dpcdvae.model.cdvae import CDVAE
@@ -83,7 +83,7 @@ def main() -> None:
     one.add_argument("--steps", type=positive, help="passes of each decode; by default the model's own")
     one.add_argument("--candidates", nargs="+", type=positive, default=[1, 4])
     one.add_argument("--priors", nargs="+", default=PRIOR_NAMES, help="normal, gaussian, flow, posterior")
-    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--seed", type=seed_number, default=0)
     one.add_argument(
         "--leave-out", nargs="+", default=DEAR, metavar="METRIC", help=f"of {', '.join(GENERATED)}; or none"
     )

@@ -18,7 +18,7 @@ import numpy as np
 from dpcdvae import Crystal, read
 from dpcdvae.parallel import engine_for
 from dpcdvae.relaxation import ground_state, relax_in_stages, stages_of
-from speed.command import Parser, positive, real_data, run
+from speed.command import Parser, positive, real_data, run, seed_number
 
 RATTLE = 0.05  # Å
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--optimizer", default="lbfgs")
     parser.add_argument("--time-limit", type=float, default=3600.0)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

@@ -31,7 +31,7 @@ from dpcdvae.errors import InputError
 from dpcdvae.intervals import t_interval
 from dpcdvae.model_store import last_checkpoint, read_card
 from dpcdvae.parallel.store import Store
-from dpcdvae.sampling import kinds
+from dpcdvae.sampling import kinds, reconstruction
 from dpcdvae.training.lightning_module import TrainingDivergedError, TrainingModule
 
 TINY = """
@@ -263,14 +263,14 @@ def test_a_model_that_diverges_stands_in_the_table_with_its_reason(
 def test_a_model_that_builds_no_crystal_gets_zeros_and_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generate, reconstruct = kinds.generate, kinds.reconstruct
+    generate, reconstruct = kinds.generate, reconstruction.reconstruct
 
     def none(result: stages.GenerationResult) -> stages.GenerationResult:
         ids = [item.id for item in (*result.crystals, *result.failures)]
         return stages.GenerationResult([], [stages.Failure(name, "sampling", "the cell is no cell") for name in ids])
 
     monkeypatch.setattr(kinds, "generate", lambda *a, **k: none(generate(*a, **k)))
-    monkeypatch.setattr(kinds, "reconstruct", lambda *a, **k: none(reconstruct(*a, **k)))
+    monkeypatch.setattr(reconstruction, "reconstruct", lambda *a, **k: none(reconstruct(*a, **k)))
     text = TINY.replace("seeds = [0, 1]", "seeds = [0]").replace(', "compact/cdvae"', "")
     document = compare_presets(suite(tmp_path, text), tmp_path / "out", workers=0)
     run = document["runs"][0]

@@ -278,7 +278,10 @@ def test_an_empty_site_before_an_occupied_one_is_hydrogen_as_published_or_no_ato
     ("crystal", "message"),
     [
         (random_crystal(0, 9), r"9 atoms; this representation has 8 sites .*--set model.max_atoms=9"),
-        (random_crystal(0, 8, elements=range(20, 60)), r"elements; this representation has 4 columns .*max_elements="),
+        (
+            random_crystal(0, 8, elements=range(20, 60)),
+            r"elements; this representation has columns for 4 .*max_elements=",
+        ),
         (random_crystal(0, 2, elements=[101]), r"a crystal has Md: element vectors end with Fm \(100\)"),
     ],
 )

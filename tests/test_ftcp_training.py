@@ -21,7 +21,8 @@ from dpcdvae.io import Failure, read
 from dpcdvae.model_store import best_checkpoint, last_checkpoint, read_card
 from dpcdvae.sampling.encoding import encoded
 from dpcdvae.sampling.finished_batches import GenerationResult
-from dpcdvae.sampling.kinds import generate, reconstruct
+from dpcdvae.sampling.kinds import generate
+from dpcdvae.sampling.reconstruction import reconstruct
 from dpcdvae.structures.crystal import Crystal
 from dpcdvae.structures.table import CrystalTable, save_tables
 from dpcdvae.tensors.batch import CrystalBatch
@@ -230,7 +231,7 @@ def test_a_finished_run_is_exported(runs: dict[str, Path], tmp_path: Path) -> No
         (["generate", "model", "-n", "1", "--like", "x.cif"], "--like has no meaning"),
         (["generate", "model", "-n", "1", "--prior", "mixture"], "normal"),
         (["reconstruct", "model", "set.npz:test", "--force-types"], "--force-types has no meaning"),
-        (["reconstruct", "model", "large.npz:test"], "a crystal has 30 atoms; this representation has 4 sites"),
+        (["reconstruct", "model", "large.npz:test"], "has 30 atoms; this representation has 4 sites"),
         (["reconstruct", "model", "heavy.npz:test"], "element vectors end with Fm"),
         (["reconstruct", "model", "empty.npz:test"], "nothing to reconstruct"),
     ],
@@ -256,8 +257,25 @@ def test_what_the_kind_does_not_have_is_one_line(
 def test_data_that_the_representation_cannot_hold_are_refused_before_training(tables: dict[str, CrystalTable]) -> None:
     """A preset of one data set with the data of another."""
     one = config("ftcp", "representation.max_elements=1")
-    with pytest.raises(InputError, match=r"elements; this representation has 1 columns .*max_elements="):
+    with pytest.raises(InputError, match=r"elements; this representation has columns for 1 .*max_elements="):
         check_data(tables, one)
     bonded = table_of([random_crystal(0, 2, elements=[101], side=6)], bonded=True)
     with pytest.raises(InputError, match="element vectors end with Fm"):
         check_data({"train": tables["train"], "val": bonded}, config("ftcp"))
+
+
+def test_a_crystal_too_large_is_counted_and_the_others_come_back(home: Path) -> None:
+    """The largest does not decide of the whole file; a file of none that fits is refused."""
+    model = load_model(home / "model")
+    small = [random_crystal(k, 2, side=6) for k in range(6)]
+    large = random_crystal(9, 30, side=9)
+    alone = reconstruct(model, table_of(small, bonded=True))
+    mixed = reconstruct(model, table_of([*small[:3], large, *small[3:]], bonded=True))
+    assert [(c.id, c.frac_coords.tobytes(), c.lattice.tobytes()) for c in mixed] == [
+        (c.id, c.frac_coords.tobytes(), c.lattice.tobytes()) for c in alone
+    ]
+    first, *others = mixed.failures
+    assert (first.id, others) == ("random-9", alone.failures)
+    assert "it has 30 atoms; this representation has 4 sites" in first.reason
+    with pytest.raises(InputError, match="none of 1 crystals can be reconstructed: random-9 has 30 atoms"):
+        reconstruct(model, table_of([large], bonded=True))

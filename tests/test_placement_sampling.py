@@ -25,6 +25,7 @@ from dpcdvae.training.train import check_data, train
 from tensors import cubic, random_crystal, table_of
 
 MODEL = {"features": 8, "interactions": 1, "cutoff": 4.0, "head_layers": 1, "head_width": 8, "max_atoms": 6}
+FACTS = {"name": "some", "sha256": "0"}
 MODEL |= {"max_distance": 8.0, "bin_width": 0.1, "kept_cells": 9, "max_neighbours": 100}
 
 
@@ -243,3 +244,57 @@ def test_stored_cells_that_are_none_are_refused_when_the_model_is_loaded(
 def test_options_that_leave_no_place_or_no_memory_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         PlacementConfig.from_dict({"kind": "placement", **options})
+
+
+def of_elements(numbers: list[int], count: int, atoms: int = 3) -> list[Crystal]:
+    return [random_crystal(k, atoms, elements=numbers, side=4) for k in range(count)]
+
+
+def test_a_start_from_other_weights_places_the_elements_of_the_new_training_set_alone(tmp_path: Path) -> None:
+    """And learns from larger cells, as no weight depends on the number of atoms."""
+    first = {
+        "train": table_of(of_elements([22, 38], 8), bonded=True),
+        "val": table_of(of_elements([22], 2), bonded=True),
+    }
+    train(first, FACTS, quick(6), tmp_path / "first", preset="x")
+    carbon = {split: table_of(of_elements([6], n, 8), bonded=True) for split, n in (("train", 8), ("val", 2))}
+    tuned = train(carbon, FACTS, quick(8), tmp_path / "tuned", preset="x", init=tmp_path / "first")
+    model = load_model(tuned)
+    assert isinstance(model, PlacementModel)
+    assert model.known.nonzero().flatten().tolist() == [0, 6]
+    contents = model.cells.draw(torch.arange(0.05, 1, 0.1)).contents
+    assert contents.sum(0).nonzero().flatten().tolist() == [6]
+    assert len(model.cells) == 8
+
+
+def test_validation_crystals_of_elements_that_are_in_no_training_crystal_are_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A small data set of many elements that was divided at random has some."""
+    known, other = of_elements([22, 38], 8), of_elements([79], 2)
+    gold = [crystal.with_id(f"gold-{k}") for k, crystal in enumerate(other)]
+    tables = {"train": table_of(known, bonded=True), "val": table_of([gold[0], known[0], gold[1]], bonded=True)}
+    mixed = train(tables, FACTS, quick(6), tmp_path / "mixed", preset="x")
+    assert "2 of 3 crystals of 'val' left out" in (said := capsys.readouterr().err)
+    assert "gold-0, gold-1" in said
+    alone = train({**tables, "val": table_of(known[:1], bonded=True)}, FACTS, quick(6), tmp_path / "b", preset="x")
+    assert (mixed / "metrics.csv").exists()
+    assert losses_of(mixed) == losses_of(alone)
+    with pytest.raises(InputError, match=r"each crystal of 'val' has elements that no training crystal holds \(gold-0"):
+        train({**tables, "val": table_of(gold, bonded=True)}, FACTS, quick(6), tmp_path / "c", preset="x")
+    assert not (tmp_path / "c").exists()
+
+
+def quick(max_atoms: int) -> PlacementConfig:
+    values = config().to_dict()
+    values["model"]["max_atoms"] = max_atoms
+    values["train"] |= {"max_epochs": 1, "accelerator": "cpu", "precision": "32-true"}
+    return PlacementConfig.from_dict(values)
+
+
+def losses_of(run: Path) -> list[str]:
+    """The columns of the log that no clock decides."""
+    header, *lines = (run / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    kept = [k for k, name in enumerate(header.split(",")) if name.startswith(("train/", "val/"))]
+    assert kept
+    return [line.split(",")[k] for line in lines for k in kept]

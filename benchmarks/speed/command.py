@@ -42,12 +42,21 @@ def real_data() -> Path:
 
 def positive(text: str) -> int:
     """A number of crystals, rounds or threads, as a ``type`` of argparse."""
+    return _whole(text, 1)
+
+
+def seed_number(text: str) -> int:
+    """The seed of random numbers, as a ``type`` of argparse."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, not {text}")
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number of {least} or more, not {text}")
     return value
 
 

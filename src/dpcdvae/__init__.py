@@ -34,7 +34,7 @@ _HOMES = {
     "optimize": "dpcdvae.sampling.search",
     "plot": "dpcdvae.plots",
     "read": "dpcdvae.io",
-    "reconstruct": "dpcdvae.sampling.kinds",
+    "reconstruct": "dpcdvae.sampling.reconstruction",
     "relax": "dpcdvae.relaxation",
     "stability": "dpcdvae.screening",
     "train": "dpcdvae.training.by_name",
@@ -100,7 +100,8 @@ if TYPE_CHECKING:
     from dpcdvae.sampling.film import film
     from dpcdvae.sampling.finished_batches import GenerationResult
     from dpcdvae.sampling.interpolation import interpolate
-    from dpcdvae.sampling.kinds import generate, reconstruct
+    from dpcdvae.sampling.kinds import generate
+    from dpcdvae.sampling.reconstruction import reconstruct
     from dpcdvae.sampling.search import SearchResult, optimize
     from dpcdvae.screening import StabilityResult, stability
     from dpcdvae.structures.crystal import Crystal

@@ -24,10 +24,14 @@ class Trainable(nn.Module, ABC):
     Attributes:
         about: what the card of a trained model says of this kind, "" for nothing.
         of_property: beginnings of the names of tensors that a model of another property has no use for.
+        of_training_set: likewise of tensors that hold the training set, which a model of another one does not take.
+        only_known_elements: whether its losses are defined only for elements of the training set.
     """
 
     about: ClassVar[str] = ""
     of_property: ClassVar[tuple[str, ...]] = ()
+    of_training_set: ClassVar[tuple[str, ...]] = ()
+    only_known_elements: ClassVar[bool] = False
     config: AnyConfig
     source: StoredModel | None = None  # where its weights were loaded from
 

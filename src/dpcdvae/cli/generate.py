@@ -144,6 +144,8 @@ def reconstruct(
     from dpcdvae.model_store import find_generative_model
     from dpcdvae.sampling import kinds
     from dpcdvae.sampling.distributed import reconstruct_batch
+    from dpcdvae.sampling.reconstruction import reconstructible
+    from dpcdvae.sampling.training_range import Subject
     from dpcdvae.structures.content import table_hash
 
     batches.check(decoding.batch_size)
@@ -152,14 +154,26 @@ def reconstruct(
     options = {"seed": decoding.seed, **kinds.settings(source, "reconstruct", decoding.asked() | forced)}
     table, unusable = bonded_crystals(crystals, column)
     table = table.select(range(min(limit or len(table), len(table))))
-    kinds.check_reconstruction(config_from_dict(source.description["config"], source.where), table, options)
+    config = config_from_dict(source.description["config"], source.where)
+    table, too_large = reconstructible(config, table, options, Subject.stored(source))
     call, make = call.resolved(**options), partial(reconstruct_batch, options=options)
 
     def item_of(numbers: range) -> Any:
         return numbers.start, table.select(numbers)
 
     facts = {"crystals_sha256": table_hash(table)}
-    _run(call, "reconstructing", source, len(table), batches, decoding, make, item_of, facts, unusable=unusable)
+    _run(
+        call,
+        "reconstructing",
+        source,
+        len(table),
+        batches,
+        decoding,
+        make,
+        item_of,
+        facts,
+        unusable=[*unusable, *too_large],
+    )
 
 
 def _from_tables(column: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from dpcdvae.files import write_json
 from dpcdvae.io import Failure, read, write
 from dpcdvae.model_store import best_checkpoint, read_description, read_json
 from dpcdvae.run_log import RUN_FILE, read_run
-from dpcdvae.sampling import kinds
+from dpcdvae.sampling import kinds, reconstruction
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.training.lightning_module import TrainingDivergedError
 from dpcdvae.training.train import train
@@ -117,7 +117,7 @@ def _sample(run: Run, plan: Plan, sample: str) -> dict[str, Any]:
     how = {name: getattr(settings, name) for name in ("steps", "candidates") if name in names}
     result: GenerationResult
     if sample == "reconstructed":
-        result = kinds.reconstruct(model, plan.truths, seed=run.seed, **how)
+        result = reconstruction.reconstruct(model, plan.truths, seed=run.seed, **how)
     else:
         result = kinds.generate(model, settings.generate, seed=run.seed, **how)
     cpu, seconds = time.process_time() - cpu_start, time.monotonic() - start

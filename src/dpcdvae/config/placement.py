@@ -60,7 +60,9 @@ class PlacementSamplingConfig(Section):
     )
     inner: float = option(0.7, "least distance of two atoms in sums of covalent radii", gt=0, le=2)
     outer: float = option(2.0, "greatest distance from the focus in sums of covalent radii", gt=0, le=10)
-    spacing: float = option(0.1, "spacing of the grid in the shell", "Å", ge=0.01, le=1)
+    spacing: float = option(
+        0.1, "spacing of the grid in the shell, wider in a shell of over 30 000 such points", "Å", ge=0.01, le=1
+    )
     fine: float = option(
         0.02, "spacing of the second grid about the point that was drawn; 0: no such grid", "Å", ge=0, le=1
     )

@@ -26,7 +26,10 @@ AT_A_TIME = 512  # crystals whose matrices are measured together
 
 
 class UnitRange(TargetScaler):
-    """A property in its unit <-> numbers from 0 to 1 over the training set."""
+    """A property in its unit <-> numbers from 0 to 1 over the training set.
+
+    ``mean`` and ``std`` of the scaler hold the least value and the range.
+    """
 
     @torch.no_grad()
     def fit(self, targets: Tensor, name: str) -> None:

@@ -72,7 +72,8 @@ class Representation(nn.Module):
         Raises:
             InputError: a crystal of more atoms or elements than there is room for, or an element without a vector.
         """
-        check_crystals(self.config, batch.num_atoms, batch.atomic_numbers)
+        for wrong in unrepresented(self.config, batch.num_atoms, batch.atomic_numbers).values():
+            raise InputError(f"a crystal {wrong}")
         numbers, frac, _ = batch.padded(self.sites)
         sites = Sites(numbers, frac, batch.lattice)
         return canonical(sites) if self.canonical else sites
@@ -115,26 +116,36 @@ class Representation(nn.Module):
         return torch.cat([torch.sin(angle), torch.cos(angle)], 1) * occupied.repeat(1, 2)[..., None]
 
 
-def check_crystals(config: FTCPConfig, num_atoms: Tensor, atomic_numbers: Tensor) -> None:
-    """Raises InputError for a crystal of more atoms or elements than there is room for, or an element without a vector.
+def unrepresented(config: FTCPConfig, num_atoms: Tensor, atomic_numbers: Tensor) -> dict[int, str]:
+    """What of the crystals (by row) there is no room for (atoms, elements) or no vector for, the largest first.
 
     Args:
         num_atoms: (C,); atomic_numbers: (N,).
     """
     if not len(num_atoms):
-        return
-    if (most := int(num_atoms.max())) > config.model.max_atoms:
-        raise InputError(
-            f"a crystal has {most} atoms; this representation has {config.model.max_atoms} sites (model.max_atoms): "
-            f"train with --set model.max_atoms={most}"
-        )
-    if (number := int(atomic_numbers.max())) >= len(cgcnn_vectors()):
-        last = len(cgcnn_vectors()) - 1
-        raise InputError(f"a crystal has {SYMBOLS[number]}: element vectors end with {SYMBOLS[last]} ({last})")
+        return {}
+    sites, columns, last = config.model.max_atoms, config.representation.max_elements, len(cgcnn_vectors()) - 1
     crystal = torch.arange(len(num_atoms), device=num_atoms.device).repeat_interleave(num_atoms)
     distinct = torch.unique(crystal * len(SYMBOLS) + atomic_numbers) // len(SYMBOLS)
-    if (most := int(torch.bincount(distinct).max())) > config.representation.max_elements:
-        raise InputError(
-            f"a crystal has {most} elements; this representation has {config.representation.max_elements} columns for "
-            f"them (representation.max_elements): train with --set representation.max_elements={most}"
+    num_elements = torch.bincount(distinct, minlength=len(num_atoms))
+    wrong = {
+        row: f"has {count} atoms; this representation has {sites} sites (model.max_atoms): train with "
+        f"--set model.max_atoms={count}"
+        for row, count in _above(num_atoms, sites)
+    }
+    for row, count in _above(num_elements, columns):
+        wrong.setdefault(
+            row,
+            f"has {count} elements; this representation has columns for {columns} (representation.max_elements): train "
+            f"with --set representation.max_elements={count}",
         )
+    for row in crystal[atomic_numbers > last].unique().tolist():
+        heaviest = SYMBOLS[int(atomic_numbers[crystal == row].max())]
+        wrong.setdefault(row, f"has {heaviest}: element vectors end with {SYMBOLS[last]} ({last})")
+    return wrong
+
+
+def _above(counts: Tensor, most: int) -> list[tuple[int, int]]:
+    """Rows of ``counts`` (C,) above ``most``, with their counts, the largest first."""
+    rows = (counts > most).nonzero().squeeze(1)
+    return sorted(zip(rows.tolist(), counts[rows].tolist(), strict=True), key=lambda pair: -pair[1])

@@ -48,7 +48,7 @@ class DistanceHead(nn.Module):
 
     @full_precision
     def labels(self, distances: Tensor) -> Tensor:
-        """Probabilities (..., bins): distances (...) in Å smeared by a Gaussian; beyond the last bin all in the last.
+        """Probabilities (..., bins): distances (...) in Å smeared by a Gaussian; longer ones as the last bin.
 
         As published, where exp(-(d - c)²/(0.1 w)) of bins of w = 0.05 Å has the standard deviation 0.05 Å.
         """

@@ -28,6 +28,8 @@ class PlacementModel(Trainable):
         "training lattice at random, atoms as the model decides. conditional: a training lattice together with its "
         "atoms (their number and elements), of which the model decides order and places: no new composition"
     )
+    of_training_set = ("cells.", "known")
+    only_known_elements = True
     config: PlacementConfig
     known: Tensor
 
@@ -63,7 +65,7 @@ class PlacementModel(Trainable):
                 f"the training set holds {', '.join(SYMBOLS[z] for z in large)}, of which no covalent radius is known: "
                 "a placement model cannot place it; leave these crystals out"
             )
-        self.known[numbers] = True
+        self.known.zero_()[numbers] = True
         self.known[STOP] = True
         self.cells.keep(crystals, torch.Generator().manual_seed(self.config.train.seed))
 
@@ -80,7 +82,7 @@ class PlacementModel(Trainable):
         if unknown:
             raise InputError(
                 f"a crystal holds {', '.join(SYMBOLS[z] for z in unknown)}, which no training crystal holds: a "
-                "placement model cannot place it; leave such crystals out of the validation set"
+                "placement model cannot place it"
             )
         config = self.config.growth
         growth = grow(batch, self.config.model.periodic, config.contact)

@@ -131,7 +131,7 @@ def place_atoms(
             allowed[:, STOP] = ~last
             types = types.masked_fill(~allowed, -torch.inf)
         drawn = random.select(active)
-        chosen = _draw_types(types, drawn.uniform("type", 1, step))
+        chosen = _draw_class(types, drawn.uniform("type", 1, step))
         broken, stops = chosen < 0, chosen == STOP
         full = (chosen > 0) & (placed[active] == rules.max_atoms)
         reason[active[broken]], reason[active[full]] = _NO_NUMBER, _UNFINISHED
@@ -160,7 +160,7 @@ def place_atoms(
     return Placed(numbers, positions, placed, reason, steps)
 
 
-def _draw_types(log_prob: Tensor, uniform: Tensor) -> Tensor:
+def _draw_class(log_prob: Tensor, uniform: Tensor) -> Tensor:
     """(A,) classes drawn with the numbers (A, 1) in (0, 1); -1 where the log-probabilities (A, 101) are no numbers."""
     mass = torch.exp(log_prob.double() - log_prob.double().amax(1, keepdim=True)).cumsum(1)
     chosen = torch.searchsorted(mass, uniform.to(mass) * mass[:, -1:], right=True).squeeze(1)
@@ -202,6 +202,6 @@ def _first_place(log_prob: Tensor, bin_width: float, temperature: float, uniform
     """
     place = log_prob.new_zeros((len(log_prob), 3))
     if space.lattice is None:
-        bins = _draw_types(log_prob / temperature, uniform[:, :1])
+        bins = _draw_class(log_prob / temperature, uniform[:, :1])
         place[:, 0] = torch.where(bins < 0, torch.nan, (bins + 0.5) * bin_width)
     return place

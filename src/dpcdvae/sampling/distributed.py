@@ -14,8 +14,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from dpcdvae.errors import InputError
-from dpcdvae.files import sha256
-from dpcdvae.model_store import WEIGHTS, StoredModel
+from dpcdvae.model_store import WEIGHTS, StoredModel, stored_in
 from dpcdvae.parallel import Engine, LocalEngine, Lost, available_cores, engine_for, report
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.finished_batches import GenerationResult, Parts
@@ -34,15 +33,17 @@ def loaded(model: StoredModel, device: str) -> Trainable:
     try:
         return load_model(model, device)
     except InputError:
-        weights = model.folder / WEIGHTS
-        found = sha256(weights) if weights.is_file() else ""
-        if found != model.sha256:
-            state = f"have the hash {found[:12]}, not {model.sha256[:12]}" if found else "are gone"
-            raise InputError(
-                f"the model {model.name} is another one where the work is done: its weights {state}; leave it as it "
-                "is until the run has ended"
-            ) from None
-        raise
+        try:
+            now = stored_in(model.folder).sha256 if (model.folder / WEIGHTS).is_file() else ""
+        except InputError:
+            now = ""
+        if now == model.sha256:  # the same model, which cannot be loaded
+            raise
+        state = f"have the hash {now[:12]}, not {model.sha256[:12]}" if now else "are gone"
+        raise InputError(
+            f"the model {model.name} is another one where the work is done: its weights {state}; leave it as it "
+            "is until the run has ended"
+        ) from None
 
 
 @functools.lru_cache(maxsize=1)
@@ -74,10 +75,12 @@ def reconstruct_batch(
     model: StoredModel, device: str, crystals: tuple[int, CrystalTable], *, options: Mapping[str, Any]
 ) -> GenerationResult:
     """Crystals encoded and decoded, from (number of the first, crystals); ``options`` as those of ``reconstruct``."""
-    from dpcdvae.sampling.kinds import reconstruct
+    from dpcdvae.sampling.reconstruction import encode_and_decode
 
     first, table = crystals
-    return reconstruct(loaded(model, device), table, first=first, batch_size=len(table), on_progress=report, **options)
+    return encode_and_decode(
+        loaded(model, device), table, first=first, batch_size=len(table), on_progress=report, **options
+    )
 
 
 def make_batches(

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from dpcdvae.config import FTCPConfig
-from dpcdvae.errors import InputError
 from dpcdvae.ftcp.model import FTCP
-from dpcdvae.ftcp.representation import check_crystals
+from dpcdvae.ftcp.representation import unrepresented
 from dpcdvae.io import Failure
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.decoding import evaluating
@@ -72,9 +71,8 @@ def reconstruct(
         batch_size, on_progress: see :func:`dpcdvae.sampling.generation.generate`.
 
     Raises:
-        InputError: no crystals, or one that the representation cannot hold.
+        InputError: a crystal that the representation cannot hold.
     """
-    check_table(model.config, table, {})
 
     def batches() -> Iterator[tuple[Tensor, list[str]]]:
         for start in range(0, len(table), batch_size):
@@ -89,11 +87,9 @@ def reconstruct(
     return _decoded(model, batches, len(table), "reconstructing", on_progress)
 
 
-def check_table(config: FTCPConfig, table: CrystalTable, options: Mapping[str, Any]) -> None:
-    """Raises InputError for no crystals, or one of more atoms or elements than the representation has room for."""
-    if not len(table):
-        raise InputError("nothing to reconstruct: the data set is empty")
-    check_crystals(config, torch.from_numpy(table.num_atoms), torch.from_numpy(table.atomic_numbers))
+def misfits(config: FTCPConfig, table: CrystalTable, options: Mapping[str, Any]) -> dict[int, str]:
+    """What of the crystals (by row) the representation has no room for, the largest first."""
+    return unrepresented(config, torch.from_numpy(table.num_atoms), torch.from_numpy(table.atomic_numbers))
 
 
 @torch.inference_mode()

@@ -145,7 +145,10 @@ def reconstruct(
         steps: as of :func:`generate`, like ``solver``, ``candidates``, ``batch_size`` and ``on_progress``.
     """
     how = Decoding.of(model.config, steps, solver, candidates)
-    check_table(model.config, table, {"force_types": force_types, "force_num_atoms": force_num_atoms})
+    for wrong in misfits(
+        model.config, table, {"force_types": force_types, "force_num_atoms": force_num_atoms}
+    ).values():
+        raise InputError(f"a crystal {wrong}")
 
     def batches() -> Iterator[Request]:
         for start in range(0, len(table), batch_size):
@@ -161,20 +164,20 @@ def reconstruct(
     return decode_all(model, batches, len(table), how, "reconstructing", on_progress)
 
 
-def check_table(config: Config, table: CrystalTable, options: Mapping[str, Any]) -> None:
-    """Raises InputError for crystals that :func:`reconstruct` would refuse with these options."""
-    forced = options.get("force_types") or options.get("force_num_atoms")
-    check_reconstructible(table, config.model.max_atoms if forced else None)
+def misfits(config: Config, table: CrystalTable, options: Mapping[str, Any]) -> dict[int, str]:
+    """What of the crystals (by row) :func:`reconstruct` cannot do with these options, the largest first.
 
-
-def check_reconstructible(table: CrystalTable, max_atoms: int | None) -> None:
-    """Raises InputError for no crystals, one without bonds, or one of more than ``max_atoms``, if that is given."""
-    if not len(table):
-        raise InputError("nothing to reconstruct: the data set is empty")
+    Raises:
+        InputError: crystals without bonds.
+    """
     if (table.num_bonds == 0).any():
         raise InputError("the crystals carry no bonds: reconstruct a prepared data set (dpcdvae data add)")
-    if max_atoms is not None and (most := int(table.num_atoms.max())) > max_atoms:
-        raise InputError(f"a crystal has {most} atoms; this model holds at most {max_atoms}")
+    if not (options.get("force_types") or options.get("force_num_atoms")):
+        return {}
+    most = config.model.max_atoms
+    large = np.flatnonzero(table.num_atoms > most)
+    by_size = large[np.argsort(-table.num_atoms[large], kind="stable")]
+    return {int(row): f"has {table.num_atoms[row]} atoms; this model holds at most {most}" for row in by_size}
 
 
 @torch.inference_mode()

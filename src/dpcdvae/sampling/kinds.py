@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dpcdvae.arguments import checked, checked_value
-from dpcdvae.datasets.preparation import bonded_table
 from dpcdvae.errors import InputError
 from dpcdvae.model_store import StoredModel
 from dpcdvae.parallel import HERE
@@ -29,12 +28,9 @@ from dpcdvae.sampling.training_range import Subject
 from dpcdvae.structures.crystal import EVALUATED
 
 if TYPE_CHECKING:
-    from dpcdvae.config import AnyConfig
     from dpcdvae.interfaces import Trainable
-    from dpcdvae.io import CrystalsLike
     from dpcdvae.model.regressor import PropertyRegressor
     from dpcdvae.sampling.finished_batches import GenerationResult
-    from dpcdvae.structures.table import CrystalTable
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class SampledKind:
     Attributes:
         what: such a model in words, for messages.
         module: a module of this folder with ``generate`` and, where the kind has an encoder, ``reconstruct`` and
-            ``check_table``, with the arguments of those in :mod:`dpcdvae.sampling.generation`.
+            ``misfits``, with the arguments of those in :mod:`dpcdvae.sampling.generation`.
         generate: the options of ``generate`` beside seed, numbers and batch size, and beside those of every kind
             (:data:`~dpcdvae.sampling.generate_options.SHARED_OPTIONS`). With ``max_latent_distance`` among them its
             crystals carry their latent distance.
@@ -107,7 +103,7 @@ def settings(model: StoredModel, task: str, asked: Mapping[str, Any]) -> dict[st
         InputError: an option that this kind of model does not have, a wrong value, a model without encoder.
     """
     kind = sampled_kind(model.kind, model.name)
-    return kind.settings(model, task, _taken(kind, task, asked, model.name))
+    return kind.settings(model, task, taken_options(kind, task, asked, model.name))
 
 
 def generate_options(model: StoredModel, asked: Mapping[str, Any]) -> GenerateOptions:
@@ -117,7 +113,7 @@ def generate_options(model: StoredModel, asked: Mapping[str, Any]) -> GenerateOp
         InputError: as :func:`settings` and :func:`dpcdvae.sampling.generate_options.checked_options`.
     """
     kind = sampled_kind(model.kind, model.name)
-    taken = _taken(kind, "generate", asked, model.name, SHARED_OPTIONS)
+    taken = taken_options(kind, "generate", asked, model.name, SHARED_OPTIONS)
     found = checked_options(kind.generate, Subject.stored(model), taken, model.name)
     return replace(found, options=kind.settings(model, "generate", found.options))
 
@@ -135,11 +131,6 @@ def film_options(subject: Subject, asked: Mapping[str, Any]) -> GenerateOptions:
                 f"--{option.replace('_', '-')} has no meaning for a film, which shows one crystal: leave it out"
             )
     return checked_options(FILM_OPTIONS, subject, given, "the model")
-
-
-def check_reconstruction(config: AnyConfig, table: CrystalTable, options: Mapping[str, Any]) -> None:
-    """Raises InputError for crystals that a model of ``config`` cannot reconstruct with these options."""
-    _module(sampled_kind(config.kind, "the model")).check_table(config, table, options)
 
 
 @checked
@@ -177,7 +168,7 @@ def generate(
     """
     check_counts(n=n, seed=seed, first=first, batch_size=batch_size)
     kind = sampled_kind(model.config.kind, "the model")
-    taken = _taken(kind, "generate", options, "the model", SHARED_OPTIONS)
+    taken = taken_options(kind, "generate", options, "the model", SHARED_OPTIONS)
     found = checked_options(kind.generate, Subject.loaded(model), taken, "the model")
     property_model = found.property_model
     if isinstance(property_model, StoredModel):
@@ -217,7 +208,7 @@ def make(
     """
     kind = sampled_kind(model.config.kind, "the model")
     shared = {"seed": seed, "first": first, "batch_size": batch_size, "on_progress": on_progress}
-    result: GenerationResult = _module(kind).generate(model, n, **shared, **options)
+    result: GenerationResult = module_of(kind).generate(model, n, **shared, **options)
     if property_model is None:
         return result
     from dpcdvae.sampling.property_prediction import predict_crystals
@@ -229,44 +220,6 @@ def make(
     return replace(result, crystals=crystals)
 
 
-@checked
-def reconstruct(
-    model: Trainable,
-    crystals: CrystalTable | CrystalsLike,
-    *,
-    seed: int = 0,
-    first: int = 0,
-    batch_size: int = BATCH_SIZE,
-    on_progress: Callable[[float], None] | None = None,
-    **options: Any,
-) -> GenerationResult:
-    """Crystals encoded and decoded again, under their own ids. Those that cannot be encoded are failures.
-
-    Example:
-        >>> again = dpcdvae.reconstruct(dpcdvae.load_model("perov-5"), "SrTiO3.cif", steps=20)
-
-    Args:
-        crystals: a table with bonds (a split of a data set), or anything that :func:`~dpcdvae.io.as_crystals` takes,
-            whose bonds are found.
-        first: number of the first crystal, by which it gets its noise, where these are a part of others.
-        options: of a crystal VAE those of :func:`dpcdvae.sampling.generation.reconstruct`: ``steps``, ``solver``,
-            ``candidates``, ``force_num_atoms``, ``force_types``, ``sample_latent``.
-        model: as of :func:`generate`, like ``batch_size`` and ``on_progress``.
-
-    Raises:
-        InputError: a model without encoder, crystals it cannot hold, and as :func:`generate`.
-    """
-    check_counts(seed=seed, first=first, batch_size=batch_size)
-    kind = sampled_kind(model.config.kind, "the model")
-    taken = _taken(kind, "reconstruct", options, "the model")
-    shared = {"seed": seed, "first": first, "batch_size": batch_size, "on_progress": on_progress}
-    table, failures = bonded_table(crystals)
-    if not len(table) and failures:
-        raise InputError(f"none of {len(failures)} crystals can be reconstructed: {failures[0]}")
-    result: GenerationResult = _module(kind).reconstruct(model, table, **shared, **taken)
-    return replace(result, failures=[*failures, *result.failures])
-
-
 def sampled_kind(kind: str, name: str) -> SampledKind:
     """How a kind of model is sampled; raises InputError, with the ``name`` of the model, if it makes no crystals."""
     if kind not in SAMPLED_KINDS:
@@ -274,7 +227,7 @@ def sampled_kind(kind: str, name: str) -> SampledKind:
     return SAMPLED_KINDS[kind]
 
 
-def _taken(
+def taken_options(
     kind: SampledKind, task: str, asked: Mapping[str, Any], name: str, more: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
     """The options that were given; raises InputError for one that is not the kind's nor one ``more``."""
@@ -294,5 +247,5 @@ def _given(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {option: value for option, value in values.items() if value is not None and value is not False}
 
 
-def _module(kind: SampledKind) -> Any:
+def module_of(kind: SampledKind) -> Any:
     return import_module(f"dpcdvae.sampling.{kind.module}")

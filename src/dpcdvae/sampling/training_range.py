@@ -15,6 +15,7 @@ from dpcdvae.structures.summary import ReferenceStatistics
 
 if TYPE_CHECKING:
     from dpcdvae.interfaces import Trainable
+    from dpcdvae.structures.table import CrystalTable
 
 ANYWAY = "give --anyway to try all the same"
 
@@ -65,6 +66,21 @@ class Subject:
             raise InputError(
                 f"{what}: {self.name} was trained without cells of {listed(odd)} atoms, only of "
                 f"{_ranges(sorted(known_sizes))}; {ANYWAY}"
+            )
+
+    def tell_unseen(self, table: CrystalTable) -> None:
+        """A note on standard error of the elements, and numbers of atoms, of crystals that were not in training."""
+        elements, sizes = self._elements(), self._sizes()
+        new = [
+            SYMBOLS[z] for z in sorted(set(table.atomic_numbers.tolist())) if elements is not None and z not in elements
+        ]
+        odd = [n for n in sorted(set(table.num_atoms.tolist())) if sizes is not None and n not in sizes]
+        what = [f"without {listed(new)}"] if new else []
+        what += [f"without cells of {listed(odd)} atoms"] if odd else []
+        if what:
+            print(
+                f"note: {self.name} was trained {' and '.join(what)}: such crystals may come back as others",
+                file=sys.stderr,
             )
 
     def _elements(self) -> set[int] | None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from dpcdvae.errors import InputError, listed
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
+from dpcdvae.training.first_process import is_first_process
 from dpcdvae.training.sampler import EpochSampler, Share
 
 
@@ -81,3 +85,26 @@ def make_loader(
         table.num_atoms, batch_size, batch_atoms=batch_atoms, seed=seed, rank=rank, world_size=world_size
     )
     return DataLoader(TableDataset(table, target), sampler=sampler, batch_size=None, pin_memory=pin_memory)
+
+
+def of_known_elements(val: CrystalTable, train: CrystalTable) -> CrystalTable:
+    """The validation crystals whose elements the training crystals hold; the others are named on standard error.
+
+    Raises:
+        InputError: none is left.
+    """
+    crystal = np.repeat(np.arange(len(val)), val.num_atoms)
+    unknown = np.unique(crystal[~np.isin(val.atomic_numbers, train.atomic_numbers)])
+    if not len(unknown):
+        return val
+    names = listed(val.ids[unknown].tolist())
+    if len(unknown) == len(val):
+        raise InputError(
+            f"each crystal of 'val' has elements that no training crystal holds ({names}): split the data again"
+        )
+    if is_first_process():
+        print(
+            f"{len(unknown)} of {len(val)} crystals of 'val' left out: elements of no training crystal: {names}",
+            file=sys.stderr,
+        )
+    return val.select(np.setdiff1d(np.arange(len(val)), unknown))

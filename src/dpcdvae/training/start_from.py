@@ -39,8 +39,9 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
     Taken is every tensor of the same name and shape. A table with a row for each number of atoms, from 0 to
     ``model.max_atoms``, keeps the rows that both have. Encoders that ``model`` has after those of ``start`` are new.
     What mixes them, and the decoders, may be wider: they give what they gave until they are trained or fitted.
-    The prior stays that of ``model``, as it belongs to the latents of other crystals, and so does what belongs to the
-    property (``Trainable.of_property``) where it is another one.
+    The prior stays that of ``model``, as it belongs to the latents of other crystals, and so do what holds the training
+    set (``Trainable.of_training_set``) and what belongs to the property (``Trainable.of_property``) where it is another
+    one.
 
     The outputs stay where the scalers do: the training set is that of ``start`` then.
 
@@ -56,7 +57,7 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
     property_parts = model.of_property if learnt != model.target else ()
 
     def is_new(tensor: str) -> bool:
-        return tensor.startswith((PRIOR, *encoders, *property_parts))
+        return tensor.startswith((PRIOR, *encoders, *property_parts, *model.of_training_set))
 
     own = {tensor: value for tensor, value in model.state_dict().items() if not is_new(tensor)}
     given = {tensor: value for tensor, value in start.weights.items() if not is_new(tensor)}
@@ -84,7 +85,9 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
     if by_size:
         word = "grown" if sizes[1] > sizes[0] else "cut"
         parts.append(f"{word} from {sizes[0]} to {sizes[1]} atoms: {_modules(by_size)}")
-    if fresh := [tensor for tensor in counted if tensor not in own]:
+    if of_these := [tensor for tensor in counted if tensor.startswith(model.of_training_set)]:
+        parts.append(f"those of these crystals: {_modules(of_these)}")
+    if fresh := [tensor for tensor in counted if tensor not in own and tensor not in of_these]:
         parts.append(f"new: {_modules(fresh)}")
     if dropped := [t for t in start.weights if is_new(t) and not t.startswith(PRIOR) and t not in counted]:
         parts.append(f"left out: {_modules(dropped)}")

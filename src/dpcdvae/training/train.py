@@ -37,7 +37,8 @@ from dpcdvae.model_store import (
 )
 from dpcdvae.nn.layers import fit_scale_factors
 from dpcdvae.run_log import RUN_FILE
-from dpcdvae.sampling.kinds import SAMPLED_KINDS, check_reconstruction
+from dpcdvae.sampling.kinds import SAMPLED_KINDS
+from dpcdvae.sampling.reconstruction import misfits
 from dpcdvae.structures.table import CrystalTable
 from dpcdvae.tensors.batch import CrystalBatch
 from dpcdvae.training.card import write_card
@@ -46,7 +47,7 @@ from dpcdvae.training.epoch_log import EpochLog, TimeLimit
 from dpcdvae.training.first_process import is_first_process
 from dpcdvae.training.fit_prior_and_threshold import fit_prior_and_threshold
 from dpcdvae.training.lightning_module import TrainingModule
-from dpcdvae.training.loader import targets_of
+from dpcdvae.training.loader import of_known_elements, targets_of
 from dpcdvae.training.loggers import make_logger
 from dpcdvae.training.start_from import start_from
 
@@ -110,6 +111,8 @@ def _train(
     # Both refuse what they do not know before anything is written.
     model = build_model(config)
     trainer = make_trainer(config, folder)
+    if model.only_known_elements:
+        tables = {**tables, "val": of_known_elements(tables["val"], tables["train"])}
     if config.train.freeze_encoder_epochs and not model.encoder_parameters():
         raise InputError(
             f"train.freeze_encoder_epochs: a model of the kind '{config.kind}' has no encoder apart from the rest: "
@@ -187,7 +190,8 @@ def check_data(tables: Mapping[str, CrystalTable], config: AnyConfig) -> None:
         if (table.num_bonds == 0).any():
             raise InputError(f"crystals of '{split}' have no bonds: prepare the data set again (dpcdvae data get)")
         if config.kind in SAMPLED_KINDS and SAMPLED_KINDS[config.kind].reconstruct is not None:
-            check_reconstruction(config, table, {})
+            for row, wrong in misfits(config, table, {}).items():
+                raise InputError(f"crystal {table.ids[row]} of '{split}' {wrong}")
         if name := config.model.property:
             _check_property(table, split, name)
 
