@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 from dpcdvae.cli.groups import argument, option
@@ -42,11 +44,19 @@ def train(
       dpcdvae train perov_5 --preset energy --out runs/energy
       dpcdvae train mine --preset compact/dp-cdvae-stats+fine-tune --init runs/perov --out runs/mine
     """
+    from dpcdvae.model_store import has_checkpoint
+    from dpcdvae.run_log import RUN_FILE
     from dpcdvae.training.by_name import train as run
     from dpcdvae.training.first_process import is_first_process
 
     overrides = [*(set_ or ()), *([] if logger is None else [f"train.logger={logger}"])]
-    folder = run(dataset, out, preset=preset, overrides=overrides, property=property_, init=init, resume=resume)
+    try:
+        folder = run(dataset, out, preset=preset, overrides=overrides, property=property_, init=init, resume=resume)
+    except KeyboardInterrupt:
+        if is_first_process() and (out / RUN_FILE).is_file():
+            after = "after its last whole epoch" if has_checkpoint(out) else "from the beginning: no epoch was finished"
+            print(f"dpcdvae train --resume --out {shlex.quote(str(out))} goes on {after}", file=sys.stderr)
+        raise
     if is_first_process():
         print(folder)
         _print_errors(folder)
