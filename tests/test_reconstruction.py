@@ -29,8 +29,8 @@ def test_a_crystal_beyond_the_forced_size_is_counted_and_the_others_come_back() 
     assert [(f.id, f.reason) for f in found.failures[:1]] == [
         ("random-9", "it has 24 atoms; this model holds at most 20")
     ]
-    with pytest.raises(InputError, match="none of 1 crystals can be reconstructed: random-9 has 24 atoms"):
-        reconstruct(model, table_of([large], bonded=True), steps=2, force_types=True)
+    with pytest.raises(InputError, match="none of 2 crystals can be reconstructed: random-9 has 24 atoms"):
+        reconstruct(model, table_of([random_crystal(1, 22, side=12), large], bonded=True), steps=2, force_types=True)
 
 
 def test_elements_and_sizes_that_were_not_in_training_are_told_once(

@@ -85,11 +85,10 @@ def reconstructible(
     if not len(table):
         raise InputError("nothing to reconstruct: the data set is empty")
     wrong = misfits(config, table, options)
+    if len(wrong) == len(table):
+        largest = next(iter(wrong))
+        raise InputError(f"none of {len(table)} crystals can be reconstructed: {table.ids[largest]} {wrong[largest]}")
     failures = [Failure(str(table.ids[row]), "reconstructing", f"it {wrong[row]}") for row in sorted(wrong)]
-    if len(failures) == len(table):
-        raise InputError(
-            f"none of {len(table)} crystals can be reconstructed: {failures[0].id} {next(iter(wrong.values()))}"
-        )
     if failures:
         table = table.select(np.setdiff1d(np.arange(len(table)), list(wrong)))
     subject.tell_unseen(table)
