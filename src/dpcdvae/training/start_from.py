@@ -86,7 +86,7 @@ def start_from(model: Trainable, start: Checkpoint, table: CrystalTable) -> list
         word = "grown" if sizes[1] > sizes[0] else "cut"
         parts.append(f"{word} from {sizes[0]} to {sizes[1]} atoms: {_modules(by_size)}")
     if of_these := [tensor for tensor in counted if tensor.startswith(model.of_training_set)]:
-        parts.append(f"those of these crystals: {_modules(of_these)}")
+        parts.append(f"taken from these crystals: {_modules(of_these)}")
     if fresh := [tensor for tensor in counted if tensor not in own and tensor not in of_these]:
         parts.append(f"new: {_modules(fresh)}")
     if dropped := [t for t in start.weights if is_new(t) and not t.startswith(PRIOR) and t not in counted]:
