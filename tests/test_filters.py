@@ -97,7 +97,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     kind = kinds.SampledKind("a toy", "toy", frozenset(), None, lambda model, task, asked: dict(asked))
     monkeypatch.setitem(kinds.SAMPLED_KINDS, "toy", kind)
-    monkeypatch.setattr(kinds, "_module", lambda kind: SimpleNamespace(generate=make))
+    monkeypatch.setattr(kinds, "module_of", lambda kind: SimpleNamespace(generate=make))
     options = SimpleNamespace(max_atoms=8, property="")
     return SimpleNamespace(config=SimpleNamespace(kind="toy", model=options), source=None, device="cpu")
 
