@@ -142,3 +142,13 @@ def test_a_model_without_weights_is_refused_before_anything_begins(
     error = capsys.readouterr().err
     assert "good has no model.safetensors: copy the weights there, or train the model again" in error
     assert error.count("\n") == 1
+
+
+def test_damaged_weights_are_not_called_another_model(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = place / "RUN/checkpoints/good/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    assert main(["generate", "RUN/checkpoints/good", "-n", "2", *FEW, "--out", "x.json"]) == 2
+    error = capsys.readouterr().err
+    assert "another one" not in error
+    assert "model.safetensors" in error
+    assert error.count("\n") == 1
