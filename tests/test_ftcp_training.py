@@ -231,7 +231,7 @@ def test_a_finished_run_is_exported(runs: dict[str, Path], tmp_path: Path) -> No
         (["generate", "model", "-n", "1", "--like", "x.cif"], "--like has no meaning"),
         (["generate", "model", "-n", "1", "--prior", "mixture"], "normal"),
         (["reconstruct", "model", "set.npz:test", "--force-types"], "--force-types has no meaning"),
-        (["reconstruct", "model", "large.npz:test"], "has 30 atoms; this representation has 4 sites"),
+        (["reconstruct", "model", "large.npz:test"], "random-0 has 30 atoms; this representation has 4 sites"),
         (["reconstruct", "model", "heavy.npz:test"], "element vectors end with Fm"),
         (["reconstruct", "model", "empty.npz:test"], "nothing to reconstruct"),
     ],

@@ -25,8 +25,8 @@ from dpcdvae.training.train import check_data, train
 from tensors import cubic, random_crystal, table_of
 
 MODEL = {"features": 8, "interactions": 1, "cutoff": 4.0, "head_layers": 1, "head_width": 8, "max_atoms": 6}
-FACTS = {"name": "some", "sha256": "0"}
 MODEL |= {"max_distance": 8.0, "bin_width": 0.1, "kept_cells": 9, "max_neighbours": 100}
+FACTS = {"name": "some", "sha256": "0"}
 
 
 def config(periodic: bool = True, **sampling: object) -> PlacementConfig:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import dpcdvae
 from dpcdvae.diffusion.ddpm_solvers import posterior_sigma
 from dpcdvae.errors import InputError
 from dpcdvae.model.cdvae import CDVAE
@@ -440,7 +439,7 @@ def test_what_cannot_be_reconstructed(model: CDVAE) -> None:
     with pytest.raises(InputError, match="carry no bonds"):
         reconstruct(model, table_of(CRYSTALS))
     with pytest.raises(InputError, match="empty"):
-        dpcdvae.reconstruct(model, table_of([]))
+        reconstruct(model, table_of([]))
     large = table_of([*CRYSTALS, random_crystal(9, 9, 5.0)], bonded=True)
     for forced in ({"force_num_atoms": True}, {"force_types": True}):
         with pytest.raises(InputError, match=r"9 atoms.* at most 8"):

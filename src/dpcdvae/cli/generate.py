@@ -162,18 +162,8 @@ def reconstruct(
         return numbers.start, table.select(numbers)
 
     facts = {"crystals_sha256": table_hash(table)}
-    _run(
-        call,
-        "reconstructing",
-        source,
-        len(table),
-        batches,
-        decoding,
-        make,
-        item_of,
-        facts,
-        unusable=[*unusable, *too_large],
-    )
+    failures = [*unusable, *too_large]
+    _run(call, "reconstructing", source, len(table), batches, decoding, make, item_of, facts, unusable=failures)
 
 
 def _from_tables(column: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:

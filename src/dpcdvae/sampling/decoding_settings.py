@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpcdvae.config import MAX_CANDIDATES, Config, FTCPConfig, PlacementConfig, config_from_dict
 from dpcdvae.config.fields import read_options
@@ -14,7 +14,16 @@ from dpcdvae.errors import InputError, unknown_name
 from dpcdvae.model.agreement_threshold import Agreement
 from dpcdvae.model_store import StoredModel, find_crystal_vae
 
+if TYPE_CHECKING:
+    from dpcdvae.structures.table import CrystalTable
+
 _BOUNDS = {"n": (0, 10**9), "seed": (0, 2**64 - 1), "first": (0, 2**62), "batch_size": (1, 10**9)}
+
+
+def check_some(table: CrystalTable) -> None:
+    """Raises InputError where there is no crystal to reconstruct."""
+    if not len(table):
+        raise InputError("nothing to reconstruct: the data set is empty")
 
 
 def check_counts(**values: int) -> None:

@@ -33,10 +33,7 @@ def loaded(model: StoredModel, device: str) -> Trainable:
     try:
         return load_model(model, device)
     except InputError:
-        try:
-            now = stored_in(model.folder).sha256 if (model.folder / WEIGHTS).is_file() else ""
-        except InputError:
-            now = ""
+        now = stored_in(model.folder).sha256 if (model.folder / WEIGHTS).is_file() else ""
         if now == model.sha256:  # the same model, which cannot be loaded
             raise
         state = f"have the hash {now[:12]}, not {model.sha256[:12]}" if now else "are gone"

@@ -15,6 +15,7 @@ from dpcdvae.ftcp.representation import unrepresented
 from dpcdvae.io import Failure
 from dpcdvae.progress import Progress
 from dpcdvae.sampling.decoding import evaluating
+from dpcdvae.sampling.decoding_settings import check_some
 from dpcdvae.sampling.encoding import drawn
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.numbered_batches import OnProgress, numbered_batches
@@ -71,8 +72,9 @@ def reconstruct(
         batch_size, on_progress: see :func:`dpcdvae.sampling.generation.generate`.
 
     Raises:
-        InputError: a crystal that the representation cannot hold.
+        InputError: no crystals, or one that the representation cannot hold.
     """
+    check_some(table)
 
     def batches() -> Iterator[tuple[Tensor, list[str]]]:
         for start in range(0, len(table), batch_size):

@@ -18,7 +18,7 @@ from dpcdvae.sampling.agreement import decode_by_agreement
 from dpcdvae.sampling.atom_conditions import AtomConditions
 from dpcdvae.sampling.conditional_latents import ConditionalLatents
 from dpcdvae.sampling.decoding import Request, evaluating
-from dpcdvae.sampling.decoding_settings import Decoding
+from dpcdvae.sampling.decoding_settings import Decoding, check_some
 from dpcdvae.sampling.encoding import drawn, encoded
 from dpcdvae.sampling.finished_batches import GenerationResult
 from dpcdvae.sampling.guidance import moved_to, with_predictions
@@ -145,9 +145,9 @@ def reconstruct(
         steps: as of :func:`generate`, like ``solver``, ``candidates``, ``batch_size`` and ``on_progress``.
     """
     how = Decoding.of(model.config, steps, solver, candidates)
-    for wrong in misfits(
-        model.config, table, {"force_types": force_types, "force_num_atoms": force_num_atoms}
-    ).values():
+    check_some(table)
+    forced = {"force_types": force_types, "force_num_atoms": force_num_atoms}
+    for wrong in misfits(model.config, table, forced).values():
         raise InputError(f"a crystal {wrong}")
 
     def batches() -> Iterator[Request]:

@@ -12,7 +12,7 @@ from dpcdvae.arguments import checked
 from dpcdvae.datasets.preparation import bonded_table
 from dpcdvae.errors import InputError
 from dpcdvae.io import Failure
-from dpcdvae.sampling.decoding_settings import check_counts
+from dpcdvae.sampling.decoding_settings import check_counts, check_some
 from dpcdvae.sampling.kinds import module_of, sampled_kind, taken_options
 from dpcdvae.sampling.shards import BATCH_SIZE
 from dpcdvae.sampling.training_range import Subject
@@ -82,8 +82,7 @@ def reconstructible(
     Raises:
         InputError: no crystals, or none that it can.
     """
-    if not len(table):
-        raise InputError("nothing to reconstruct: the data set is empty")
+    check_some(table)
     wrong = misfits(config, table, options)
     if len(wrong) == len(table):
         largest = next(iter(wrong))

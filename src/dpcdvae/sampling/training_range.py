@@ -71,10 +71,8 @@ class Subject:
     def tell_unseen(self, table: CrystalTable) -> None:
         """A note on standard error of the elements, and numbers of atoms, of crystals that were not in training."""
         elements, sizes = self._elements(), self._sizes()
-        new = [
-            SYMBOLS[z] for z in sorted(set(table.atomic_numbers.tolist())) if elements is not None and z not in elements
-        ]
-        odd = [n for n in sorted(set(table.num_atoms.tolist())) if sizes is not None and n not in sizes]
+        new = [] if elements is None else [SYMBOLS[z] for z in sorted(set(table.atomic_numbers.tolist()) - elements)]
+        odd = [] if sizes is None else sorted(set(table.num_atoms.tolist()) - sizes)
         what = [f"without {listed(new)}"] if new else []
         what += [f"without cells of {listed(odd)} atoms"] if odd else []
         if what:
