@@ -6,6 +6,7 @@ import csv
 import gzip
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,9 @@ import reproduce  # noqa: E402
 from dpcdvae.cli import main  # noqa: E402
 from dpcdvae.errors import InputError  # noqa: E402
 from dpcdvae.model_store import find_model  # noqa: E402
-from quality.published import PAGE, kept, render  # noqa: E402
+from quality import aims  # noqa: E402
+from quality.curves import best_within  # noqa: E402
+from quality.published import COLUMNS, PAGE, TASKS, kept, render  # noqa: E402
 
 FEW = 4
 
@@ -37,6 +40,26 @@ def test_kept_numbers_are_of_the_bundled_models_and_of_the_rows_as_they_are() ->
         assert record["row"] == rows[record["row"]["name"]].__dict__
         if record["row"]["model"]:
             assert record["model_sha256"] == find_model(where(record["row"]["model"])).sha256
+
+
+def figure(model: str, value: float, **sampling: bool) -> dict[str, Any]:
+    row = {"name": f"{model}-x", "model": model, "dataset": "carbon_24", "task": "reconstruct"}
+    metrics = [{"name": "match_rms", "value": value, "interval": None, "n": 5, "unit": "(V/N)^(1/3)"}]
+    return {"row": row, "metrics": metrics, "sampling": sampling}
+
+
+@pytest.mark.parametrize(("value", "reached"), [(0.09, True), (0.0901, False)])
+def test_an_aim_is_reached_by_the_default_system_alone(value: float, reached: bool) -> None:
+    records = [figure("other", 0.01), figure("carbon-24", value), figure("carbon-24", 0.02, force_types=True)]
+    lines = aims.table(records, COLUMNS, TASKS).splitlines()
+    (line,) = [line for line in lines if line.startswith("| carbon_24, Table 1 | mean rms |")]
+    assert f"| ≤ 0.0900 | {value:.4f} | `carbon-24-x` | 0.0100 | `other-x` |" in line
+    assert line.endswith("| reached |") == reached
+
+
+def test_a_curve_never_rises_with_the_time() -> None:
+    curve = {"cpu_minutes": [1.0, 2.0, 4.0], "criterion": [3.0, 5.0, 2.0]}
+    assert [best_within(curve, minutes) for minutes in (0.5, 1, 2, 3.9, 4)] == [None, 3, 3, 3, 2]
 
 
 def small_copy(data: Path, name: str, folder: Path) -> Path:

@@ -52,6 +52,12 @@ def judge_reconstruction(
     }
 
 
+def with_interval(number: dict[str, Any], unit: str) -> str:
+    """A value with its interval, for the tables of the paper: rates in percent, without the sign."""
+    value, interval = Number.from_json(number, unit).shown(unit)
+    return (f"{value} ({interval})" if interval else value).replace("%", "")
+
+
 def cell(number: dict[str, Any] | None, digits: int = 3) -> str:
     """A value with its interval, for a table."""
     if number is None or number["value"] is None:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dpcdvae.errors import InputError
-from dpcdvae.intervals import Number
-from quality import differences
-from quality.judging import markdown_table
+from quality import aims, curves, differences
+from quality.judging import markdown_table, with_interval
 from quality.marked import with_part
 from quality.misses import CAUSES
 from quality.rows import CEILING, rows
@@ -60,6 +59,8 @@ def render(page: str, results: Path) -> str:
     for name, dataset in re.findall(r"<!-- (table[1-3]) (\w+) -->", page):
         page = with_part(page, f"{name} {dataset}", table(name, dataset, records))
     page = with_part(page, "misses", misses(records))
+    page = with_part(page, "curves", curves.table(records))
+    page = with_part(page, "aims", aims.table(records, COLUMNS, TASKS))
     return with_part(page, "differences", differences.table(records))
 
 
@@ -128,6 +129,5 @@ def _cells(record: Mapping[str, Any], columns: Mapping[str, str], baseline: str 
         if row is None or found is None or found["value"] is None:
             cells.append("-")
             continue
-        value, interval = Number.from_json(found, row["unit"]).shown(row["unit"])
-        cells.append(f"{value} ({interval})".replace("%", "") if interval else value.replace("%", ""))
+        cells.append(with_interval(found, row["unit"]))
     return cells

@@ -1,0 +1,37 @@
+"""What training brought, and what more of it would bring: the validation criterion against CPU time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dpcdvae.model_store import read_card
+from quality.judging import markdown_table
+from queueing.state import MODELS
+
+PARTS = (1 / 8, 1 / 4, 1 / 2, 1)
+
+
+def table(records: Sequence[Mapping[str, Any]]) -> str:
+    """The best criterion of each model within parts of its CPU minutes, where its card has a curve, in Markdown."""
+    names = dict.fromkeys(record["row"]["model"] for record in records)
+    lines = []
+    for name in names:
+        if not (MODELS / name / "card.json").is_file():
+            continue
+        curve = read_card(MODELS / name)["curve"]
+        best = [best_within(curve, part * curve["cpu_minutes"][-1]) for part in PARTS]
+        gain = "-" if best[-2] is None else f"{100 * (1 - best[-1] / best[-2]):.1f}"
+        lines.append([f"`{name}`", f"{curve['cpu_minutes'][-1]:.0f}", *(_plain(value) for value in best), gain])
+    parts = ["after 1/8", "1/4", "1/2", "all of it"]
+    return markdown_table(["model", "CPU minutes", *parts, "lower in the second half by, %"], lines)
+
+
+def best_within(curve: Mapping[str, Sequence[float]], minutes: float) -> float | None:
+    """The lowest criterion of the epochs that ended within so many CPU minutes; None while none had."""
+    ended = [value for time, value in zip(curve["cpu_minutes"], curve["criterion"], strict=True) if time <= minutes]
+    return min(ended, default=None)
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
