@@ -30,6 +30,15 @@ from queueing.state import MODELS
 from speed.command import Parser, positive, run
 from speed.record import ROOT, machine
 
+RELAXED = {
+    "relax": ["--calculator", "chgnet"],
+    "relax-dft": ["--calculator", "chgnet,gpaw", "--settings", "screening", "--time-limit", "900"],
+}
+"""Tasks that relax what was generated, and how."""
+
+DRAWN = 100
+"""So many crystals are generated for a row of task relax-dft, which takes those with the fewest atoms."""
+
 RESULTS = ROOT / "benchmarks" / "results" / "reproduction"
 
 
@@ -78,7 +87,7 @@ def _of_test_crystals(row: Row, work: Path) -> dict[str, Any]:
     """All test crystals themselves, judged as if they had been reconstructed."""
     crystals = work / f"{row.name}.extxyz"
     write(list(load_split(f"{row.dataset}:test")), crystals, overwrite=True)
-    command, found = _judged(row, crystals)
+    command, found = _judged(row, crystals, crystals.with_suffix(".json"))
     return {
         "commands": [command],
         "sampling": {},
@@ -94,24 +103,28 @@ def _of_model(row: Row, work: Path, n: int | None) -> dict[str, Any]:
             f"{row.model} is without its weights, which are too large for the repository: train it again "
             f"(train_queue.py --only {row.model}, then --collect)"
         )
-    make = _make(row, n or row.n)
+    make = _make(row, DRAWN if row.task == "relax-dft" else n or row.n)
     # Crystals of another model or by other options have another name, so what is there is never taken for them.
     tag = hashlib.sha256(" ".join([sha256, *make]).encode()).hexdigest()[:8]
-    crystals = work / f"{row.name}-{tag}.extxyz"
+    crystals = work / f"{row.model}-{tag}.extxyz"
     if not manifest_path(crystals).exists():
         call([*make, "--out", str(crystals), "--overwrite"])
-    command, found = _judged(row, crystals)
     made = json_object(manifest_path(crystals), "run it again")
+    report = work / f"{row.name}-{tag}.json"
+    if row.task == "relax-dft":
+        crystals = _smallest(crystals, n or row.n, report.with_suffix(".extxyz"))
+    command, found = _judged(row, crystals, report)
     kept = {
         "commands": ["dpcdvae " + " ".join(make), command],
         "model_sha256": sha256,
         "sampling": {name: made["arguments"][name] for name in SAMPLING if made["arguments"].get(name)},
         "passes": made["passes"],
     }
-    if row.task == "relax":
+    if row.task in RELAXED:
         kept |= {"crystals": found["crystals"]["given"], "relaxation": found["crystals"], "metrics": found["figures"]}
         known = {each["id"]: each["delta_energy"] for each in found["rows"] if each["delta_energy"] is not None}
         kept["delta_energies"] = {id: round(value, 3) for id, value in known.items()}  # meV/atom
+        kept["not_converged"] = {each["id"]: each["reason"] for each in found["rows"] if not each["converged"]}
     else:
         kept |= {"crystals": found["crystals"]["generated"], "metrics": found["metrics"]}
     if row.task == "reconstruct":
@@ -131,17 +144,23 @@ def _make(row: Row, count: int) -> list[str]:
     return [*make, *row.options, "--workers", "0"]
 
 
-def _judged(row: Row, crystals: Path) -> tuple[str, dict[str, Any]]:
+def _smallest(crystals: Path, n: int, out: Path) -> Path:
+    """A file of the ``n`` crystals with the fewest atoms, of equal ones the first."""
+    write(sorted(read(crystals), key=lambda crystal: crystal.num_atoms)[:n], out, overwrite=True)
+    return out
+
+
+def _judged(row: Row, crystals: Path, report: Path) -> tuple[str, dict[str, Any]]:
     """The command that judges a file of crystals, in words, and its report."""
-    report, (name, *options) = crystals.with_suffix(".json"), _judge(row)
+    name, *options = _judge(row)
     call([name, str(crystals), *options, "--json", str(report), "--overwrite"])
     return " ".join(["dpcdvae", name, "CRYSTALS", *options]), json_object(report, "run it again")
 
 
 def _judge(row: Row) -> list[str]:
     """The command that judges the crystals of a row, without its files."""
-    if row.task == "relax":
-        return ["ground-state", "--calculator", "chgnet", "--pressure", "10", "--optimizer", "lbfgs", "--workers", "1"]
+    if row.task in RELAXED:
+        return ["ground-state", *RELAXED[row.task], "--pressure", "10", "--optimizer", "lbfgs", "--workers", "1"]
     judge = ["evaluate", "--reference", f"{row.dataset}:test", "--protocol", "cdvae", "--workers", "0"]
     judge += (
         ["--paired", "--baselines", "none"]

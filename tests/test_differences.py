@@ -37,12 +37,15 @@ def test_only_crystals_of_both_count() -> None:
 
 
 def record(system: str, factor: float) -> dict[str, object]:
-    return {"row": {"system": system}, "delta_energies": {id: factor * value for id, value in ENERGIES.items()}}
+    row = {"system": system, "task": "relax"}
+    return {"row": row, "delta_energies": {id: factor * value for id, value in ENERGIES.items()}}
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(0.7, "yes"), (1.3, "no"), (1.0, "cannot be told")])
 def test_the_table_says_whether_a_system_lies_nearer(factor: float, verdict: str) -> None:
-    lines = table([record("CDVAE", 1.0), record("DP-CDVAE", factor), {"row": {"system": "FTCP"}}]).splitlines()
+    lines = table(
+        [record("CDVAE", 1.0), record("DP-CDVAE", factor), {"row": {"system": "FTCP", "task": "generate"}}]
+    ).splitlines()
     assert len(lines) == 3
     assert lines[2].endswith(f"{verdict} |")
 

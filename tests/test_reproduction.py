@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ sys.path.append(str(BENCHMARKS))
 import reproduce  # noqa: E402
 from dpcdvae.cli import main  # noqa: E402
 from dpcdvae.errors import InputError  # noqa: E402
+from dpcdvae.io import read, write  # noqa: E402
 from dpcdvae.model_store import find_model  # noqa: E402
 from quality import aims  # noqa: E402
 from quality.curves import best_within  # noqa: E402
 from quality.published import COLUMNS, PAGE, TASKS, kept, render  # noqa: E402
+from tensors import random_crystal  # noqa: E402
 
 FEW = 4
 
@@ -60,6 +63,13 @@ def test_an_aim_is_reached_by_the_default_system_alone(value: float, reached: bo
 def test_a_curve_never_rises_with_the_time() -> None:
     curve = {"cpu_minutes": [1.0, 2.0, 4.0], "criterion": [3.0, 5.0, 2.0]}
     assert [best_within(curve, minutes) for minutes in (0.5, 1, 2, 3.9, 4)] == [None, 3, 3, 3, 2]
+
+
+def test_dft_gets_the_crystals_with_the_fewest_atoms(tmp_path: Path) -> None:
+    made = [replace(random_crystal(seed, num_atoms=n), id=str(seed)) for seed, n in enumerate((8, 6, 4, 6, 10))]
+    write(made, tmp_path / "made.extxyz")
+    few = read(reproduce._smallest(tmp_path / "made.extxyz", 3, tmp_path / "few.extxyz"))
+    assert [(crystal.id, crystal.num_atoms) for crystal in few] == [("2", 4), ("1", 6), ("3", 6)]
 
 
 def small_copy(data: Path, name: str, folder: Path) -> Path:

@@ -26,7 +26,11 @@ def rms_difference(one: Mapping[str, float], other: Mapping[str, float]) -> Numb
 
 def table(records: Sequence[Mapping[str, Any]]) -> str:
     """Every relaxed system beside CDVAE, in Markdown; one line of text while it has not been relaxed."""
-    relaxed = {record["row"]["system"]: record["delta_energies"] for record in records if "delta_energies" in record}
+    relaxed = {
+        record["row"]["system"]: record["delta_energies"]
+        for record in records
+        if record["row"]["task"] == "relax" and "delta_energies" in record
+    }
     if BASE not in relaxed:
         return f"No crystals of {BASE} have been relaxed yet."
     rows = []

@@ -47,7 +47,13 @@ SAMPLING = {
     "force_types": "true N_a and types",
 }
 """Options of sampling that are kept with a row, and how they are shown."""
-TASKS = {"table1": ("reconstruct", CEILING), "table2": ("generate",), "table3": ("relax",)}
+COLUMNS["table3_dft"] = COLUMNS["table3"]
+TASKS = {
+    "table1": ("reconstruct", CEILING),
+    "table2": ("generate",),
+    "table3": ("relax",),
+    "table3_dft": ("relax-dft",),
+}
 REAL = "reference"
 """The baseline that is shown: as many real crystals of the test split."""
 
@@ -56,7 +62,7 @@ def render(page: str, results: Path) -> str:
     """The page with every part between ``<!-- table1 perov_5 -->`` and ``<!-- end -->`` made anew."""
 
     records = kept(results)
-    for name, dataset in re.findall(r"<!-- (table[1-3]) (\w+) -->", page):
+    for name, dataset in re.findall(r"<!-- (table[1-3](?:_dft)?) (\w+) -->", page):
         page = with_part(page, f"{name} {dataset}", table(name, dataset, records))
     page = with_part(page, "misses", misses(records))
     page = with_part(page, "curves", curves.table(records))
@@ -77,7 +83,7 @@ def kept(results: Path) -> list[dict[str, Any]]:
 def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
     """One of the paper's tables for one data set, in Markdown: theirs, ours, and real crystals."""
     columns = COLUMNS[name]
-    published = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))[name][dataset]
+    published = tomllib.loads(PUBLISHED.read_text(encoding="utf-8")).get(name, {}).get(dataset, {})
     lines = [
         f"| | {' | '.join(columns.values())} | n | sampling | training | row |",
         "|---" * (len(columns) + 5) + "|",
@@ -88,7 +94,7 @@ def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
         row = record["row"]
         if row["dataset"] != dataset or row["task"] not in TASKS[name]:
             continue
-        last = (str(record["crystals"]), sampling(record), row["training"], f"`{row['name']}`")
+        last = (_count(record), sampling(record), row["training"], f"`{row['name']}`")
         cells = [f"**{row['system']}**", *_cells(record, columns), *last]
         ours.setdefault(row["system"], []).append(f"| {' | '.join(cells)} |")
         of_real = _cells(record, columns, REAL)
@@ -100,6 +106,12 @@ def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
             lines.append(f"| {system}, paper | {' | '.join(published[system])} | | | | |")
         lines += made
     return "\n".join([*lines, *real.values()])
+
+
+def _count(record: Mapping[str, Any]) -> str:
+    """How many crystals there are, and which of those that were relaxed have no result, and why."""
+    lost = [f"{id}: {reason}" for id, reason in record.get("not_converged", {}).items()]
+    return str(record["crystals"]) + (f", not converged: {'; '.join(lost)}" if lost else "")
 
 
 def misses(records: Sequence[Mapping[str, Any]]) -> str:
