@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpcdvae.config import LossConfig, ModelConfig
+from dpcdvae.config import LossConfig, ModelConfig, override_config
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.model.stats import LatticeScaler, Statistics, StatisticsDecoder
 from dpcdvae.structures.crystal import Crystal
@@ -227,6 +227,52 @@ def test_a_loss_of_two_batches_is_the_mean_of_theirs() -> None:
         parts.append(model.losses(batch_of([crystals[k]], bonded=True), single, true_lattice=True))
     for name, loss in together.items():
         assert float(loss) == pytest.approx((float(parts[0][name]) + float(parts[1][name])) / 2, rel=1e-6), name
+
+
+def denoising(share: float) -> CDVAE:
+    model = tiny_model()
+    model.config = override_config(model.config, [f"loss.denoised_share={share}"])
+    return model
+
+
+def test_the_denoiser_sees_its_share_of_the_crystals_and_the_latent_all() -> None:
+    crystals = [random_crystal(k, 2 + k % 3) for k in range(8)]
+    whole, all_of_it = batch_of(crystals, bonded=True), tiny_model()
+    model = denoising(0.4)
+    noise = model.noise_like(whole, torch.Generator().manual_seed(0))
+    assert noise.denoised is not None
+    seen = noise.denoised.nonzero().flatten().tolist()
+    assert len(seen) == 3
+    atoms = whole.per_atom(noise.denoised)
+    part = batch_of([crystals[k] for k in seen], bonded=True)
+    of_part = all_of_it.losses(part, noise.of_denoised(atoms), true_lattice=False)
+    of_all = all_of_it.losses(whole, noise._replace(denoised=None), true_lattice=False)
+    found = model.losses(whole, noise, true_lattice=False)
+    assert list(found) == list(of_all)
+    for name, loss in found.items():
+        torch.testing.assert_close(loss, (of_part if name in ("coords", "types") else of_all)[name])
+
+
+def test_every_crystal_is_denoised_as_often() -> None:
+    model, whole = denoising(0.25), batch_of([random_crystal(k) for k in range(8)])
+    generator = torch.Generator().manual_seed(0)
+    times = torch.stack([model._denoised(len(whole), generator) for _ in range(2000)]).float().sum(0)  # type: ignore[misc]
+    assert (times - 500).abs().max() < 4.5 * (2000 * 0.25 * 0.75) ** 0.5
+    assert tiny_model().noise_like(whole).denoised is None
+
+
+def test_a_new_decoder_gives_the_frequencies_of_the_training_set() -> None:
+    crystals = batch_of([random_crystal(k, n) for k, n in enumerate((2, 2, 2, 4))])
+    decoder = StatisticsDecoder(ModelConfig(max_atoms=5))
+    decoder.start_at_frequencies(crystals)
+    for head in (decoder.num_atoms, decoder.lattice, decoder.composition):
+        torch.nn.init.zeros_(head[-1].weight)
+    stats = decoder(torch.randn(1, decoder.num_atoms[0].in_features))
+    sizes = stats.num_atoms.softmax(-1)[0]
+    torch.testing.assert_close(sizes[[0, 2, 4]], torch.tensor([1 / 6, 3 + 1 / 6, 1 + 1 / 6]) / 5)
+    shares = crystals.element_fractions(torch.float32).mean(0)
+    torch.testing.assert_close(stats.composition.softmax(-1)[0], (4 * shares + 0.01) / 5)
+    assert not stats.lattice.any()
 
 
 def test_without_teacher_forcing_the_decoded_cell_is_used() -> None:

@@ -65,6 +65,9 @@ class Trainable(nn.Module, ABC):
     def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
         """Sets the scalers from the whole training set, before the first step."""
 
+    def set_first_outputs(self, crystals: CrystalBatch) -> None:
+        """Lets a new model begin with outputs that are right for the training set on average."""
+
     @abstractmethod
     def step_losses(
         self, batch: CrystalBatch, targets: Tensor | None, generator: torch.Generator, epoch: int

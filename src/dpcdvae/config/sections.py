@@ -156,6 +156,12 @@ class LossConfig(Section):
     teacher_forcing_epochs: int = option(
         0, "epochs in which the denoiser sees the true lattice", "epochs", ge=0, le=MAX_EPOCHS
     )
+    denoised_share: float = option(
+        1.0,
+        "share of the crystals of a batch that are denoised; the others train the latent alone, which is cheaper",
+        gt=0,
+        le=1,
+    )
 
 
 class TrainConfig(Section):

@@ -14,7 +14,7 @@ from dpcdvae.diffusion import COORDINATE_DIFFUSIONS, TYPE_DIFFUSIONS
 from dpcdvae.encoders import build_encoder
 from dpcdvae.interfaces import LatentPosterior, LatentPrior, Trainable
 from dpcdvae.model.agreement_threshold import Agreement
-from dpcdvae.model.stats import StatisticsDecoder
+from dpcdvae.model.stats import Statistics, StatisticsDecoder
 from dpcdvae.nn.layers import ExactLinear, mlp
 from dpcdvae.nn.target_scaler import TargetScaler
 from dpcdvae.priors import PRIORS, chosen_prior
@@ -30,6 +30,7 @@ class Noise(NamedTuple):
     """All random numbers of one training step.
 
     latent: (C, latent_dim) normal; coords: (N, 3) normal; level, type_level: (C,) uniform; types: (N,) uniform.
+    denoised: (C,) which crystals the denoiser sees; None: all.
     """
 
     latent: Tensor
@@ -37,6 +38,12 @@ class Noise(NamedTuple):
     level: Tensor
     type_level: Tensor
     types: Tensor
+    denoised: Tensor | None = None
+
+    def of_denoised(self, atoms: Tensor) -> Noise:
+        """That of the crystals that the denoiser sees; ``atoms`` (N,) are theirs."""
+        seen = self.denoised
+        return Noise(self.latent[seen], self.coords[atoms], self.level[seen], self.type_level[seen], self.types[atoms])
 
 
 class PropertyHead(nn.Module):
@@ -120,12 +127,25 @@ class CDVAE(Trainable):
             draw(torch.rand, crystals),
             draw(torch.rand, crystals),
             draw(torch.rand, atoms),
+            self._denoised(crystals, generator),
         )
+
+    def _denoised(self, crystals: int, generator: torch.Generator | None) -> Tensor | None:
+        """Which of so many crystals the denoiser sees (C,), drawn; None for all."""
+        count = max(1, round(self.config.loss.denoised_share * crystals))
+        if count == crystals:
+            return None
+        device = generator.device if generator is not None else torch.device("cpu")
+        order = torch.randperm(crystals, generator=generator, device=device)
+        return (order < count).to(self.mu.weight.device)
 
     def measure(self, crystals: CrystalBatch, targets: Tensor | None) -> None:
         self.stats.scaler.fit(crystals.lattice, crystals.num_atoms)
         if self.property_head is not None and targets is not None:
             self.property_head.scaler.fit(targets, self.target)
+
+    def set_first_outputs(self, crystals: CrystalBatch) -> None:
+        self.stats.start_at_frequencies(crystals)
 
     def step_losses(
         self, batch: CrystalBatch, targets: Tensor | None, generator: torch.Generator, epoch: int
@@ -146,8 +166,8 @@ class CDVAE(Trainable):
     ) -> dict[str, Tensor]:
         """Every term of the loss, unweighted, by the name its weight has in ``config.loss``.
 
-        Each is averaged over the atoms of a crystal, then over crystals; that of the property
-        over the crystals whose value in ``targets`` (C,) is not NaN.
+        Each is averaged over the atoms of a crystal, then over crystals: that of the property over those whose value in
+        ``targets`` (C,) is not NaN, those of the denoiser over the crystals that it sees (``noise.denoised``).
         """
         mu, log_var = self.encode(batch)
         z = mu + torch.exp(0.5 * log_var) * noise.latent
@@ -159,6 +179,18 @@ class CDVAE(Trainable):
             error, known = self.property_head.scaler.errors(self.property_head(z), targets)
             losses["property"] = error.square().sum() / known
 
+        if noise.denoised is None:
+            return losses | self._denoising(batch, z, stats, noise, true_lattice=true_lattice)
+        seen, atoms = noise.denoised, batch.per_atom(noise.denoised)
+        some = Statistics(*(part[seen] for part in stats))
+        return losses | self._denoising(
+            batch.part(seen, atoms), z[seen], some, noise.of_denoised(atoms), true_lattice=true_lattice
+        )
+
+    def _denoising(
+        self, batch: CrystalBatch, z: Tensor, stats: Statistics, noise: Noise, *, true_lattice: bool
+    ) -> dict[str, Tensor]:
+        """The losses of the denoiser, for all crystals of ``batch``."""
         lattice = batch.lattice if true_lattice else self._decoded_lattice(stats.lattice, batch)
         corrupted = self.diffusion.corrupt(batch.replace(lattice=lattice), noise.coords, noise.level)
         composition = stats.composition.detach().softmax(-1)
@@ -167,10 +199,11 @@ class CDVAE(Trainable):
 
         prediction, type_logits = self.denoise(noisy, z, corrupted.time)
         squared = (prediction - corrupted.target).square().sum(-1)
-        losses["coords"] = (batch.mean_over_atoms(squared) * corrupted.weight).mean()
         cross_entropy = nn.functional.cross_entropy(type_logits, batch.atomic_numbers - 1, reduction="none")
-        losses["types"] = (batch.mean_over_atoms(cross_entropy) / types.scale).mean()
-        return losses
+        return {
+            "coords": (batch.mean_over_atoms(squared) * corrupted.weight).mean(),
+            "types": (batch.mean_over_atoms(cross_entropy) / types.scale).mean(),
+        }
 
     def usable_lattice(self, lattice: Tensor, num_atoms: Tensor) -> Tensor:
         """Whether each decoded cell (C, 3, 3) can hold ``num_atoms`` (C,) atoms: (C,) True or False."""

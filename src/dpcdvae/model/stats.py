@@ -91,12 +91,30 @@ class StatisticsDecoder(nn.Module):
         def head(out_features: int) -> nn.Sequential:
             return mlp(config.latent_dim, config.stats_hidden_dim, out_features, config.stats_hidden_layers)
 
+        self.max_atoms = config.max_atoms
         self.num_atoms, self.lattice, self.composition = head(config.max_atoms + 1), head(6), head(NUM_ELEMENTS)
         self.scaler = LatticeScaler(config)
 
     @full_precision
     def forward(self, z: Tensor) -> Statistics:
         return Statistics(self.num_atoms(z), self.lattice(z), self.composition(z))
+
+    @torch.no_grad()
+    def start_at_frequencies(self, crystals: CrystalBatch) -> None:
+        """Sets the biases of a new decoder to what is right for the training set on average, whatever z is.
+
+        Else the first steps learn just that, from losses so large that Adam's running mean of their squares keeps later
+        steps small for an epoch or more: Carbon-24, where every atom is C, learnt its cells half as fast.
+        """
+        sizes = nn.functional.one_hot(crystals.num_atoms, self.max_atoms + 1).double()
+        for head, shares in (
+            (self.num_atoms, sizes.mean(0)),
+            (self.composition, crystals.element_fractions(torch.float64).mean(0)),
+        ):
+            # One more crystal, of all classes alike, keeps those that do not occur possible.
+            count = len(crystals)
+            _last(head).bias.copy_(((shares * count + 1 / len(shares)) / (count + 1)).log())
+        _last(self.lattice).bias.zero_()
 
     @torch.no_grad()
     def fit_outputs(self, z: Tensor, crystals: CrystalBatch) -> None:
@@ -112,14 +130,11 @@ class StatisticsDecoder(nn.Module):
             (self.num_atoms, stats.num_atoms, sizes),
             (self.composition, stats.composition, elements),
         ):
-            last = head[-1]
-            assert isinstance(last, nn.Linear)
-            last.bias.add_(prior_shift(logits, wanted))
+            _last(head).bias.add_(prior_shift(logits, wanted))
         lattice, wanted = stats.lattice.double(), self.scaler(crystals.lattice, crystals.num_atoms).double()
         covariance = ((lattice - lattice.mean(0)) * (wanted - wanted.mean(0))).mean(0)
         factor = covariance / lattice.var(0, correction=0).clamp(min=1e-4)
-        last = self.lattice[-1]
-        assert isinstance(last, nn.Linear)
+        last = _last(self.lattice)
         last.weight.mul_(factor[:, None])
         last.bias.sub_(lattice.mean(0)).mul_(factor).add_(wanted.mean(0))
 
@@ -133,3 +148,9 @@ class StatisticsDecoder(nn.Module):
             "lattice": nn.functional.mse_loss(stats.lattice, self.scaler(batch.lattice, batch.num_atoms)),
             "composition": batch.mean_over_atoms(per_atom).mean(),
         }
+
+
+def _last(head: nn.Sequential) -> nn.Linear:
+    last = head[-1]
+    assert isinstance(last, nn.Linear)
+    return last

@@ -110,6 +110,12 @@ class CrystalBatch:
         numbers[real], frac[real] = self.atomic_numbers, self.frac_coords
         return numbers, frac, real
 
+    def part(self, crystals: Tensor, atoms: Tensor) -> CrystalBatch:
+        """Without bonds, the chosen crystals (C,), and their atoms (N,)."""
+        return CrystalBatch.unbonded(
+            self.atomic_numbers[atoms], self.frac_coords[atoms], self.lattice[crystals], self.num_atoms[crystals]
+        )
+
     def replace(self, **changes: Tensor) -> CrystalBatch:
         return dataclasses.replace(self, **changes)
 

@@ -213,11 +213,12 @@ def _check_property(table: CrystalTable, split: str, name: str) -> None:
 
 @torch.no_grad()
 def prepare(model: Trainable, table: CrystalTable) -> None:
-    """What is measured before the first step: scalers, and the scale factors of the networks."""
+    """What is measured before the first step: scalers, first outputs, and the scale factors of the networks."""
     targets = targets_of(table, model.target)
     everything = CrystalBatch.from_table(table)
     model.measure(everything, targets)
     model.record_training_set(everything, targets)
+    model.set_first_outputs(everything)
     generator = torch.Generator().manual_seed(model.config.train.seed)
     chosen = torch.randperm(len(table), generator=generator)[: model.config.train.batch_size]
     batch = CrystalBatch.from_table(table, chosen.numpy())
