@@ -21,6 +21,7 @@ from dpcdvae.training.train import prepare
 
 SMALL = [
     "loss.kl=0.0",
+    "loss.denoised_share=1.0",  # every crystal has its noise in every step
     "model.latent_dim=32",
     "encoder.options.dimenet++={hidden=40, blocks=1, int_emb=16, out_emb=32, output_layers=1}",
     "denoiser.options={hidden=40, atom_width=64, blocks=2, num_radial=32, emb_trip=16, emb_cbf=8, bil_trip=16,"

@@ -100,7 +100,7 @@ def test_the_compact_system_with_the_cell_lets_its_latent_say_more() -> None:
     small, cell = flat(load_config("compact/dp-cdvae").to_dict()), flat(load_config("compact/dp-cdvae-cell").to_dict())
     changed = {option for option in small if small[option] != cell[option]}
     in_latent = {"encoder.names", "loss.kl", "prior.name", "diffusion.sampling_candidates"}
-    assert changed == in_latent | {"train.lr", "loss.teacher_forcing_epochs"}
+    assert changed == in_latent | {"loss.denoised_share", "loss.teacher_forcing_epochs"}
 
 
 def test_the_systems_of_this_package_differ_in_what_the_encoder_is_given() -> None:
