@@ -91,7 +91,6 @@ class StatisticsDecoder(nn.Module):
         def head(out_features: int) -> nn.Sequential:
             return mlp(config.latent_dim, config.stats_hidden_dim, out_features, config.stats_hidden_layers)
 
-        self.max_atoms = config.max_atoms
         self.num_atoms, self.lattice, self.composition = head(config.max_atoms + 1), head(6), head(NUM_ELEMENTS)
         self.scaler = LatticeScaler(config)
 
@@ -101,20 +100,20 @@ class StatisticsDecoder(nn.Module):
 
     @torch.no_grad()
     def start_at_frequencies(self, crystals: CrystalBatch) -> None:
-        """Sets the biases of a new decoder to what is right for the training set on average, whatever z is.
+        """Sets the biases of a new decoder, whose scaler is fitted, to what is right for the training set on average.
 
         Else the first steps learn just that, from losses so large that Adam's running mean of their squares keeps later
         steps small for an epoch or more: Carbon-24, where every atom is C, learnt its cells half as fast.
         """
-        sizes = nn.functional.one_hot(crystals.num_atoms, self.max_atoms + 1).double()
+        sizes = nn.functional.one_hot(crystals.num_atoms, _last(self.num_atoms).out_features).double()
+        count = len(crystals)
         for head, shares in (
             (self.num_atoms, sizes.mean(0)),
             (self.composition, crystals.element_fractions(torch.float64).mean(0)),
         ):
             # One more crystal, of all classes alike, keeps those that do not occur possible.
-            count = len(crystals)
             _last(head).bias.copy_(((shares * count + 1 / len(shares)) / (count + 1)).log())
-        _last(self.lattice).bias.zero_()
+        _last(self.lattice).bias.copy_(self.scaler(crystals.lattice, crystals.num_atoms).mean(0))
 
     @torch.no_grad()
     def fit_outputs(self, z: Tensor, crystals: CrystalBatch) -> None:
