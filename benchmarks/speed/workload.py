@@ -26,7 +26,9 @@ class Workload:
     """Every crystal of ``table`` in one batch. Coordinates are random, as most passes of a sampler see them."""
 
     def __init__(self, preset: str, table: CrystalTable, device: torch.device, precision: str = "float32") -> None:
-        config = load_config(preset, ["train.lr_schedule=plateau", f"train.batch_size={len(table)}"])
+        # Every crystal is denoised, whatever the preset says, so that steps compare with those kept before it said it.
+        fixed = ["train.lr_schedule=plateau", "loss.denoised_share=1"]
+        config = load_config(preset, [*fixed, f"train.batch_size={len(table)}"])
         if not isinstance(config, Config):
             raise InputError(f"{preset} is no generative model")
         self.table, self.device = table, device
