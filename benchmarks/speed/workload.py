@@ -26,11 +26,12 @@ class Workload:
     """Every crystal of ``table`` in one batch. Coordinates are random, as most passes of a sampler see them."""
 
     def __init__(self, preset: str, table: CrystalTable, device: torch.device, precision: str = "float32") -> None:
-        # Every crystal is denoised, whatever the preset says, so that steps compare with those kept before it said it.
-        fixed = ["train.lr_schedule=plateau", "loss.denoised_share=1"]
-        config = load_config(preset, [*fixed, f"train.batch_size={len(table)}"])
-        if not isinstance(config, Config):
+        if not isinstance(load_config(preset), Config):
             raise InputError(f"{preset} is no generative model")
+        # Every crystal is denoised, whatever the preset says, so that steps compare with those kept before it said it.
+        fixed = ["train.lr_schedule=plateau", "loss.denoised_share=1", f"train.batch_size={len(table)}"]
+        config = load_config(preset, fixed)
+        assert isinstance(config, Config)
         self.table, self.device = table, device
         self.autocast = use_precision(precision, device)
         torch.manual_seed(0)
