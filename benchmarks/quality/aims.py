@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpcdvae.intervals import shown
-from quality.judging import markdown_table, with_interval
+from quality.judging import markdown_table, metric_of, with_interval
 from speed.record import ROOT
 
 AIMS = ROOT / "benchmarks" / "aims.toml"
 HEADER = ["data", "figure", "aim", "default system", "row", "best of all", "row", "best known", "what limits it"]
 
-Figure = tuple[str, str, dict[str, Any]]
-"""Name of a row, its model, and a number of its results."""
+Figure = tuple[Mapping[str, Any], dict[str, Any]]
+"""A row, and a metric of its results."""
 
 
 def table(
@@ -32,10 +32,10 @@ def table(
         up = "at_least" in aim
         goal = aim["at_least" if up else "at_most"]
         found = _figures(records, aim, tasks[aim["table"]])
-        best = sorted(found, key=lambda each: each[2]["value"], reverse=up)
-        default = [each for each in best if each[1] == aim["dataset"].replace("_", "-")]
-        missed = not default or (default[0][2]["value"] < goal if up else default[0][2]["value"] > goal)
-        sign, unit = "≥" if up else "≤", best[0][2]["unit"] if best else ""
+        best = sorted(found, key=lambda each: each[1]["value"], reverse=up)
+        default = [each for each in best if each[0]["model"] == aim["dataset"].replace("_", "-")]
+        missed = not default or (default[0][1]["value"] < goal if up else default[0][1]["value"] > goal)
+        sign, unit = "≥" if up else "≤", best[0][1]["unit"] if best else ""
         lines.append(
             [
                 f"{aim['dataset']}, {aim['table'].replace('table', 'Table ')}",
@@ -56,9 +56,9 @@ def _figures(records: Sequence[Mapping[str, Any]], aim: Mapping[str, Any], tasks
     for record in records:
         row = record["row"]
         if row["dataset"] == aim["dataset"] and row["task"] in tasks and "force_types" not in record["sampling"]:
-            number = next((each for each in record["metrics"] if each["name"] == aim["metric"]), None)
-            if row["model"] and number is not None and number["value"] is not None:
-                found.append((row["name"], row["model"], number))
+            metric = metric_of(record, aim["metric"])
+            if row["model"] and metric is not None and metric["value"] is not None:
+                found.append((row, metric))
     return found
 
 
@@ -66,5 +66,5 @@ def _cells(figures: Sequence[Figure]) -> tuple[str, str]:
     """The first of them and its row."""
     if not figures:
         return "-", ""
-    name, _, number = figures[0]
-    return with_interval(number, number["unit"]), f"`{name}`"
+    row, metric = figures[0]
+    return with_interval(metric, metric["unit"]), f"`{row['name']}`"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpcdvae.model_store import read_card
 from quality.judging import markdown_table
-from queueing.state import MODELS
+from quality.rows import curve_of
+from quality.study_table import plain
 
 PARTS = (1 / 8, 1 / 4, 1 / 2, 1)
 
@@ -17,12 +17,12 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
     names = dict.fromkeys(record["row"]["model"] for record in records)
     lines = []
     for name in names:
-        if not (MODELS / name / "card.json").is_file():
+        curve = curve_of(name)
+        if curve is None:
             continue
-        curve = read_card(MODELS / name)["curve"]
         best = [best_within(curve, part * curve["cpu_minutes"][-1]) for part in PARTS]
         gain = "-" if best[-2] is None else f"{100 * (1 - best[-1] / best[-2]):.1f}"
-        lines.append([f"`{name}`", f"{curve['cpu_minutes'][-1]:.0f}", *(_plain(value) for value in best), gain])
+        lines.append([f"`{name}`", f"{curve['cpu_minutes'][-1]:.0f}", *(plain(value) for value in best), gain])
     parts = ["after 1/8", "1/4", "1/2", "all of it"]
     return markdown_table(["model", "CPU minutes", *parts, "lower in the second half by, %"], lines)
 
@@ -31,7 +31,3 @@ def best_within(curve: Mapping[str, Sequence[float]], minutes: float) -> float |
     """The lowest criterion of the epochs that ended within so many CPU minutes; None while none had."""
     ended = [value for time, value in zip(curve["cpu_minutes"], curve["criterion"], strict=True) if time <= minutes]
     return min(ended, default=None)
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

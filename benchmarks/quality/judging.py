@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpcdvae.evaluation import evaluate, resolve_reference
@@ -50,6 +50,11 @@ def judge_reconstruction(
         "match_rms": Number.mean(compared.rms[matched], seed=0).to_json(),
         "misses": {name: causes.count(name) / n for name in CAUSES},
     }
+
+
+def metric_of(record: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """A metric of a kept row, of the first gate that its report has; None where it has none."""
+    return next((metric for metric in record["metrics"] if metric["name"] == name), None)
 
 
 def with_interval(number: dict[str, Any], unit: str) -> str:

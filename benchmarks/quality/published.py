@@ -11,7 +11,7 @@ from typing import Any
 
 from dpcdvae.errors import InputError
 from quality import aims, curves, differences
-from quality.judging import markdown_table, with_interval
+from quality.judging import markdown_table, metric_of, with_interval
 from quality.marked import with_part
 from quality.misses import CAUSES
 from quality.rows import CEILING, rows
@@ -38,6 +38,7 @@ COLUMNS = {
         "delta_enthalpy_rms": "ΔH_rms, meV/atom",
     },
 }
+COLUMNS["table3_dft"] = COLUMNS["table3"]
 SAMPLING = {
     "candidates": "candidates {}",
     "steps": "steps {}",
@@ -47,7 +48,6 @@ SAMPLING = {
     "force_types": "true N_a and types",
 }
 """Options of sampling that are kept with a row, and how they are shown."""
-COLUMNS["table3_dft"] = COLUMNS["table3"]
 TASKS = {
     "table1": ("reconstruct", CEILING),
     "table2": ("generate",),
@@ -136,7 +136,7 @@ def _cells(record: Mapping[str, Any], columns: Mapping[str, str], baseline: str 
     """The value of each metric with its interval, of the first gate that the report has."""
     cells = []
     for metric in columns:
-        row = next((row for row in record["metrics"] if row["name"] == metric), None)
+        row = metric_of(record, metric)
         found = row if baseline is None or row is None else row.get("baselines", {}).get(baseline)
         if row is None or found is None or found["value"] is None:
             cells.append("-")

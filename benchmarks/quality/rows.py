@@ -60,10 +60,16 @@ def rows() -> dict[str, Row]:
 
 def training(model: str) -> str:
     """What the card of a model of models/ says of its training; nothing where it is not there yet."""
-    if not (MODELS / model).is_dir():
-        return ""
-    curve = read_card(MODELS / model)["curve"]
-    return f"{curve['cpu_minutes'][-1]:.0f} CPU minutes, {curve['epoch'][-1]:.0f} epochs"
+    curve = curve_of(model)
+    return "" if curve is None else f"{curve['cpu_minutes'][-1]:.0f} CPU minutes, {curve['epoch'][-1]:.0f} epochs"
+
+
+def curve_of(model: str) -> dict[str, list[float]] | None:
+    """The learning curve of a model of models/: epoch, CPU minutes, criterion; None where there is no such model."""
+    if not model or not (MODELS / model).is_dir():
+        return None
+    curve: dict[str, list[float]] = read_card(MODELS / model)["curve"]
+    return curve
 
 
 def row_of(name: str) -> Row:

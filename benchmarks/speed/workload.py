@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpcdvae.config import Config, load_config
+from dpcdvae.config import Config, load_config, override_config
 from dpcdvae.errors import InputError
 from dpcdvae.model.cdvae import CDVAE
 from dpcdvae.sampling.generation import generate, reconstruct
@@ -26,12 +26,12 @@ class Workload:
     """Every crystal of ``table`` in one batch. Coordinates are random, as most passes of a sampler see them."""
 
     def __init__(self, preset: str, table: CrystalTable, device: torch.device, precision: str = "float32") -> None:
-        if not isinstance(load_config(preset), Config):
+        config = load_config(preset)
+        if not isinstance(config, Config):
             raise InputError(f"{preset} is no generative model")
         # Every crystal is denoised, whatever the preset says, so that steps compare with those kept before it said it.
         fixed = ["train.lr_schedule=plateau", "loss.denoised_share=1", f"train.batch_size={len(table)}"]
-        config = load_config(preset, fixed)
-        assert isinstance(config, Config)
+        config = override_config(config, fixed)
         self.table, self.device = table, device
         self.autocast = use_precision(precision, device)
         torch.manual_seed(0)

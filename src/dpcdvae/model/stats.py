@@ -22,18 +22,24 @@ class Statistics(NamedTuple):
     composition: Tensor
 
 
-def prior_shift(logits: Tensor, wanted: Tensor, iterations: int = 100) -> Tensor:
-    """The shift (K,) of logits (C, K) after which their mean probabilities are those of ``wanted`` (C, K).
+def frequencies(wanted: Tensor) -> Tensor:
+    """Of each class (K,), from what each of C crystals has of it: ``wanted`` (C, K), rows that add up to 1.
 
-    A change of the prior probabilities of the classes (Saerens et al. 2002, Neural Comput. 14, 21), found by iteration.
     One more crystal, of all classes alike, keeps those that do not occur possible.
     """
-    logits, count = logits.double(), len(wanted)
-    frequencies = (wanted.double().sum(0) + 1 / wanted.shape[1]) / (count + 1)
-    shift = torch.zeros_like(frequencies)
+    return (wanted.double().sum(0) + 1 / wanted.shape[1]) / (len(wanted) + 1)
+
+
+def prior_shift(logits: Tensor, wanted: Tensor, iterations: int = 100) -> Tensor:
+    """The shift (K,) of logits (C, K) after which their mean probabilities are the frequencies of ``wanted`` (C, K).
+
+    A change of the prior probabilities of the classes (Saerens et al. 2002, Neural Comput. 14, 21), found by iteration.
+    """
+    logits, aim = logits.double(), frequencies(wanted).log()
+    shift = torch.zeros_like(aim)
     for _ in range(iterations):
         mean = (logits + shift).softmax(-1).mean(0)
-        shift = shift + frequencies.log() - mean.clamp(min=1e-30).log()
+        shift = shift + aim - mean.clamp(min=1e-30).log()
     return shift - shift.mean()
 
 
@@ -105,14 +111,9 @@ class StatisticsDecoder(nn.Module):
         Else the first steps learn just that, from losses so large that Adam's running mean of their squares keeps later
         steps small for an epoch or more: Carbon-24, where every atom is C, learnt its cells half as fast.
         """
-        sizes = nn.functional.one_hot(crystals.num_atoms, _last(self.num_atoms).out_features).double()
-        count = len(crystals)
-        for head, shares in (
-            (self.num_atoms, sizes.mean(0)),
-            (self.composition, crystals.element_fractions(torch.float64).mean(0)),
-        ):
-            # One more crystal, of all classes alike, keeps those that do not occur possible.
-            _last(head).bias.copy_(((shares * count + 1 / len(shares)) / (count + 1)).log())
+        sizes, elements = self._classes(crystals)
+        _last(self.num_atoms).bias.copy_(frequencies(sizes).log())
+        _last(self.composition).bias.copy_(frequencies(elements).log())
         _last(self.lattice).bias.copy_(self.scaler(crystals.lattice, crystals.num_atoms).mean(0))
 
     @torch.no_grad()
@@ -123,19 +124,20 @@ class StatisticsDecoder(nn.Module):
         bias of each lattice parameter, by least squares.
         """
         stats = self(z)
-        sizes = nn.functional.one_hot(crystals.num_atoms, stats.num_atoms.shape[1])
-        elements = crystals.element_fractions(torch.float64)
-        for head, logits, wanted in (
-            (self.num_atoms, stats.num_atoms, sizes),
-            (self.composition, stats.composition, elements),
-        ):
-            _last(head).bias.add_(prior_shift(logits, wanted))
+        sizes, elements = self._classes(crystals)
+        _last(self.num_atoms).bias.add_(prior_shift(stats.num_atoms, sizes))
+        _last(self.composition).bias.add_(prior_shift(stats.composition, elements))
         lattice, wanted = stats.lattice.double(), self.scaler(crystals.lattice, crystals.num_atoms).double()
         covariance = ((lattice - lattice.mean(0)) * (wanted - wanted.mean(0))).mean(0)
         factor = covariance / lattice.var(0, correction=0).clamp(min=1e-4)
         last = _last(self.lattice)
         last.weight.mul_(factor[:, None])
         last.bias.sub_(lattice.mean(0)).mul_(factor).add_(wanted.mean(0))
+
+    def _classes(self, crystals: CrystalBatch) -> tuple[Tensor, Tensor]:
+        """What each crystal has of each number of atoms (C, max_atoms + 1) and of each element (C, 100)."""
+        sizes = nn.functional.one_hot(crystals.num_atoms, _last(self.num_atoms).out_features)
+        return sizes, crystals.element_fractions(torch.float64)
 
     @full_precision
     def losses(self, stats: Statistics, batch: CrystalBatch) -> dict[str, Tensor]:
