@@ -124,6 +124,14 @@ def test_learning_rates_that_do_not_fit_are_refused(overrides: list[str], messag
         load_config("paper/ftcp", overrides)
 
 
+@pytest.mark.parametrize("weight", ["lattice", "coordinates"])
+def test_a_weight_of_a_block_is_refused_where_the_terms_are_not_blocks(weight: str) -> None:
+    override = f"loss.{weight}=2.0"
+    with pytest.raises(InputError, match="weights of loss.terms = blocks"):
+        load_config("paper/ftcp", [override])
+    assert getattr(load_config("paper/ftcp", [override, "loss.terms=blocks"]).loss, weight) == 2
+
+
 @pytest.mark.parametrize("system", PRIORS)
 def test_crystals_do_not_depend_on_batches_and_every_one_is_accounted_for(system: str, runs: dict[str, Path]) -> None:
     model = model_of(runs[system]).double()

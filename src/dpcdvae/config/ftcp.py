@@ -59,3 +59,11 @@ class FTCPLossConfig(Section):
         "published", "mean over the latent dimensions divided by the crystals of the batch, or the divergence in nats"
     )
     property: float = option(10.0, "weight of the squared error of the property", ge=0, le=MAX_WEIGHT)
+
+    def check(self) -> None:
+        """Raises InputError where a weight of a block is set, but the terms are not blocks."""
+        if self.terms == "published" and (self.lattice, self.coordinates) != (1.0, 1.0):
+            raise InputError(
+                "loss.lattice and loss.coordinates are weights of loss.terms = blocks, and have no meaning for "
+                "published: leave both at 1"
+            )

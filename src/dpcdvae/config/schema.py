@@ -141,6 +141,7 @@ class FTCPConfig(AnyConfig):
 
     def components(self) -> dict[str, Section]:
         self.model.check()
+        self.loss.check()
         prior = self.prior
         return {"prior.options": read_options(COMPONENTS["prior"][prior.name], prior.options, prior.name)}
 
