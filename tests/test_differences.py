@@ -36,8 +36,8 @@ def test_only_crystals_of_both_count() -> None:
     assert rms_difference({}, ENERGIES).value is None
 
 
-def record(system: str, factor: float) -> dict[str, object]:
-    row = {"system": system, "task": "relax"}
+def record(system: str, factor: float, name: str = "a-row") -> dict[str, object]:
+    row = {"system": system, "task": "relax", "name": name}
     return {"row": row, "delta_energies": {id: factor * value for id, value in ENERGIES.items()}}
 
 
@@ -47,7 +47,14 @@ def test_the_table_says_whether_a_system_lies_nearer(factor: float, verdict: str
         [record("CDVAE", 1.0), record("DP-CDVAE", factor), {"row": {"system": "FTCP", "task": "generate"}}]
     ).splitlines()
     assert len(lines) == 3
-    assert lines[2].endswith(f"{verdict} |")
+    assert lines[2].endswith(f"{verdict} | `a-row` |")
+
+
+def test_each_row_of_a_system_has_its_own_line() -> None:
+    given = [record("CDVAE", 1.0), record("DP-CDVAE", 0.7, "one"), record("DP-CDVAE", 1.3, "other")]
+    one, other = table(given).splitlines()[2:]
+    assert one.endswith("yes | `one` |")
+    assert other.endswith("no | `other` |")
 
 
 def test_without_the_base_it_says_so() -> None:

@@ -25,21 +25,19 @@ def rms_difference(one: Mapping[str, float], other: Mapping[str, float]) -> Numb
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Every relaxed system beside CDVAE, in Markdown; one line of text while it has not been relaxed."""
-    relaxed = {
-        record["row"]["system"]: record["delta_energies"]
-        for record in records
-        if record["row"]["task"] == "relax" and "delta_energies" in record
-    }
-    if BASE not in relaxed:
+    """Every relaxed row beside the first of CDVAE, in Markdown; one line of text while that has not been relaxed."""
+    relaxed = [record for record in records if record["row"]["task"] == "relax" and "delta_energies" in record]
+    base = next((record["delta_energies"] for record in relaxed if record["row"]["system"] == BASE), None)
+    if base is None:
         return f"No crystals of {BASE} have been relaxed yet."
     rows = []
-    for system, energies in relaxed.items():
+    for record in relaxed:
+        system, name = record["row"]["system"], record["row"]["name"]
         if system != BASE:
-            found = rms_difference(energies, relaxed[BASE])
+            found = rms_difference(record["delta_energies"], base)
             value, interval = found.shown("meV/atom")
-            rows.append([system, value, interval, str(found.n), _verdict(found)])
-    return markdown_table(["system", f"ΔE_rms minus that of {BASE}, meV/atom", "95 %", "n", "nearer?"], rows)
+            rows.append([system, value, interval, str(found.n), _verdict(found), f"`{name}`"])
+    return markdown_table(["system", f"ΔE_rms minus that of {BASE}, meV/atom", "95 %", "n", "nearer?", "row"], rows)
 
 
 def _verdict(found: Number) -> str:
