@@ -36,7 +36,7 @@ RELAXED = {
 }
 """Tasks that relax what was generated, and how."""
 
-DRAWN = 100
+DRAWN = 300
 """So many crystals are generated for a row of task relax-dft, which takes those with the fewest atoms."""
 
 RESULTS = ROOT / "benchmarks" / "results" / "reproduction"
