@@ -21,18 +21,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from dpcdvae.errors import InputError  # noqa: E402
-from quality.batches import begun, here, kept, parts, split_table  # noqa: E402
-from quality.choosing import Candidates, markdown, summary  # noqa: E402
-from speed.command import Parser, positive, run, seed_number, usable_device  # noqa: E402
+from dpcdvae.errors import InputError
+from quality.batches import begun, here, kept, parts, split_table
+from quality.choosing import Candidates, markdown, summary
+from speed.command import Parser, positive, run, seed_number, usable_device
+from speed.record import ROOT
 
 if TYPE_CHECKING:
     from dpcdvae.model.cdvae import CDVAE

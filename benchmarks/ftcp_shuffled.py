@@ -14,24 +14,21 @@ OMP_NUM_THREADS=1.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from dpcdvae.errors import InputError  # noqa: E402
-from dpcdvae.files import json_object, write_text  # noqa: E402
-from dpcdvae.structures.crystal import Crystal  # noqa: E402
-from dpcdvae.structures.standardise import standardise, wrap  # noqa: E402
-from quality.batches import begun, here, split_table  # noqa: E402
-from quality.judging import cell, judge_reconstruction, markdown_table  # noqa: E402
-from quality.marked import with_part  # noqa: E402
-from speed.command import Parser, positive, run, seed_number, usable_device  # noqa: E402
+from dpcdvae.errors import InputError
+from dpcdvae.files import json_object, write_text
+from dpcdvae.structures.crystal import Crystal
+from dpcdvae.structures.standardise import standardise, wrap
+from quality.batches import begun, here, split_table
+from quality.judging import cell, judge_reconstruction, markdown_table
+from quality.marked import with_part
+from speed.command import Parser, positive, run, seed_number, usable_device
+from speed.record import ROOT
 
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "systems.md"
 Disguise = Callable[[Crystal, np.random.Generator], Crystal]

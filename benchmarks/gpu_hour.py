@@ -9,16 +9,19 @@ it; most is their sum. The defaults are those of an NVIDIA H200 (data sheet: flo
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Literal
+
+from pydantic import PositiveFloat, PositiveInt
 
 from dpcdvae.config import load_config
+from dpcdvae.datasets import DATASETS
+from quality.checked import Checked, checked_json
 from quality.judging import markdown_table
-from speed.command import Parser, run
+from speed.command import Parser, above_zero, run
 from speed.record import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results" / "speed" / "2026-11-23-b9aec53-amd-epyc-2t.json"
-CRYSTALS = {"perov_5": 11356, "carbon_24": 6091, "mp_20": 27136}  # of the published training splits
 HEADER = [
     "preset",
     "arithmetic, s",
@@ -30,27 +33,51 @@ HEADER = [
 ]
 
 
+class Step(Checked, extra="ignore"):
+    """Counts and seconds of a training step."""
+
+    gflop: PositiveFloat
+    gbytes: PositiveFloat
+    operators: PositiveInt
+    seconds: PositiveFloat
+
+
+class Case(Checked, extra="ignore"):
+    """A preset, the data of its step, and the crystals of a batch."""
+
+    preset: str
+    data: Literal["perov_5", "carbon_24", "mp_20"]
+    batch: PositiveInt
+    step: Step
+
+
+class Counts(Checked, extra="ignore"):
+    """What is read of a result of run.py."""
+
+    cases: list[Case]
+
+
 def main() -> None:
     parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--tflops", type=float, default=67.0)
-    parser.add_argument("--tbytes", type=float, default=4.8, help="a second")
-    parser.add_argument("--start", type=float, default=5.0, help="microseconds for each operator")
+    parser.add_argument("--tflops", type=above_zero, default=67.0)
+    parser.add_argument("--tbytes", type=above_zero, default=4.8, help="a second")
+    parser.add_argument("--start", type=above_zero, default=5.0, help="microseconds for each operator")
     arguments = parser.parse_args()
     rows = []
-    for case in json.loads(arguments.results.read_text())["cases"]:
-        if not case["preset"].startswith("paper"):
+    for case in checked_json(arguments.results, Counts, "give a result of run.py").cases:
+        if not case.preset.startswith("paper"):
             continue
-        step, train = case["step"], load_config(case["preset"]).train
-        batches = CRYSTALS[case["data"]] / case["batch"]
+        crystals, train = DATASETS[case.data].rows["train"], load_config(case.preset).train
+        batches = crystals / case.batch
         times = [
-            step["gflop"] * batches / (1000 * arguments.tflops),
-            step["gbytes"] * batches / (1000 * arguments.tbytes),
-            step["operators"] * arguments.start * 1e-6 * -(-CRYSTALS[case["data"]] // train.batch_size),
+            case.step.gflop * batches / (1000 * arguments.tflops),
+            case.step.gbytes * batches / (1000 * arguments.tbytes),
+            case.step.operators * arguments.start * 1e-6 * -(-crystals // train.batch_size),
         ]
         hour = f"{3600 / sum(times):.0f}-{3600 / max(times):.0f}"
-        cpu = 3600 / (step["seconds"] * batches)
-        rows.append([case["preset"], *(f"{time:.2f}" for time in times), hour, str(train.max_epochs), f"{cpu:.1f}"])
+        cpu = 3600 / (case.step.seconds * batches)
+        rows.append([case.preset, *(f"{time:.2f}" for time in times), hour, str(train.max_epochs), f"{cpu:.1f}"])
     print(markdown_table(HEADER, rows))
 
 

@@ -32,17 +32,19 @@ def part(data: str, every: int, *, overwrite: bool = False) -> str:
     train = dataset["train"]
     if every > len(train):
         raise InputError(
-            f"--every {every:.3g}: {dataset.name} has {len(train)} training crystals: give a smaller number"
+            f"--every {str(every)[:20]}: {dataset.name} has {len(train)} training crystals: give a smaller number"
         )
     name = f"{dataset.name}-1in{every}"
     path = check_output(dataset_file(name), overwrite=overwrite)
     tables = {**dataset.tables, "train": train.select(np.arange(0, len(train), every))}
     words = f"1 of {every} crystals"
+    notes = dataset.metadata.get("notes", {})
     metadata = {
         **dataset.metadata,
         "name": name,
         "title": f"{dataset.metadata['title']}; train: {words}",
-        "notes": {**dataset.metadata.get("notes", {}), "train": words},
+        # What was known of the training split before holds of its part too.
+        "notes": {**notes, "train": ", ".join(filter(None, [notes.get("train"), words]))},
     }
     save_tables(path, tables, metadata)
     return name

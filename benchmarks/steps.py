@@ -15,18 +15,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from dpcdvae.errors import InputError  # noqa: E402
-from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol  # noqa: E402
-from quality.batches import begun, cpu_seconds, crystals_of, failures_of, here, kept, parts, split_table, stored  # noqa: E402
-from quality.judging import cell, judge  # noqa: E402
-from speed.command import Parser, positive, run, seed_number, usable_device  # noqa: E402
+from dpcdvae.errors import InputError
+from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol
+from quality.batches import begun, cpu_seconds, crystals_of, failures_of, here, kept, parts, split_table, stored
+from quality.judging import cell, judge
+from speed.command import Parser, positive, run, seed_number, usable_device
+from speed.record import ROOT
 
 SOLVERS = ("x0-jump", "ancestral", "ddim", "dpm++2m", "heun")
 STEPS = (100, 50, 20, 10)

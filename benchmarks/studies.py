@@ -28,19 +28,15 @@ from __future__ import annotations
 
 import argparse
 import glob
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from dpcdvae.errors import InputError, unknown_name  # noqa: E402
-from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol  # noqa: E402
-from dpcdvae.model_store import find_model  # noqa: E402
-from dpcdvae.run_log import METRICS_FILE, read_run  # noqa: E402
-from quality.batches import (  # noqa: E402
+from dpcdvae.errors import InputError, unknown_name
+from dpcdvae.evaluation.protocol import PROTOCOLS, Protocol
+from dpcdvae.model_store import find_model
+from dpcdvae.run_log import METRICS_FILE, read_run
+from quality.batches import (
     begun,
     cpu_seconds,
     crystals_of,
@@ -51,9 +47,10 @@ from quality.batches import (  # noqa: E402
     split_table,
     stored,
 )
-from quality.judging import cell, judge, judge_reconstruction  # noqa: E402
-from quality.study_table import LOSSES, tables  # noqa: E402
-from speed.command import Parser, positive, run, seed_number, usable_device  # noqa: E402
+from quality.judging import cell, judge, judge_reconstruction
+from quality.study_table import LOSSES, tables
+from speed.command import Parser, positive, run, seed_number, usable_device
+from speed.record import ROOT
 
 if TYPE_CHECKING:
     from dpcdvae.model.cdvae import CDVAE

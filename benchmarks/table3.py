@@ -10,15 +10,16 @@ what is done, so a killed run goes on. ``--json FILE`` keeps the figures.
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
 
 from dpcdvae import Crystal, read
+from dpcdvae.errors import InputError
+from dpcdvae.files import check_output, write_json
 from dpcdvae.parallel import engine_for
 from dpcdvae.relaxation import ground_state, relax_in_stages, stages_of
-from speed.command import Parser, positive, real_data, run, seed_number
+from speed.command import Parser, above_zero, positive, real_data, run, seed_number
 
 RATTLE = 0.05  # Å
 
@@ -31,16 +32,20 @@ def main() -> None:
     parser.add_argument("--calculator", default="chgnet", help="several with commas: one after the other")
     parser.add_argument("--settings", help="of the DFT code: paper-carbon or screening")
     parser.add_argument("--optimizer", default="lbfgs")
-    parser.add_argument("--time-limit", type=float, default=3600.0)
+    parser.add_argument("--time-limit", type=above_zero, default=3600.0, help="seconds for one crystal")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     data = real_data()
+    if arguments.json:
+        check_output(arguments.json)
 
     crystals = rattled(data, arguments.seed) if arguments.kind == "rattled" else generated(data)
     crystals = [crystal for crystal in crystals if crystal.num_atoms <= arguments.max_atoms][: arguments.count]
+    if not crystals:
+        raise InputError(f"--max-atoms {arguments.max_atoms}: there are no such crystals: give a larger number")
     stages = stages_of(arguments.calculator, settings=arguments.settings, pressure=10.0, optimizer=arguments.optimizer)
     with engine_for(arguments.workers, None) as engine:
         results = relax_in_stages(crystals, stages, work=arguments.work, engine=engine, time_limit=arguments.time_limit)
@@ -51,7 +56,7 @@ def main() -> None:
         kept = {**given, "count": len(crystals), "seconds": seconds}
         found = report.to_json()
         kept |= {name: found[name] for name in ("crystals", "figures", "energy_histogram")}
-        arguments.json.write_text(json.dumps(kept, indent=1) + "\n")
+        write_json(arguments.json, kept)
     for figure in report.figures:
         value, interval = figure.number.shown(figure.unit)
         print(f"{figure.title:24} {value:>10} {figure.unit:11} {interval:20} n = {figure.number.n}")

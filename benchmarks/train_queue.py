@@ -22,7 +22,7 @@ from queueing.plan import chosen, read_queue
 from queueing.state import Run
 from queueing.table import table
 from queueing.work import Queue
-from speed.command import Parser
+from speed.command import Parser, folder
 from speed.command import run as run_command
 from speed.record import ROOT
 
@@ -31,7 +31,7 @@ STOPPED = 130
 
 def main() -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--state", type=_folder, required=True, metavar="FOLDER", help="outside the checkout")
+    parser.add_argument("--state", type=folder, required=True, metavar="FOLDER", help="outside the checkout")
     parser.add_argument("--queue", type=Path, default=ROOT / "benchmarks" / "queue.toml", metavar="FILE")
     parser.add_argument("--commit", default="HEAD", metavar="REF", help="of runs that have not begun (default HEAD)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these runs alone")
@@ -85,12 +85,6 @@ def work(state: Path, runs: list[Run], ref: str, *, join: bool) -> int:
     if held:
         held.close()
     return code
-
-
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("is empty: name a folder outside the checkout")
-    return Path(text)
 
 
 if __name__ == "__main__":

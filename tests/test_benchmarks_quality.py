@@ -39,7 +39,7 @@ from dpcdvae.structures.crystal import (  # noqa: E402
 from dpcdvae.structures.table import save_tables  # noqa: E402
 from dpcdvae.tensors.noise import CrystalRandom  # noqa: E402
 from dpcdvae.training.fit_prior_and_threshold import fit_prior  # noqa: E402
-from quality.batches import from_json  # noqa: E402
+from quality.batches import begun, from_json  # noqa: E402
 from quality.choosing import AGREEING, Candidates, adaptive, chosen, summary  # noqa: E402
 from quality.criteria import CRITERIA, Task, decode_once  # noqa: E402
 from quality.latents import nearest, posterior_source  # noqa: E402
@@ -291,3 +291,14 @@ def test_a_prior_is_fitted_again_and_nothing_else_changes(workplace: Path, monke
         call(monkeypatch, refit_prior.main, old, "--out", workplace / "x")
     with pytest.raises(InputError, match="of the kind 'regressor', which has no prior"):
         call(monkeypatch, refit_prior.main, "perov-5-energy", "--out", workplace / "x")
+
+
+def test_results_of_an_older_version_are_refused_and_stay(tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    for damaged in ({"n": 3}, {"n": 3, "results": {}}, {"n": 4, "results": []}):
+        file.write_text(json.dumps(damaged))
+        with pytest.raises(InputError, match="give another --out"):
+            begun(file, {"n": 3}, {"results": []})
+        assert json.loads(file.read_text()) == damaged
+    file.write_text(json.dumps({"n": 3, "results": [1]}))
+    assert begun(file, {"n": 3}, {"results": []}) == {"n": 3, "results": [1]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from quality.differences import rms_difference, table
+from quality.records import Record
 
 ENERGIES = {f"gen-{k}": float(value) for k, value in enumerate(np.random.default_rng(0).gamma(2.0, 100.0, 200))}
 
@@ -36,16 +38,16 @@ def test_only_crystals_of_both_count() -> None:
     assert rms_difference({}, ENERGIES).value is None
 
 
-def record(system: str, factor: float, name: str = "a-row") -> dict[str, object]:
-    row = {"system": system, "task": "relax", "name": name}
-    return {"row": row, "delta_energies": {id: factor * value for id, value in ENERGIES.items()}}
+def record(system: str, factor: float, name: str = "a-row", dataset: str = "carbon_24") -> Record:
+    row = {"name": name, "system": system, "model": "", "dataset": dataset, "task": "relax", "n": 200, "options": []}
+    energies = {id: factor * value for id, value in ENERGIES.items()}
+    rest: dict[str, Any] = {"commands": [], "sampling": {}, "crystals": 200, "metrics": [], "machine": {}}
+    return Record(row=row, delta_energies=energies, **rest)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(0.7, "yes"), (1.3, "no"), (1.0, "cannot be told")])
 def test_the_table_says_whether_a_system_lies_nearer(factor: float, verdict: str) -> None:
-    lines = table(
-        [record("CDVAE", 1.0), record("DP-CDVAE", factor), {"row": {"system": "FTCP", "task": "generate"}}]
-    ).splitlines()
+    lines = table([record("CDVAE", 1.0), record("DP-CDVAE", factor)]).splitlines()
     assert len(lines) == 3
     assert lines[2].endswith(f"{verdict} | `a-row` |")
 
@@ -58,4 +60,5 @@ def test_each_row_of_a_system_has_its_own_line() -> None:
 
 
 def test_without_the_base_it_says_so() -> None:
-    assert "CDVAE" in table([record("DP-CDVAE", 1.0)])
+    for given in ([record("DP-CDVAE", 1.0)], [record("DP-CDVAE", 1.0), record("CDVAE", 1.0, dataset="mp_20")]):
+        assert table(given).startswith("No crystals of CDVAE")

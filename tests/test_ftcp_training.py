@@ -127,7 +127,7 @@ def test_learning_rates_that_do_not_fit_are_refused(overrides: list[str], messag
 @pytest.mark.parametrize("weight", ["lattice", "coordinates"])
 def test_a_weight_of_a_block_is_refused_where_the_terms_are_not_blocks(weight: str) -> None:
     override = f"loss.{weight}=2.0"
-    with pytest.raises(InputError, match="weights of loss.terms = blocks"):
+    with pytest.raises(InputError, match=r"weights of loss\.terms = blocks"):
         load_config("paper/ftcp", [override])
     assert getattr(load_config("paper/ftcp", [override, "loss.terms=blocks"]).loss, weight) == 2
 

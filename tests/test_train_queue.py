@@ -239,6 +239,11 @@ def test_finished_models_are_collected_in_half_precision(worked: Place) -> None:
     assert "is another model: remove it" in out
     assert (bundled / "first" / "card.json").read_text() == other
 
+    # Of a card alone, whose weights are too large for the repository, the weights are put beside a card of theirs.
+    (bundled / "first" / "model.safetensors").unlink()
+    assert worked.call("--collect")[0] == 0
+    assert (bundled / "first" / "card.json").read_text() != other
+
 
 def copied(worked: Place, tmp_path: Path) -> Path:
     """The state after the runs were trained and before the first was exported."""

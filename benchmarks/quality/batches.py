@@ -15,7 +15,7 @@ from dpcdvae.files import json_object, write_json
 from dpcdvae.io import Failure
 from dpcdvae.structures.crystal import Crystal
 from speed.command import real_data
-from speed.record import machine
+from speed.record import machine, threads
 
 if TYPE_CHECKING:
     from dpcdvae.sampling.finished_batches import GenerationResult
@@ -94,15 +94,17 @@ def begun(file: Path, setting: dict[str, Any], empty: dict[str, Any]) -> dict[st
     """The results in ``file``, or the setting with no results yet.
 
     Raises:
-        InputError: it holds those of another setting.
+        InputError: it holds those of another setting, or lacks a part, as a file of an older version does.
     """
     record = json_object(file, "remove it, or give another --out") if file.exists() else {**setting, **empty}
     other = [key for key, value in setting.items() if record.get(key) != value]
     if other:
         raise InputError(f"{file} holds results of another {other[0]}: give another --out, or move it away")
+    if lacks := [key for key, value in empty.items() if not isinstance(record.get(key), type(value))]:
+        raise InputError(f"{file} has no {lacks[0]}: give another --out, or move it away")
     return record
 
 
 def here(device: str) -> dict[str, Any]:
     """The machine, with the threads that OMP_NUM_THREADS allows."""
-    return machine(device, int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    return machine(device, threads(os.cpu_count() or 1))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from dpcdvae.intervals import Floats, Number, bootstrap
 from quality.judging import markdown_table
+from quality.records import Record
 
 BASE = "CDVAE"
 
@@ -24,20 +24,21 @@ def rms_difference(one: Mapping[str, float], other: Mapping[str, float]) -> Numb
     return Number.of(pairs, _difference, functools.partial(bootstrap, statistic=_difference, seed=0))
 
 
-def table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Every relaxed row beside the first of CDVAE, in Markdown; one line of text while that has not been relaxed."""
-    relaxed = [record for record in records if record["row"]["task"] == "relax" and "delta_energies" in record]
-    base = next((record["delta_energies"] for record in relaxed if record["row"]["system"] == BASE), None)
-    if base is None:
-        return f"No crystals of {BASE} have been relaxed yet."
-    rows = []
-    for record in relaxed:
-        system, name = record["row"]["system"], record["row"]["name"]
-        if system != BASE:
-            found = rms_difference(record["delta_energies"], base)
-            value, interval = found.shown("meV/atom")
-            rows.append([system, value, interval, str(found.n), _verdict(found), f"`{name}`"])
-    return markdown_table(["system", f"ΔE_rms minus that of {BASE}, meV/atom", "95 %", "n", "nearer?", "row"], rows)
+def table(records: Sequence[Record]) -> str:
+    """Every relaxed row beside that of CDVAE on the same data, in Markdown; a line of text while there is none."""
+    relaxed = [(record.row, record.delta_energies) for record in records if record.row.task == "relax"]
+    known = [(row, energies) for row, energies in relaxed if energies is not None]
+    lines = []
+    for dataset in dict.fromkeys(row.dataset for row, _ in known):
+        base = next((found for row, found in known if (row.system, row.dataset) == (BASE, dataset)), None)
+        for row, energies in known:
+            if base is not None and row.dataset == dataset and row.system != BASE:
+                found = rms_difference(energies, base)
+                value, interval = found.shown("meV/atom")
+                lines.append([row.system, value, interval, str(found.n), _verdict(found), f"`{row.name}`"])
+    if not lines:
+        return f"No crystals of {BASE} and of another system have been relaxed yet."
+    return markdown_table(["system", f"ΔE_rms minus that of {BASE}, meV/atom", "95 %", "n", "nearer?", "row"], lines)
 
 
 def _verdict(found: Number) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dpcdvae.evaluation import evaluate, resolve_reference
@@ -52,23 +52,17 @@ def judge_reconstruction(
     }
 
 
-def metric_of(record: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """A metric of a kept row, of the first gate that its report has; None where it has none."""
-    return next((metric for metric in record["metrics"] if metric["name"] == name), None)
-
-
-def with_interval(number: dict[str, Any], unit: str) -> str:
-    """A value with its interval, for the tables of the paper: rates in percent, without the sign."""
-    value, interval = Number.from_json(number, unit).shown(unit)
-    return (f"{value} ({interval})" if interval else value).replace("%", "")
-
-
 def cell(number: dict[str, Any] | None, digits: int = 3) -> str:
     """A value with its interval, for a table."""
     if number is None or number["value"] is None:
         return "-"
     value, interval = number["value"], number["interval"]
     return f"{value:.{digits}f}" + (f" ({interval[0]:.{digits}f}-{interval[1]:.{digits}f})" if interval else "")
+
+
+def plain(value: float | None) -> str:
+    """A value to four digits, for a table."""
+    return "-" if value is None else f"{value:.4g}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from dpcdvae.datasets import DATASETS
 from dpcdvae.errors import InputError
 from quality import aims, curves, differences
-from quality.judging import markdown_table, metric_of, with_interval
+from quality.checked import checked_toml
+from quality.judging import markdown_table
 from quality.marked import with_part
 from quality.misses import CAUSES
+from quality.records import SAMPLING, Metric, Record, read_records
 from quality.rows import CEILING, rows
+from quality.trained import training
 from speed.record import ROOT
 
 PAGE = ROOT / "docs" / "reproduction.md"
@@ -39,15 +40,6 @@ COLUMNS = {
     },
 }
 COLUMNS["table3_dft"] = COLUMNS["table3"]
-SAMPLING = {
-    "candidates": "candidates {}",
-    "steps": "steps {}",
-    "prior": "prior {}",
-    "lattice": "lattice {}",
-    "sample_latent": "z drawn",
-    "force_types": "true N_a and types",
-}
-"""Options of sampling that are kept with a row, and how they are shown."""
 TASKS = {
     "table1": ("reconstruct", CEILING),
     "table2": ("generate",),
@@ -56,90 +48,113 @@ TASKS = {
 }
 REAL = "reference"
 """The baseline that is shown: as many real crystals of the test split."""
+FEW = 0.9
+"""A distance of fewer than this share of a row's crystals, the valid ones, says how many they are."""
 
 
 def render(page: str, results: Path) -> str:
-    """The page with every part between ``<!-- table1 perov_5 -->`` and ``<!-- end -->`` made anew."""
+    """The page with every part between ``<!-- table1 perov_5 -->`` and ``<!-- end -->`` made anew.
 
-    records = kept(results)
-    for name, dataset in re.findall(r"<!-- (table[1-3](?:_dft)?) (\w+) -->", page):
-        page = with_part(page, f"{name} {dataset}", table(name, dataset, records))
+    Raises:
+        InputError: the page, a result or a file of aims or published figures is not as it has to be.
+    """
+    records = read_records(results)
+    published = read_published()
+    for name, dataset in re.findall(r"<!-- (table\d\w*) (\w+) -->", page):
+        if name not in COLUMNS or dataset not in DATASETS:
+            raise InputError(f"<!-- {name} {dataset} -->: there is no such table: {', '.join(COLUMNS)}, of a data set")
+        page = with_part(page, f"{name} {dataset}", table(name, dataset, records, published))
+    page = with_part(page, "missing", missing(records))
     page = with_part(page, "misses", misses(records))
     page = with_part(page, "curves", curves.table(records))
     page = with_part(page, "aims", aims.table(records, COLUMNS, TASKS))
     return with_part(page, "differences", differences.table(records))
 
 
-def kept(results: Path) -> list[dict[str, Any]]:
-    """The numbers of all rows that have been made, in the order of reproduction.toml."""
-    order, found = list(rows()), {}
-    for path in results.glob("*.json"):
-        if path.stem not in order:
-            raise InputError(f"{path}: reproduction.toml has no such row: remove the file, or name it after its row")
-        found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
-    return [found[name] for name in order if name in found]
+def missing(records: Sequence[Record]) -> str:
+    """The rows of reproduction.toml that nothing is kept of."""
+    made = {record.row.name for record in records}
+    return ", ".join(f"`{name}`" for name in rows() if name not in made) or "none."
 
 
-def table(name: str, dataset: str, records: Sequence[Mapping[str, Any]]) -> str:
+def read_published() -> dict[str, dict[str, dict[str, list[str]]]]:
+    """The paper's figures by table, data set and system; raises InputError where a row has too many or too few."""
+    found = checked_toml(PUBLISHED, dict[str, dict[str, dict[str, list[str]]]])
+    for name, datasets in found.items():
+        for dataset, systems in datasets.items():
+            if name not in COLUMNS or dataset not in DATASETS:
+                raise InputError(f"{PUBLISHED}: there is no table {name}.{dataset}")
+            for system, figures in systems.items():
+                if len(figures) != len(COLUMNS[name]):
+                    raise InputError(f"{PUBLISHED}: {name}.{dataset} '{system}' needs {len(COLUMNS[name])} figures")
+    return found
+
+
+def table(
+    name: str,
+    dataset: str,
+    records: Sequence[Record],
+    published: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]],
+) -> str:
     """One of the paper's tables for one data set, in Markdown: theirs, ours, and real crystals."""
-    columns = COLUMNS[name]
-    published = tomllib.loads(PUBLISHED.read_text(encoding="utf-8")).get(name, {}).get(dataset, {})
-    lines = [
-        f"| | {' | '.join(columns.values())} | n | sampling | training | row |",
-        "|---" * (len(columns) + 5) + "|",
-    ]
-    ours: dict[str, list[str]] = {system: [] for system in published}
-    real: dict[int, str] = {}
+    columns, theirs = COLUMNS[name], published.get(name, {}).get(dataset, {})
+    ours: dict[str, list[list[str]]] = {system: [] for system in theirs}
+    real: dict[int, list[str]] = {}
     for record in records:
-        row = record["row"]
-        if row["dataset"] != dataset or row["task"] not in TASKS[name]:
+        row, n = record.row, record.crystals
+        if row.dataset != dataset or row.task not in TASKS[name]:
             continue
-        last = (_count(record), sampling(record), row["training"], f"`{row['name']}`")
-        cells = [f"**{row['system']}**", *_cells(record, columns), *last]
-        ours.setdefault(row["system"], []).append(f"| {' | '.join(cells)} |")
+        last = [_count(record), sampling(record), row.training or training(row.model), f"`{row.name}`"]
+        ours.setdefault(row.system, []).append([f"**{row.system}**", *_cells(record, columns), *last])
         of_real = _cells(record, columns, REAL)
         if any(cell != "-" for cell in of_real):
-            n = record["crystals"]
-            real[n] = f"| {n} real crystals | {' | '.join(of_real)} | {n} | | | |"
+            real[n] = [f"{n} real crystals", *of_real, str(n), "", "", ""]
+    lines = []
     for system, made in ours.items():
-        if system in published:
-            lines.append(f"| {system}, paper | {' | '.join(published[system])} | | | | |")
+        if system in theirs:
+            lines.append([f"{system}, paper", *theirs[system], "", "", "", ""])
         lines += made
-    return "\n".join([*lines, *real.values()])
+    if not lines:
+        return "No row of this table has been run yet."
+    return markdown_table(["", *columns.values(), "n", "sampling", "training", "row"], [*lines, *real.values()])
 
 
-def _count(record: Mapping[str, Any]) -> str:
+def _count(record: Record) -> str:
     """How many crystals there are, and which of those that were relaxed have no result, and why."""
-    lost = [f"{id}: {reason}" for id, reason in record.get("not_converged", {}).items()]
-    return str(record["crystals"]) + (f", not converged: {'; '.join(lost)}" if lost else "")
+    if record.not_converged:
+        lost = "; ".join(f"{id}: {reason}" for id, reason in record.not_converged.items())
+        return f"{record.crystals}, not converged: {lost}"
+    relaxed = record.relaxation or {"given": 0, "converged": 0}
+    missing = relaxed["given"] - relaxed["converged"]
+    return f"{record.crystals}, {missing} not converged" if missing else str(record.crystals)
 
 
-def misses(records: Sequence[Mapping[str, Any]]) -> str:
+def misses(records: Sequence[Record]) -> str:
     """For each reconstruction the share of crystals that do not match, by the first part that is wrong."""
-    found = [record for record in records if "misses" in record]
     header = ["model", "data", "sampling", "n", *(f"{name}, %" for name in CAUSES)]
-    rows = []
-    for record in found:
-        row, shares = record["row"], record["misses"]
-        values = [f"{100 * shares[name]:.1f}" for name in CAUSES]
-        rows.append([f"`{row['model']}`", row["dataset"], sampling(record), str(record["crystals"]), *values])
-    return markdown_table(header, rows)
+    lines = []
+    for record in records:
+        if record.misses is not None:
+            values = [f"{100 * record.misses[name]:.1f}" for name in CAUSES]
+            row = record.row
+            lines.append([f"`{row.model}`", row.dataset, sampling(record), str(record.crystals), *values])
+    return markdown_table(header, lines)
 
 
-def sampling(record: Mapping[str, Any]) -> str:
+def sampling(record: Record) -> str:
     """How the crystals of a row were sampled, in words."""
-    kept = record["sampling"]
+    kept = record.sampling
     return ", ".join(words.format(kept[name]) for name, words in SAMPLING.items() if name in kept)
 
 
-def _cells(record: Mapping[str, Any], columns: Mapping[str, str], baseline: str | None = None) -> list[str]:
-    """The value of each metric with its interval, of the first gate that the report has."""
-    cells = []
-    for metric in columns:
-        row = metric_of(record, metric)
-        found = row if baseline is None or row is None else row.get("baselines", {}).get(baseline)
-        if row is None or found is None or found["value"] is None:
-            cells.append("-")
-            continue
-        cells.append(with_interval(found, row["unit"]))
-    return cells
+def _cells(record: Record, columns: Mapping[str, str], baseline: str | None = None) -> list[str]:
+    """The value of each metric with its interval."""
+    return [_cell(record.metric(name), record.crystals, baseline) for name in columns]
+
+
+def _cell(metric: Metric | None, crystals: int, baseline: str | None) -> str:
+    found = metric if baseline is None or metric is None else metric.baselines.get(baseline)
+    if metric is None or found is None or found.value is None:
+        return "-"
+    few = metric.name.endswith("_wasserstein") and found.n < FEW * crystals
+    return found.shown(metric.unit) + (f" of {found.n}" if few else "")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Literal
 
+from pydantic import NonNegativeInt, model_validator
+
+from dpcdvae.datasets import DATASETS
 from dpcdvae.errors import unknown_name
-from dpcdvae.model_store import read_card
-from queueing.state import MODELS
+from quality.checked import Checked, checked_toml
 from speed.record import ROOT
 
 ROWS = ROOT / "benchmarks" / "reproduction.toml"
@@ -17,9 +17,50 @@ CEILING = "ceiling"
 """The task of no model: the match rate of the test crystals themselves."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A task of a model of reproduction.toml, where the keys are explained."""
+class Task(Checked):
+    """What is done with a model, and the options of the command that does it."""
+
+    task: Literal["reconstruct", "generate", "relax", "relax-dft"]
+    options: list[str]
+
+
+class Model(Checked):
+    """A model and, for each of its tasks, how many crystals; reproduction.toml explains the keys."""
+
+    name: str
+    system: str
+    dataset: Literal["perov_5", "carbon_24", "mp_20"]
+    training: str = ""
+    energy_model: str = ""
+    rows: dict[str, NonNegativeInt]
+
+
+class Ceiling(Checked):
+    """The data sets whose test crystals are judged themselves."""
+
+    datasets: list[Literal["perov_5", "carbon_24", "mp_20"]]
+
+
+class Tables(Checked):
+    """The whole file."""
+
+    task: dict[str, Task]
+    model: list[Model]
+    ceiling: Ceiling
+
+    @model_validator(mode="after")
+    def fits(self) -> Tables:
+        names = [model.name for model in self.model]
+        for model in self.model:
+            if names.count(model.name) > 1:
+                raise ValueError(f"model '{model.name}' is there twice")
+            for task in model.rows.keys() - self.task.keys():
+                raise ValueError(f"model '{model.name}' has a row of task '{task}', which is not there")
+        return self
+
+
+class Row(Checked):
+    """A task of a model. ``n``: of this many crystals; 0: of the whole test split."""
 
     name: str
     system: str
@@ -27,49 +68,39 @@ class Row:
     dataset: str
     task: str
     n: int
-    options: Sequence[str]
-    training: str
+    options: list[str]
+    training: str = ""
     energy_model: str = ""
+
+    @property
+    def crystals(self) -> int:
+        """How many crystals it is of, with the published test split."""
+        return self.n or DATASETS[self.dataset].rows["test"]
 
 
 def rows() -> dict[str, Row]:
-    """The rows by their names, in the order of the file."""
-    file = tomllib.loads(ROWS.read_text(encoding="utf-8"))
-    found = {}
-    for model in file["model"]:
-        for task, n in model["rows"].items():
-            name = f"{model['name']}-{task}"
-            how = file["task"][task]
-            energies = model.get("energy_model", "") if how["task"] == "generate" else ""
-            found[name] = Row(
-                name,
-                model["system"],
-                model["name"],
-                model["dataset"],
-                how["task"],
-                n,
-                how["options"],
-                model.get("training") or training(model["name"]),
-                energies,
+    """The rows by their names, in the order of the file; raises InputError where the file is wrong."""
+    file = checked_toml(ROWS, Tables)
+    found = []
+    for model in file.model:
+        for name, n in model.rows.items():
+            how = file.task[name]
+            row = Row(
+                name=f"{model.name}-{name}",
+                system=model.system,
+                model=model.name,
+                dataset=model.dataset,
+                task=how.task,
+                n=n,
+                options=how.options,
+                training=model.training,
+                energy_model=model.energy_model if how.task == "generate" else "",
             )
-    for dataset in file[CEILING]["datasets"]:
-        name = f"{dataset}-{CEILING}"
-        found[name] = Row(name, "the test crystals themselves", "", dataset, CEILING, 0, [], "")
-    return found
-
-
-def training(model: str) -> str:
-    """What the card of a model of models/ says of its training; nothing where it is not there yet."""
-    curve = curve_of(model)
-    return "" if curve is None else f"{curve['cpu_minutes'][-1]:.0f} CPU minutes, {curve['epoch'][-1]:.0f} epochs"
-
-
-def curve_of(model: str) -> dict[str, list[float]] | None:
-    """The learning curve of a model of models/: epoch, CPU minutes, criterion; None where there is no such model."""
-    if not model or not (MODELS / model).is_dir():
-        return None
-    curve: dict[str, list[float]] = read_card(MODELS / model)["curve"]
-    return curve
+            found.append(row)
+    for dataset in file.ceiling.datasets:
+        name, system = f"{dataset}-{CEILING}", "the test crystals themselves"
+        found.append(Row(name=name, system=system, model="", dataset=dataset, task=CEILING, n=0, options=[]))
+    return {row.name: row for row in found}
 
 
 def row_of(name: str) -> Row:

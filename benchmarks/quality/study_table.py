@@ -7,7 +7,7 @@ from typing import Any
 
 from dpcdvae.errors import InputError
 from dpcdvae.files import json_object
-from quality.judging import cell, markdown_table
+from quality.judging import cell, markdown_table, plain
 from quality.misses import CAUSES
 
 INSTEAD = "measure that run again, or leave the file out of the pattern"
@@ -68,7 +68,3 @@ def _tables(records: list[dict[str, Any]]) -> str:
 
 def generations(record: dict[str, Any]) -> list[dict[str, Any]]:
     return list(record["generation"].values())
-
-
-def plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output, write_json
+from dpcdvae.model_store import WEIGHTS as BEST
 from dpcdvae.model_store import last_checkpoint, read_card
 from queueing.state import MODELS, WEIGHTS, WEIGHTS_FILE, Run
 from speed.record import ROOT
@@ -42,7 +43,8 @@ def _finished(run: Run) -> None:
     from dpcdvae.training.card import export
 
     target = BUNDLED / run.entry.register if run.entry.register else MODELS / run.name
-    if target.exists() and read_card(target)["losses"] != read_card(run.model)["losses"]:
+    # A card alone, of weights that are too large for the repository, says how to train them again.
+    if (target / BEST).exists() and read_card(target)["losses"] != read_card(run.model)["losses"]:
         raise InputError(f"{target} is another model: remove it (git rm) to take this one")
     target.parent.mkdir(exist_ok=True)
     with atomic_output(target) as temporary:

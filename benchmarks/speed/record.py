@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dpcdvae.errors import InputError, one_line
 from dpcdvae.files import write_json
 from speed.cases import PUBLISHED_SECONDS, Case
 
@@ -36,6 +38,16 @@ def machine(device: str, threads: int) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "revision": revision(ROOT),
     }
+
+
+def threads(default: int) -> int:
+    """What OMP_NUM_THREADS allows; raises InputError where that is no number of threads."""
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2": of the outer loop
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"OMP_NUM_THREADS={one_line(text)} is no number of threads: set it to 1")
+    return int(text)
 
 
 def revision(folder: Path) -> str:
