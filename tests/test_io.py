@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +99,33 @@ def test_a_folder_is_read_in_natural_order_without_its_manifest(tmp_path: Path, 
     (tmp_path / "out" / "inner").mkdir()
     write([salt.with_id("g-12")], tmp_path / "out" / "inner" / "a.vasp")
     assert [c.id for c in read(tmp_path / "out")] == [*(f"g-{k}" for k in range(12)), "a"]
+
+
+PASSED_OVER = [
+    "__MACOSX",
+    "__MACOSX.x",
+    ".DS_Store",
+    "._a",
+    "manifest",
+    "manifest.json",
+    "x.manifest.json",
+    "Thumbs.db",
+    "atom_init",
+]
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_a_crystal_may_be_called_like_a_file_that_is_passed_over(name: str, tmp_path: Path, salt: Crystal) -> None:
+    path = write([salt.with_id(id) for id in PASSED_OVER], tmp_path / name)
+    assert {crystal.id for crystal in read(path)} == set(PASSED_OVER)
+
+
+def test_what_macos_adds_to_a_zip_is_no_crystal(tmp_path: Path, salt: Crystal) -> None:
+    text = write([salt], tmp_path / "x.cif").read_text()
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for member in ("a.cif", "__MACOSX/._a.cif", "__MACOSX/b.cif", ".hidden/c.cif"):
+            archive.writestr(member, text)
+    assert len(read(tmp_path / "x.zip")) == 1
 
 
 def test_an_output_that_exists_is_kept(tmp_path: Path, salt: Crystal) -> None:

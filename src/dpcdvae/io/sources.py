@@ -201,7 +201,8 @@ def _plain_name(name: str) -> str:
 
 
 def _is_wanted(path: PurePath) -> bool:
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    # The folder __MACOSX of a zip holds what macOS adds to it; a file of that name is a crystal's.
+    hidden = any(part.startswith(".") for part in path.parts) or "__MACOSX" in path.parts[:-1]
     passed_over = ("manifest.json", "Thumbs.db", "atom_init.json")  # the last: CGCNN's table of elements
     return not hidden and path.name not in passed_over and not path.name.endswith(".manifest.json")
 
