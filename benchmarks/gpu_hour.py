@@ -10,13 +10,12 @@ it; most is their sum. The defaults are those of an NVIDIA H200 (data sheet: flo
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
 from dpcdvae.config import load_config
 from dpcdvae.datasets import DATASETS
-from quality.checked import Checked, checked_json
+from quality.checked import Checked, PaperData, checked_json
 from quality.judging import markdown_table
 from speed.command import Parser, above_zero, run
 from speed.record import ROOT
@@ -46,7 +45,7 @@ class Case(Checked, extra="ignore"):
     """A preset, the data of its step, and the crystals of a batch."""
 
     preset: str
-    data: Literal["perov_5", "carbon_24", "mp_20"]
+    data: PaperData
     batch: PositiveInt
     step: Step
 

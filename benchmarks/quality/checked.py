@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -11,6 +11,9 @@ from dpcdvae.errors import InputError, misfit
 from dpcdvae.files import json_object, read_toml
 
 Kind = TypeVar("Kind")
+
+PaperData = Literal["perov_5", "carbon_24", "mp_20"]
+"""The data sets of the paper."""
 
 
 class Checked(BaseModel):

@@ -14,7 +14,7 @@ from dpcdvae.datasets import DATASETS, dataset_file, load_split
 from dpcdvae.errors import InputError
 from dpcdvae.files import json_object, manifest_path, sha256, write_json
 from dpcdvae.io import Failure, read, write
-from dpcdvae.model_store import WEIGHTS, bundled_models, find_model
+from dpcdvae.model_store import WEIGHTS, find_model
 from quality.judging import judge_reconstruction
 from quality.records import SAMPLING, model_place
 from quality.rows import CEILING, Row
@@ -59,7 +59,8 @@ def make(row: Row, work: Path, n: int | None) -> dict[str, Any]:
 
 def place_of(model: str) -> str:
     """What commands in the checkout find the model by: its name if it is bundled, else its folder."""
-    return model if model in bundled_models() else f"{MODELS.relative_to(ROOT)}/{model}"
+    place = model_place(model)
+    return str(place.relative_to(ROOT)) if isinstance(place, Path) else place
 
 
 def _of_test_crystals(row: Row, work: Path) -> dict[str, Any]:
@@ -77,7 +78,11 @@ def _of_test_crystals(row: Row, work: Path) -> dict[str, Any]:
 
 def _of_model(row: Row, work: Path, n: int | None) -> dict[str, Any]:
     model = find_model(model_place(row.model))
-    _check_weights(row.model)
+    if not (model.folder / WEIGHTS).exists():
+        raise InputError(
+            f"{row.model} is here without its weights: train it again (train_queue.py --only {row.model}, then "
+            "--collect); on another processor it may be another model in the last digits"
+        )
     command = _command(row, DRAWN if row.task == "relax-dft" else n or row.n)
     # Crystals of another model or version, by other options or of other data have another name.
     parts = [model.sha256, __version__, *command]
@@ -104,15 +109,6 @@ def _of_model(row: Row, work: Path, n: int | None) -> dict[str, Any]:
         ids = [str(id) for id in load_split(f"{row.dataset}:test").ids][: n or row.n or None]
         kept["misses"] = judge_reconstruction(list(read(crystals)), failures, f"{row.dataset}:test", ids)["misses"]
     return kept
-
-
-def _check_weights(model: str) -> None:
-    if model in bundled_models() or (MODELS / model / WEIGHTS).exists():
-        return
-    raise InputError(
-        f"{model} is here without its weights: train it again (train_queue.py --only {model}, then --collect); on "
-        "another processor it may be another model in the last digits"
-    )
 
 
 def _crystals(command: Sequence[str], file: Path) -> tuple[Path, dict[str, Any]]:

@@ -8,7 +8,7 @@ from pydantic import NonNegativeInt, model_validator
 
 from dpcdvae.datasets import DATASETS
 from dpcdvae.errors import unknown_name
-from quality.checked import Checked, checked_toml
+from quality.checked import Checked, PaperData, checked_toml
 from speed.record import ROOT
 
 ROWS = ROOT / "benchmarks" / "reproduction.toml"
@@ -29,7 +29,7 @@ class Model(Checked):
 
     name: str
     system: str
-    dataset: Literal["perov_5", "carbon_24", "mp_20"]
+    dataset: PaperData
     training: str = ""
     energy_model: str = ""
     rows: dict[str, NonNegativeInt]
@@ -38,7 +38,7 @@ class Model(Checked):
 class Ceiling(Checked):
     """The data sets whose test crystals are judged themselves."""
 
-    datasets: list[Literal["perov_5", "carbon_24", "mp_20"]]
+    datasets: list[PaperData]
 
 
 class Tables(Checked):

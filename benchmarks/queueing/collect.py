@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from dpcdvae.errors import InputError
 from dpcdvae.files import atomic_output, write_json
-from dpcdvae.model_store import WEIGHTS as BEST
+from dpcdvae.model_store import WEIGHTS as MODEL_WEIGHTS
 from dpcdvae.model_store import last_checkpoint, read_card
 from queueing.state import MODELS, WEIGHTS, WEIGHTS_FILE, Run
 from speed.record import ROOT
@@ -44,7 +44,7 @@ def _finished(run: Run) -> None:
 
     target = BUNDLED / run.entry.register if run.entry.register else MODELS / run.name
     # A card alone, of weights that are too large for the repository, says how to train them again.
-    if (target / BEST).exists() and read_card(target)["losses"] != read_card(run.model)["losses"]:
+    if (target / MODEL_WEIGHTS).exists() and read_card(target)["losses"] != read_card(run.model)["losses"]:
         raise InputError(f"{target} is another model: remove it (git rm) to take this one")
     target.parent.mkdir(exist_ok=True)
     with atomic_output(target) as temporary:
